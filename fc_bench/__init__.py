@@ -1,0 +1,1 @@
+"""fc-bench: which way of putting particular people into a generated image is best, at what cost."""

@@ -1,0 +1,1 @@
+"""FastComposer and the backbones; usable without the harness."""

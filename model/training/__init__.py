@@ -1,0 +1,1 @@
+"""Training FastComposer: configuration, data, loop."""
