@@ -21,7 +21,7 @@ class FastComposerOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    alpha: float = Field(0.7, ge=0, le=1)
+    alpha: float = Field(default=0.7, ge=0, le=1)
     checkpoint: str | None = None
 
 

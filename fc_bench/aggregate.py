@@ -1,131 +1,135 @@
-"""From records to results: one long frame with a row per method, number of subjects, category and column."""
+"""From records to results: a row per method, number of subjects, category and column."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from fc_bench.protocols import Column
 from fc_bench.records import RunFolder
 from fc_bench.statistics import cluster_bootstrap
+
+Row = dict[str, Any]
 
 OVERALL = "all"
 """Category of the rows over all prompts."""
 
-COST_COLUMNS: tuple[dict[str, Any], ...] = (
-    {
-        "name": "image_seconds",
-        "title": "s per image",
-        "higher_is_better": False,
-        "description": "median over the images this method generated, from prompt to decoded image, in batches",
-        "digits": 2,
-    },
-    {
-        "name": "customize_seconds",
-        "title": "s to customize",
-        "higher_is_better": False,
-        "description": "mean over the subject sets",
-        "digits": 2,
-    },
-    {
-        "name": "peak_memory_gib",
-        "title": "peak memory, GiB",
-        "higher_is_better": False,
-        "description": "largest over customizing and generating; 1 GiB = 2^30 bytes",
-        "digits": 2,
-    },
-    {
-        "name": "artefact_mib",
-        "title": "artefact, MiB",
-        "higher_is_better": False,
-        "description": "bytes kept per subject set, mean; 1 MiB = 2^20 bytes",
-        "digits": 2,
-    },
+COST_COLUMNS = (
+    Column(
+        "image_seconds",
+        "s per image",
+        False,
+        "median over the images this method generated, in batches, from prompt to decoded image",
+        digits=2,
+    ),
+    Column("customize_seconds", "s to customize", False, "mean over the subject sets", digits=2),
+    Column(
+        "peak_memory_gib",
+        "peak GiB",
+        False,
+        "peak memory, largest over customizing and generating (resident set on a CPU, allocated on an accelerator)",
+        digits=2,
+    ),
+    Column("artefact_mib", "MiB kept", False, "kept per subject set, mean; 1 MiB = 2^20 bytes", digits=2),
 )
 
 
-def samples_frame(folder: RunFolder) -> pd.DataFrame:
-    """One row per planned sample: its identity, `status` (ok, error, missing), cost, and every metric's value.
+def columns_of(folder: RunFolder) -> list[Column]:
+    """The metrics' columns as recorded in the run, in the suite's order."""
+    return [Column(**column) for columns in folder.settings()["columns"].values() for column in columns]
 
-    A value that could not be measured is missing, never 0.
+
+def sample_rows(folder: RunFolder) -> list[Row]:
+    """One row per planned sample: what it is, `status` (ok, error, missing), cost, and each column's value.
+
+    What could not be measured is None, never 0.
     """
     samples, scores = folder.samples(), folder.scores()
-    metrics: Mapping[str, Sequence[Mapping[str, Any]]] = folder.settings()["columns"]
+    metrics: dict[str, list[Row]] = folder.settings()["columns"]
     rows = []
     for name, planned in folder.planned().items():
         record = samples.get(name, {"status": "missing"})
-        row: dict[str, Any] = {
+        row: Row = {
             "sample": name,
             "method": planned["method"],
             "set": "+".join(planned["subjects"]),
             "subjects": len(planned["subjects"]),
-            "category": planned["category"],
-            "template": planned["template"],
-            "prompt": planned["prompt"],
-            "index": planned["index"],
-            "seed": planned["seed"],
+            **{key: planned[key] for key in ("category", "template", "prompt", "index", "seed")},
             "status": record["status"],
-            "seconds": record.get("seconds"),
-            "peak_memory_bytes": record.get("peak_memory_bytes"),
-            "image": record.get("image"),
+            **{key: record.get(key) for key in ("seconds", "peak_memory_bytes", "image", "same_image_as")},
         }
         for metric, columns in metrics.items():
             values = scores.get((name, metric), {}).get("values", {})
             row |= {column["name"]: values.get(column["name"]) for column in columns}
         rows.append(row)
-    frame = pd.DataFrame(rows)
-    numbers = ["seconds", "peak_memory_bytes", *(column["name"] for columns in metrics.values() for column in columns)]
-    return frame.astype({name: "float64" for name in numbers})
+    return rows
+
+
+def result_rows(folder: RunFolder) -> list[Row]:
+    """The results, long: method, subjects, category, column, mean, low, high, n_sets, n_ok, n_total.
+
+    Quality columns: mean over subject sets of their means with a 95 % cluster-bootstrap interval; `n_ok` samples of
+    the `n_total` planned have a value. Rows `ceiling` and `floor` come from the suite's own photographs. Cost columns
+    have no interval.
+    """
+    samples = sample_rows(folder)
+    names = [column.name for column in columns_of(folder)]
+    rows: list[Row] = []
+    for subjects in sorted({sample["subjects"] for sample in samples}):
+        part = [sample for sample in samples if sample["subjects"] == subjects]
+        for method in dict.fromkeys(sample["method"] for sample in part):
+            own = [sample for sample in part if sample["method"] == method]
+            for category in [OVERALL, *dict.fromkeys(sample["category"] for sample in own)]:
+                chosen = [sample for sample in own if category in (OVERALL, sample["category"])]
+                head = {"method": method, "subjects": subjects, "category": category}
+                rows += [{**head, **_estimate(chosen, name)} for name in names]
+                if category == OVERALL:
+                    rows += [{**head, **cost} for cost in _costs(folder, method, own)]
+        rows += _anchor_rows(folder, subjects)
+    return rows
 
 
 def results_frame(folder: RunFolder) -> pd.DataFrame:
-    """The results, long: method, subjects, category, column, mean, low, high, n_sets, n_ok, n_total.
-
-    Quality columns: mean over subject sets of their means with a 95 % cluster-bootstrap interval; `n_ok` samples have
-    a value of `n_total` planned. Rows `ceiling` and `floor` come from the suite's own photographs. Cost columns (see
-    COST_COLUMNS) have no interval.
-    """
-    frame = samples_frame(folder)
-    columns = [column["name"] for columns in folder.settings()["columns"].values() for column in columns]
-    rows: list[dict[str, Any]] = []
-    for subjects in sorted(frame["subjects"].unique()):
-        part = frame[frame["subjects"] == subjects]
-        for method in dict.fromkeys(part["method"]):
-            of_method = part[part["method"] == method]
-            for category in [OVERALL, *dict.fromkeys(of_method["category"])]:
-                chosen = of_method if category == OVERALL else of_method[of_method["category"] == category]
-                head = {"method": method, "subjects": int(subjects), "category": category}
-                rows += [{**head, "column": column, **_estimate(chosen, column)} for column in columns]
-                if category == OVERALL:
-                    rows += [{**head, **cost} for cost in _costs(folder, of_method)]
-        rows += _anchor_rows(folder, int(subjects))
-    return pd.DataFrame(rows)
+    """`result_rows` as a frame."""
+    return pd.DataFrame(result_rows(folder))
 
 
-def _estimate(frame: pd.DataFrame, column: str) -> dict[str, Any]:
-    values = {str(name): list(group.dropna()) for name, group in frame.groupby("set")[column]}
+def samples_frame(folder: RunFolder) -> pd.DataFrame:
+    """`sample_rows` as a frame."""
+    return pd.DataFrame(sample_rows(folder))
+
+
+def _estimate(rows: Sequence[Row], column: str) -> Row:
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get(column) is not None:
+            values.setdefault(row["set"], []).append(row[column])
     estimate = cluster_bootstrap(values)
     return {
+        "column": column,
         "mean": estimate.mean,
         "low": estimate.low,
         "high": estimate.high,
         "n_sets": estimate.clusters,
-        "n_ok": int(frame[column].notna().sum()),
-        "n_total": len(frame),
+        "n_ok": sum(map(len, values.values())),
+        "n_total": len(rows),
     }
 
 
-def _costs(folder: RunFolder, frame: pd.DataFrame) -> list[dict[str, Any]]:
-    method = frame["method"].iloc[0]
-    sets = set(frame["set"])
+def _costs(folder: RunFolder, method: str, samples: Sequence[Row]) -> list[Row]:
+    sets = {sample["set"] for sample in samples}
     jobs = [job for (label, name), job in folder.jobs().items() if label == method and name in sets]
     finished = [job for job in jobs if job["status"] == "ok"]
-    peaks = [*frame["peak_memory_bytes"].dropna(), *(job["peak_memory_bytes"] for job in finished)]
-    values = {
-        "image_seconds": (frame["seconds"].median(), int(frame["seconds"].notna().sum()), len(frame)),
+    seconds = [sample["seconds"] for sample in samples if sample["seconds"] is not None]
+    peaks = [sample["peak_memory_bytes"] for sample in samples if sample["peak_memory_bytes"] is not None]
+    peaks += [job["peak_memory_bytes"] for job in finished]
+    values: dict[str, tuple[float | None, int, int]] = {
+        "image_seconds": (statistics.median(seconds) if seconds else None, len(seconds), len(samples)),
         "customize_seconds": (_mean([job["seconds"] for job in finished]), len(finished), len(jobs)),
-        "peak_memory_gib": (max(peaks) / 2**30 if peaks else None, len(peaks), len(frame) + len(jobs)),
+        "peak_memory_gib": (max(peaks) / 2**30 if peaks else None, len(peaks), len(samples) + len(jobs)),
         "artefact_mib": (_mean([job["artefact_bytes"] / 2**20 for job in finished]), len(finished), len(jobs)),
     }
     return [
@@ -134,21 +138,20 @@ def _costs(folder: RunFolder, frame: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _anchor_rows(folder: RunFolder, subjects: int) -> list[dict[str, Any]]:
+def _anchor_rows(folder: RunFolder, subjects: int) -> list[Row]:
     anchors = [
         record
         for record in folder.scores().values()
         if record["sample"].startswith("anchor:") and len(record["subjects"]) == subjects
     ]
-    rows = []
-    for row in dict.fromkeys(record["row"] for record in anchors):
-        frame = pd.DataFrame(
-            [{"set": "+".join(record["subjects"]), **record["values"]} for record in anchors if record["row"] == row]
-        )
-        columns = [name for name in frame.columns if name != "set"]
-        frame = frame.astype({name: "float64" for name in columns})
-        head = {"method": row, "subjects": subjects, "category": OVERALL}
-        rows += [{**head, "column": column, **_estimate(frame, column)} for column in columns]
+    rows: list[Row] = []
+    for name in dict.fromkeys(record["row"] for record in anchors):
+        values = [
+            {"set": "+".join(record["subjects"]), **record["values"]} for record in anchors if record["row"] == name
+        ]
+        columns = dict.fromkeys(key for value in values for key in value if key != "set")
+        head = {"method": name, "subjects": subjects, "category": OVERALL}
+        rows += [{**head, **_estimate(values, column)} for column in columns]
     return rows
 
 

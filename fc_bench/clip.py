@@ -60,7 +60,13 @@ class PromptConsistency:
 
     description: ClassVar[str] = "CLIP cosine of the image and the prompt with plain class nouns"
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("prompt_consistency", "prompt consistency", True, "CLIP cosine of image and plain prompt, raw"),
+        Column(
+            "prompt_consistency",
+            "prompt consistency",
+            True,
+            "CLIP cosine of the image and the prompt with plain class nouns, raw",
+            headline=True,
+        ),
     )
 
     def __init__(self, setting: Setting) -> None:
@@ -87,7 +93,7 @@ class PromptConsistency:
 
 
 def preprocess(image: Image.Image, settings: Mapping[str, Any]) -> np.ndarray:
-    """CLIP's preprocessing: shorter side to `size` (bicubic), center crop, normalized [0, 1]; float32 [3, size, size]."""
+    """CLIP's preprocessing: shorter side to `size` (bicubic), center crop, normalized; float32 [3, size, size]."""
     size = int(settings["size"])
     image = image.convert("RGB")
     scale = size / min(image.size)
@@ -101,7 +107,7 @@ def preprocess(image: Image.Image, settings: Mapping[str, Any]) -> np.ndarray:
 
 def _preprocessing(folder: Path, image_size: int) -> dict[str, Any]:
     """Size, mean and std from preprocessor_config.json; CLIP's own values where it says nothing."""
-    from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+    from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
     file = folder / "preprocessor_config.json"
     config = json.loads(file.read_text()) if file.is_file() else {}

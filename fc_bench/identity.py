@@ -29,6 +29,7 @@ class Identity:
             "identity",
             True,
             "minimum over the subjects of the matched cosine; no face or a negative cosine counts 0",
+            headline=True,
         ),
         Column("identity_mean", "identity, mean", True, "mean over the subjects of the same"),
         Column(
@@ -42,8 +43,9 @@ class Identity:
             "identity of others",
             False,
             "mixing: mean cosine of each matched face with the references of the other subjects in the image",
+            headline=True,
         ),
-        Column("detection_rate", "faces found", True, "share of the subjects for whom there is a face", 2),
+        Column("detection_rate", "faces found", True, "share of the subjects for whom there is a face", 2, True),
         Column("face_count", "face count right", True, "share of images with exactly as many faces as subjects", 2),
     )
 

@@ -117,13 +117,14 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class Column:
-    """One number a metric gives, with all that tables and plots need to know of it."""
+    """One number a metric gives, with all that tables and plots need to know of it; headlines show everywhere."""
 
     name: str
     title: str
     higher_is_better: bool | None
     description: str
     digits: int = 3
+    headline: bool = False
 
 
 @dataclass(frozen=True)

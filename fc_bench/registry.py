@@ -42,7 +42,7 @@ def load(kind: Kind, name: str) -> Any:
     try:
         return points[name].load()
     except Exception as error:
-        source = points[name].dist.name if points[name].dist else "?"
+        source = registered(kind)[name].distribution
         raise UserError(
             f'The {kind[:-1]} "{name}" ({points[name].value}, from the package {source}) cannot be imported: '
             f"{type(error).__name__}: {error}."

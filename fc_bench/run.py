@@ -106,21 +106,28 @@ def run(options: RunOptions, console: Console) -> Outcome:
             markup=False,
             soft_wrap=True,
         )
-        if pending:
-            with progress(console, "Generating", pending) as show:
-                generate(
-                    plan,
-                    folder,
-                    setting,
-                    lambda row: methods[row.label][0](setting, methods[row.label][1]),
-                    show,
-                    options.batch_size,
-                    options.retry_errors,
-                    options.keep_artefacts,
-                )
-        with progress(console, "Scoring", len(pending_scores(folder, list(metrics), options.retry_errors))) as show:
-            score(suite, folder, metrics, show, options.retry_errors)
-        _finish(folder, metrics)
+        _silence_loading_bars()
+        try:
+            if pending:
+                with progress(console, "Generating", pending) as show:
+                    generate(
+                        plan,
+                        folder,
+                        setting,
+                        lambda row: methods[row.label][0](setting, methods[row.label][1]),
+                        show,
+                        options.batch_size,
+                        options.retry_errors,
+                        options.keep_artefacts,
+                    )
+            with progress(console, "Scoring", len(pending_scores(folder, list(metrics), options.retry_errors))) as show:
+                score(suite, folder, metrics, show, options.retry_errors)
+            _finish(folder, metrics)
+        except OSError as error:
+            raise UserError(
+                f"Writing to the run folder {path} failed ({error.strerror or error}); make room or make it writable, "
+                "then repeat the command: nothing finished is lost."
+            ) from error
         return _outcome(folder, plan, list(metrics))
 
 
@@ -151,6 +158,15 @@ def _setting(suite: Suite, backbone: Backbone, device: str) -> Setting:
     resolved = resolve_device(device)
     dtype = backbone.dtype.cuda if resolved.startswith("cuda") else backbone.dtype.cpu
     return Setting(backbone, resolve_sampler(suite, backbone), resolved, dtype)
+
+
+def _silence_loading_bars() -> None:
+    """The libraries' own bars while they load weights would break ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def _default_folder(suite: Suite, backbone: Backbone) -> Path:

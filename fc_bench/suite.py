@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import SchedulerName, sha256_of
@@ -35,7 +35,7 @@ class PhotographPattern(_Part):
     """Where photographs lie when a subject lists none: `{id}` the subject, `{n}` from 1 to `count`."""
 
     pattern: str = "subjects/{id}/{n}.png"
-    count: int = Field(1, ge=1, le=100)
+    count: int = Field(default=1, ge=1, le=100)
 
 
 class SubjectEntry(_Part):
@@ -43,16 +43,16 @@ class SubjectEntry(_Part):
 
     id: Name
     noun: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z -]*$", max_length=50)]
-    photographs: list[str] | None = Field(None, min_length=1)
+    photographs: list[str] | None = Field(default=None, min_length=1)
 
 
 class SamplerChoice(_Part):
     """Sampler settings the suite fixes; what is left out comes from the backbone."""
 
     scheduler: SchedulerName | None = None
-    steps: int | None = Field(None, ge=1, le=1000)
-    guidance_scale: float | None = Field(None, ge=0, le=100)
-    resolution: int | None = Field(None, ge=8, le=4096, multiple_of=8)
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance_scale: float | None = Field(default=None, ge=0, le=100)
+    resolution: int | None = Field(default=None, ge=8, le=4096, multiple_of=8)
 
 
 def _check_template(template: str, slot: str) -> str:
@@ -72,28 +72,22 @@ def _check_template(template: str, slot: str) -> str:
     return template
 
 
+SingleTemplate = Annotated[Text, AfterValidator(lambda text: _check_template(text, "subject"))]
+MultiTemplate = Annotated[Text, AfterValidator(lambda text: _check_template(text, "subjects"))]
+
+
 class Singles(_Part):
     """Images of one subject: `subjects` all or a list of ids; prompts by category, each with `{subject}` once."""
 
     subjects: Literal["all"] | list[Name] = "all"
-    prompts: dict[Name, list[Text]] = Field(min_length=1)
-
-    @field_validator("prompts")
-    @classmethod
-    def _templates(cls, prompts: dict[str, list[str]]) -> dict[str, list[str]]:
-        return {category: [_check_template(text, "subject") for text in texts] for category, texts in prompts.items()}
+    prompts: dict[Name, list[SingleTemplate]] = Field(min_length=1)
 
 
 class Multi(_Part):
     """Images of several subjects: `all-pairs` or listed sets of ids; prompts with `{subjects}` once."""
 
     subjects: Literal["all-pairs"] | list[Annotated[list[Name], Field(min_length=2, max_length=8)]] = "all-pairs"
-    prompts: dict[Name, list[Text]] = Field(min_length=1)
-
-    @field_validator("prompts")
-    @classmethod
-    def _templates(cls, prompts: dict[str, list[str]]) -> dict[str, list[str]]:
-        return {category: [_check_template(text, "subjects") for text in texts] for category, texts in prompts.items()}
+    prompts: dict[Name, list[MultiTemplate]] = Field(min_length=1)
 
 
 class SuiteFile(_Part):
@@ -105,8 +99,8 @@ class SuiteFile(_Part):
     licence: str
     source: str
     citation: str = ""
-    seed: int = Field(0, ge=0, lt=2**63)
-    images_per_prompt: int = Field(1, ge=1, le=10_000)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    images_per_prompt: int = Field(default=1, ge=1, le=10_000)
     sampler: SamplerChoice = SamplerChoice()
     metrics: list[str] = Field(default_factory=lambda: ["identity", "prompt-consistency"], min_length=1)
     photographs: PhotographPattern = PhotographPattern()

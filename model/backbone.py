@@ -35,8 +35,8 @@ class SamplerDefaults(_Part):
     """Sampler settings used where a suite gives none."""
 
     scheduler: SchedulerName = "pndm"
-    steps: int = Field(50, ge=1, le=1000)
-    guidance_scale: float = Field(5.0, ge=0, le=100)
+    steps: int = Field(default=50, ge=1, le=1000)
+    guidance_scale: float = Field(default=5.0, ge=0, le=100)
 
 
 class FastComposerParts(_Part):
@@ -59,7 +59,7 @@ class Faces(_Part):
     """Name of the embedder, printed with every identity value."""
     pack: str
     det_size: tuple[int, int] = (640, 640)
-    det_thresh: float = Field(0.5, gt=0, lt=1)
+    det_thresh: float = Field(default=0.5, gt=0, lt=1)
 
 
 class Dtypes(_Part):
@@ -236,17 +236,18 @@ def make_scheduler(name: SchedulerName, config: Any) -> Any:
 
     What only DDIM reads is set to Stable Diffusion's values: clipping predicted samples, its default, ruins latents.
     """
-    import diffusers
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+    from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+    from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 
     if name == "ddim":
-        return diffusers.DDIMScheduler.from_config(config, clip_sample=False, set_alpha_to_one=False)
-    classes = {
-        "pndm": diffusers.PNDMScheduler,
-        "dpm": diffusers.DPMSolverMultistepScheduler,
-        "euler": diffusers.EulerDiscreteScheduler,
-    }
-    extra = {"skip_prk_steps": True} if name == "pndm" else {}
-    return classes[name].from_config(config, **extra)
+        return DDIMScheduler.from_config(config, clip_sample=False, set_alpha_to_one=False)
+    if name == "pndm":
+        return PNDMScheduler.from_config(config, skip_prk_steps=True)
+    if name == "dpm":
+        return DPMSolverMultistepScheduler.from_config(config)
+    return EulerDiscreteScheduler.from_config(config)
 
 
 def _sha256(file: Any) -> str:
