@@ -48,9 +48,13 @@ def test_value_that_is_no_json_is_refused_and_writes_nothing(tmp_path):
 
 
 def test_second_writer_is_refused_until_the_first_is_done(tmp_path):
-    with opened_for_writing(tmp_path / "run"):
-        with pytest.raises(UserError, match="Another process"), opened_for_writing(tmp_path / "run"):
-            pass
+    folder = tmp_path / "run"
+    with (
+        opened_for_writing(folder),
+        pytest.raises(UserError, match="Another process"),
+        opened_for_writing(folder),
+    ):
+        pass
     with opened_for_writing(tmp_path / "run"):
         pass
 
