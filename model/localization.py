@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
+from fc_bench.model.errors import ModelInputError
 from torch import Tensor
 from torch.nn.functional import interpolate
-
-from fc_bench.model.errors import ModelInputError
 
 
 class AttentionCapture:

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from fc_bench.model.errors import ModelInputError
 from torch import Tensor
 from transformers import CLIPTokenizer
-
-from fc_bench.model.errors import ModelInputError
 
 PLACEHOLDER = "<|image|>"
 MAX_SUBJECTS = 4

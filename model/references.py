@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from fc_bench.model.errors import ModelInputError
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
-
-from fc_bench.model.errors import ModelInputError
 
 MIN_SIDE = 16
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -81,7 +80,9 @@ def normalize(pixels: Tensor) -> Tensor:
 
 def embed_references(image_encoder: CLIPVisionModelWithProjection, pixels: Tensor) -> Tensor:
     """One embedding for each reference: pixels [n, 3, height, width] in 0..1 -> [n, features]."""
-    return image_encoder(normalize(resize(pixels, image_encoder.config.image_size)).to(image_encoder.dtype)).image_embeds
+    return image_encoder(
+        normalize(resize(pixels, image_encoder.config.image_size)).to(image_encoder.dtype)
+    ).image_embeds
 
 
 def lower_hidden_states(image_encoder: CLIPVisionModelWithProjection, pixels: Tensor, upper_layers: int) -> Tensor:

@@ -19,6 +19,10 @@ def main() -> int:
     try:
         config = load_config(arguments.config)
         from fc_bench.model.training.loop import train
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()
+        logging.getLogger("accelerate").setLevel(logging.WARNING)
 
         print(train(config, arguments.resume))
     except ModelInputError as error:

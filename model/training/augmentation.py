@@ -7,10 +7,9 @@ import math
 
 import numpy as np
 import torch
+from fc_bench.model.training.config import AugmentationConfig
 from torch import Tensor
 from torch.nn.functional import affine_grid, conv2d, grid_sample, interpolate, pad
-
-from fc_bench.model.training.config import AugmentationConfig
 
 ELASTIC_GRID = 6
 LUMA = (0.299, 0.587, 0.114)
@@ -32,7 +31,9 @@ def augment(pixels: Tensor, config: AugmentationConfig, rng: np.random.Generator
     return pixels
 
 
-def _warp(pixels: Tensor, zoom: float, degrees: float, mirror: float, elastic: float, rng: np.random.Generator) -> Tensor:
+def _warp(
+    pixels: Tensor, zoom: float, degrees: float, mirror: float, elastic: float, rng: np.random.Generator
+) -> Tensor:
     """Zoom, rotation, flip and elastic deformation in a single resampling."""
     if (zoom, degrees, mirror, elastic) == (1.0, 0.0, 1.0, 0.0):
         return pixels

@@ -6,10 +6,6 @@ from typing import Protocol
 
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from transformers import CLIPTextModel, CLIPTokenizer
-
 from fc_bench.model.fastcomposer import TrainingBatch, resize_latent_masks
 from fc_bench.model.localization import attention_masks
 from fc_bench.model.training.config import TrainingConfig
@@ -23,6 +19,9 @@ from fc_bench.model.training.dataset import (
     tokenize,
 )
 from fc_bench.model.training.draws import NoiseDraw, SampleDraw, SampleDraws, draw_noise
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers import CLIPTextModel, CLIPTokenizer
 
 
 class BatchSource(Protocol):

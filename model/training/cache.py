@@ -10,14 +10,9 @@ import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
-
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer import TrainingBatch, resize_latent_masks
 from fc_bench.model.localization import attention_masks
@@ -34,6 +29,9 @@ from fc_bench.model.training.dataset import (
     tokenize,
 )
 from fc_bench.model.training.draws import Crop, SubjectTable
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
 
 log = logging.getLogger(__name__)
 VERSION = 1
@@ -191,7 +189,9 @@ class CacheBuilder:
     def fingerprint(self) -> dict[str, object]:
         """What the arrays depend on; the images themselves are represented by their ids."""
         data = self.config.data
-        content = [[r.id, r.caption, [[s.id, s.start, s.end, s.box, s.subject] for s in r.segments]] for r in self.records]
+        content = [
+            [r.id, r.caption, [[s.id, s.start, s.end, s.box, s.subject] for s in r.segments]] for r in self.records
+        ]
         models = {"vae": self.encoders.vae, "text_encoder": self.encoders.text_encoder}
         if self.cache.vision:
             models["image_encoder"] = self.image_encoder
@@ -215,7 +215,10 @@ class CacheBuilder:
 
     def _encode_captions(self) -> None:
         targets, slots = self.table.targets, self.table.subjects.shape[1]
-        caption, tokens = self._array("caption", (targets,), "int64"), self._array("image_tokens", (targets, slots), "int16")
+        caption, tokens = (
+            self._array("caption", (targets,), "int64"),
+            self._array("image_tokens", (targets, slots), "int16"),
+        )
         tokens[:] = -1
         empty = tuple(self.tokenizer("", padding="max_length").input_ids)
         unique: dict[tuple[int, ...], int] = {empty: 0}

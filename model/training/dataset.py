@@ -19,16 +19,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
-from torch import Tensor
-from torch.nn.functional import interpolate
-from transformers import CLIPTokenizer
-
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.prompts import MAX_SUBJECTS, PLACEHOLDER, insert_placeholders, parse_prompt
 from fc_bench.model.references import pad_to_square, resize
 from fc_bench.model.training.augmentation import augment
 from fc_bench.model.training.config import DataConfig
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.nn.functional import interpolate
+from transformers import CLIPTokenizer
 
 
 @dataclass(frozen=True)
@@ -162,13 +161,17 @@ def target_masks(segmentation: Tensor, segments: tuple[Segment, ...], resolution
     return _center(masks, resolution)
 
 
-def reference_crop(image: Tensor, segmentation: Tensor, segment: Segment, data: DataConfig, size: int, seed: list[int]) -> Tensor:
+def reference_crop(
+    image: Tensor, segmentation: Tensor, segment: Segment, data: DataConfig, size: int, seed: list[int]
+) -> Tensor:
     """A segment's crop as the image encoder reads it, uint8 [3, size, size]: one draw of noise and augmentation."""
     rng = np.random.default_rng(seed)
     top, left, bottom, right = segment.box
     crop = image[:, top:bottom, left:right]
     if crop.numel() == 0:
-        raise ModelInputError(f"segment {segment.id} has the box {segment.box} outside of its image of {tuple(image.shape[1:])}")
+        raise ModelInputError(
+            f"segment {segment.id} has the box {segment.box} outside of its image of {tuple(image.shape[1:])}"
+        )
     if data.background == "noise":
         noise = torch.from_numpy(rng.integers(0, 256, crop.shape, dtype=np.uint8))
         crop = torch.where(segmentation[None, top:bottom, left:right] == segment.id, crop, noise)

@@ -10,11 +10,10 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
-
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.training.config import DataConfig
 from fc_bench.model.training.dataset import Record
+from torch import Tensor
 
 ORDER, SAMPLE, NOISE, CROP = range(4)
 """First word after the seed of each kind of draw, which keeps their random streams apart."""
@@ -95,7 +94,11 @@ class SampleDraws:
                 if subject < 0 or subject not in self._crops:
                     raise ModelInputError(
                         f"{self.data.root}: image {row + 1} of the split {self.data.split!r} has a segment "
-                        + ('without "subject"' if subject < 0 else f"whose subject is not in {self.data.reference_split!r}")
+                        + (
+                            'without "subject"'
+                            if subject < 0
+                            else f"whose subject is not in {self.data.reference_split!r}"
+                        )
                         + ": references from other images need it; add it or set data.reference to same-image"
                     )
 

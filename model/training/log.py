@@ -4,10 +4,9 @@ import json
 import logging
 
 import torch
-from torch import Tensor
-
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.training.config import TrainingConfig
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
 """The training loop, on accelerate: one process or several, any device, interrupted and resumed without a trace.
 
-    output/config.yaml              the resolved configuration
-           log.jsonl                one line every `log_every` steps
-           checkpoints/step-000100  what resuming needs
-           weights/                 unet, image_encoder, postfuse_module: the overlay folder that `load_fastcomposer` reads
+output/config.yaml              the resolved configuration
+       log.jsonl                one line every `log_every` steps
+       checkpoints/step-000100  what resuming needs
+       weights/                 unet, image_encoder, postfuse_module: the overlay folder that `load_fastcomposer` reads
 """
 
 import json
@@ -22,8 +22,6 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGr
 from accelerate.utils import broadcast
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.training_utils import EMAModel
-from transformers import CLIPTextModel, CLIPTokenizer
-
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer import FastComposer, Losses
 from fc_bench.model.localization import map_sizes
@@ -35,6 +33,7 @@ from fc_bench.model.training.config import OptimizerConfig, TrainingConfig
 from fc_bench.model.training.dataset import read_records
 from fc_bench.model.training.draws import SampleDraws, subject_table
 from fc_bench.model.training.log import TrainingLog
+from transformers import CLIPTextModel, CLIPTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +96,7 @@ class Training:
         self.accelerator = Accelerator(
             mixed_precision=config.mixed_precision,
             gradient_accumulation_steps=config.gradient_accumulation,
-            cpu=config.cpu,
+            cpu=config.cpu or not torch.accelerator.is_available(),  # stated, or several processes are not joined
             kwargs_handlers=[
                 InitProcessGroupKwargs(timeout=timedelta(hours=12)),  # while one process encodes the dataset
                 DistributedDataParallelKwargs(gradient_as_bucket_view=True),

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
 from fc_bench.model.training.config import TrainingConfig
+from PIL import Image
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fastcomposer"
 PEOPLE = ["p0", "p1", "p2"]
@@ -29,7 +28,14 @@ def write_image(root: Path, image_id: str, people: list[str], rng: np.random.Gen
         start = len(caption) + (5 if index else 0)
         caption += (" and " if index else "") + f"a {NOUNS[person]}"
         segments.append(
-            {"id": index + 1, "start": start, "end": len(caption), "bbox": box, "coco_label": "person", "subject": person}
+            {
+                "id": index + 1,
+                "start": start,
+                "end": len(caption),
+                "bbox": box,
+                "coco_label": "person",
+                "subject": person,
+            }
         )
     caption += " on the beach"
     folder = root / image_id[:5]

@@ -3,13 +3,10 @@
 import json
 from pathlib import Path
 
-import pytest
 import torch
-from safetensors.torch import load_file
-
-from fc_bench.model.errors import ModelInputError
 from fc_bench.model.training.config import TrainingConfig
 from fc_bench.model.training.loop import train
+from safetensors.torch import load_file
 
 
 def configured(fields: dict, **changes: object) -> TrainingConfig:
