@@ -53,8 +53,12 @@ def reference_pixels(image: Image.Image, size: int) -> Tensor:
             "give a larger one"
         )
     array = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    pixels = torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
-    return resize(pad_to_square(pixels)[None], size)[0]
+    return square(torch.from_numpy(array.copy()).permute(2, 0, 1), size).float() / 255
+
+
+def square(pixels: Tensor, size: int) -> Tensor:
+    """A picture, uint8 [3, height, width], padded with black to a square and resized, uint8 [3, size, size]."""
+    return resize(pad_to_square(pixels)[None].float(), size)[0].round().to(torch.uint8)
 
 
 def pad_to_square(pixels: Tensor) -> Tensor:

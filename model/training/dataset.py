@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.prompts import MAX_SUBJECTS, PLACEHOLDER, insert_placeholders, parse_prompt
-from fc_bench.model.references import pad_to_square, resize
+from fc_bench.model.references import square
 from fc_bench.model.training.augmentation import augment
 from fc_bench.model.training.config import DataConfig
 from PIL import Image, UnidentifiedImageError
@@ -175,10 +175,10 @@ def reference_crop(
     if data.background == "noise":
         noise = torch.from_numpy(rng.integers(0, 256, crop.shape, dtype=np.uint8))
         crop = torch.where(segmentation[None, top:bottom, left:right] == segment.id, crop, noise)
-    pixels = resize(pad_to_square(crop.float() / 255)[None], size)[0]
-    if data.augmentation is not None:
-        pixels = augment(pixels, data.augmentation, rng)
-    return (pixels.clamp(0, 1) * 255).round().to(torch.uint8)
+    pixels = square(crop, size)
+    if data.augmentation is None:
+        return pixels
+    return (augment(pixels.float() / 255, data.augmentation, rng).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def _resized(size: tuple[int, ...], resolution: int) -> tuple[int, int]:
