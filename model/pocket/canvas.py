@@ -63,9 +63,7 @@ class Canvas:
     def disc(self, x: float, y: float, radius: float, color: ArrayLike) -> None:
         """Fill a circle."""
         center = (round(x * _FIXED_POINT), round(y * _FIXED_POINT))
-        cv2.circle(
-            self.pixels, center, round(max(0.3, radius) * _FIXED_POINT), _color(color), -1, cv2.LINE_AA, _SHIFT
-        )
+        cv2.circle(self.pixels, center, round(max(0.3, radius) * _FIXED_POINT), _color(color), -1, cv2.LINE_AA, _SHIFT)
 
     def rectangle(self, x0: float, y0: float, x1: float, y1: float, color: ArrayLike) -> None:
         """Fill an axis-aligned rectangle."""

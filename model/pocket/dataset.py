@@ -3,7 +3,7 @@
     <folder>/00000/00000000.png    picture
     <folder>/00000/00000000.json   caption; segments with id, start/end of the noun phrase, bbox h1 w1 h2 w2, subject
     <folder>/00000/00000000.npy    segmentation map: 0 background, 1.. the segments' ids
-    <folder>/image_ids_train.txt, image_ids_test.txt
+    <folder>/image_ids_train.txt, image_ids_test.txt, image_ids_references.txt
     <folder>/packed/images.npy     all pictures, [N, 128, 128, 3]
     <folder>/packed/annotations.jsonl   one line a picture: captions, people, face boxes, landmarks
 
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fc_bench.model.pocket.canvas import SIZE
+from fc_bench.model.pocket.people import make_person
+from fc_bench.model.pocket.render import Picture, compose_caption, render_photograph, render_seed
 from numpy.typing import NDArray
 from PIL import Image
-
-from fc_bench.model.pocket.canvas import SIZE
-from fc_bench.model.pocket.render import Picture, compose_caption, render_seed
 
 CHUNK = 1000
 """Pictures in one chunk folder."""
@@ -42,28 +42,52 @@ class DatasetPlan:
     first_seed: int
     share_of_pairs: float
     test_count: int
+    photographs: int = 0
+    """Plain photographs of each person besides, which FastComposer takes its references from."""
 
 
 def write_dataset(plan: DatasetPlan, workers: int = 2) -> Path:
     """Render a dataset (skipping it when complete) and return its folder; the last `test_count` ids are the test split."""
-    done = plan.folder / "image_ids_test.txt"
-    if done.exists():
-        return plan.folder
+    with ProcessPoolExecutor(workers) as pool:
+        if not (plan.folder / "image_ids_test.txt").exists():
+            _write_pictures(plan, pool)
+        if plan.photographs and not (plan.folder / "image_ids_references.txt").exists():
+            _write_photographs(plan, pool)
+    return plan.folder
+
+
+def _write_pictures(plan: DatasetPlan, pool: ProcessPoolExecutor) -> None:
     packed = plan.folder / "packed"
     packed.mkdir(parents=True, exist_ok=True)
     shape = (plan.count, SIZE, SIZE, 3)
     np.lib.format.open_memmap(packed / "images.npy", mode="w+", dtype=np.uint8, shape=shape).flush()
     starts = range(0, plan.count, CHUNK)
-    with ProcessPoolExecutor(workers) as pool:
-        chunks = pool.map(_write_chunk, [plan] * len(starts), starts)
-        with (packed / "annotations.jsonl").open("w") as lines:
-            for annotations in chunks:
-                lines.writelines(json.dumps(annotation) + "\n" for annotation in annotations)
+    chunks = pool.map(_write_chunk, [plan] * len(starts), starts)
+    with (packed / "annotations.jsonl").open("w") as lines:
+        for annotations in chunks:
+            lines.writelines(json.dumps(annotation) + "\n" for annotation in annotations)
     ids = [f"{index:08d}" for index in range(plan.count)]
     split = plan.count - plan.test_count
     (plan.folder / "image_ids_train.txt").write_text("\n".join(ids[:split]) + "\n")
-    done.write_text("\n".join(ids[split:]) + "\n")
-    return plan.folder
+    (plan.folder / "image_ids_test.txt").write_text("\n".join(ids[split:]) + "\n")
+
+
+def _write_photographs(plan: DatasetPlan, pool: ProcessPoolExecutor) -> None:
+    """Photographs take the ids after the pictures, so that neither list changes the other."""
+    first = -(-plan.count // CHUNK) * CHUNK
+    total = plan.people * plan.photographs
+    starts = range(0, total, CHUNK)
+    list(pool.map(_write_photograph_chunk, [plan] * len(starts), [first] * len(starts), starts))
+    ids = [f"{first + index:08d}" for index in range(total)]
+    (plan.folder / "image_ids_references.txt").write_text("\n".join(ids) + "\n")
+
+
+def _write_photograph_chunk(plan: DatasetPlan, first: int, start: int) -> None:
+    for index in range(start, min(start + CHUNK, plan.people * plan.photographs)):
+        person = make_person(plan.first_person + index // plan.photographs)
+        stem = plan.folder / f"{(first + index) // CHUNK:05d}" / f"{first + index:08d}"
+        stem.parent.mkdir(exist_ok=True)
+        _write_picture(stem, render_photograph(person, index % plan.photographs), first + index)
 
 
 @dataclass(frozen=True)

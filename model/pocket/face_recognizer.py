@@ -12,14 +12,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from fc_bench.model.pocket.dataset import PackedDataset
+from fc_bench.model.pocket.people import make_person, trait_vector
+from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
 from insightface.utils import face_align
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
-
-from fc_bench.model.pocket.dataset import PackedDataset
-from fc_bench.model.pocket.people import make_person, trait_vector
-from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
 
 CROP = 112
 EMBEDDING = 128
@@ -138,9 +137,7 @@ def _wanted_similarity(traits: NDArray[np.float32]) -> Tensor:
     return (kernel - average) / (1 - average)
 
 
-def _augment(
-    image: NDArray[np.uint8], landmarks: NDArray[np.float32], rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def _augment(image: NDArray[np.uint8], landmarks: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint8]:
     crop = align_face(image, landmarks + rng.normal(0, 0.8, landmarks.shape).astype(np.float32))
     draw = rng.random()
     if draw < 0.35:

@@ -6,11 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from fc_bench.model.pocket.canvas import Canvas, Points, ellipse, hsv
 from fc_bench.model.pocket.people import Person
 from fc_bench.model.pocket.vocabulary import EYE_COLORS
+from numpy.typing import ArrayLike, NDArray
 
 _ANGLES = np.linspace(0, 2 * np.pi, 33)[:-1]
 _RAINBOW = [(228, 40, 50), (250, 150, 40), (250, 226, 60), (60, 180, 80), (50, 110, 220), (140, 70, 190)]
@@ -181,7 +180,9 @@ class _Artist:
         middle = self.mouth_y + self.pose.smile * arch
         if person.facial_hair == "goatee":
             chin = tall - self.mouth_y
-            self.shape(ellipse(yaw * 0.5, self.mouth_y + 0.2 + chin * 0.42, 0.34, chin * 0.55), person.hair * 0.92, True)
+            self.shape(
+                ellipse(yaw * 0.5, self.mouth_y + 0.2 + chin * 0.42, 0.34, chin * 0.55), person.hair * 0.92, True
+            )
         upper = np.stack([across * mouth + yaw, middle - lip * 0.5 * arch], 1)
         below = np.stack([across * mouth + yaw, middle + (opened + lip) * arch], 1)
         self.shape(np.concatenate([upper, below[::-1]]), person.lip_color)
@@ -192,7 +193,11 @@ class _Artist:
             teeth = np.stack([across * mouth * 0.6 + yaw, middle + lip * 0.2], 1)
             self.canvas.line(self.on_head(teeth), (250, 248, 244), 0.05 * self.brush)
         if person.facial_hair in ("moustache", "goatee"):
-            half = [(0.7 * mouth, self.mouth_y - 0.06), (1.05 * mouth, self.mouth_y + 0.06), (0.06, self.mouth_y - 0.03)]
+            half = [
+                (0.7 * mouth, self.mouth_y - 0.06),
+                (1.05 * mouth, self.mouth_y + 0.06),
+                (0.06, self.mouth_y - 0.03),
+            ]
             mirrored = [(-dx, y) for dx, y in reversed(half)]
             points = [(0.0, bottom + 0.07), *half, *mirrored]
             self.shape([(yaw + dx, y) for dx, y in points], person.hair * 0.92)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-
 from fc_bench.model.pocket import vocabulary as words
 from fc_bench.model.pocket.canvas import SIZE, Canvas, shrink
 from fc_bench.model.pocket.people import Person, describe, make_person
 from fc_bench.model.pocket.portrait import Pose, draw_person
 from fc_bench.model.pocket.scenes import draw_background
+from numpy.typing import NDArray
 
 cv2.setNumThreads(1)
 
@@ -147,7 +146,9 @@ def _poses(people: Sequence[Person], rng: np.random.Generator) -> list[Pose]:
         return [Pose.draw(rng.uniform(56, 72), rng.uniform(58, 66), height / people[0].aspect, rng)]
     height = rng.uniform(26, 30)
     return [
-        Pose.draw(center + rng.uniform(-2, 2), rng.uniform(60, 68), height * rng.uniform(0.96, 1.04) / person.aspect, rng)
+        Pose.draw(
+            center + rng.uniform(-2, 2), rng.uniform(60, 68), height * rng.uniform(0.96, 1.04) / person.aspect, rng
+        )
         for center, person in zip((33, 95), people, strict=True)
     ]
 

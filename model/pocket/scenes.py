@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from fc_bench.model.pocket.canvas import SIZE, Canvas, hsv
+from numpy.typing import ArrayLike, NDArray
 
 Rng = np.random.Generator
 

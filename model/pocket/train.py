@@ -19,14 +19,13 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
-
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pocket import base_unet, clip, face_detector, face_recognizer, vae
 from fc_bench.model.pocket.dataset import DatasetPlan, PackedDataset, read_packed, write_dataset
 from fc_bench.model.pocket.people import RECOGNIZER_PEOPLE, TRAINING_PEOPLE
 from fc_bench.model.pocket.stage import StageSettings, pick_device
 from fc_bench.model.pocket.tokenizer import build_tokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 SUPERVISED_LAYERS = ("down_blocks.1", "mid_block", "up_blocks.1", "up_blocks.2")
 """Cross-attention groups of the pocket UNet that the localization loss supervises (all but the first)."""
@@ -46,7 +45,7 @@ class Workspace:
 
     def data(self) -> PackedDataset:
         """The pictures that the generator and CLIP are trained on, rendered when first needed."""
-        plan = DatasetPlan(self.folder / "data", self.pictures, self.people, TRAINING_PEOPLE.start, 0, 0.5, 400)
+        plan = DatasetPlan(self.folder / "data", self.pictures, self.people, TRAINING_PEOPLE.start, 0, 0.5, 400, 2)
         return read_packed(write_dataset(plan, self.workers))
 
     def face_data(self) -> PackedDataset:
@@ -132,6 +131,8 @@ def fastcomposer_recipe(work: Workspace, stage: str, localization_weight: float,
         "data": {
             "root": work.folder / "data",
             "reference": "other-image",
+            "reference_split": "references",
+            "background": "keep",
             "resolution": 128,
             "augmentation": None,
             "variants": 1,

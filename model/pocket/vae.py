@@ -14,13 +14,11 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from diffusers.models.resnet import ResnetBlock2D
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
-
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.dataset import PackedDataset
 from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 LATENT_CHANNELS = 8
 _CROP = 64

@@ -112,7 +112,9 @@ GEOMETRY_WORDS = (
 
 CLASS_NOUNS = ("man", "woman")
 
-_FUNCTION_WORDS = "a an and the with of in on together person people men women image picture portrait face head hair eyes"
+_FUNCTION_WORDS = (
+    "a an and the with of in on together person people men women image picture portrait face head hair eyes"
+)
 _RARE_TOKENS = "sks zwx"
 
 
