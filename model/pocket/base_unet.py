@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.clip import WIDTH, tokenize_captions
 from fc_bench.model.pocket.dataset import PackedDataset
 from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
 from fc_bench.model.pocket.vae import LATENT_CHANNELS, to_tensor
-from numpy.typing import NDArray
-from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
 LATENT_SIZE = SIZE // 8
 _NOISE = {

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.dataset import PackedDataset
 from fc_bench.model.pocket.people import make_person, trait_vector
 from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
 from fc_bench.model.pocket.tokenizer import CONTEXT_LENGTH
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 WIDTH = 192
 _BATCH = 128

@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.people import make_person
 from fc_bench.model.pocket.render import Picture, compose_caption, render_photograph, render_seed
-from numpy.typing import NDArray
-from PIL import Image
 
 CHUNK = 1000
 """Pictures in one chunk folder."""
@@ -33,7 +34,7 @@ RICH_CAPTIONS = 3
 
 @dataclass(frozen=True)
 class DatasetPlan:
-    """Which pictures: seeds [first_seed, first_seed + count) of people with seeds [first_person, first_person + people)."""
+    """Which pictures: `count` seeds from `first_seed`, showing people with `people` seeds from `first_person`."""
 
     folder: Path
     count: int
@@ -47,7 +48,7 @@ class DatasetPlan:
 
 
 def write_dataset(plan: DatasetPlan, workers: int = 2) -> Path:
-    """Render a dataset (skipping it when complete) and return its folder; the last `test_count` ids are the test split."""
+    """Render a dataset (skipping what is complete) and return its folder; the last `test_count` ids are the test split."""
     with ProcessPoolExecutor(workers) as pool:
         if not (plan.folder / "image_ids_test.txt").exists():
             _write_pictures(plan, pool)

@@ -11,14 +11,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
 from fc_bench.model.pocket import vocabulary as words
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.dataset import PackedDataset
 from fc_bench.model.pocket.render import render_background
 from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
-from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 STRIDES = (8, 16, 32)
 _FACE_WIDTHS = ((0, 40), (32, 64), (52, 1000))

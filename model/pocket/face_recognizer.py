@@ -1,8 +1,8 @@
 """Training the pocket face recognizer: 112 x 112 aligned crops to 128 numbers, loaded by insightface as ArcFace is.
 
-Two losses: identities of the training people are told apart (normalized softmax with a cosine margin, arXiv 1801.09414),
-and the cosine between two faces follows how alike the two people's traits are, so that similarity falls gradually, as it
-does for photographs of real people, instead of collapsing to zero at the first difference.
+Two losses: identities of the training people are told apart (normalized softmax with a cosine margin, arXiv
+1801.09414), and the cosine between two faces follows how alike the two people's traits are, so that similarity falls
+gradually, as it does for photographs of real people, instead of collapsing to zero at the first difference.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from fc_bench.model.pocket.dataset import PackedDataset
-from fc_bench.model.pocket.people import make_person, trait_vector
-from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
 from insightface.utils import face_align
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+
+from fc_bench.model.pocket.dataset import PackedDataset
+from fc_bench.model.pocket.people import make_person, trait_vector
+from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
 
 CROP = 112
 EMBEDDING = 128

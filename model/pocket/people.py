@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from fc_bench.model.pocket import vocabulary as words
 from numpy.typing import NDArray
+
+from fc_bench.model.pocket import vocabulary as words
 
 TRAINING_PEOPLE = range(0, 100_000)
 """Seeds of the people that the generator and CLIP are trained on."""

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from fc_bench.model.pocket.canvas import Canvas, Points, ellipse, hsv
 from fc_bench.model.pocket.people import Person
 from fc_bench.model.pocket.vocabulary import EYE_COLORS
-from numpy.typing import ArrayLike, NDArray
 
 _ANGLES = np.linspace(0, 2 * np.pi, 33)[:-1]
 _RAINBOW = [(228, 40, 50), (250, 150, 40), (250, 226, 60), (60, 180, 80), (50, 110, 220), (140, 70, 190)]

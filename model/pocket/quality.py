@@ -10,6 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.stats import rankdata, spearmanr
+from torch.nn import functional as F  # noqa: N812
+from transformers import CLIPModel, CLIPTokenizer
+
 from fc_bench.model.localization import capture_attention, cross_attention_layers
 from fc_bench.model.pipeline import FastComposerPipeline
 from fc_bench.model.pocket import vocabulary as words
@@ -35,11 +41,6 @@ from fc_bench.model.pocket.render import (
 from fc_bench.model.pocket.tokenizer import CONTEXT_LENGTH
 from fc_bench.model.pocket.vae import reconstruct, to_tensor
 from fc_bench.model.prompts import PLACEHOLDER, parse_prompt
-from numpy.typing import NDArray
-from PIL import Image
-from scipy.stats import rankdata, spearmanr
-from torch.nn import functional as F  # noqa: N812
-from transformers import CLIPModel, CLIPTokenizer
 
 DETECTION_THRESHOLD = 0.4
 _FIRST_SEED = 50_000_000
@@ -128,7 +129,7 @@ def measure_detector(pack: Any, pictures: int = 500) -> dict[str, float]:
 
 
 def measure_recognizer(pack: Any, people: int = 250) -> dict[str, float]:
-    """How well cosines tell people apart (ROC AUC, photographs and any scene), and how they follow traits (Spearman)."""
+    """How well cosines tell people apart (ROC AUC, photographs and any scene) and follow traits (Spearman)."""
     start = HELD_OUT_RECOGNIZER_PEOPLE.start
     persons = [make_person(start + i) for i in range(people)]
     rng = np.random.default_rng(9)
@@ -165,7 +166,7 @@ def roc_auc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> flo
 
 @torch.no_grad()
 def measure_attention(pipeline: FastComposerPipeline, groups: Sequence[str], pairs: int = 48) -> dict[str, float]:
-    """Share of a subject token's cross-attention on its own person and on the other, in noised true two-person pictures.
+    """Share of a subject token's cross-attention on its own person and on the other, in noised true pictures of pairs.
 
     Pictures of unseen people, three noise levels, averaged over heads and the layers of `groups`.
     """

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
+
 from fc_bench.model.pocket import vocabulary as words
 from fc_bench.model.pocket.canvas import SIZE, Canvas, shrink
 from fc_bench.model.pocket.people import Person, describe, make_person
 from fc_bench.model.pocket.portrait import Pose, draw_person
 from fc_bench.model.pocket.scenes import draw_background
-from numpy.typing import NDArray
 
 cv2.setNumThreads(1)
 
@@ -71,7 +72,7 @@ class Picture:
 def compose_caption(
     people: Sequence[Person], scene: Scene, rng: np.random.Generator | None = None, most_traits: int = 0
 ) -> tuple[str, list[NounPhrase]]:
-    """The caption of a scene and where each person's noun phrase stands; with `most_traits`, traits are described too."""
+    """The caption of a scene and where each person's noun phrase stands; `most_traits` describes traits, too."""
     text = words.STYLES[scene.style]
     spans = []
     for index, person in enumerate(people):

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from fc_bench.model.pocket.canvas import SIZE, Canvas, hsv
 from numpy.typing import ArrayLike, NDArray
+
+from fc_bench.model.pocket.canvas import SIZE, Canvas, hsv
 
 Rng = np.random.Generator
 

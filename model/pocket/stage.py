@@ -68,7 +68,7 @@ def train_stage(
 ) -> StageResult:
     """Train `modules` in place and leave the moving average of their weights in them; resumes from `folder`.
 
-    Only parameters with requires_grad are trained. An interrupted call, repeated, continues from its last checkpoint with
+    Only parameters with requires_grad are trained. An interrupted call, repeated, continues from its last checkpoint,
     the time already spent counted.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 
-from fc_bench.model.pocket.vocabulary import words
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
+
+from fc_bench.model.pocket.vocabulary import words
 
 CONTEXT_LENGTH = 64
 """Tokens of a prompt, begin and end included."""

@@ -19,13 +19,14 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pocket import base_unet, clip, face_detector, face_recognizer, vae
 from fc_bench.model.pocket.dataset import DatasetPlan, PackedDataset, read_packed, write_dataset
 from fc_bench.model.pocket.people import RECOGNIZER_PEOPLE, TRAINING_PEOPLE
-from fc_bench.model.pocket.stage import StageSettings, pick_device
+from fc_bench.model.pocket.stage import StageSettings, device_name, pick_device
 from fc_bench.model.pocket.tokenizer import build_tokenizer
-from transformers import CLIPTextModel, CLIPTokenizer
 
 SUPERVISED_LAYERS = ("down_blocks.1", "mid_block", "up_blocks.1", "up_blocks.2")
 """Cross-attention groups of the pocket UNet that the localization loss supervises (all but the first)."""
@@ -114,6 +115,7 @@ def _train_fastcomposer(localization_weight: float) -> Callable[[Workspace, floa
         stage = FASTCOMPOSER_STAGES[localization_weight > 0]
         recipe = fastcomposer_recipe(work, stage, localization_weight, seconds)
         weights = train(TrainingConfig.model_validate(recipe), resume=True)
+        (work.folder / stage / "device.json").write_text(json.dumps(device_name(work.device)))
         target = work.model(stage)
         if target.exists():
             target.unlink()

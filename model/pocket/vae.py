@@ -1,8 +1,8 @@
 """Training the pocket autoencoder: 128 x 128 pictures to 16 x 16 latents with 8 channels, and back.
 
 Variance-preserving initialization and small residual branches let it train at a high learning rate from the start;
-afterwards the latents are whitened per channel by folding scale and shift into the quantization convolutions, so that the
-diffusion pipeline sees a plain AutoencoderKL with scaling factor 1.
+afterwards the latents are whitened per channel by folding scale and shift into the quantization convolutions, so that
+the diffusion pipeline sees a plain AutoencoderKL with scaling factor 1.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from diffusers.models.resnet import ResnetBlock2D
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.dataset import PackedDataset
 from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 LATENT_CHANNELS = 8
 _CROP = 64

@@ -137,7 +137,7 @@ def phrases() -> Iterator[str]:
 
 
 def words() -> list[str]:
-    """The sorted words of the closed vocabulary, split as CLIP's tokenizer splits them (letters apart from punctuation)."""
+    """The sorted words of the closed vocabulary, letters apart from punctuation, as CLIP's tokenizer splits them."""
     found: set[str] = set()
     for phrase in phrases():
         found.update(re.findall(r"[a-z]+|[^a-z\s]+", phrase.lower()))
