@@ -48,7 +48,7 @@ class DatasetPlan:
 
 
 def write_dataset(plan: DatasetPlan, workers: int = 2) -> Path:
-    """Render a dataset (skipping what is complete) and return its folder; the last `test_count` ids are the test split."""
+    """Render a dataset, skipping what is complete, and return its folder; the last `test_count` ids are for tests."""
     with ProcessPoolExecutor(workers) as pool:
         if not (plan.folder / "image_ids_test.txt").exists():
             _write_pictures(plan, pool)
