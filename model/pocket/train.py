@@ -46,19 +46,28 @@ class Workspace:
 
     def data(self) -> PackedDataset:
         """The pictures that the generator and CLIP are trained on, rendered when first needed."""
-        plan = DatasetPlan(self.folder / "data", self.pictures, self.people, TRAINING_PEOPLE.start, 0, 0.5, 400, 2)
+        plan = DatasetPlan(
+            folder=self.folder / "data",
+            count=self.pictures,
+            people=self.people,
+            first_person=TRAINING_PEOPLE.start,
+            first_seed=0,
+            share_of_pairs=0.5,
+            test_count=self.pictures // 100,
+            photographs=2,
+        )
         return read_packed(write_dataset(plan, self.workers))
 
     def face_data(self) -> PackedDataset:
         """The pictures that the face models are trained on, of other people."""
         plan = DatasetPlan(
-            self.folder / "faces-data",
-            self.face_pictures,
-            self.face_people,
-            RECOGNIZER_PEOPLE.start,
-            10_000_000,
-            0.4,
-            400,
+            folder=self.folder / "faces-data",
+            count=self.face_pictures,
+            people=self.face_people,
+            first_person=RECOGNIZER_PEOPLE.start,
+            first_seed=10_000_000,
+            share_of_pairs=0.4,
+            test_count=self.face_pictures // 50,
         )
         return read_packed(write_dataset(plan, self.workers))
 
@@ -72,10 +81,6 @@ class Workspace:
         if not path.exists():
             raise ModelInputError(f"{path} is missing: run the stage '{stage}' first")
         return path
-
-    def latents(self, data: PackedDataset) -> Path:
-        """Encoded pictures, cached."""
-        return self.folder / "latents.npy"
 
 
 def _train_vae(work: Workspace, seconds: float) -> None:
