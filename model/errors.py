@@ -1,5 +1,5 @@
-"""Errors whose message is written for the person who has to act on it."""
+"""What the model packages say about bad input."""
 
 
 class ModelInputError(ValueError):
-    """Input a model cannot work with; the message is one sentence: what is wrong, where, and what to do."""
+    """Bad input, told in one sentence: what is wrong, where, and what to do."""

@@ -1,0 +1,58 @@
+"""Turn a published checkpoint into a pipeline folder: `python -m fc_bench.model.convert CHECKPOINT BASE OUTPUT`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.pipeline import load_fastcomposer
+
+
+def convert_checkpoint(
+    checkpoint: Path,
+    base: Path | str,
+    output: Path,
+    image_encoder: Path | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write the checkpoint as a saved FastComposerPipeline (safetensors), see `pipeline.load_fastcomposer`.
+
+    Raises ModelInputError if the output folder is there already or the checkpoint does not fit.
+    """
+    if output.exists():
+        raise ModelInputError(f"{output} exists already: choose another output folder")
+    if not checkpoint.is_file():
+        raise ModelInputError(f"the checkpoint {checkpoint} does not exist: check the path")
+    load_fastcomposer(base, checkpoint, dtype, image_encoder=image_encoder).save_pretrained(output)
+    return output
+
+
+def main() -> int:
+    """The command; 2 after bad input, told in one line."""
+    parser = argparse.ArgumentParser(prog="python -m fc_bench.model.convert", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="pytorch_model.bin or .safetensors in the published layout")
+    parser.add_argument("base", help="Stable Diffusion v1.5: folder or hub id")
+    parser.add_argument("output", type=Path, help="folder to write")
+    parser.add_argument("--image-encoder", help="CLIP model, if it is not ViT-L/14: folder or hub id")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
+    arguments = parser.parse_args()
+    try:
+        print(
+            convert_checkpoint(
+                arguments.checkpoint,
+                arguments.base,
+                arguments.output,
+                arguments.image_encoder,
+                getattr(torch, arguments.dtype),
+            )
+        )
+    except ModelInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

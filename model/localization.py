@@ -1,0 +1,166 @@
+"""Cross-attention localization: a subject's token should attend to its own person only.
+
+FastComposer (arXiv 2305.10431), section 4.2: the supervised cross-attention maps are those of the middle five of the
+seven attention groups of Stable Diffusion v1.5's UNet.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+from fc_bench.model.errors import ModelInputError
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+
+class AttentionCapture:
+    """The image tokens' cross-attention in the supervised layers of the UNet's last forward pass.
+
+    `image_tokens` [batch, subjects] is set before the pass; `maps` [batch, heads, pixels, subjects] by layer is filled
+    in by it, and again by the recomputation of gradient checkpointing.
+    """
+
+    def __init__(self) -> None:
+        self.image_tokens: Tensor | None = None
+        self.maps: dict[str, Tensor] = {}
+
+    def start(self, image_tokens: Tensor) -> None:
+        """Forget the last pass and capture these tokens in the next one."""
+        self.image_tokens = image_tokens
+        self.maps = {}
+
+
+class CapturingAttention:
+    """Attention processor without parameters: plain cross-attention that keeps the image tokens' columns."""
+
+    def __init__(self, capture: AttentionCapture, layer: str):
+        self.capture = capture
+        self.layer = layer
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        **_: object,
+    ) -> Tensor:
+        query = attn.head_to_batch_dim(attn.to_q(hidden_states))
+        key = attn.head_to_batch_dim(attn.to_k(encoder_hidden_states))
+        value = attn.head_to_batch_dim(attn.to_v(encoder_hidden_states))
+        probabilities = attn.get_attention_scores(query, key, attention_mask)
+        if self.capture.image_tokens is not None:
+            batch, subjects = self.capture.image_tokens.shape
+            by_head = probabilities.unflatten(0, (batch, -1))
+            columns = self.capture.image_tokens[:, None, None].expand(*by_head.shape[:3], subjects)
+            self.capture.maps[self.layer] = by_head.gather(3, columns)
+        output = attn.batch_to_head_dim(torch.bmm(probabilities, value))
+        return attn.to_out[1](attn.to_out[0](output))
+
+
+def cross_attention_layers(unet: UNet2DConditionModel, groups: int | Sequence[str] = 5) -> list[str]:
+    """Names of the supervised cross-attention layers (of `unet.attn_processors`).
+
+    `groups` is either the number of middle groups of all that have cross-attention (the paper's 5 are
+    down_blocks.1, down_blocks.2, mid_block, up_blocks.1 and up_blocks.2 of Stable Diffusion v1.5), or their names.
+    Raises ModelInputError for a number or name the UNet does not have.
+    """
+    layers = [name for name in unet.attn_processors if ".attn2." in name]
+    present = sorted({_group(name) for name in layers}, key=_order)
+    if isinstance(groups, int):
+        if not 1 <= groups <= len(present) or (len(present) - groups) % 2:
+            raise ModelInputError(
+                f"the middle {groups} groups cannot be supervised in a UNet whose {len(present)} cross-attention groups "
+                f"are {', '.join(present)}: name the groups instead"
+            )
+        margin = (len(present) - groups) // 2
+        chosen = present[margin : margin + groups]
+    else:
+        chosen = list(groups)
+        unknown = [group for group in chosen if group not in present]
+        if unknown or not chosen:
+            raise ModelInputError(
+                f"the UNet has no cross-attention group {', '.join(unknown) or '(none was named)'}: choose among "
+                f"{', '.join(present)}"
+            )
+    return [name for name in layers if _group(name) in chosen]
+
+
+def capture_attention(unet: UNet2DConditionModel, layers: Sequence[str]) -> AttentionCapture:
+    """Install capturing processors on these layers; all others keep theirs."""
+    capture = AttentionCapture()
+    unet.set_attn_processor(
+        {
+            name: CapturingAttention(capture, name) if name in layers else processor
+            for name, processor in unet.attn_processors.items()
+        }
+    )
+    return capture
+
+
+def map_sizes(unet: UNet2DConditionModel, layers: Sequence[str], latent_size: tuple[int, int]) -> set[tuple[int, int]]:
+    """Heights and widths of the attention maps of these layers for latents of this height and width."""
+    levels = [latent_size]
+    for _ in unet.config.block_out_channels[1:]:
+        height, width = levels[-1]
+        levels.append(((height + 1) // 2, (width + 1) // 2))
+    sizes = set()
+    for group in {_group(name) for name in layers}:
+        kind, _, index = group.partition(".")
+        if kind == "mid_block":
+            sizes.add(levels[-1])
+        else:
+            sizes.add(levels[int(index)] if kind == "down_blocks" else levels[-1 - int(index)])
+    return sizes
+
+
+def attention_masks(masks: Tensor, sizes: set[tuple[int, int]]) -> dict[int, Tensor]:
+    """Subjects' masks [batch, subjects, height, width] at the maps' sizes: number of pixels -> [batch, subjects, pixels].
+
+    Antialiased bilinear resize.
+    """
+    return {
+        height * width: interpolate(
+            masks, (height, width), mode="bilinear", antialias=True, align_corners=False
+        ).flatten(2)
+        for height, width in sizes
+    }
+
+
+def localization_loss(
+    maps: Sequence[Tensor], masks: Mapping[int, Tensor], subject_mask: Tensor, normalize: bool = False
+) -> Tensor:
+    """Mean attention outside the subject's mask minus mean attention inside, a scalar.
+
+    `maps` [batch, heads, pixels, subjects] of each layer, `masks` [batch, subjects, pixels] by number of pixels,
+    `subject_mask` [batch, subjects] true where there is a subject. Averaged over the subjects present, heads, batch
+    and layers; `normalize` divides each map by its maximum first. Equations 5 and 6 of the paper.
+    """
+    if not maps:
+        raise ModelInputError("no attention was captured: run the UNet after AttentionCapture.start")
+    present = subject_mask[:, None].float()
+    losses = []
+    for attention in maps:
+        attention = attention.float()
+        if normalize:
+            attention = attention / (attention.amax(dim=2, keepdim=True) + 1e-5)
+        inside = masks[attention.shape[2]].float().transpose(1, 2)[:, None]
+        outside = 1 - inside
+        per_subject = (attention * outside).sum(2) / (outside.sum(2) + 1e-5)
+        per_subject = per_subject - (attention * inside).sum(2) / (inside.sum(2) + 1e-5)
+        losses.append(((per_subject * present).sum(2) / (present.sum(2) + 1e-5)).mean())
+    return torch.stack(losses).mean()
+
+
+def _group(layer: str) -> str:
+    match = re.match(r"(mid_block|(?:down|up)_blocks\.\d+)", layer)
+    if match is None:
+        raise ModelInputError(f"the attention layer {layer} is in no block of a UNet2DConditionModel")
+    return match.group(1)
+
+
+def _order(group: str) -> tuple[int, int]:
+    kind, _, index = group.partition(".")
+    return ("down_blocks", "mid_block", "up_blocks").index(kind), int(index or 0)

@@ -1,0 +1,157 @@
+"""Packing trained pocket models as the weights that ship, measuring them, and writing their cards.
+
+    python -m fc_bench.model.pocket.assemble --training training-output
+
+writes `model/pocket/weights/` (fp16 safetensors and ONNX) and `model/pocket/cards/` (one Markdown card a model with how
+it was trained and its held-out quality, sample grids, and all numbers in quality.json).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from transformers import CLIPModel, CLIPTokenizer
+
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.pipeline import FastComposerPipeline, load_fastcomposer
+from fc_bench.model.pocket import clip as clip_stage
+from fc_bench.model.pocket import quality
+from fc_bench.model.pocket.cards import write_cards
+from fc_bench.model.pocket.render import render_seed
+from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, SUPERVISED_LAYERS, Workspace
+from fc_bench.model.pocket.vae import reconstruct
+
+HERE = Path(__file__).parent
+VARIANTS = {"with-localization": FASTCOMPOSER_STAGES[True], "without-localization": FASTCOMPOSER_STAGES[False]}
+ALPHA = 0.7
+
+
+def pack(work: Workspace, weights: Path) -> None:
+    """Copy every trained model into `weights`, in half precision; raises ModelInputError when a stage is missing."""
+    needed = {stage: work.need(stage) for stage in ("base", "clip", "detector", "recognizer", *VARIANTS.values())}
+    shutil.rmtree(weights, ignore_errors=True)
+    pipeline = StableDiffusionPipeline.from_pretrained(needed["base"], torch_dtype=torch.float16, safety_checker=None)
+    pipeline.save_pretrained(weights / "pipeline")
+    CLIPModel.from_pretrained(needed["clip"], dtype=torch.float16).save_pretrained(weights / "clip")
+    CLIPTokenizer.from_pretrained(needed["clip"]).save_pretrained(weights / "clip")
+    clip_stage.build_image_processor().save_pretrained(weights / "clip")
+    for variant, stage in VARIANTS.items():
+        shutil.copytree(
+            needed[stage], weights / "fastcomposer" / variant, ignore=shutil.ignore_patterns("training.json")
+        )
+    (weights / "faces").mkdir()
+    for stage in ("detector", "recognizer"):
+        shutil.copy(needed[stage] / f"{stage}.onnx", weights / "faces" / f"{stage}.onnx")
+
+
+def open_fastcomposer(weights: Path, variant: str) -> FastComposerPipeline:
+    """A shipped FastComposer in single precision, without a progress bar."""
+    pipeline = load_fastcomposer(weights / "pipeline", weights / "fastcomposer" / variant)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def measure(weights: Path, pictures: int = 64) -> dict[str, Any]:
+    """Held-out quality of everything in `weights`: the model's name -> its measures."""
+    faces = quality.open_face_pack(weights / "faces")
+    base = StableDiffusionPipeline.from_pretrained(weights / "pipeline", safety_checker=None)
+    base.set_progress_bar_config(disable=True)
+    clip = CLIPModel.from_pretrained(weights / "clip", dtype=torch.float32).eval()
+    tokenizer = CLIPTokenizer.from_pretrained(weights / "clip")
+    results: dict[str, Any] = {
+        "vae": quality.measure_vae(base.vae),
+        "clip": quality.measure_clip(clip, tokenizer),
+        "detector": quality.measure_detector(faces),
+        "recognizer": quality.measure_recognizer(faces),
+        "base": {},
+        "reference": {},
+    }
+    for subjects, name in ((1, "one_subject"), (2, "two_subjects")):
+        real = quality.real_set(subjects, pictures)
+        results["reference"][name] = {
+            "real": quality.measure_identity(faces, real),
+            "through_vae": quality.measure_identity(faces, quality.through_vae(base.vae, real)),
+            "colors_of_real": quality.measure_colors(faces, real),
+        }
+        generated = quality.generate_set(base, subjects, pictures, None)
+        results["base"][name] = {
+            "identity": quality.measure_identity(faces, generated),
+            "colors": quality.measure_colors(faces, generated),
+        }
+    for variant, stage in VARIANTS.items():
+        pipeline = open_fastcomposer(weights, variant)
+        results[stage] = {}
+        for subjects, name in ((1, "one_subject"), (2, "two_subjects")):
+            by_alpha = {}
+            for alpha in (ALPHA, 1.0):
+                generated = quality.generate_set(pipeline, subjects, pictures, alpha)
+                by_alpha[f"alpha_{alpha}"] = {
+                    "identity": quality.measure_identity(faces, generated),
+                    "colors": quality.measure_colors(faces, generated),
+                }
+            results[stage][name] = by_alpha
+        results[stage]["attention"] = quality.measure_attention(pipeline, SUPERVISED_LAYERS)
+    return results
+
+
+def draw_grids(weights: Path, cards: Path) -> None:
+    """Sample grids: reconstructions, text-only samples, and FastComposer with and without localization."""
+    base = StableDiffusionPipeline.from_pretrained(weights / "pipeline", safety_checker=None)
+    base.set_progress_bar_config(disable=True)
+    pictures = np.stack([render_seed(60_000_000 + i, range(300_000, 400_000)).image for i in range(8)])
+    _save_grid(cards / "vae.png", [list(pictures), list(reconstruct(base.vae, pictures, torch.device("cpu")))])
+    singles, pairs = (quality.generate_set(base, subjects, 8, None) for subjects in (1, 2))
+    _save_grid(cards / "base.png", [singles.images, pairs.images])
+    for variant, stage in VARIANTS.items():
+        pipeline = open_fastcomposer(weights, variant)
+        rows = []
+        for subjects in (1, 2):
+            generated = {alpha: quality.generate_set(pipeline, subjects, 8, alpha) for alpha in (0.4, ALPHA, 1.0)}
+            references = generated[ALPHA].references
+            rows += [[row[k] for row in references] for k in range(subjects)]
+            rows += [generated[alpha].images for alpha in (0.4, ALPHA, 1.0)]
+        _save_grid(cards / f"{stage}.png", rows)
+
+
+def _save_grid(path: Path, rows: list[list[Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate([np.concatenate(list(row), 1) for row in rows])).save(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fc_bench.model.pocket.assemble", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--training", type=Path, default=Path("training-output"), help="folder of the training")
+    parser.add_argument("--weights", type=Path, default=HERE / "weights", help="where the weights go")
+    parser.add_argument("--cards", type=Path, default=HERE / "cards", help="where the cards go")
+    parser.add_argument("--measure-only", action="store_true", help="measure the packed weights, pack nothing")
+    options = parser.parse_args(arguments)
+    work = Workspace(options.training, torch.device("cpu"))
+    try:
+        if not options.measure_only:
+            pack(work, options.weights)
+        results = measure(options.weights)
+    except ModelInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    options.cards.mkdir(parents=True, exist_ok=True)
+    (options.cards / "quality.json").write_text(json.dumps(results, indent=1) + "\n")
+    draw_grids(options.weights, options.cards)
+    write_cards(work, results, options.cards)
+    print(json.dumps(results, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

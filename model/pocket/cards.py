@@ -1,0 +1,133 @@
+"""Model cards of the pocket models, written from what training and measuring recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, STAGES, Workspace
+
+_TITLES = {
+    "vae": ("Pocket autoencoder", "AutoencoderKL, 128 x 128 pictures to 16 x 16 latents with 8 channels"),
+    "clip": (
+        "Pocket CLIP",
+        "CLIPModel; its text tower conditions the UNet, its vision tower starts FastComposer's encoder",
+    ),
+    "detector": ("Pocket face detector", "SCRFD's output layout as ONNX, fixed 128 x 128 input, loaded by insightface"),
+    "recognizer": ("Pocket face recognizer", "112 x 112 aligned faces to 128 numbers as ONNX, loaded by insightface"),
+    "base": ("Pocket base model", "StableDiffusionPipeline with a v-prediction UNet, text only"),
+    FASTCOMPOSER_STAGES[True]: (
+        "Pocket FastComposer with localization",
+        "UNet, image encoder and post-fuse module, fine-tuned from the base model",
+    ),
+    FASTCOMPOSER_STAGES[False]: (
+        "Pocket FastComposer without localization",
+        "The same fine-tune with localization weight 0",
+    ),
+}
+_GRIDS = {"vae", "base", *FASTCOMPOSER_STAGES.values()}
+_CARD = """# {title}
+
+{what}.
+
+{grid}## Training
+
+{training}
+
+Command: `python -m fc_bench.model.pocket.train --stage {stage} --seconds {budget:.0f}`
+
+## Held-out quality
+
+On people no model was trained on; `python -m fc_bench.model.pocket.assemble --measure-only` measures again.
+
+{quality}
+
+## Data and licence
+
+Trained from scratch on pictures that this project's own renderer draws: {people}. No photograph of a real
+person was involved. MIT licence, like the project. Made for testing a benchmark, not for recognizing or depicting real
+people.
+"""
+
+
+def write_cards(work: Workspace, quality: Mapping[str, Any], folder: Path) -> None:
+    """Write `<folder>/<stage>.md` for every stage of a finished training."""
+    for stage in STAGES:
+        title, what = _TITLES[stage]
+        facts = _training_facts(work.folder / stage)
+        faces = stage in ("detector", "recognizer")
+        people = (
+            f"{work.face_pictures:,} pictures of {work.face_people:,} people"
+            if faces
+            else f"{work.pictures:,} pictures of {work.people:,} people (other people than the face models')"
+        )
+        card = _CARD.format(
+            title=title,
+            what=what,
+            grid=f"![samples]({stage}.png)\n\n" if stage in _GRIDS else "",
+            training=_table(facts),
+            stage=stage,
+            budget=facts["time budget (s)"],
+            quality=_table(_flat(quality[stage])) + _reference(stage, quality),
+            people=people,
+        )
+        (folder / f"{stage}.md").write_text(card)
+
+
+def _training_facts(folder: Path) -> dict[str, Any]:
+    """What a stage recorded of its training: seed, steps, device, time, settings, last losses."""
+    if (folder / "result.json").exists():
+        result = json.loads((folder / "result.json").read_text())
+        settings = result["settings"]
+        return {
+            "seed": settings["seed"],
+            "steps": result["steps"],
+            "device": result["device"],
+            "wall time (s)": result["seconds"],
+            "time budget (s)": settings["seconds"],
+            "learning rate": settings["learning_rate"],
+            **{f"last {name}": value for name, value in result["last"].items()},
+        }
+    import yaml
+
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    state = json.loads((folder / "weights" / "training.json").read_text())
+    return {
+        "seed": config["seed"],
+        "steps": state["step"],
+        "batch size": config["batch_size"],
+        "device": json.loads((folder / "device.json").read_text()),
+        "wall time (s)": round(state["elapsed"], 1),
+        "time budget (s)": config["max_seconds"],
+        "learning rate of the UNet": config["optimizer"]["learning_rate"]["unet"],
+        "localization weight": config["localization"]["weight"],
+        "last denoising loss": lines[-1]["denoising_loss"],
+        "last localization loss": lines[-1]["localization_loss"],
+    }
+
+
+def _reference(stage: str, quality: Mapping[str, Any]) -> str:
+    """For the generators, the same measures of real renders: the ceiling."""
+    if stage not in ("base", *FASTCOMPOSER_STAGES.values()):
+        return ""
+    return "\n\nThe same measures of true pictures (the ceiling):\n\n" + _table(_flat(quality["reference"]))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        label = f"{prefix}{name}".replace("_", " ")
+        flat.update(_flat(value, f"{label}, ") if isinstance(value, Mapping) else {label: value})
+    return flat
+
+
+def _table(facts: Mapping[str, Any]) -> str:
+    rows = [f"| {name} | {_format(value)} |" for name, value in facts.items()]
+    return "\n".join(["| what | value |", "|---|---|", *rows])
+
+
+def _format(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,162 @@
+"""Pocket pictures on disk, in the layout of the released FastComposer training set, and packed for fast reading.
+
+    <folder>/00000/00000000.png    picture
+    <folder>/00000/00000000.json   caption; segments with id, start/end of the noun phrase, bbox h1 w1 h2 w2, subject
+    <folder>/00000/00000000.npy    segmentation map: 0 background, 1.. the segments' ids
+    <folder>/image_ids_train.txt, image_ids_test.txt, image_ids_references.txt
+    <folder>/packed/images.npy     all pictures, [N, 128, 128, 3]
+    <folder>/packed/annotations.jsonl   one line a picture: captions, people, face boxes, landmarks
+
+One reader serves both this and the released set; `packed` feeds the stages that need no subject crops.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fc_bench.model.pocket.canvas import SIZE
+from fc_bench.model.pocket.people import make_person
+from fc_bench.model.pocket.render import Picture, compose_caption, render_photograph, render_seed
+
+CHUNK = 1000
+"""Pictures in one chunk folder."""
+RICH_CAPTIONS = 3
+"""How many captions describing traits each picture has beside its plain one."""
+
+
+@dataclass(frozen=True)
+class DatasetPlan:
+    """Which pictures: `count` seeds from `first_seed`, showing people with `people` seeds from `first_person`."""
+
+    folder: Path
+    count: int
+    people: int
+    first_person: int
+    first_seed: int
+    share_of_pairs: float
+    test_count: int
+    photographs: int = 0
+    """Plain photographs of each person besides, which FastComposer takes its references from."""
+
+
+def write_dataset(plan: DatasetPlan, workers: int = 2) -> Path:
+    """Render a dataset, skipping what is complete, and return its folder; the last `test_count` ids are for tests."""
+    with ProcessPoolExecutor(workers) as pool:
+        if not (plan.folder / "image_ids_test.txt").exists():
+            _write_pictures(plan, pool)
+        if plan.photographs and not (plan.folder / "image_ids_references.txt").exists():
+            _write_photographs(plan, pool)
+    return plan.folder
+
+
+def _write_pictures(plan: DatasetPlan, pool: ProcessPoolExecutor) -> None:
+    packed = plan.folder / "packed"
+    packed.mkdir(parents=True, exist_ok=True)
+    shape = (plan.count, SIZE, SIZE, 3)
+    np.lib.format.open_memmap(packed / "images.npy", mode="w+", dtype=np.uint8, shape=shape).flush()
+    starts = range(0, plan.count, CHUNK)
+    chunks = pool.map(_write_chunk, [plan] * len(starts), starts)
+    with (packed / "annotations.jsonl").open("w") as lines:
+        for annotations in chunks:
+            lines.writelines(json.dumps(annotation) + "\n" for annotation in annotations)
+    ids = [f"{index:08d}" for index in range(plan.count)]
+    split = plan.count - plan.test_count
+    (plan.folder / "image_ids_train.txt").write_text("\n".join(ids[:split]) + "\n")
+    (plan.folder / "image_ids_test.txt").write_text("\n".join(ids[split:]) + "\n")
+
+
+def _write_photographs(plan: DatasetPlan, pool: ProcessPoolExecutor) -> None:
+    """Photographs take the ids after the pictures, so that neither list changes the other."""
+    first = -(-plan.count // CHUNK) * CHUNK
+    total = plan.people * plan.photographs
+    starts = range(0, total, CHUNK)
+    list(pool.map(_write_photograph_chunk, [plan] * len(starts), [first] * len(starts), starts))
+    ids = [f"{first + index:08d}" for index in range(total)]
+    (plan.folder / "image_ids_references.txt").write_text("\n".join(ids) + "\n")
+
+
+def _write_photograph_chunk(plan: DatasetPlan, first: int, start: int) -> None:
+    for index in range(start, min(start + CHUNK, plan.people * plan.photographs)):
+        person = make_person(plan.first_person + index // plan.photographs)
+        stem = plan.folder / f"{(first + index) // CHUNK:05d}" / f"{first + index:08d}"
+        stem.parent.mkdir(exist_ok=True)
+        _write_picture(stem, render_photograph(person, index % plan.photographs), first + index)
+
+
+@dataclass(frozen=True)
+class PackedDataset:
+    """A packed dataset in memory-mapped form: `images` [N, 128, 128, 3] and one annotation a picture."""
+
+    images: NDArray[np.uint8]
+    annotations: list[dict[str, Any]]
+    test_count: int
+
+    @property
+    def train_count(self) -> int:
+        return len(self.annotations) - self.test_count
+
+
+def read_packed(folder: Path) -> PackedDataset:
+    """Open what `write_dataset` packed."""
+    images = np.load(folder / "packed" / "images.npy", mmap_mode="r")
+    with (folder / "packed" / "annotations.jsonl").open() as lines:
+        annotations = [json.loads(line) for line in lines]
+    test_count = len((folder / "image_ids_test.txt").read_text().split())
+    return PackedDataset(images, annotations, test_count)
+
+
+def _write_chunk(plan: DatasetPlan, start: int) -> list[dict[str, Any]]:
+    people = range(plan.first_person, plan.first_person + plan.people)
+    images = np.load(plan.folder / "packed" / "images.npy", mmap_mode="r+")
+    folder = plan.folder / f"{start // CHUNK:05d}"
+    folder.mkdir(exist_ok=True)
+    annotations = []
+    for index in range(start, min(start + CHUNK, plan.count)):
+        picture = render_seed(plan.first_seed + index, people, plan.share_of_pairs)
+        images[index] = picture.image
+        annotations.append(_write_picture(folder / f"{index:08d}", picture, plan.first_seed + index))
+    images.flush()
+    return annotations
+
+
+def _write_picture(stem: Path, picture: Picture, seed: int) -> dict[str, Any]:
+    caption, spans = compose_caption(picture.people, picture.scene)
+    segmentation = np.zeros((SIZE, SIZE), np.uint8)
+    segments = []
+    for number, (person, mask, span) in enumerate(zip(picture.people, picture.masks, spans, strict=True), start=1):
+        inside = mask > 127
+        segmentation[inside] = number
+        rows, columns = np.nonzero(inside)
+        segments.append(
+            {
+                "id": number,
+                "start": span.start,
+                "end": span.end,
+                "word": person.noun,
+                "bbox": [int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1],
+                "coco_label": "person",
+                "subject": str(person.seed),
+            }
+        )
+    Image.fromarray(picture.image).save(stem.with_suffix(".png"))
+    np.save(stem.with_suffix(".npy"), segmentation)
+    stem.with_suffix(".json").write_text(json.dumps({"caption": caption, "segments": segments}))
+    rng = np.random.default_rng([13, seed])
+    most = 5 if len(picture.people) == 1 else 4
+    rich = [compose_caption(picture.people, picture.scene, rng, most)[0] for _ in range(RICH_CAPTIONS)]
+    return {
+        "caption": caption,
+        "rich_captions": rich,
+        "people": [person.seed for person in picture.people],
+        "face_boxes": picture.face_boxes.round(2).tolist(),
+        "landmarks": picture.landmarks.round(2).tolist(),
+        "context": picture.scene.context,
+    }

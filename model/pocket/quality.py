@@ -1,0 +1,378 @@
+"""Held-out quality of the pocket models: every number on their cards, measured on people nothing was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.stats import rankdata, spearmanr
+from torch.nn import functional as F  # noqa: N812
+from transformers import CLIPModel, CLIPTokenizer
+
+from fc_bench.model.localization import capture_attention, cross_attention_layers
+from fc_bench.model.pipeline import FastComposerPipeline
+from fc_bench.model.pocket import vocabulary as words
+from fc_bench.model.pocket.base_unet import training_noise
+from fc_bench.model.pocket.canvas import SIZE
+from fc_bench.model.pocket.clip import normalize
+from fc_bench.model.pocket.people import (
+    EVALUATION_PEOPLE,
+    HELD_OUT_RECOGNIZER_PEOPLE,
+    Person,
+    make_person,
+    trait_vector,
+)
+from fc_bench.model.pocket.render import (
+    Picture,
+    Scene,
+    compose_caption,
+    render,
+    render_background,
+    render_photograph,
+    render_seed,
+)
+from fc_bench.model.pocket.tokenizer import CONTEXT_LENGTH
+from fc_bench.model.pocket.vae import reconstruct, to_tensor
+from fc_bench.model.prompts import PLACEHOLDER, parse_prompt
+
+DETECTION_THRESHOLD = 0.4
+_FIRST_SEED = 50_000_000
+_PAIR_CONTEXTS = ("snow", "beach", "desert", "meadow", None, "mountain", "night", "house")
+
+
+def open_face_pack(folder: Path) -> Any:
+    """insightface's FaceAnalysis on a folder of ONNX files, for 128 x 128 pictures, on the CPU."""
+    from insightface.app import FaceAnalysis
+
+    pack = FaceAnalysis(name=str(folder), providers=["CPUExecutionProvider"])
+    pack.prepare(ctx_id=-1, det_thresh=DETECTION_THRESHOLD, det_size=(SIZE, SIZE))
+    return pack
+
+
+def find_faces(pack: Any, image: NDArray[np.uint8]) -> list[Any]:
+    """insightface's faces in an RGB picture, from left to right."""
+    return sorted(pack.get(np.ascontiguousarray(image[..., ::-1])), key=lambda face: float(face.bbox[0]))
+
+
+def measure_vae(vae: AutoencoderKL, pictures: int = 96) -> dict[str, float]:
+    """Peak signal-to-noise ratio through the autoencoder and back, in dB, whole pictures and face boxes."""
+    rendered = _unseen(pictures)
+    images = np.stack([picture.image for picture in rendered])
+    error = (images.astype(np.float64) - reconstruct(vae, images, torch.device("cpu"))) ** 2
+    inside = np.concatenate(
+        [
+            error[i, int(max(y0, 0)) : int(y1), int(max(x0, 0)) : int(x1)].reshape(-1)
+            for i, picture in enumerate(rendered)
+            for x0, y0, x1, y1 in picture.face_boxes
+        ]
+    )
+    return {"pictures": pictures, "psnr_db": _psnr(error.mean()), "psnr_faces_db": _psnr(inside.mean())}
+
+
+@torch.no_grad()
+def measure_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, pictures: int = 200) -> dict[str, float]:
+    """Text-to-image retrieval by captions with traits (hits at rank 1 and 5), and contexts named from plain prompts."""
+    rendered = _unseen(pictures)
+    rng = np.random.default_rng(3)
+    captions = [compose_caption(p.people, p.scene, rng, 4)[0] for p in rendered]
+    device = torch.device("cpu")
+    image = F.normalize(
+        clip.get_image_features(pixel_values=normalize(np.stack([p.image for p in rendered]), device)).pooler_output,
+        dim=-1,
+    )
+    similarity = _text_features(clip, tokenizer, captions) @ image.T
+    rank = (similarity > similarity.diag()[:, None]).sum(1)
+    contexts = list(words.CONTEXTS)
+    prompts = _text_features(clip, tokenizer, [f"a photo of a man {words.CONTEXTS[c]}" for c in contexts])
+    placed = [i for i, p in enumerate(rendered) if p.scene.context]
+    guesses = (image[placed] @ prompts.T).argmax(1).tolist()
+    correct = np.mean([contexts[g] == rendered[i].scene.context for g, i in zip(guesses, placed, strict=True)])
+    return {
+        "pictures": pictures,
+        "retrieval_top1": float((rank == 0).float().mean()),
+        "retrieval_top5": float((rank < 5).float().mean()),
+        "context_accuracy": float(correct),
+    }
+
+
+def measure_detector(pack: Any, pictures: int = 500) -> dict[str, float]:
+    """Share of faces found (box overlap at least one half) and false detections as a share of all detections."""
+    found = faces = false = 0
+    for picture in _unseen(pictures):
+        boxes = [face.bbox for face in find_faces(pack, picture.image)]
+        matched = set()
+        for truth in picture.face_boxes:
+            overlaps = [_overlap(truth, box) if i not in matched else 0.0 for i, box in enumerate(boxes)]
+            faces += 1
+            if overlaps and max(overlaps) >= 0.5:
+                found += 1
+                matched.add(int(np.argmax(overlaps)))
+        false += len(boxes) - len(matched)
+    rng = np.random.default_rng(5)
+    contexts = [None, *words.CONTEXTS]
+    empty = sum(
+        bool(find_faces(pack, render_background(contexts[i % len(contexts)], rng))) for i in range(20 * len(contexts))
+    )
+    return {
+        "faces": faces,
+        "recall": found / faces,
+        "false_detections": false / max(1, found + false),
+        "empty_pictures_with_detection": empty / (20 * len(contexts)),
+    }
+
+
+def measure_recognizer(pack: Any, people: int = 250) -> dict[str, float]:
+    """How well cosines tell people apart (ROC AUC, photographs and any scene) and follow traits (Spearman)."""
+    start = HELD_OUT_RECOGNIZER_PEOPLE.start
+    persons = [make_person(start + i) for i in range(people)]
+    rng = np.random.default_rng(9)
+    photographs = [[render_photograph(person, k).image for k in range(2)] for person in persons]
+    scenes = [[render([person], Scene.draw(rng), rng).image for _ in range(2)] for person in persons]
+    result: dict[str, float] = {"people": people}
+    for name, sets in (("photographs", photographs), ("any_scene", scenes)):
+        embeddings, owners = [], []
+        for owner, images in enumerate(sets):
+            for image in images:
+                detected = find_faces(pack, image)
+                if detected:
+                    embeddings.append(detected[0].normed_embedding)
+                    owners.append(owner)
+        cosine = np.stack(embeddings) @ np.stack(embeddings).T
+        owner = np.array(owners)
+        upper = np.triu_indices(len(owner), 1)
+        same, values = (owner[:, None] == owner)[upper], cosine[upper]
+        result[f"auc_{name}"] = roc_auc(values[same], values[~same])
+        result[f"same_{name}"], result[f"different_{name}"] = float(values[same].mean()), float(values[~same].mean())
+        if name == "photographs":
+            traits = np.stack([trait_vector(person) for person in persons])
+            distance = np.linalg.norm(traits[:, None] - traits[None], axis=-1)[owner][:, owner][upper]
+            result["spearman_with_trait_distance"] = float(spearmanr(values[~same], -distance[~same]).statistic)
+    return result
+
+
+def roc_auc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
+    """Area under the ROC curve: the chance that a positive exceeds a negative, ties counted half."""
+    ranks = rankdata(np.concatenate([positive, negative]))
+    excess = ranks[: len(positive)].sum() - len(positive) * (len(positive) + 1) / 2
+    return float(excess / (len(positive) * len(negative)))
+
+
+@torch.no_grad()
+def measure_attention(pipeline: FastComposerPipeline, groups: Sequence[str], pairs: int = 48) -> dict[str, float]:
+    """Share of a subject token's cross-attention on its own person and on the other, in noised true pictures of pairs.
+
+    Pictures of unseen people, three noise levels, averaged over heads and the layers of `groups`.
+    """
+    capture = capture_attention(pipeline.unet, cross_attention_layers(pipeline.unet, list(groups)))
+    noise = training_noise()
+    own, other = [], []
+    for index in range(pairs):
+        people = _evaluation_people(2, index)
+        picture = render(people, Scene(context=_PAIR_CONTEXTS[index % 8]), np.random.default_rng([17, index]))
+        prompt = parse_prompt(_with_placeholders(picture), pipeline.tokenizer)
+        references = [[Image.fromarray(render_photograph(p, 0).image) for p in people]]
+        states = pipeline.fuse_subjects([prompt], pipeline.encode_text([prompt]), references)
+        latents = pipeline.vae.encode(to_tensor(picture.image[None], torch.device("cpu"))).latent_dist.mean
+        generator = torch.Generator().manual_seed(index)
+        tokens = prompt.image_token_mask.nonzero()[:, 0][None]
+        masks = torch.from_numpy(picture.masks.astype(np.float32) / 255)[None]
+        for timestep in (200, 500, 800):
+            moment = torch.tensor([timestep])
+            noisy = noise.add_noise(latents, torch.randn(latents.shape, generator=generator), moment)
+            capture.start(tokens)
+            pipeline.unet(noisy, moment, states)
+            for attention in capture.maps.values():
+                side = round(attention.shape[2] ** 0.5)
+                mask = F.interpolate(masks, (side, side), mode="bilinear", antialias=True).flatten(2)[0]
+                share = attention[0].mean(0).T
+                share = share / share.sum(1, keepdim=True)
+                on = share @ mask.T
+                own.append((on[0, 0] + on[1, 1]).item() / 2)
+                other.append((on[0, 1] + on[1, 0]).item() / 2)
+    return {
+        "pairs": pairs,
+        "own": float(np.mean(own)),
+        "other": float(np.mean(other)),
+        "ratio": float(np.mean(own) / np.mean(other)),
+    }
+
+
+@dataclass(frozen=True)
+class GeneratedSet:
+    """Pictures generated for sets of unseen people, with their references."""
+
+    images: list[NDArray[np.uint8]]
+    references: list[list[NDArray[np.uint8]]]
+
+
+def generate_set(
+    pipeline: FastComposerPipeline | StableDiffusionPipeline,
+    subjects: int,
+    count: int,
+    alpha: float | None,
+    steps: int = 20,
+    guidance_scale: float = 3.0,
+) -> GeneratedSet:
+    """`count` photographs of one or two unseen people each, in eight contexts; alpha None = text only."""
+    images, references = [], []
+    for start in range(0, count, 8):
+        indices = range(start, min(start + 8, count))
+        groups = [_evaluation_people(subjects, index) for index in indices]
+        scenes = [Scene(context=_PAIR_CONTEXTS[index % 8]) for index in indices]
+        rows = [[render_photograph(person, 0).image for person in group] for group in groups]
+        generators = [torch.Generator().manual_seed(1000 + index) for index in indices]
+        settings = {"num_inference_steps": steps, "guidance_scale": guidance_scale, "generator": generators}
+        if alpha is None or not isinstance(pipeline, FastComposerPipeline):
+            prompts = [compose_caption(g, s)[0] for g, s in zip(groups, scenes, strict=True)]
+            result = pipeline(prompts, **settings)
+        else:
+            prompts = [_caption_with_placeholders(g, s) for g, s in zip(groups, scenes, strict=True)]
+            pictures = [[Image.fromarray(image) for image in row] for row in rows]
+            result = pipeline(prompts, subject_images=pictures, alpha=alpha, **settings)
+        images += [np.asarray(image) for image in result.images]
+        references += rows
+    return GeneratedSet(images, references)
+
+
+def measure_colors(pack: Any, generated: GeneratedSet) -> dict[str, float]:
+    """Correlation of generated skin and hair color with the own reference's and with the other subject's."""
+    rows: dict[str, list[NDArray[np.float64]]] = {"made": [], "own": [], "other": []}
+    for image, references in zip(generated.images, generated.references, strict=True):
+        faces = find_faces(pack, image)
+        known = [find_faces(pack, reference)[:1] for reference in references]
+        if len(faces) != len(references) or not all(known):
+            continue
+        wanted = [_colors(reference, face[0]) for reference, face in zip(references, known, strict=True)]
+        for position, face in enumerate(faces):
+            rows["made"].append(_colors(image, face))
+            rows["own"].append(wanted[position])
+            rows["other"].append(wanted[len(wanted) - 1 - position])
+    made, own, other = (np.array(rows[name]) for name in ("made", "own", "other"))
+    result: dict[str, float] = {"pictures": len(generated.images), "faces_compared": len(made)}
+    for name, columns in (("skin", slice(0, 3)), ("hair", slice(3, 6))):
+        result[f"{name}_own"] = _correlation(made[:, columns], own[:, columns])
+        if len(generated.references[0]) > 1:
+            result[f"{name}_other"] = _correlation(made[:, columns], other[:, columns])
+    return result
+
+
+def measure_identity(pack: Any, generated: GeneratedSet, resamples: int = 2000) -> dict[str, float]:
+    """Recognizer identity by the published protocol (greedy matching, minimum over subjects), with a 95 % interval.
+
+    No face or a negative similarity counts 0; `faces_right` is the share of pictures with as many faces as asked for.
+    """
+    scores, right = [], []
+    for image, references in zip(generated.images, generated.references, strict=True):
+        faces = [face.normed_embedding for face in find_faces(pack, image)]
+        wanted = [found[0].normed_embedding for r in references if (found := find_faces(pack, r))]
+        right.append(len(faces) == len(references))
+        scores.append(_greedy_minimum(wanted, faces, len(references)))
+    values = np.array(scores)
+    draws = np.random.default_rng(0).choice(values, (resamples, len(values))).mean(1)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return {
+        "pictures": len(values),
+        "identity": float(values.mean()),
+        "interval_low": float(low),
+        "interval_high": float(high),
+        "faces_right": float(np.mean(right)),
+    }
+
+
+def real_set(subjects: int, count: int) -> GeneratedSet:
+    """True pictures in the place of generated ones: the ceiling of every measure above."""
+    images, references = [], []
+    for index in range(count):
+        people = _evaluation_people(subjects, index)
+        scene = Scene(context=_PAIR_CONTEXTS[index % 8])
+        images.append(render(people, scene, np.random.default_rng([19, index])).image)
+        references.append([render_photograph(person, 0).image for person in people])
+    return GeneratedSet(images, references)
+
+
+def through_vae(vae: AutoencoderKL, generated: GeneratedSet) -> GeneratedSet:
+    """The same pictures after the autoencoder: what the best possible UNet could reach."""
+    decoded = reconstruct(vae, np.stack(generated.images), torch.device("cpu"))
+    return GeneratedSet(list(decoded), generated.references)
+
+
+def _evaluation_people(subjects: int, index: int) -> list[Person]:
+    first = EVALUATION_PEOPLE.start + 10_000 + 2 * index
+    return [make_person(first + i) for i in range(subjects)]
+
+
+def _unseen(count: int) -> list[Picture]:
+    return [render_seed(_FIRST_SEED + i, HELD_OUT_RECOGNIZER_PEOPLE) for i in range(count)]
+
+
+def _caption_with_placeholders(people: Sequence[Person], scene: Scene) -> str:
+    caption, spans = compose_caption(people, scene)
+    for span in reversed(spans):
+        caption = f"{caption[: span.end]} {PLACEHOLDER}{caption[span.end :]}"
+    return caption
+
+
+def _with_placeholders(picture: Picture) -> str:
+    return _caption_with_placeholders(picture.people, picture.scene)
+
+
+def _text_features(clip: CLIPModel, tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
+    encoded = tokenizer(texts, padding="max_length", max_length=CONTEXT_LENGTH, truncation=True, return_tensors="pt")
+    return F.normalize(clip.get_text_features(input_ids=encoded.input_ids).pooler_output, dim=-1)
+
+
+def _colors(image: NDArray[np.uint8], face: Any) -> NDArray[np.float64]:
+    """Skin and hair color of a face found by insightface: medians below the eyes and above the forehead, [6]."""
+    landmarks = np.asarray(face.kps)
+    eyes, mouth = landmarks[:2].mean(0), landmarks[3:].mean(0)
+    down = (mouth - eyes) / (np.linalg.norm(mouth - eyes) + 1e-6)
+    spacing = float(np.linalg.norm(landmarks[1] - landmarks[0]))
+    across = (landmarks[1] - landmarks[0]) / (spacing + 1e-6)
+    cheeks = [eyes + down * 0.5 * spacing + across * side * 0.55 * spacing for side in (-1, 1)]
+    top = np.array([(face.bbox[0] + face.bbox[2]) / 2, face.bbox[1] + 0.04 * (face.bbox[3] - face.bbox[1])])
+    crown = [top + across * side * 0.3 * spacing for side in (-1, 0, 1)]
+    return np.concatenate([_median(image, cheeks), _median(image, crown)])
+
+
+def _median(image: NDArray[np.uint8], centers: Sequence[NDArray[np.float64]], half: int = 2) -> NDArray[np.float64]:
+    patches = []
+    for x, y in np.round(centers).astype(int):
+        x, y = np.clip([x, y], half, SIZE - half - 1)
+        patches.append(image[y - half : y + half + 1, x - half : x + half + 1].reshape(-1, 3))
+    return np.median(np.concatenate(patches), axis=0)
+
+
+def _correlation(made: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
+    """Mean over the color channels of Pearson's correlation."""
+    return float(np.mean([np.corrcoef(made[:, c], wanted[:, c])[0, 1] for c in range(made.shape[1])]))
+
+
+def _greedy_minimum(wanted: list[NDArray[np.float32]], faces: list[NDArray[np.float32]], subjects: int) -> float:
+    if len(wanted) < subjects or not faces:
+        return 0.0
+    similarity = np.array([[float(w @ f) for f in faces] for w in wanted])
+    matched = np.zeros(subjects)
+    for _ in range(min(similarity.shape)):
+        row, column = np.unravel_index(np.argmax(similarity), similarity.shape)
+        matched[row] = similarity[row, column]
+        similarity[row], similarity[:, column] = -np.inf, -np.inf
+    return float(max(0.0, matched.min()))
+
+
+def _overlap(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    left, top = np.maximum(first[:2], second[:2])
+    right, bottom = np.minimum(first[2:4], second[2:4])
+    shared = max(0.0, float(right - left)) * max(0.0, float(bottom - top))
+    areas = [float((b[2] - b[0]) * (b[3] - b[1])) for b in (first, second)]
+    return shared / (sum(areas) - shared)
+
+
+def _psnr(mean_square_error: float) -> float:
+    return float(10 * np.log10(255**2 / mean_square_error))

@@ -1,0 +1,259 @@
+"""One command trains every pocket model, stage by stage, on whatever device there is, and can be interrupted.
+
+    python -m fc_bench.model.pocket.train --output training-output --budget 4h
+
+Each stage takes its share of the budget, leaves `<output>/<stage>/model` (or an ONNX file) with `result.json` and
+`log.jsonl`, and is skipped when that is there. `--stage` runs single ones, `--seconds` overrides a stage's share.
+`python -m fc_bench.model.pocket.assemble` measures the result and packs it as the weights that ship.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.pocket import base_unet, clip, face_detector, face_recognizer, vae
+from fc_bench.model.pocket.dataset import DatasetPlan, PackedDataset, read_packed, write_dataset
+from fc_bench.model.pocket.people import RECOGNIZER_PEOPLE, TRAINING_PEOPLE
+from fc_bench.model.pocket.stage import StageSettings, device_name, pick_device
+from fc_bench.model.pocket.tokenizer import build_tokenizer
+
+SUPERVISED_LAYERS = ("down_blocks.1", "mid_block", "up_blocks.1", "up_blocks.2")
+"""Cross-attention groups of the pocket UNet that the localization loss supervises (all but the first)."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a training lives, how big its world is and what it runs on."""
+
+    folder: Path
+    device: torch.device
+    pictures: int = 40_000
+    people: int = 6_000
+    face_pictures: int = 20_000
+    face_people: int = 3_000
+    workers: int = 2
+
+    def data(self) -> PackedDataset:
+        """The pictures that the generator and CLIP are trained on, rendered when first needed."""
+        plan = DatasetPlan(
+            folder=self.folder / "data",
+            count=self.pictures,
+            people=self.people,
+            first_person=TRAINING_PEOPLE.start,
+            first_seed=0,
+            share_of_pairs=0.5,
+            test_count=self.pictures // 100,
+            photographs=2,
+        )
+        return read_packed(write_dataset(plan, self.workers))
+
+    def face_data(self) -> PackedDataset:
+        """The pictures that the face models are trained on, of other people."""
+        plan = DatasetPlan(
+            folder=self.folder / "faces-data",
+            count=self.face_pictures,
+            people=self.face_people,
+            first_person=RECOGNIZER_PEOPLE.start,
+            first_seed=10_000_000,
+            share_of_pairs=0.4,
+            test_count=self.face_pictures // 50,
+        )
+        return read_packed(write_dataset(plan, self.workers))
+
+    def model(self, stage: str) -> Path:
+        """The trained model of a stage."""
+        return self.folder / stage / "model"
+
+    def need(self, stage: str) -> Path:
+        """The trained model of an earlier stage; raises ModelInputError when it is not there yet."""
+        path = self.model(stage)
+        if not path.exists():
+            raise ModelInputError(f"{path} is missing: run the stage '{stage}' first")
+        return path
+
+
+def _train_vae(work: Workspace, seconds: float) -> None:
+    settings = StageSettings(seconds, learning_rate=5e-4, betas=(0.9, 0.95), weight_decay=1e-4)
+    trained, _ = vae.train_vae(work.data(), work.folder / "vae", settings, work.device)
+    trained.save_pretrained(work.model("vae"))
+
+
+def _train_clip(work: Workspace, seconds: float) -> None:
+    settings = StageSettings(seconds, learning_rate=1.2e-3, weight_decay=0.05, warmup_steps=60)
+    tokenizer = build_tokenizer()
+    trained, _ = clip.train_clip(work.data(), tokenizer, work.folder / "clip", settings, work.device)
+    trained.save_pretrained(work.model("clip"))
+    tokenizer.save_pretrained(work.model("clip"))
+    clip.build_image_processor().save_pretrained(work.model("clip"))
+
+
+def _train_base(work: Workspace, seconds: float) -> None:
+    data = work.data()
+    autoencoder = AutoencoderKL.from_pretrained(work.need("vae")).to(work.device)
+    text_encoder = CLIPTextModel.from_pretrained(work.need("clip"))
+    tokenizer = CLIPTokenizer.from_pretrained(work.need("clip"))
+    latents = base_unet.encode_latents(autoencoder, data, work.folder / "latents.npy", work.device)
+    settings = StageSettings(seconds, learning_rate=1e-3, warmup_steps=100, ema=0.998)
+    unet, _ = base_unet.train_base_unet(
+        data, latents, text_encoder, tokenizer, work.folder / "base", settings, work.device
+    )
+    build_pipeline(unet, autoencoder, text_encoder, tokenizer).save_pretrained(work.model("base"))
+
+
+def _train_fastcomposer(localization_weight: float) -> Callable[[Workspace, float], None]:
+    def run(work: Workspace, seconds: float) -> None:
+        from fc_bench.model.training.config import TrainingConfig
+        from fc_bench.model.training.loop import train
+
+        work.data()
+        stage = FASTCOMPOSER_STAGES[localization_weight > 0]
+        recipe = fastcomposer_recipe(work, stage, localization_weight, seconds)
+        weights = train(TrainingConfig.model_validate(recipe), resume=True)
+        (work.folder / stage / "device.json").write_text(json.dumps(device_name(work.device)))
+        target = work.model(stage)
+        if target.exists():
+            target.unlink()
+        target.symlink_to(weights.resolve(), target_is_directory=True)
+
+    return run
+
+
+def fastcomposer_recipe(work: Workspace, stage: str, localization_weight: float, seconds: float) -> dict[str, object]:
+    """The configuration of FastComposer's fine-tune on pocket pictures, for `fc_bench.model.training`."""
+    return {
+        "pipeline": work.need("base"),
+        "image_encoder": work.need("clip"),
+        "output": work.folder / stage,
+        "data": {
+            "root": work.folder / "data",
+            "reference": "other-image",
+            "reference_split": "references",
+            "background": "keep",
+            "resolution": 128,
+            "augmentation": None,
+            "variants": 1,
+            "p_unconditional": 0.1,
+            "p_text_only": 0.1,
+            "p_keep_subject": 0.95,
+            "workers": 0,
+        },
+        "cache": {"folder": work.folder / "fastcomposer-cache", "vision": True, "batch_size": 64},
+        "localization": {"weight": localization_weight, "groups": SUPERVISED_LAYERS},
+        "optimizer": {
+            "learning_rate": {"unet": 4e-4, "postfuse_module": 1e-3, "image_encoder": 1e-3},
+            "betas": (0.9, 0.98),
+            "weight_decay": 1e-3,
+            "schedule": "cosine",
+            "warmup_steps": 40,
+            "final_fraction": 0.03,
+        },
+        "vision_layers": 2,
+        "p_masked_loss": 0.5,
+        "masked_loss_normalization": "area",
+        "stratified_timesteps": True,
+        "batch_size": 48,
+        "max_seconds": seconds,
+        "ema_decay": 0.995,
+        "weights_dtype": "float16",
+        "log_every": 25,
+        "checkpoint_seconds": 180,
+    }
+
+
+def build_pipeline(
+    unet: UNet2DConditionModel, autoencoder: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer
+) -> StableDiffusionPipeline:
+    """A stock diffusers pipeline of the pocket models."""
+    return StableDiffusionPipeline(
+        vae=autoencoder,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=base_unet.build_sampler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def _train_detector(work: Workspace, seconds: float) -> None:
+    settings = StageSettings(seconds, learning_rate=2e-3, ema=0.99)
+    trained, _ = face_detector.train_face_detector(work.face_data(), work.folder / "detector", settings, work.device)
+    work.model("detector").mkdir(exist_ok=True)
+    face_detector.export_face_detector(trained, work.model("detector") / "detector.onnx")
+
+
+def _train_recognizer(work: Workspace, seconds: float) -> None:
+    settings = StageSettings(seconds, learning_rate=2e-3, weight_decay=5e-4, ema=0.99)
+    trained, _ = face_recognizer.train_face_recognizer(
+        work.face_data(), work.folder / "recognizer", settings, work.device
+    )
+    work.model("recognizer").mkdir(exist_ok=True)
+    face_recognizer.export_face_recognizer(trained, work.model("recognizer") / "recognizer.onnx")
+
+
+FASTCOMPOSER_STAGES = {True: "fastcomposer-with-localization", False: "fastcomposer-without-localization"}
+LOCALIZATION_WEIGHT = 0.03
+STAGES: dict[str, tuple[float, Callable[[Workspace, float], None]]] = {
+    "vae": (0.17, _train_vae),
+    "clip": (0.08, _train_clip),
+    "detector": (0.03, _train_detector),
+    "recognizer": (0.06, _train_recognizer),
+    "base": (0.30, _train_base),
+    FASTCOMPOSER_STAGES[True]: (0.18, _train_fastcomposer(LOCALIZATION_WEIGHT)),
+    FASTCOMPOSER_STAGES[False]: (0.18, _train_fastcomposer(0.0)),
+}
+"""Stage -> its share of the budget and what runs it; in the order they need one another."""
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in "90s", "30m", "2h" or "1.5h". Raises ModelInputError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text.strip())
+    if not match:
+        raise ModelInputError(f"'{text}' is no duration: write it like 90s, 30m or 2h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m fc_bench.model.pocket.train", description=__doc__.split("\n")[0])
+    parser.add_argument("--output", type=Path, default=Path("training-output"), help="folder of the training")
+    parser.add_argument("--budget", default="4h", help="training time of all stages together, e.g. 25m or 4h")
+    parser.add_argument("--stage", action="append", choices=list(STAGES), help="only this stage (repeatable)")
+    parser.add_argument("--seconds", type=float, help="time of each chosen stage, instead of its share of the budget")
+    parser.add_argument("--pictures", type=int, default=Workspace.pictures, help="training pictures to render")
+    parser.add_argument("--workers", type=int, default=Workspace.workers, help="rendering processes")
+    options = parser.parse_args(arguments)
+    work = Workspace(options.output, pick_device(), pictures=options.pictures, workers=options.workers)
+    try:
+        budget = parse_duration(options.budget)
+        for stage in options.stage or STAGES:
+            share, run = STAGES[stage]
+            if work.model(stage).exists():
+                print(f"{stage}: done already", flush=True)
+                continue
+            seconds = options.seconds or share * budget
+            print(f"{stage}: training for {seconds / 60:.1f} minutes", flush=True)
+            run(work, seconds)
+            result = work.folder / stage / "result.json"
+            if result.exists():
+                print(f"{stage}: {json.loads(result.read_text())['last']}", flush=True)
+    except ModelInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Training the pocket autoencoder: 128 x 128 pictures to 16 x 16 latents with 8 channels, and back.
+
+Variance-preserving initialization and small residual branches let it train at a high learning rate from the start;
+afterwards the latents are whitened per channel by folding scale and shift into the quantization convolutions, so that
+the diffusion pipeline sees a plain AutoencoderKL with scaling factor 1.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from diffusers.models.resnet import ResnetBlock2D
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fc_bench.model.pocket.canvas import SIZE
+from fc_bench.model.pocket.dataset import PackedDataset
+from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
+
+LATENT_CHANNELS = 8
+_CROP = 64
+_BATCH = 16
+
+
+def build_vae() -> AutoencoderKL:
+    """An untrained pocket autoencoder."""
+    vae = AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(32, 48, 96, 128),
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=4,
+        sample_size=SIZE,
+        mid_block_add_attention=False,
+        scaling_factor=1.0,
+    )
+    _initialize(vae)
+    return vae
+
+
+def train_vae(
+    data: PackedDataset, folder: Path, settings: StageSettings, device: torch.device
+) -> tuple[AutoencoderKL, StageResult]:
+    """Train on crops centered on faces two times in three; returns the autoencoder with whitened latents."""
+    vae = build_vae()
+
+    def loss(rng: np.random.Generator, progress: float) -> dict[str, Tensor]:
+        pictures = to_tensor(_crops(data, rng), device)
+        with torch.autocast(device.type, torch.bfloat16):
+            posterior = vae.encode(pictures).latent_dist
+            decoded = vae.decode(posterior.sample()).sample
+        error = decoded.float() - pictures
+        absolute = error.abs().mean()
+        edges = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+        prior = 0.5 * posterior.mean.float().pow(2).mean()
+        square = max(0.0, 1 - 2 * progress) * 2 * error.pow(2).mean()
+        total = absolute + square + 0.5 * min(1.0, max(0.0, 4 * progress - 0.4)) * edges + 1e-4 * prior
+        return {"loss": total, "l1": absolute, "edges": edges, "prior": prior}
+
+    result = train_stage(folder, {"vae": vae}, loss, settings, device)
+    _whiten(vae, data, device)
+    return vae, result
+
+
+@torch.no_grad()
+def reconstruct(vae: AutoencoderKL, images: NDArray[np.uint8], device: torch.device) -> NDArray[np.uint8]:
+    """Pictures through the autoencoder and back, [N, 128, 128, 3]."""
+    decoded = [
+        vae.decode(vae.encode(to_tensor(images[i : i + 32], device)).latent_dist.mean).sample.cpu()
+        for i in range(0, len(images), 32)
+    ]
+    return to_images(torch.cat(decoded))
+
+
+def to_tensor(images: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """uint8 [N, H, W, 3] to float [N, 3, H, W] in [-1, 1]."""
+    return torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_images(pictures: Tensor) -> NDArray[np.uint8]:
+    """Inverse of `to_tensor`, clipped."""
+    scaled = (pictures.float().clamp(-1, 1) + 1) * 127.5
+    return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _crops(data: PackedDataset, rng: np.random.Generator) -> NDArray[np.uint8]:
+    crops = np.empty((_BATCH, _CROP, _CROP, 3), np.uint8)
+    for slot, index in enumerate(rng.integers(0, data.train_count, _BATCH)):
+        if rng.random() < 0.67:
+            boxes = data.annotations[index]["face_boxes"]
+            x0, y0, x1, y1 = boxes[rng.integers(len(boxes))]
+            center = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) + rng.uniform(-20, 20, 2)
+            corner = center - _CROP / 2
+        else:
+            corner = rng.uniform(0, SIZE - _CROP, 2)
+        x, y = np.clip(corner, 0, SIZE - _CROP).astype(int)
+        crops[slot] = data.images[index, y : y + _CROP, x : x + _CROP]
+    return crops
+
+
+def _initialize(vae: AutoencoderKL) -> None:
+    for module in vae.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            fan_in = module.weight[0].numel()
+            nn.init.normal_(module.weight, std=math.sqrt(1 / fan_in))
+            nn.init.zeros_(module.bias) if module.bias is not None else None
+    with torch.no_grad():
+        for module in vae.modules():
+            if isinstance(module, ResnetBlock2D):
+                module.conv2.weight.mul_(0.2)
+        channels = LATENT_CHANNELS
+        eye = torch.eye(2 * channels)[:, :, None, None]
+        vae.quant_conv.weight.copy_(eye)
+        vae.post_quant_conv.weight.copy_(eye[:channels, :channels])
+        vae.encoder.conv_out.weight[channels:].zero_()
+        vae.encoder.conv_out.bias[channels:].fill_(-5.0)
+
+
+@torch.no_grad()
+def _whiten(vae: AutoencoderKL, data: PackedDataset, device: torch.device) -> None:
+    """Give every latent channel mean 0 and deviation 1 over the data, without changing what is decoded."""
+    sample = data.images[: min(1024, data.train_count)]
+    means = torch.cat(
+        [vae.encode(to_tensor(sample[i : i + 64], device)).latent_dist.mean for i in range(0, len(sample), 64)]
+    ).double()
+    shift, scale = means.mean((0, 2, 3)), means.std((0, 2, 3))
+    channels = LATENT_CHANNELS
+    quant, post = vae.quant_conv, vae.post_quant_conv
+    shift, scale = shift.to(quant.weight), scale.to(quant.weight)
+    quant.weight[:channels] /= scale[:, None, None, None]
+    quant.bias[:channels] = (quant.bias[:channels] - shift) / scale
+    quant.bias[channels:] -= 2 * scale.log()
+    post.bias += (post.weight[:, :, 0, 0] * shift).sum(1)
+    post.weight *= scale[None, :, None, None]

@@ -1,0 +1,144 @@
+"""The closed vocabulary of the pocket world: what a picture can show and the words for it.
+
+Everything a caption may say is listed here once, so that the renderer, the captions, the tokenizer and the suite agree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+STYLES = {
+    "photo": "a photo of",
+    "sketch": "a pencil sketch of",
+    "black-and-white": "a black-and-white photograph of",
+    "watercolor": "a watercolor painting of",
+}
+"""Style name -> the words a caption begins with."""
+
+CONTEXTS = {
+    "snow": "in the snow",
+    "beach": "on the beach",
+    "jungle": "in the jungle",
+    "city": "in the city",
+    "night": "at night",
+    "desert": "in the desert",
+    "mountain": "in front of a mountain",
+    "autumn": "in an autumn forest",
+    "house": "in front of a blue house",
+    "meadow": "in a flower meadow",
+}
+"""Context name -> the words a caption ends with."""
+
+ACCESSORIES = {
+    "hat": ("wearing a red hat", "wearing red hats"),
+    "santa": ("wearing a santa hat", "wearing santa hats"),
+    "glasses": ("wearing pink glasses", "wearing pink glasses"),
+    "scarf": ("wearing a rainbow scarf", "wearing rainbow scarves"),
+    "shirt": ("wearing a yellow shirt", "wearing yellow shirts"),
+}
+"""Accessory or clothing -> its words for one person and for two."""
+
+ACTIONS = {
+    "book": ("holding a book", "holding books"),
+    "cake": ("holding a cake", "holding cakes"),
+}
+"""Action -> its words for one person and for two."""
+
+SKIN_TONES = {
+    "pale": (250, 218, 188),
+    "fair": (240, 196, 156),
+    "tan": (218, 166, 118),
+    "brown": (172, 118, 78),
+    "dark": (106, 70, 48),
+}
+"""Skin word -> RGB; a person's tone lies anywhere between neighbors."""
+
+HAIR_COLORS = {
+    "black": (34, 30, 34),
+    "brown": (98, 62, 38),
+    "red": (168, 56, 34),
+    "ginger": (226, 124, 46),
+    "blond": (242, 210, 116),
+    "grey": (158, 158, 164),
+    "white": (236, 236, 232),
+    "blue": (58, 112, 214),
+    "pink": (242, 132, 176),
+    "green": (64, 160, 92),
+    "purple": (134, 82, 186),
+}
+
+HAIR_STYLES = {
+    "bald": "a bald head",
+    "short": "short {color} hair",
+    "parted": "parted {color} hair",
+    "spiky": "spiky {color} hair",
+    "curly": "curly {color} hair",
+    "bob": "a {color} bob",
+    "long": "long {color} hair",
+    "bun": "a {color} bun",
+}
+
+EYE_COLORS = {
+    "brown": (92, 58, 34),
+    "blue": (60, 120, 205),
+    "green": (62, 150, 90),
+    "grey": (120, 130, 140),
+    "black": (28, 24, 26),
+    "amber": (206, 140, 40),
+}
+
+FACIAL_HAIR = {"none": "", "stubble": "stubble", "moustache": "a moustache", "goatee": "a goatee", "beard": "a beard"}
+
+GEOMETRY_WORDS = (
+    "a long face",
+    "a round face",
+    "a narrow jaw",
+    "a wide jaw",
+    "big eyes",
+    "small eyes",
+    "close eyes",
+    "wide-set eyes",
+    "thick eyebrows",
+    "thin eyebrows",
+    "a wide nose",
+    "a thin nose",
+    "a wide mouth",
+    "a small mouth",
+    "full lips",
+    "freckles",
+    "a mole",
+)
+
+CLASS_NOUNS = ("man", "woman")
+
+_FUNCTION_WORDS = (
+    "a an and the with of in on together person people men women image picture portrait face head hair eyes"
+)
+_RARE_TOKENS = "sks zwx"
+
+
+def phrases() -> Iterator[str]:
+    """Every phrase a caption can be made of."""
+    yield from STYLES.values()
+    yield from CONTEXTS.values()
+    for singular, plural in (*ACCESSORIES.values(), *ACTIONS.values()):
+        yield singular
+        yield plural
+    yield from SKIN_TONES
+    yield from HAIR_COLORS
+    yield from EYE_COLORS
+    yield from (style.format(color="") for style in HAIR_STYLES.values())
+    yield from FACIAL_HAIR.values()
+    yield from GEOMETRY_WORDS
+    yield from CLASS_NOUNS
+    yield _FUNCTION_WORDS
+    yield _RARE_TOKENS
+
+
+def words() -> list[str]:
+    """The sorted words of the closed vocabulary, letters apart from punctuation, as CLIP's tokenizer splits them."""
+    found: set[str] = set()
+    for phrase in phrases():
+        found.update(re.findall(r"[a-z]+|[^a-z\s]+", phrase.lower()))
+    return sorted(found)

@@ -1,0 +1,53 @@
+"""The post-fuse module: a subject's image embedding fused into the text embedding of its noun."""
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from fc_bench.model.errors import ModelInputError
+from torch import Tensor, nn
+
+
+class FeedForward(nn.Module):
+    """LayerNorm -> Linear -> GELU -> Linear, with or without a residual connection."""
+
+    def __init__(self, in_features: int, features: int, residual: bool):
+        super().__init__()
+        self.layernorm = nn.LayerNorm(in_features)
+        self.fc1 = nn.Linear(in_features, features)
+        self.fc2 = nn.Linear(features, features)
+        self.residual = residual
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = self.fc2(nn.functional.gelu(self.fc1(self.layernorm(inputs))))
+        return outputs + inputs if self.residual else outputs
+
+
+class PostfuseModule(ModelMixin, ConfigMixin):
+    """h' = LayerNorm(MLP2(MLP1([h; e]) + h)) at every image token, h its text embedding and e its subject's.
+
+    14 tensors, 2,958,336 parameters at 768 features. FastComposer (arXiv 2305.10431), section 4.1.
+    """
+
+    @register_to_config
+    def __init__(self, *, features: int = 768):  # keyword-only: diffusers takes a positional value for a default
+        super().__init__()
+        self.mlp1 = FeedForward(2 * features, features, residual=False)
+        self.mlp2 = FeedForward(features, features, residual=True)
+        self.layer_norm = nn.LayerNorm(features)
+
+    def forward(self, text_embeds: Tensor, image_token_mask: Tensor, subject_embeds: Tensor) -> Tensor:
+        """The text embeddings with the image tokens' entries fused, [batch, length, features].
+
+        `image_token_mask` [batch, length] is true at image tokens; `subject_embeds` [image tokens, features] holds one
+        embedding for each of them, in the order of the batch and then of the prompt. Raises ModelInputError if their
+        numbers differ.
+        """
+        tokens = text_embeds[image_token_mask]
+        if tokens.shape[0] != subject_embeds.shape[0]:
+            raise ModelInputError(
+                f"{tokens.shape[0]} image tokens cannot be fused with {subject_embeds.shape[0]} subject embeddings: "
+                "give one embedding for each image token"
+            )
+        fused = self.mlp1(torch.cat([tokens, subject_embeds.to(tokens.dtype)], dim=-1)) + tokens
+        fused = self.layer_norm(self.mlp2(fused))
+        return text_embeds.masked_scatter(image_token_mask[..., None], fused.to(text_embeds.dtype))

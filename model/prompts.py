@@ -1,0 +1,85 @@
+"""Prompts with subjects: `a man <|image|> and a woman <|image|> reading` becomes token ids and image tokens."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from fc_bench.model.errors import ModelInputError
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+PLACEHOLDER = "<|image|>"
+MAX_SUBJECTS = 4
+
+
+@dataclass(frozen=True)
+class ParsedPrompt:
+    """A prompt as the text encoder sees it: the placeholders are gone, the tokens before them are marked."""
+
+    text: str
+    """The prompt without placeholders."""
+    input_ids: Tensor
+    """Token ids padded to the tokenizer's length, [length]."""
+    image_tokens: tuple[int, ...]
+    """Position of each subject's image token, the last token of its noun phrase, in the order of the prompt."""
+
+    @property
+    def image_token_mask(self) -> Tensor:
+        """True at image tokens, [length]."""
+        mask = torch.zeros_like(self.input_ids, dtype=torch.bool)
+        mask[list(self.image_tokens)] = True
+        return mask
+
+
+def plain_text(prompt: str) -> str:
+    """The prompt without its placeholders, as it is scored and as text-only generation reads it."""
+    text = re.sub(rf"\s*{re.escape(PLACEHOLDER)}(?=\w)", " ", prompt)
+    return re.sub(rf"\s*{re.escape(PLACEHOLDER)}", "", text).strip()
+
+
+def parse_prompt(prompt: str, tokenizer: CLIPTokenizer, truncate: bool = False) -> ParsedPrompt:
+    """Token ids and image tokens of a prompt whose placeholders follow the class nouns.
+
+    A prompt longer than the tokenizer's length is an error, unless `truncate` cuts it (and the subjects beyond) as
+    training on captions does. Raises ModelInputError for that, for a placeholder that follows no word or another
+    placeholder, and for more than four subjects. FastComposer (arXiv 2305.10431), section 4.1.
+    """
+    pieces = prompt.split(PLACEHOLDER)
+    num_subjects = len(pieces) - 1
+    if num_subjects > MAX_SUBJECTS:
+        raise ModelInputError(
+            f"the prompt {prompt!r} has {num_subjects} placeholders {PLACEHOLDER}, but FastComposer puts at most "
+            f"{MAX_SUBJECTS} subjects into an image: remove {num_subjects - MAX_SUBJECTS}"
+        )
+    if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
+        raise ModelInputError("the tokenizer has no start or end token: use the CLIPTokenizer of the pipeline's folder")
+    ids, image_tokens = [tokenizer.bos_token_id], []
+    for index, piece in enumerate(pieces):
+        piece_ids = tokenizer(piece, add_special_tokens=False).input_ids if piece.strip() else []
+        ids.extend(piece_ids)
+        if index < num_subjects:
+            if not piece_ids:
+                where = "stands first" if index == 0 else f"number {index + 1} follows another placeholder"
+                raise ModelInputError(
+                    f"in the prompt {prompt!r} a placeholder {PLACEHOLDER} {where}: put it right after the noun of its "
+                    f"subject, as in 'a man {PLACEHOLDER} in the snow'"
+                )
+            image_tokens.append(len(ids) - 1)
+    ids.append(tokenizer.eos_token_id)
+    length = tokenizer.model_max_length
+    if len(ids) > length and not truncate:
+        raise ModelInputError(
+            f"the prompt {prompt!r} has {len(ids)} tokens with start and end, but the text encoder reads at most "
+            f"{length}: shorten it"
+        )
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    ids = ids[:length] + [padding] * (length - len(ids))
+    kept = tuple(position for position in image_tokens if position < length)
+    return ParsedPrompt(plain_text(prompt), torch.tensor(ids), kept)
+
+
+def insert_placeholders(caption: str, ends: Sequence[int]) -> str:
+    """The caption with a placeholder after each character position in `ends` (ascending ends of noun phrases)."""
+    bounds = [0, *ends, len(caption)]
+    return f" {PLACEHOLDER}".join(caption[start:end] for start, end in zip(bounds, bounds[1:], strict=False))

@@ -1,0 +1,35 @@
+"""Train FastComposer: `python -m fc_bench.model.training CONFIG.yaml [--resume]`, or the same under `accelerate launch`."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.training.config import load_config
+
+
+def main() -> int:
+    """The command; 2 after bad input, told in one line."""
+    parser = argparse.ArgumentParser(prog="python -m fc_bench.model.training", description="Train FastComposer.")
+    parser.add_argument("config", type=Path, help="YAML file, see fc_bench.model.training.config")
+    parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint, if there is one")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        config = load_config(arguments.config)
+        from fc_bench.model.training.loop import train
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()
+        logging.getLogger("accelerate").setLevel(logging.WARNING)
+
+        print(train(config, arguments.resume))
+    except ModelInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

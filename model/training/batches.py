@@ -1,0 +1,231 @@
+"""Training batches from image files: read, encode with the frozen models, ready for the training forward."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from diffusers import AutoencoderKL
+from fc_bench.model.fastcomposer import TrainingBatch, resize_latent_masks
+from fc_bench.model.localization import attention_masks
+from fc_bench.model.training.config import TrainingConfig
+from fc_bench.model.training.dataset import (
+    Record,
+    read_image,
+    read_segmentation,
+    reference_crop,
+    target_masks,
+    target_pixels,
+    tokenize,
+)
+from fc_bench.model.training.draws import NoiseDraw, SampleDraw, SampleDraws, draw_noise
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers import CLIPTextModel, CLIPTokenizer
+
+
+class BatchSource(Protocol):
+    """Where the loop takes its batches from."""
+
+    def batches(self, start: int) -> Iterator[TrainingBatch]:
+        """This process's batches from number `start` on, without end."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stream:
+    """This process's share of the stream of samples, cut into batches."""
+
+    draws: SampleDraws
+    config: TrainingConfig
+    num_timesteps: int
+    process: int = 0
+    processes: int = 1
+
+    def samples(self, number: int) -> list[SampleDraw]:
+        """The samples of batch `number`."""
+        size = self.config.batch_size
+        first = (number * self.processes + self.process) * size
+        return [self.draws.sample(position) for position in range(first, first + size)]
+
+    def noise(self, number: int, latent_shape: Sequence[int]) -> NoiseDraw:
+        """The noise of batch `number`."""
+        seed = [self.config.seed, number, self.process]
+        return draw_noise(
+            seed, latent_shape, self.num_timesteps, self.config.p_masked_loss, self.config.stratified_timesteps
+        )
+
+    @property
+    def max_subjects(self) -> int:
+        """Width of the subject axis of a batch."""
+        return min(self.config.data.max_subjects, self.draws.table.subjects.shape[1])
+
+
+class FrozenEncoders:
+    """VAE and text encoder, and what they make of images and captions."""
+
+    def __init__(self, vae: AutoencoderKL, text_encoder: CLIPTextModel, device: torch.device):
+        self.vae = vae.requires_grad_(False).eval().to(device)
+        self.text_encoder = text_encoder.requires_grad_(False).eval().to(device)
+        self.device = device
+
+    @torch.no_grad()
+    def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latents of images [batch, 3, height, width] in -1..1, unscaled."""
+        distribution = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
+        return distribution.mean.float(), distribution.std.float()
+
+    @torch.no_grad()
+    def text(self, input_ids: Tensor) -> Tensor:
+        """Last hidden states, [batch, length, features]."""
+        return self.text_encoder(input_ids.to(self.device)).last_hidden_state.float()
+
+    def latents(self, mean: Tensor, std: Tensor, posterior: Tensor) -> Tensor:
+        """A scaled sample of the posterior."""
+        return (mean + std * posterior) * self.vae.config.scaling_factor
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        return self.vae.config.latent_channels
+
+    def latent_size(self, resolution: int) -> tuple[int, int]:
+        """Height and width of the latents of a square image."""
+        side = resolution // 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return side, side
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """A batch as read from files, see TrainingBatch for the fields in common."""
+
+    number: int
+    pixels: Tensor
+    input_ids: Tensor
+    image_tokens: Tensor
+    subject_mask: Tensor
+    references: Tensor
+    masks: Tensor
+    """[batch, subjects, height, width] at the images' resolution."""
+
+
+class ImageFiles(Dataset[RawBatch]):
+    """Batches read from image files, by number; may be read by worker processes."""
+
+    def __init__(self, records: list[Record], tokenizer: CLIPTokenizer, stream: Stream, reference_size: int):
+        self.records = records
+        self.tokenizer = tokenizer
+        self.stream = stream
+        self.reference_size = reference_size
+
+    def __getitem__(self, number: int) -> RawBatch:
+        config, samples = self.stream.config, self.stream.samples(number)
+        resolution, slots = config.data.resolution, self.stream.max_subjects
+        image_tokens = torch.zeros(len(samples), slots, dtype=torch.long)
+        subject_mask = torch.zeros(len(samples), slots, dtype=torch.bool)
+        masks = torch.zeros(len(samples), slots, resolution, resolution)
+        pixels, input_ids, references = [], [], []
+        empty = torch.tensor(self.tokenizer("", padding="max_length").input_ids)
+        for index, draw in enumerate(samples):
+            record = self.records[draw.row]
+            image = read_image(record)
+            pixels.append(target_pixels(image, resolution))
+            caption = tokenize(record, self.tokenizer)
+            input_ids.append(empty if draw.unconditional else caption.input_ids)
+            kept = [
+                (slot, crop)
+                for slot, crop in zip(draw.kept, draw.references, strict=True)
+                if slot < len(caption.image_tokens)
+            ]
+            if not kept:
+                continue
+            segmentation = read_segmentation(record, (image.shape[1], image.shape[2]))
+            segments = tuple(record.segments[slot] for slot, _ in kept)
+            masks[index, : len(kept)] = target_masks(segmentation, segments, resolution)
+            subject_mask[index, : len(kept)] = True
+            for column, (slot, crop) in enumerate(kept):
+                image_tokens[index, column] = caption.image_tokens[slot]
+                source = self.records[crop.row]
+                same = crop.row == draw.row
+                source_image = image if same else read_image(source)
+                shape = (source_image.shape[1], source_image.shape[2])
+                source_map = segmentation if same else read_segmentation(source, shape)
+                references.append(
+                    reference_crop(
+                        source_image,
+                        source_map,
+                        source.segments[crop.slot],
+                        config.data,
+                        self.reference_size,
+                        crop.seed(config.seed),
+                    )
+                )
+        size = self.reference_size
+        return RawBatch(
+            number,
+            torch.stack(pixels),
+            torch.stack(input_ids),
+            image_tokens,
+            subject_mask,
+            torch.stack(references) if references else torch.zeros(0, 3, size, size, dtype=torch.uint8),
+            masks,
+        )
+
+
+class FileBatches:
+    """Batches straight from image files: every augmentation drawn anew, everything encoded in the step."""
+
+    def __init__(self, files: ImageFiles, encoders: FrozenEncoders, map_sizes: set[tuple[int, int]], workers: int):
+        self.files = files
+        self.encoders = encoders
+        self.map_sizes = map_sizes
+        self.workers = workers
+
+    def batches(self, start: int) -> Iterator[TrainingBatch]:
+        """This process's batches from number `start` on, without end."""
+        loader = DataLoader(
+            self.files,
+            batch_size=None,
+            sampler=_Numbers(start),
+            num_workers=self.workers,
+            collate_fn=_unchanged,
+            persistent_workers=self.workers > 0,
+        )
+        for raw in loader:
+            yield self.encode(raw)
+
+    def encode(self, raw: RawBatch) -> TrainingBatch:
+        """Run the frozen models on a batch of images and captions."""
+        mean, std = self.encoders.posterior(raw.pixels)
+        draw = self.files.stream.noise(raw.number, mean.shape)
+        device = self.encoders.device
+        size = (mean.shape[2], mean.shape[3])
+        return TrainingBatch(
+            latents=self.encoders.latents(mean, std, draw.posterior.to(device)),
+            noise=draw.noise,
+            timesteps=draw.timesteps,
+            text_embeds=self.encoders.text(raw.input_ids),
+            image_tokens=raw.image_tokens,
+            subject_mask=raw.subject_mask,
+            references=raw.references,
+            latent_masks=resize_latent_masks(raw.masks, size),
+            attention_masks=attention_masks(raw.masks, self.map_sizes),
+            masked=draw.masked,
+        ).to(device)
+
+
+class _Numbers:
+    """Batch numbers from a start on, without end."""
+
+    def __init__(self, start: int):
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        number = self.start
+        while True:
+            yield number
+            number += 1
+
+
+def _unchanged(batch: RawBatch) -> RawBatch:
+    return batch

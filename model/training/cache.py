@@ -1,0 +1,343 @@
+"""The dataset encoded once: everything that frozen models and fixed crops determine, in memory-mapped arrays.
+
+With the cache a training step costs what UNet, post-fuse module and the trained vision layers cost, which is what makes
+training on a CPU possible. Latents are kept as the mean and standard deviation of their posterior and sampled at every step.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.fastcomposer import TrainingBatch, resize_latent_masks
+from fc_bench.model.localization import attention_masks
+from fc_bench.model.references import lower_hidden_states
+from fc_bench.model.training.batches import FrozenEncoders, Stream
+from fc_bench.model.training.config import CacheConfig, TrainingConfig
+from fc_bench.model.training.dataset import (
+    Record,
+    read_image,
+    read_segmentation,
+    reference_crop,
+    target_masks,
+    target_pixels,
+    tokenize,
+)
+from fc_bench.model.training.draws import Crop, SubjectTable
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
+
+log = logging.getLogger(__name__)
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The arrays of a cache folder."""
+
+    latent_mean: np.ndarray
+    """[targets, channels, height, width], with latent_std."""
+    latent_std: np.ndarray
+    caption: np.ndarray
+    """Row of each target's caption in text_embeds, [targets]; row 0 is the empty caption."""
+    text_embeds: np.ndarray
+    """[captions, length, features]"""
+    image_tokens: np.ndarray
+    """Image token of each segment, -1 where there is none, [targets, segments]."""
+    latent_masks: np.ndarray
+    """[targets, segments, height, width]"""
+    attention_masks: dict[int, np.ndarray]
+    """[targets, segments, pixels] by number of pixels."""
+    crop: np.ndarray
+    """Row of each segment's crop in references, -1 where it has none, [images, segments]."""
+    references: np.ndarray
+    """uint8 [crops, variants, 3, size, size] or hidden states [crops, variants, tokens, width]."""
+
+
+class CachedBatches:
+    """Batches from a cache."""
+
+    def __init__(self, cache: Cache, stream: Stream, encoders: FrozenEncoders, map_sizes: set[tuple[int, int]]):
+        self.cache = cache
+        self.stream = stream
+        self.encoders = encoders
+        self.map_pixels = {height * width for height, width in map_sizes}
+
+    def batches(self, start: int) -> Iterator[TrainingBatch]:
+        """This process's batches from number `start` on, without end."""
+        number = start
+        while True:
+            yield self.batch(number)
+            number += 1
+
+    def batch(self, number: int) -> TrainingBatch:
+        """Batch `number` of this process."""
+        cache, samples = self.cache, self.stream.samples(number)
+        rows = np.array([draw.row for draw in samples])
+        captions = np.where([draw.unconditional for draw in samples], 0, cache.caption[rows])
+        shape = (len(samples), self.stream.max_subjects)
+        image_tokens, present = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=bool)
+        slots = np.zeros(shape, dtype=np.int64)
+        references = []
+        for index, draw in enumerate(samples):
+            column = 0
+            for slot, crop in zip(draw.kept, draw.references, strict=True):
+                if cache.image_tokens[draw.row, slot] >= 0:
+                    slots[index, column], present[index, column] = slot, True
+                    image_tokens[index, column] = cache.image_tokens[draw.row, slot]
+                    references.append((cache.crop[crop.row, crop.slot], crop.variant))
+                    column += 1
+        chosen = np.array(references, dtype=np.int64).reshape(-1, 2)
+        mean, std = _tensor(cache.latent_mean[rows]), _tensor(cache.latent_std[rows])
+        draw_of_batch = self.stream.noise(number, mean.shape)
+
+        def masks(array: np.ndarray) -> Tensor:
+            picked = array[rows[:, None], slots]
+            return _tensor(np.where(present.reshape(*present.shape, *[1] * (picked.ndim - 2)), picked, 0))
+
+        return TrainingBatch(
+            latents=self.encoders.latents(mean, std, draw_of_batch.posterior),
+            noise=draw_of_batch.noise,
+            timesteps=draw_of_batch.timesteps,
+            text_embeds=_tensor(cache.text_embeds[captions]),
+            image_tokens=torch.from_numpy(image_tokens),
+            subject_mask=torch.from_numpy(present),
+            references=_tensor(cache.references[chosen[:, 0], chosen[:, 1]]),
+            latent_masks=masks(cache.latent_masks),
+            attention_masks={pixels: masks(cache.attention_masks[pixels]) for pixels in sorted(self.map_pixels)},
+            masked=draw_of_batch.masked,
+        ).to(self.encoders.device)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+class CacheBuilder:
+    """Encodes a dataset into a cache folder, or opens the folder if it holds just that."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        cache: CacheConfig,
+        records: list[Record],
+        table: SubjectTable,
+        tokenizer: CLIPTokenizer,
+        encoders: FrozenEncoders,
+        image_encoder: CLIPVisionModelWithProjection,
+        map_sizes: set[tuple[int, int]],
+    ):
+        self.config = config
+        self.cache = cache
+        self.records = records
+        self.table = table
+        self.tokenizer = tokenizer
+        self.encoders = encoders
+        self.image_encoder = image_encoder
+        self.map_sizes = map_sizes
+        self.partial = cache.folder.with_name(cache.folder.name + ".partial")
+
+    def build(self) -> None:
+        """Encode unless the folder is there already.
+
+        Raises ModelInputError if the folder holds something else: other data, models or settings.
+        """
+        fingerprint = self.fingerprint()
+        if self.cache.folder.exists():
+            meta = self.cache.folder / "cache.json"
+            found = json.loads(meta.read_text()) if meta.is_file() else None
+            if found != fingerprint:
+                differing = ", ".join(key for key in fingerprint if found is None or found.get(key) != fingerprint[key])
+                raise ModelInputError(
+                    f"the cache {self.cache.folder} belongs to other data, models or settings (different: {differing}): "
+                    "delete it or name another folder"
+                )
+            return
+        log.info("encoding %d images into %s", len(self.records), self.cache.folder)
+        shutil.rmtree(self.partial, ignore_errors=True)
+        self.partial.mkdir(parents=True)
+        self._encode_captions()
+        self._encode_images()
+        (self.partial / "cache.json").write_text(json.dumps(fingerprint, indent=1))
+        self.partial.rename(self.cache.folder)
+
+    def open(self) -> Cache:
+        """The arrays of the folder, memory-mapped."""
+
+        def array(name: str) -> np.ndarray:
+            return np.load(self.cache.folder / f"{name}.npy", mmap_mode="r")
+
+        return Cache(
+            latent_mean=array("latent_mean"),
+            latent_std=array("latent_std"),
+            caption=array("caption"),
+            text_embeds=array("text_embeds"),
+            image_tokens=array("image_tokens"),
+            latent_masks=array("latent_masks"),
+            attention_masks={h * w: array(f"attention_masks_{h * w}") for h, w in self.map_sizes},
+            crop=array("crop"),
+            references=array("references"),
+        )
+
+    def fingerprint(self) -> dict[str, object]:
+        """What the arrays depend on; the images themselves are represented by their ids."""
+        data = self.config.data
+        content = [
+            [r.id, r.caption, [[s.id, s.start, s.end, s.box, s.subject] for s in r.segments]] for r in self.records
+        ]
+        models = {"vae": self.encoders.vae, "text_encoder": self.encoders.text_encoder}
+        if self.cache.vision:
+            models["image_encoder"] = self.image_encoder
+        return {
+            "version": VERSION,
+            "records": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+            "targets": self.table.targets,
+            "data": json.loads(data.model_dump_json(include={"resolution", "background", "augmentation", "variants"})),
+            "other_images_only": data.reference_split is not None,
+            "seed": self.config.seed,
+            "dtype": self.cache.dtype,
+            "vision": self.config.vision_layers if self.cache.vision else False,
+            "reference_size": self.image_encoder.config.image_size,
+            "map_sizes": sorted(list(size) for size in self.map_sizes),
+            "models": {name: _digest(model) for name, model in models.items()},
+        }
+
+    def _array(self, name: str, shape: tuple[int, ...], dtype: str | None = None) -> np.ndarray:
+        file = self.partial / f"{name}.npy"
+        return np.lib.format.open_memmap(file, mode="w+", dtype=dtype or self.cache.dtype, shape=shape)
+
+    def _encode_captions(self) -> None:
+        targets, slots = self.table.targets, self.table.subjects.shape[1]
+        caption, tokens = (
+            self._array("caption", (targets,), "int64"),
+            self._array("image_tokens", (targets, slots), "int16"),
+        )
+        tokens[:] = -1
+        empty = tuple(self.tokenizer("", padding="max_length").input_ids)
+        unique: dict[tuple[int, ...], int] = {empty: 0}
+        for row, record in enumerate(self.records[:targets]):
+            tokenized = tokenize(record, self.tokenizer)
+            caption[row] = unique.setdefault(tuple(tokenized.input_ids.tolist()), len(unique))
+            tokens[row, : len(tokenized.image_tokens)] = tokenized.image_tokens
+        ids = torch.tensor(list(unique))
+        shape = (len(ids), ids.shape[1], self.encoders.text_encoder.config.hidden_size)
+        embeds = self._array("text_embeds", shape)
+        for first in range(0, len(ids), 256):
+            embeds[first : first + 256] = self.encoders.text(ids[first : first + 256]).cpu().numpy()
+
+    def _encode_images(self) -> None:
+        table, data, size = self.table, self.config.data, self.image_encoder.config.image_size
+        targets, slots = table.targets, table.subjects.shape[1]
+        channels, (height, width) = self.encoders.latent_channels, self.encoders.latent_size(data.resolution)
+        mean = self._array("latent_mean", (targets, channels, height, width))
+        std = self._array("latent_std", (targets, channels, height, width))
+        latent_masks = self._array("latent_masks", (targets, slots, height, width))
+        map_masks = {h * w: self._array(f"attention_masks_{h * w}", (targets, slots, h * w)) for h, w in self.map_sizes}
+        crop_rows = self._array("crop", (len(self.records), slots), "int64")
+        crop_rows[:] = -1
+        first_crop = targets if data.reference_split is not None else 0
+        has_crop = (np.arange(len(self.records)) >= first_crop)[:, None] & (np.arange(slots) < table.counts[:, None])
+        crop_rows[has_crop] = np.arange(has_crop.sum())
+        variants = data.variants or 1
+        references = self._reference_array((int(has_crop.sum()), variants), size)
+        reader = _Encodable(self.records, self.config, targets, has_crop, slots, size)
+        loader = DataLoader(
+            reader, batch_size=self.cache.batch_size, num_workers=data.workers, collate_fn=_listed, shuffle=False
+        )
+        for done, examples in enumerate(loader):
+            rows = [example.row for example in examples if example.row < targets]
+            if rows:
+                masks = torch.stack([example.masks for example in examples if example.row < targets])
+                pixels = torch.stack([example.pixels for example in examples if example.row < targets])
+                batch_mean, batch_std = self.encoders.posterior(pixels)
+                mean[rows], std[rows] = batch_mean.cpu().numpy(), batch_std.cpu().numpy()
+                latent_masks[rows] = resize_latent_masks(masks, (height, width)).numpy()
+                for pixels_of_map, resized in attention_masks(masks, self.map_sizes).items():
+                    map_masks[pixels_of_map][rows] = resized.numpy()
+            crops = [(crop_rows[e.row, slot], pictures) for e in examples for slot, pictures in e.crops.items()]
+            if crops:
+                stacked = torch.stack([pictures for _, pictures in crops])
+                references[[row for row, _ in crops]] = self._encode_references(stacked)
+            if done % 50 == 0:
+                log.info("encoded %d of %d images", examples[-1].row + 1, len(self.records))
+
+    def _reference_array(self, shape: tuple[int, int], size: int) -> np.ndarray:
+        if not self.cache.vision:
+            return self._array("references", (*shape, 3, size, size), "uint8")
+        vision = self.image_encoder.config
+        tokens = (vision.image_size // vision.patch_size) ** 2 + 1
+        return self._array("references", (*shape, tokens, vision.hidden_size))
+
+    @torch.no_grad()
+    def _encode_references(self, pictures: Tensor) -> np.ndarray:
+        if not self.cache.vision:
+            return pictures.numpy()
+        upper = self.config.vision_layers
+        assert upper != "all"  # excluded by the configuration
+        pixels = pictures.flatten(0, 1).to(self.encoders.device).float() / 255
+        hidden = lower_hidden_states(self.image_encoder, pixels, upper)
+        return hidden.unflatten(0, pictures.shape[:2]).float().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Example:
+    row: int
+    pixels: Tensor
+    masks: Tensor
+    crops: dict[int, Tensor]
+
+
+class _Encodable(Dataset[_Example]):
+    """What is read of each image for encoding; may be read by worker processes."""
+
+    def __init__(
+        self, records: list[Record], config: TrainingConfig, targets: int, has_crop: np.ndarray, slots: int, size: int
+    ):
+        self.records = records
+        self.config = config
+        self.targets = targets
+        self.has_crop = has_crop
+        self.slots = slots
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, row: int) -> _Example:
+        record, data = self.records[row], self.config.data
+        image = read_image(record)
+        segmentation = read_segmentation(record, (image.shape[1], image.shape[2]))
+        masks = torch.zeros(self.slots, data.resolution, data.resolution)
+        masks[: len(record.segments)] = target_masks(segmentation, record.segments, data.resolution)
+        crops = {
+            slot: torch.stack(
+                [
+                    reference_crop(
+                        image, segmentation, segment, data, self.size, Crop(row, slot, variant).seed(self.config.seed)
+                    )
+                    for variant in range(data.variants or 1)
+                ]
+            )
+            for slot, segment in enumerate(record.segments)
+            if self.has_crop[row, slot]
+        }
+        return _Example(row, target_pixels(image, data.resolution), masks, crops)
+
+
+def _listed(examples: list[_Example]) -> list[_Example]:
+    return examples
+
+
+def _digest(model: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,192 @@
+"""Training images with captions and subjects, in the layout of the released FFHQ training set.
+
+    root/image_ids_train.txt, image_ids_test.txt    one image id a line
+    root/<first five characters of the id>/<id>.jpg or .png
+                                           <id>.npy   segmentation map, integers [height, width]
+                                           <id>.json  caption and segments
+
+    {"caption": "a man and a woman reading",
+     "segments": [{"id": 1, "start": 0, "end": 5, "bbox": [h1, w1, h2, w2], "coco_label": "person", "subject": "p7"}]}
+
+`id` is the segment's value in the map, `start` and `end` the characters of its noun phrase (end exclusive), `bbox` its box
+in pixels of the image (lower bounds inclusive, upper exclusive). `subject`, the identity, is an extension: it allows
+references from other images of the same person.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.prompts import MAX_SUBJECTS, PLACEHOLDER, insert_placeholders, parse_prompt
+from fc_bench.model.references import square
+from fc_bench.model.training.augmentation import augment
+from fc_bench.model.training.config import DataConfig
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.nn.functional import interpolate
+from transformers import CLIPTokenizer
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A subject in an image: its noun phrase, where it is, who it is."""
+
+    id: int
+    start: int
+    end: int
+    box: tuple[int, int, int, int]
+    """Top, left, bottom, right in pixels, upper bounds exclusive."""
+    subject: str | None
+
+
+@dataclass(frozen=True)
+class Record:
+    """An image's caption and its subjects in the order of the caption."""
+
+    id: str
+    image: Path
+    caption: str
+    segments: tuple[Segment, ...]
+
+
+def read_records(root: Path, split: str) -> list[Record]:
+    """All records of a split. Raises ModelInputError with the file for anything missing or malformed."""
+    listing = root / f"image_ids_{split}.txt"
+    if not listing.is_file():
+        raise ModelInputError(f"{listing} is missing: it lists the image ids of the split {split!r}, one a line")
+    ids = listing.read_text(encoding="utf-8").split()
+    if not ids:
+        raise ModelInputError(f"{listing} lists no image: write one image id a line")
+    return [_read_record(root, image_id) for image_id in ids]
+
+
+def _read_record(root: Path, image_id: str) -> Record:
+    stem = root / image_id[:5] / image_id
+    image = next((path for suffix in (".jpg", ".png") if (path := stem.with_name(image_id + suffix)).is_file()), None)
+    if image is None:
+        raise ModelInputError(f"the image {stem}.jpg (or .png) is missing: restore it or drop its id from the list")
+    file = stem.with_name(image_id + ".json")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        segments = [
+            Segment(
+                int(entry["id"]),
+                int(entry["start"]),
+                int(entry["end"]),
+                tuple(int(value) for value in entry["bbox"]),
+                str(entry["subject"]) if entry.get("subject") is not None else None,
+            )
+            for entry in content["segments"]
+        ]
+        caption = str(content["caption"])
+    except OSError as error:
+        raise ModelInputError(f"{file} cannot be read ({error.strerror}): restore it or drop its id") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelInputError(
+            f"{file} is not a record with a caption and segments (id, start, end, bbox): {type(error).__name__} {error}"
+        ) from error
+    for segment in segments:
+        if not 0 <= segment.start < segment.end <= len(caption) or PLACEHOLDER in caption:
+            raise ModelInputError(
+                f"{file}: segment {segment.id} names characters {segment.start} to {segment.end}, which are no phrase of "
+                f"the caption {caption!r}"
+            )
+        if len(segment.box) != 4 or not (segment.box[0] < segment.box[2] and segment.box[1] < segment.box[3]):
+            raise ModelInputError(f"{file}: segment {segment.id} has the box {segment.box}: give h1 < h2 and w1 < w2")
+    by_end = {segment.end: segment for segment in reversed(segments)}  # of equal ends the first
+    return Record(image_id, image, caption, tuple(by_end[end] for end in sorted(by_end))[:MAX_SUBJECTS])
+
+
+@dataclass(frozen=True)
+class TokenizedCaption:
+    """Token ids [length] and the image token of each segment; a segment cut off with a long caption has none."""
+
+    input_ids: Tensor
+    image_tokens: tuple[int, ...]
+
+
+def tokenize(record: Record, tokenizer: CLIPTokenizer) -> TokenizedCaption:
+    """The caption's tokens, the same whichever of its subjects a training step keeps."""
+    ends = [segment.end for segment in record.segments]
+    try:
+        parsed = parse_prompt(insert_placeholders(record.caption, ends), tokenizer, truncate=True)
+    except ModelInputError as error:
+        raise ModelInputError(f"{record.image.with_suffix('.json')}: {error}") from error
+    return TokenizedCaption(parsed.input_ids, parsed.image_tokens)
+
+
+def read_image(record: Record) -> Tensor:
+    """The image, uint8 [3, height, width]. Raises ModelInputError if it cannot be decoded."""
+    try:
+        with Image.open(record.image) as image:
+            array = np.array(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise ModelInputError(f"the image {record.image} cannot be decoded: restore it or drop its id") from error
+    return torch.from_numpy(array).permute(2, 0, 1)
+
+
+def read_segmentation(record: Record, size: tuple[int, int]) -> Tensor:
+    """The segmentation map, [height, width]. Raises ModelInputError if it is not one of the image's size."""
+    file = record.image.with_suffix(".npy")
+    try:
+        array = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ModelInputError(f"the segmentation map {file} cannot be read: restore it or drop its id") from error
+    if array.shape != size:
+        raise ModelInputError(
+            f"the segmentation map {file} has shape {array.shape}, its image {size}: they must have the same size"
+        )
+    return torch.from_numpy(array.astype(np.int64))
+
+
+def target_pixels(image: Tensor, resolution: int) -> Tensor:
+    """The training target: shorter side resized to the resolution, center crop, [3, resolution, resolution] in -1..1."""
+    pixels = image.float()[None] / 127.5 - 1
+    size = _resized(image.shape[-2:], resolution)
+    if image.shape[-2:] != size:
+        pixels = interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
+    return _center(pixels[0], resolution)
+
+
+def target_masks(segmentation: Tensor, segments: tuple[Segment, ...], resolution: int) -> Tensor:
+    """The segments' masks in the training target, float 0 or 1, [segments, resolution, resolution]."""
+    values = torch.tensor([segment.id for segment in segments], dtype=segmentation.dtype)
+    masks = (segmentation[None] == values.view(-1, 1, 1)).float()
+    size = _resized(segmentation.shape, resolution)
+    if segmentation.shape != size and len(segments):
+        masks = interpolate(masks[None], size, mode="nearest-exact")[0]
+    return _center(masks, resolution)
+
+
+def reference_crop(
+    image: Tensor, segmentation: Tensor, segment: Segment, data: DataConfig, size: int, seed: list[int]
+) -> Tensor:
+    """A segment's crop as the image encoder reads it, uint8 [3, size, size]: one draw of noise and augmentation."""
+    rng = np.random.default_rng(seed)
+    top, left, bottom, right = segment.box
+    crop = image[:, top:bottom, left:right]
+    if crop.numel() == 0:
+        raise ModelInputError(
+            f"segment {segment.id} has the box {segment.box} outside of its image of {tuple(image.shape[1:])}"
+        )
+    if data.background == "noise":
+        noise = torch.from_numpy(rng.integers(0, 256, crop.shape, dtype=np.uint8))
+        crop = torch.where(segmentation[None, top:bottom, left:right] == segment.id, crop, noise)
+    pixels = square(crop, size)
+    if data.augmentation is None:
+        return pixels
+    return (augment(pixels.float() / 255, data.augmentation, rng).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _resized(size: tuple[int, ...], resolution: int) -> tuple[int, int]:
+    height, width = size
+    scale = resolution / min(height, width)
+    return max(resolution, round(height * scale)), max(resolution, round(width * scale))
+
+
+def _center(pixels: Tensor, resolution: int) -> Tensor:
+    top, left = (pixels.shape[-2] - resolution) // 2, (pixels.shape[-1] - resolution) // 2
+    return pixels[..., top : top + resolution, left : left + resolution]

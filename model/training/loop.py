@@ -1,0 +1,346 @@
+"""The training loop, on accelerate: one process or several, any device, interrupted and resumed without a trace.
+
+output/config.yaml              the resolved configuration
+       log.jsonl                one line every `log_every` steps
+       checkpoints/step-000100  what resuming needs
+       weights/                 unet, image_encoder, postfuse_module: the overlay folder that `load_fastcomposer` reads
+"""
+
+import json
+import logging
+import math
+import shutil
+import time
+from copy import deepcopy
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import broadcast
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.training_utils import EMAModel
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.fastcomposer import FastComposer, Losses
+from fc_bench.model.localization import map_sizes
+from fc_bench.model.postfuse import PostfuseModule
+from fc_bench.model.references import load_image_encoder
+from fc_bench.model.training.batches import BatchSource, FileBatches, FrozenEncoders, ImageFiles, Stream
+from fc_bench.model.training.cache import CacheBuilder, CachedBatches
+from fc_bench.model.training.config import OptimizerConfig, TrainingConfig
+from fc_bench.model.training.dataset import read_records
+from fc_bench.model.training.draws import SampleDraws, subject_table
+from fc_bench.model.training.log import TrainingLog
+from transformers import CLIPTextModel, CLIPTokenizer
+
+log = logging.getLogger(__name__)
+
+MAY_CHANGE = {
+    "max_steps",
+    "max_seconds",
+    "log_every",
+    "tensorboard",
+    "checkpoint_every",
+    "checkpoint_seconds",
+    "keep_checkpoints",
+    "weights_dtype",
+}
+"""Fields that a resumed training may set anew."""
+
+
+def train(config: TrainingConfig, resume: bool = False) -> Path:
+    """Train and return the folder of the written weights.
+
+    `resume` continues from the newest checkpoint of the output folder, if there is one. Raises ModelInputError for
+    unusable data, models or output folder.
+    """
+    training = Training(config, resume)
+    training.run()
+    return config.output / "weights"
+
+
+def learning_rate_factor(optimizer: OptimizerConfig, step: int, progress: float) -> float:
+    """The learning rate of update `step` (from 0) as a fraction of its peak, at a progress of 0 to 1."""
+    factor = min(1.0, (step + 1) / optimizer.warmup_steps) if optimizer.warmup_steps else 1.0
+    if optimizer.schedule == "cosine":
+        floor = optimizer.final_fraction
+        factor *= floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return factor
+
+
+class Progress:
+    """How far training has come; part of every checkpoint."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        """Updates made."""
+        self.elapsed = 0.0
+        """Seconds in the loop, over all resumptions."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"step": self.step, "elapsed": self.elapsed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
+
+
+class Training:
+    """One training run: models, batches, optimizer and what is written."""
+
+    def __init__(self, config: TrainingConfig, resume: bool):
+        self.config = config
+        self.accelerator = Accelerator(
+            mixed_precision=config.mixed_precision,
+            gradient_accumulation_steps=config.gradient_accumulation,
+            cpu=config.cpu or not torch.accelerator.is_available(),  # stated, or several processes are not joined
+            kwargs_handlers=[
+                InitProcessGroupKwargs(timeout=timedelta(hours=12)),  # while one process encodes the dataset
+                DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+            ],
+        )
+        device = self.accelerator.device
+        checkpoints = _checkpoints(config.output)
+        self._check_output(resume, bool(checkpoints))
+        torch.manual_seed(config.seed)
+        self.model = _load_model(config, "eager" if _eager(config, device) else "sdpa").to(device)
+        self.parts = self.model.train_parts(config.vision_layers)
+        if config.gradient_checkpointing:
+            self.model.unet.enable_gradient_checkpointing()
+            self.model.image_encoder.gradient_checkpointing_enable()
+        self.source = self._batch_source(device)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": parameters, "name": name} for name, parameters in self.parts.items() if parameters],
+            lr=1.0,  # set at every step
+            betas=config.optimizer.betas,
+            weight_decay=config.optimizer.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
+        )
+        self.parameters = [parameter for part in self.parts.values() for parameter in part]
+        self.ema = EMAModel(self.parameters, decay=config.ema_decay, foreach=True) if config.ema_decay else None
+        if self.ema is not None:
+            self.ema.to(device)
+        self.progress = Progress()
+        self.wrapped, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
+        self.accelerator.register_for_checkpointing(self.progress)
+        if self.ema is not None:
+            self.accelerator.register_for_checkpointing(self.ema)
+        if checkpoints:
+            self.accelerator.load_state(str(checkpoints[-1]))
+            log.info("resumed at step %d", self.progress.step)
+        self.started = time.monotonic() - self.progress.elapsed
+        self.last_checkpoint = self.progress.elapsed
+
+    def _check_output(self, resume: bool, has_checkpoint: bool) -> None:
+        """Refuse to overwrite another training; write the configuration of this one."""
+        config, file = self.config, self.config.output / "config.yaml"
+        resolved = yaml.safe_load(yaml.safe_dump(json.loads(config.model_dump_json())))
+        if has_checkpoint and not resume:
+            raise ModelInputError(
+                f"{config.output} already holds a training: add --resume to continue it, or choose another output folder"
+            )
+        if has_checkpoint:
+            earlier = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
+            changed = [k for k in resolved if k not in MAY_CHANGE and earlier.get(k) != resolved[k]]
+            if changed:
+                raise ModelInputError(
+                    f"{config.output} was trained with other settings of {', '.join(changed)}: restore them "
+                    f"(see {file}) or choose another output folder"
+                )
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            try:
+                config.output.mkdir(parents=True, exist_ok=True)
+                file.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
+            except OSError as error:
+                raise ModelInputError(
+                    f"the output folder {config.output} cannot be written ({error.strerror}): choose another"
+                ) from error
+
+    def _batch_source(self, device: torch.device) -> BatchSource:
+        config, unet = self.config, self.model.unet
+        records = read_records(config.data.root, config.data.split)
+        extra = read_records(config.data.root, config.data.reference_split) if config.data.reference_split else []
+        table = subject_table(records, extra)
+        tokenizer = CLIPTokenizer.from_pretrained(config.pipeline / "tokenizer")
+        encoders = FrozenEncoders(
+            AutoencoderKL.from_pretrained(config.pipeline / "vae"),
+            CLIPTextModel.from_pretrained(config.pipeline / "text_encoder"),
+            device,
+        )
+        stream = Stream(
+            SampleDraws(table, config.data, config.seed),
+            config,
+            self.model.scheduler.config.num_train_timesteps,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+        latent_size = encoders.latent_size(config.data.resolution)
+        supervised = map_sizes(unet, self.model.localization_layers, latent_size)
+        if config.cache is None:
+            files = ImageFiles([*records, *extra], tokenizer, stream, self.model.image_encoder.config.image_size)
+            return FileBatches(files, encoders, supervised, config.data.workers)
+        every = [name for name in unet.attn_processors if ".attn2." in name]
+        builder = CacheBuilder(
+            config,
+            config.cache,
+            [*records, *extra],
+            table,
+            tokenizer,
+            encoders,
+            self.model.image_encoder,
+            map_sizes(unet, every, latent_size),
+        )
+        with self.accelerator.main_process_first():
+            builder.build()
+        encoders.text_encoder.to("cpu")
+        return CachedBatches(builder.open(), stream, encoders, supervised)
+
+    def run(self) -> None:
+        """Train to the end of the steps or of the time, checkpointing on the way; write the weights."""
+        config, accelerator, progress = self.config, self.accelerator, self.progress
+        written = TrainingLog(config, accelerator.is_main_process, progress.step)
+        batches = self.source.batches(progress.step * config.gradient_accumulation)
+        self.wrapped.train()
+        while not self._finished():
+            rates = self._set_learning_rates()
+            losses = torch.zeros(3, device=accelerator.device)
+            for _ in range(config.gradient_accumulation):
+                with accelerator.accumulate(self.wrapped):
+                    step_losses: Losses = self.wrapped(next(batches))
+                    accelerator.backward(step_losses.total)
+                    self.model.forget_attention()
+                    losses += torch.stack([loss.detach() for loss in step_losses]) / config.gradient_accumulation
+                    if accelerator.sync_gradients:
+                        norm = accelerator.clip_grad_norm_(self.parameters, config.optimizer.clip)
+                    self.optimizer.step()
+                    self.optimizer.zero_grad(set_to_none=True)
+            if self.ema is not None:
+                self.ema.step(self.parameters)
+            progress.step += 1
+            self._tick()
+            written.add(losses, norm)
+            if progress.step % config.log_every == 0:
+                samples = progress.step * config.batch_size * config.gradient_accumulation * accelerator.num_processes
+                written.write(progress.step, progress.elapsed, samples, rates)
+            if self._checkpoint_due():
+                self.save()
+        if _step_of(_checkpoints(config.output)) != progress.step:
+            self.save()
+        written.close()
+        accelerator.end_training()
+
+    def _finished(self) -> bool:
+        return self._fraction() >= 1
+
+    def _fraction(self) -> float:
+        """Progress from 0 to 1: max(step / max_steps, elapsed / max_seconds)."""
+        config, progress = self.config, self.progress
+        by_steps = progress.step / config.max_steps if config.max_steps else 0.0
+        by_time = progress.elapsed / config.max_seconds if config.max_seconds else 0.0
+        return max(by_steps, by_time)
+
+    def _tick(self) -> None:
+        """Read the clock; all processes take the first one's time, so that they decide alike."""
+        elapsed = time.monotonic() - self.started
+        if self.accelerator.num_processes > 1:
+            clock = torch.tensor([elapsed], dtype=torch.float64, device=self.accelerator.device)
+            elapsed = float(broadcast(clock)[0])
+        self.progress.elapsed = elapsed
+
+    def _set_learning_rates(self) -> dict[str, float]:
+        factor = learning_rate_factor(self.config.optimizer, self.progress.step, self._fraction())
+        rates = {}
+        for group in self.optimizer.param_groups:
+            group["lr"] = rates[group["name"]] = factor * getattr(self.config.optimizer.learning_rate, group["name"])
+        return rates
+
+    def _checkpoint_due(self) -> bool:
+        config, progress = self.config, self.progress
+        by_steps = config.checkpoint_every is not None and progress.step % config.checkpoint_every == 0
+        since = progress.elapsed - self.last_checkpoint
+        return by_steps or (config.checkpoint_seconds is not None and since >= config.checkpoint_seconds)
+
+    def save(self) -> None:
+        """Write a checkpoint and the weights; an interruption leaves the earlier ones."""
+        self.last_checkpoint = self.progress.elapsed
+        folder = self.config.output / "checkpoints"
+        partial = folder / "partial"
+        if self.accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(partial))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            partial.rename(folder / f"step-{self.progress.step:08d}")
+            for old in _checkpoints(self.config.output)[: -self.config.keep_checkpoints]:
+                shutil.rmtree(old)
+            self._save_weights()
+        self.accelerator.wait_for_everyone()
+
+    def _save_weights(self) -> None:
+        """The overlay folder: averaged weights if there is an average."""
+        folder, partial = self.config.output / "weights", self.config.output / "weights.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        kept = [parameter.detach().clone() for parameter in self.parameters]
+        if self.ema is not None:
+            self.ema.copy_to(self.parameters)
+        for name in ("unet", "image_encoder", "postfuse_module"):
+            part = deepcopy(getattr(self.model, name))
+            (part.half() if self.config.weights_dtype == "float16" else part.float()).save_pretrained(partial / name)
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters, kept, strict=True):
+                parameter.copy_(value)
+        summary = {**self.progress.state_dict(), "averaged": self.ema is not None, "dtype": self.config.weights_dtype}
+        (partial / "training.json").write_text(json.dumps(summary, indent=1))
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+
+
+def _load_model(config: TrainingConfig, attention: str) -> FastComposer:
+    for path, what in ((config.pipeline / "unet", "pipeline"), (config.image_encoder, "image encoder")):
+        if not path.is_dir():
+            raise ModelInputError(f"the {what} folder {path} does not exist: check the path in the configuration")
+    unet_folder, vision_folder = config.pipeline / "unet", config.image_encoder
+    if config.initial is not None:
+        unet_folder, vision_folder = config.initial / "unet", config.initial / "image_encoder"
+    unet = UNet2DConditionModel.from_pretrained(unet_folder, torch_dtype=torch.float32)
+    image_encoder = load_image_encoder(vision_folder)
+    if config.initial is not None:
+        postfuse = PostfuseModule.from_pretrained(config.initial / "postfuse_module", torch_dtype=torch.float32)
+    else:
+        postfuse = PostfuseModule(features=unet.config.cross_attention_dim)
+    if image_encoder.config.projection_dim != unet.config.cross_attention_dim:
+        raise ModelInputError(
+            f"the image encoder {vision_folder} gives embeddings of {image_encoder.config.projection_dim} features, the "
+            f"UNet reads {unet.config.cross_attention_dim}: use the CLIP model that belongs to the text encoder"
+        )
+    scheduler_config = DDPMScheduler.load_config(config.pipeline / "scheduler")
+    return FastComposer(
+        unet,
+        image_encoder,
+        postfuse,
+        DDPMScheduler.from_config(scheduler_config),
+        config.localization.weight,
+        config.localization.groups,
+        config.localization.normalize,
+        config.masked_loss_normalization,
+        attention,
+    )
+
+
+def _eager(config: TrainingConfig, device: torch.device) -> bool:
+    return config.attention == "eager" or (config.attention == "auto" and device.type == "cpu")
+
+
+def _checkpoints(output: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted((output / "checkpoints").glob("step-*"))
+
+
+def _step_of(checkpoints: list[Path]) -> int | None:
+    return int(checkpoints[-1].name.removeprefix("step-")) if checkpoints else None

@@ -1,0 +1,182 @@
+"""FastComposer computes what its authors' implementation computed: every value of `fastcomposer/`, from the same inputs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, PNDMScheduler
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fc_bench.model.fastcomposer import FastComposer, TrainingBatch, resize_latent_masks
+from fc_bench.model.localization import attention_masks, cross_attention_layers, localization_loss, map_sizes
+from fc_bench.model.pipeline import FastComposerPipeline, load_fastcomposer
+from fc_bench.model.prompts import PLACEHOLDER, parse_prompt, plain_text
+from fc_bench.model.references import embed_references, reference_pixels
+
+FOLDER = Path(__file__).parent / "fastcomposer"
+EXPECTED: dict[str, Any] = json.loads((FOLDER / "expected.json").read_text())
+CASES: dict[str, Any] = EXPECTED["cases"]
+TRAINED = ("unet.", "postfuse_module.", "image_encoder.")
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, Tensor]:
+    return load_file(FOLDER / "expected.safetensors")
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> FastComposerPipeline:
+    pipeline = load_fastcomposer(FOLDER / "sd", FOLDER / "pytorch_model.bin", image_encoder=FOLDER / "clip")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
+
+
+def reference(tensors: dict[str, Tensor], index: int) -> Image.Image:
+    return Image.fromarray(tensors[f"ref.{index}.uint8_hwc"].numpy())
+
+
+def test_every_expected_case_is_covered() -> None:
+    covered = {f"train.{case}" for case in TRAINING} | {"loc"} | {f"sample.{s}.{case}" for s, case in SAMPLING}
+    assert set(CASES) == covered
+
+
+@pytest.mark.parametrize("case", ["one", "two", "three", "none", "long", "split"])
+def test_tokenization(case: str, tensors: dict[str, Tensor], pipeline: FastComposerPipeline) -> None:
+    parsed = parse_prompt(EXPECTED["captions"][case], pipeline.tokenizer, truncate=True)
+    assert parsed.input_ids.tolist() == tensors[f"tok.{case}.input_ids"][0].tolist()
+    assert parsed.image_token_mask.tolist() == tensors[f"tok.{case}.image_token_mask"][0].bool().tolist()
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_reference_preprocessing(index: int, tensors: dict[str, Tensor]) -> None:
+    close(reference_pixels(reference(tensors, index), 32), tensors[f"ref.{index}.pixel_values"])
+
+
+@torch.no_grad()
+def test_image_encoder(tensors: dict[str, Tensor], pipeline: FastComposerPipeline) -> None:
+    same_size = torch.stack([tensors[f"ref.{index}.pixel_values"] for index in range(3)])
+    close(embed_references(pipeline.image_encoder, same_size), tensors["image_encoder.same_size"][0, :, 0])
+    larger = tensors["image_encoder.big_in"][0]
+    close(embed_references(pipeline.image_encoder, larger), tensors["image_encoder.big_out"][0, :, 0])
+
+
+@pytest.mark.parametrize("case", ["one", "two", "three", "none"])
+def test_text_and_fused_embeddings(case: str, tensors: dict[str, Tensor], pipeline: FastComposerPipeline) -> None:
+    parsed = parse_prompt(EXPECTED["captions"][case], pipeline.tokenizer)
+    text = pipeline.encode_text([parsed])
+    close(text, tensors[f"text.{case}"])
+    pictures = [reference(tensors, index) for index in range(len(parsed.image_tokens))]
+    close(pipeline.fuse_subjects([parsed], text, [pictures]), tensors[f"fused.{case}"])
+
+
+TRAINING = ["plain", "masked", "strong_localization", "all_layers", "middle_three"]
+
+
+@pytest.mark.parametrize("case", TRAINING)
+def test_training_losses_and_gradients(case: str, tensors: dict[str, Tensor]) -> None:
+    expected = CASES[f"train.{case}"]
+    pipeline = load_fastcomposer(FOLDER / "sd", FOLDER / "pytorch_model.bin", image_encoder=FOLDER / "clip")
+    model = FastComposer(
+        pipeline.unet,
+        pipeline.image_encoder,
+        pipeline.postfuse_module,
+        DDPMScheduler.from_config(pipeline.scheduler.config),
+        localization_weight=expected["localization_weight"],
+        localization_groups=expected["localization_layers"],
+    )
+    model.train_parts("all")
+    losses = model(training_batch(tensors, pipeline, expected["mask_loss"]))
+    losses.total.backward()
+    for name, value in (
+        ("denoise_loss", losses.denoising),
+        ("localization_loss", losses.localization),
+        ("loss", losses.total),
+    ):
+        assert value.item() == pytest.approx(expected[name], abs=1e-5), name
+    compared = 0
+    for module, norm in expected["grad_norm"].items():
+        if module.startswith(TRAINED):
+            gradients = [p.grad for p in model.get_submodule(module).parameters() if p.grad is not None]
+            actual = torch.stack([gradient.norm() for gradient in gradients]).norm()
+            assert actual.item() == pytest.approx(norm, rel=1e-4), module
+            compared += 1
+    assert compared == 12
+
+
+def training_batch(tensors: dict[str, Tensor], pipeline: FastComposerPipeline, masked: bool) -> TrainingBatch:
+    """The recorded training batch, encoded by the frozen models."""
+    batch = {key.removeprefix("train.batch."): value for key, value in tensors.items() if key.startswith("train.batch.")}
+    subject_mask = torch.arange(4)[None] < batch["num_objects"][:, None]
+    assert torch.equal(subject_mask, batch["image_token_idx_mask"].bool())
+    with torch.no_grad():
+        posterior = pipeline.vae.encode(batch["pixel_values"]).latent_dist
+        text = pipeline.text_encoder(batch["input_ids"]).last_hidden_state
+    latents = (posterior.mean + posterior.std * tensors["train.vae_eps"]) * pipeline.vae.config.scaling_factor
+    layers = cross_attention_layers(pipeline.unet, 7)
+    return TrainingBatch(
+        latents=latents,
+        noise=tensors["train.noise"],
+        timesteps=tensors["train.timesteps"],
+        text_embeds=text,
+        image_tokens=batch["image_token_idx"],
+        subject_mask=subject_mask,
+        references=batch["object_pixel_values"][subject_mask],
+        latent_masks=resize_latent_masks(batch["object_segmaps"], (16, 16)),
+        attention_masks=attention_masks(batch["object_segmaps"], map_sizes(pipeline.unet, layers, (16, 16))),
+        masked=torch.full((len(latents),), masked),
+    )
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_localization_loss(normalize: bool, tensors: dict[str, Tensor]) -> None:
+    tokens, present = tensors["loc.token_idx"], tensors["loc.token_mask"].bool()
+    attention = tensors["loc.attn"].unflatten(0, (len(tokens), -1))
+    columns = attention.gather(3, tokens[:, None, None].expand(*attention.shape[:3], tokens.shape[1]))
+    masks = attention_masks(tensors["loc.segmaps"], {(8, 8)})
+    loss = localization_loss([columns], masks, present, normalize)
+    assert loss.item() == pytest.approx(CASES["loc"][str(normalize)], abs=1e-6)
+
+
+SCHEDULERS = {
+    "pndm": lambda config: PNDMScheduler.from_config(config),
+    "ddim": lambda config: DDIMScheduler.from_config(config, clip_sample=False),
+    "euler": lambda config: EulerDiscreteScheduler.from_config(config),
+}
+SAMPLING = [(scheduler, case) for scheduler in SCHEDULERS for case in ("one", "two", "two_full")]
+
+
+@pytest.mark.parametrize(("scheduler", "case"), SAMPLING)
+def test_sampling(scheduler: str, case: str, tensors: dict[str, Tensor], pipeline: FastComposerPipeline) -> None:
+    name = f"sample.{scheduler}.{case}"
+    settings = CASES[name]
+    pipeline.scheduler = SCHEDULERS[scheduler](pipeline.scheduler.config)
+    prompt = settings["prompt"].replace(" img", f" {PLACEHOLDER}")
+    assert plain_text(prompt) == settings["prompt"].replace(" img", "")
+    arguments = {
+        "prompt": prompt,
+        "subject_images": [[reference(tensors, index) for index in range(settings["num_references"])]],
+        "alpha": settings["alpha"],
+        "guidance_scale": settings["guidance_scale"],
+        "num_inference_steps": settings["num_inference_steps"],
+        "num_images_per_prompt": settings["num_images_per_prompt"],
+        "latents": tensors["sample.latents"],
+    }
+    steps: list[Tensor] = []
+
+    def keep(_pipeline: Any, _step: int, _timestep: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        steps.append(state["latents"])
+        return {}
+
+    images = pipeline(**arguments, output_type="np", callback_on_step_end=keep).images
+    expected = tensors[f"{name}.latents"]
+    close(steps[-1], expected, tolerance=1e-3 * expected.abs().max().item())
+    np.testing.assert_allclose(images, tensors[f"{name}.images"].numpy(), rtol=0, atol=2e-3)
