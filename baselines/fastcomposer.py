@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from fc_bench.model.backbone import Backbone, make_scheduler
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from fc_bench.model.backbone import Backbone, make_scheduler
 from fc_bench.photographs import read_photograph
 from fc_bench.protocols import Customization, Request, Setting, Subject
 
@@ -35,6 +35,7 @@ class FastComposer:
 
     def __init__(self, setting: Setting, options: FastComposerOptions) -> None:
         import torch
+
         from fc_bench.model.pipeline import load_fastcomposer
 
         parts = self.weights(setting.backbone, options)

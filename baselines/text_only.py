@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fc_bench.model.backbone import Backbone, make_scheduler
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
+from fc_bench.model.backbone import Backbone, make_scheduler
 from fc_bench.protocols import Customization, Request, Setting, Subject
 
 

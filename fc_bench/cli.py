@@ -16,7 +16,6 @@ from fc_bench.model.errors import ModelInputError
 EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 4, 130
 
 app = typer.Typer(
-    help="Benchmark of personalized image generation: identity, prompt consistency and cost, with intervals.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -43,6 +42,23 @@ def main() -> None:
     except KeyboardInterrupt:
         print("fc-bench: interrupted; the same command continues.", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"fc-bench {version('fc-bench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Benchmark of personalized image generation: identity, prompt consistency and cost, with intervals."""
 
 
 @app.command()

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.yaml_file import nearest, read_yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 BACKBONES = Path(__file__).parent / "backbones"
 
@@ -221,8 +222,11 @@ def files_of(path: Path) -> Iterator[Path]:
 
 def sha256_of(path: Path) -> str:
     """sha256 of one file's content (hexadecimal)."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def fingerprint(path: Path) -> str:
@@ -248,13 +252,6 @@ def make_scheduler(name: SchedulerName, config: Any) -> Any:
     if name == "dpm":
         return DPMSolverMultistepScheduler.from_config(config)
     return EulerDiscreteScheduler.from_config(config)
-
-
-def _sha256(file: Any) -> str:
-    digest = hashlib.sha256()
-    for block in iter(lambda: file.read(1 << 20), b""):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _fetch(reference: str, component: str, backbone: Backbone) -> Path:

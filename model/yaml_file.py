@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from fc_bench.model.errors import ModelInputError
 from pydantic import BaseModel, ValidationError
+
+from fc_bench.model.errors import ModelInputError
 
 Schema = TypeVar("Schema", bound=BaseModel)
 

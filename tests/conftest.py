@@ -48,15 +48,17 @@ class Finished:
 
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """YAML file of a backbone with random weights at 64 pixels, complete but for FastComposer."""
+    """YAML file of a backbone with random weights at 64 pixels."""
     folder = tmp_path_factory.mktemp("backbone")
     _save_pipeline(folder / "pipeline")
     _save_clip(folder / "clip", folder / "pipeline" / "tokenizer")
     _save_face_pack(folder / "faces")
+    _save_fastcomposer(folder / "fastcomposer", folder / "pipeline" / "unet")
     data = {
         "name": "tiny",
         "description": "random weights",
         "pipeline": "pipeline",
+        "fastcomposer": {"default": "random", "variants": {"random": "fastcomposer"}},
         "clip": "clip",
         "faces": {"name": "tiny-faces", "pack": "faces", "det_size": [128, 128], "det_thresh": 0.4},
         "resolution": 64,
@@ -225,6 +227,30 @@ def _save_pipeline(folder: Path) -> None:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder)
+
+
+def _save_fastcomposer(folder: Path, unet: Path) -> None:
+    """The trained parts alone: the base's UNet, a random vision tower, a random post-fuse module."""
+    import shutil
+
+    import torch
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    from fc_bench.model.postfuse import PostfuseModule
+
+    torch.manual_seed(2)
+    shutil.copytree(unet, folder / "unet")
+    vision = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=8,
+        projection_dim=16,
+    )
+    CLIPVisionModelWithProjection(vision).save_pretrained(folder / "image_encoder")
+    PostfuseModule(features=16).save_pretrained(folder / "postfuse_module")
 
 
 def _tokenizer() -> Any:

@@ -193,20 +193,39 @@ def test_folder_that_another_process_holds_names_that_process(run, suite, tmp_pa
         refused(run(suite), "Another process", str(os.getpid()))
 
 
-def test_missing_weights_name_the_file_and_what_to_do(fc_bench, tiny_backbone, suite, tmp_path):
-    declared = yaml.safe_load(tiny_backbone.read_text())
-    for part in ("clip",):
-        declared[part] = str(tiny_backbone.parent / part)
-    declared["faces"]["pack"] = str(tiny_backbone.parent / "faces")
-    file = tmp_path / "lost.yaml"
+def moved(backbone: Path, folder: Path, **changes: object) -> Path:
+    """The backbone's file elsewhere, its components where they were, with changes; None takes a key out."""
+    declared = yaml.safe_load(backbone.read_text())
+    for part in ("pipeline", "clip"):
+        declared[part] = str(backbone.parent / part)
+    declared["faces"]["pack"] = str(backbone.parent / "faces")
+    declared["fastcomposer"]["variants"] = {"random": str(backbone.parent / "fastcomposer")}
+    declared = {key: value for key, value in (declared | changes).items() if value is not None}
+    file = folder / "moved.yaml"
     file.write_text(yaml.safe_dump(declared))
+    return file
+
+
+def test_missing_weights_name_the_file_and_what_to_do(fc_bench, tiny_backbone, suite, tmp_path):
+    file = moved(tiny_backbone, tmp_path, pipeline="lost")
     done = fc_bench("run", suite, "--backbone", file, "-m", "text-only", "--out", tmp_path / "run")
     refused(done, "model_index.json", "Build it again", "fc-bench doctor")
 
 
 def test_backbone_without_fastcomposer_says_so(fc_bench, tiny_backbone, suite, tmp_path):
-    done = fc_bench("run", suite, "--backbone", tiny_backbone, "-m", "fastcomposer", "--out", tmp_path / "run")
+    file = moved(tiny_backbone, tmp_path, fastcomposer=None)
+    done = fc_bench("run", suite, "--backbone", file, "-m", "fastcomposer", "--out", tmp_path / "run")
     refused(done, '"tiny"', "no FastComposer checkpoint")
+
+
+def test_unknown_checkpoint_of_fastcomposer_suggests_the_nearest(fc_bench, tiny_backbone, suite, tmp_path):
+    arguments = ("-m", "fastcomposer", "-o", "fastcomposer.checkpoint=randon", "--out", tmp_path / "run")
+    refused(fc_bench("run", suite, "--backbone", tiny_backbone, *arguments), '"randon"', 'did you mean "random"?')
+
+
+def test_alpha_beyond_its_range_is_refused(fc_bench, tiny_backbone, suite, tmp_path):
+    arguments = ("-m", "fastcomposer", "-o", "fastcomposer.alpha=1.5", "--out", tmp_path / "run")
+    refused(fc_bench("run", suite, "--backbone", tiny_backbone, *arguments), "alpha", "less than or equal to 1")
 
 
 def test_report_of_a_folder_that_is_no_run_says_so(fc_bench, tmp_path):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import yaml
-from fc_bench.model.backbone import read_backbone
 from PIL import Image
 
 from fc_bench.errors import UserError
 from fc_bench.faces import FaceModels
+from fc_bench.model.backbone import read_backbone
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from fc_bench.model.yaml_file import read_yaml
 
 from fc_bench.builtin import POCKET_SUITE
+from fc_bench.model.yaml_file import read_yaml
 from fc_bench.protocols import fill, seed_of
 from fc_bench.suite import SuiteFile, read_suite
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from fc_bench.model.backbone import Backbone
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
+from fc_bench.model.backbone import Backbone
 from fc_bench.protocols import Column, Customization, Request, Score, ScoredSample, Setting, Subject
 
 ARTEFACT = b"x" * 2**20
