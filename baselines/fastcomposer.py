@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,7 +39,7 @@ class FastComposer:
         from fc_bench.model.pipeline import load_fastcomposer
 
         parts = self.weights(setting.backbone, options)
-        pipeline = load_fastcomposer(
+        pipeline: Any = load_fastcomposer(
             parts["pipeline"],
             parts["checkpoint"],
             torch_dtype=getattr(torch, setting.dtype),

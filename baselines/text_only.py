@@ -29,7 +29,7 @@ class TextOnly:
 
     def __init__(self, setting: Setting, options: TextOnlyOptions) -> None:
         import torch
-        from diffusers import StableDiffusionPipeline
+        from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
         pipeline: Any = StableDiffusionPipeline.from_pretrained(
             setting.backbone.path("pipeline"),
