@@ -1,0 +1,81 @@
+"""FastComposer (arXiv 2305.10431): subjects from one photograph each, without tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from fc_bench.model.backbone import Backbone, make_scheduler
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from fc_bench.photographs import read_photograph
+from fc_bench.protocols import Customization, Request, Setting, Subject
+
+PLACEHOLDER = "<|image|>"
+
+
+class FastComposerOptions(BaseModel):
+    """`alpha`: share of the steps with subject conditioning (paper, section 4.3); `checkpoint`: variant's name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    alpha: float = Field(default=0.7, ge=0, le=1)
+    checkpoint: str | None = None
+
+
+class FastComposer:
+    """The backbone's FastComposer checkpoint with delayed subject conditioning."""
+
+    description: ClassVar[str] = "subject embeddings fused into the prompt, delayed conditioning; one photograph each"
+    max_subjects: ClassVar[int] = 4
+    uses_photographs: ClassVar[bool] = True
+    Options: ClassVar[type[BaseModel]] = FastComposerOptions
+
+    def __init__(self, setting: Setting, options: FastComposerOptions) -> None:
+        import torch
+        from fc_bench.model.pipeline import load_fastcomposer
+
+        parts = self.weights(setting.backbone, options)
+        pipeline = load_fastcomposer(
+            parts["pipeline"],
+            parts["checkpoint"],
+            torch_dtype=getattr(torch, setting.dtype),
+            device=setting.device,
+        )
+        pipeline.scheduler = make_scheduler(setting.sampler.scheduler, pipeline.scheduler.config)
+        pipeline.set_progress_bar_config(disable=True)
+        self._pipeline = pipeline
+        self._sampler = setting.sampler
+        self._alpha = options.alpha
+
+    @classmethod
+    def weights(cls, backbone: Backbone, options: FastComposerOptions) -> Mapping[str, Path]:
+        """The pipeline and the chosen checkpoint."""
+        return {
+            "pipeline": backbone.path("pipeline"),
+            "checkpoint": backbone.path(backbone.variant(options.checkpoint)),
+        }
+
+    def mention(self, subject: Subject, position: int) -> str:
+        """The class noun followed by the placeholder."""
+        return f"{subject.noun} {PLACEHOLDER}"
+
+    def customize(self, subjects: Sequence[Subject], seed: int, artefact_folder: Path) -> Customization:
+        """Read the reference photographs; nothing is trained and nothing kept."""
+        return Customization(tuple(subjects), state=[read_photograph(subject.photographs[0]) for subject in subjects])
+
+    def generate(self, customization: Customization, requests: Sequence[Request]) -> Iterator[Image.Image]:
+        """One batch through the pipeline."""
+        sampler = self._sampler
+        yield from self._pipeline(
+            [request.prompt for request in requests],
+            subject_images=[customization.state for _ in requests],
+            alpha=self._alpha,
+            num_inference_steps=sampler.steps,
+            guidance_scale=sampler.guidance_scale,
+            height=sampler.resolution,
+            width=sampler.resolution,
+            generator=[request.generator() for request in requests],
+        ).images

@@ -1,0 +1,159 @@
+"""From records to results: a row per method, number of subjects, category and column."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from fc_bench.protocols import Column
+from fc_bench.records import RunFolder
+from fc_bench.statistics import cluster_bootstrap
+
+Row = dict[str, Any]
+
+OVERALL = "all"
+"""Category of the rows over all prompts."""
+
+COST_COLUMNS = (
+    Column(
+        "image_seconds",
+        "s per image",
+        False,
+        "median over the images this method generated, in batches, from prompt to decoded image",
+        digits=2,
+    ),
+    Column("customize_seconds", "s to customize", False, "mean over the subject sets", digits=2),
+    Column(
+        "peak_memory_gib",
+        "peak GiB",
+        False,
+        "peak memory, largest over customizing and generating (resident set on a CPU, allocated on an accelerator)",
+        digits=2,
+    ),
+    Column("artefact_mib", "MiB kept", False, "kept per subject set, mean; 1 MiB = 2^20 bytes", digits=2),
+)
+
+
+def columns_of(folder: RunFolder) -> list[Column]:
+    """The metrics' columns as recorded in the run, in the suite's order."""
+    return [Column(**column) for columns in folder.settings()["columns"].values() for column in columns]
+
+
+def sample_rows(folder: RunFolder) -> list[Row]:
+    """One row per planned sample: what it is, `status` (ok, error, missing), cost, and each column's value.
+
+    What could not be measured is None, never 0.
+    """
+    samples, scores = folder.samples(), folder.scores()
+    metrics: dict[str, list[Row]] = folder.settings()["columns"]
+    rows = []
+    for name, planned in folder.planned().items():
+        record = samples.get(name, {"status": "missing"})
+        row: Row = {
+            "sample": name,
+            "method": planned["method"],
+            "set": "+".join(planned["subjects"]),
+            "subjects": len(planned["subjects"]),
+            **{key: planned[key] for key in ("category", "template", "prompt", "index", "seed")},
+            "status": record["status"],
+            **{key: record.get(key) for key in ("seconds", "peak_memory_bytes", "image", "same_image_as")},
+        }
+        for metric, columns in metrics.items():
+            values = scores.get((name, metric), {}).get("values", {})
+            row |= {column["name"]: values.get(column["name"]) for column in columns}
+        rows.append(row)
+    return rows
+
+
+def result_rows(folder: RunFolder) -> list[Row]:
+    """The results, long: method, subjects, category, column, mean, low, high, n_sets, n_ok, n_total.
+
+    Quality columns: mean over subject sets of their means with a 95 % cluster-bootstrap interval; `n_ok` samples of
+    the `n_total` planned have a value. Rows `ceiling` and `floor` come from the suite's own photographs. Cost columns
+    have no interval.
+    """
+    samples = sample_rows(folder)
+    names = [column.name for column in columns_of(folder)]
+    rows: list[Row] = []
+    for subjects in sorted({sample["subjects"] for sample in samples}):
+        part = [sample for sample in samples if sample["subjects"] == subjects]
+        for method in dict.fromkeys(sample["method"] for sample in part):
+            own = [sample for sample in part if sample["method"] == method]
+            for category in [OVERALL, *dict.fromkeys(sample["category"] for sample in own)]:
+                chosen = [sample for sample in own if category in (OVERALL, sample["category"])]
+                head = {"method": method, "subjects": subjects, "category": category}
+                rows += [{**head, **_estimate(chosen, name)} for name in names]
+                if category == OVERALL:
+                    rows += [{**head, **cost} for cost in _costs(folder, method, own)]
+        rows += _anchor_rows(folder, subjects)
+    return rows
+
+
+def results_frame(folder: RunFolder) -> pd.DataFrame:
+    """`result_rows` as a frame."""
+    return pd.DataFrame(result_rows(folder))
+
+
+def samples_frame(folder: RunFolder) -> pd.DataFrame:
+    """`sample_rows` as a frame."""
+    return pd.DataFrame(sample_rows(folder))
+
+
+def _estimate(rows: Sequence[Row], column: str) -> Row:
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get(column) is not None:
+            values.setdefault(row["set"], []).append(row[column])
+    estimate = cluster_bootstrap(values)
+    return {
+        "column": column,
+        "mean": estimate.mean,
+        "low": estimate.low,
+        "high": estimate.high,
+        "n_sets": estimate.clusters,
+        "n_ok": sum(map(len, values.values())),
+        "n_total": len(rows),
+    }
+
+
+def _costs(folder: RunFolder, method: str, samples: Sequence[Row]) -> list[Row]:
+    sets = {sample["set"] for sample in samples}
+    jobs = [job for (label, name), job in folder.jobs().items() if label == method and name in sets]
+    finished = [job for job in jobs if job["status"] == "ok"]
+    seconds = [sample["seconds"] for sample in samples if sample["seconds"] is not None]
+    peaks = [sample["peak_memory_bytes"] for sample in samples if sample["peak_memory_bytes"] is not None]
+    peaks += [job["peak_memory_bytes"] for job in finished]
+    values: dict[str, tuple[float | None, int, int]] = {
+        "image_seconds": (statistics.median(seconds) if seconds else None, len(seconds), len(samples)),
+        "customize_seconds": (_mean([job["seconds"] for job in finished]), len(finished), len(jobs)),
+        "peak_memory_gib": (max(peaks) / 2**30 if peaks else None, len(peaks), len(samples) + len(jobs)),
+        "artefact_mib": (_mean([job["artefact_bytes"] / 2**20 for job in finished]), len(finished), len(jobs)),
+    }
+    return [
+        {"column": name, "mean": value, "low": None, "high": None, "n_sets": len(sets), "n_ok": ok, "n_total": total}
+        for name, (value, ok, total) in values.items()
+    ]
+
+
+def _anchor_rows(folder: RunFolder, subjects: int) -> list[Row]:
+    anchors = [
+        record
+        for record in folder.scores().values()
+        if record["sample"].startswith("anchor:") and len(record["subjects"]) == subjects
+    ]
+    rows: list[Row] = []
+    for name in dict.fromkeys(record["row"] for record in anchors):
+        values = [
+            {"set": "+".join(record["subjects"]), **record["values"]} for record in anchors if record["row"] == name
+        ]
+        columns = dict.fromkeys(key for value in values for key in value if key != "set")
+        head = {"method": name, "subjects": subjects, "category": OVERALL}
+        rows += [{**head, **_estimate(values, column)} for column in columns]
+    return rows
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

@@ -1,0 +1,13 @@
+"""Where the data that travels with the package lies, in a checkout as in an installed wheel."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+DATASETS = next(
+    (folder for folder in (_PACKAGE / "datasets", _PACKAGE.parent / "datasets") if folder.is_dir()),
+    _PACKAGE / "datasets",
+)
+"""The suites' folder: `fc_bench/datasets` in a wheel, `datasets` beside it in a checkout."""
+
+POCKET_SUITE = DATASETS / "pocket" / "suite.yaml"

@@ -1,0 +1,123 @@
+"""Prompt consistency: does the image show what the prompt says? A CLIP scorer in float32, one value per image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
+
+
+class ClipScorer:
+    """Unit-length CLIP embeddings of images and texts, [n, dim] float32, from a CLIPModel folder with its tokenizer."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        import torch
+        from transformers import CLIPModel, CLIPTokenizer
+
+        self._model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32)
+        self._model.eval().to(device)
+        self._tokenizer = CLIPTokenizer.from_pretrained(folder)
+        self._device = device
+        self._preprocessing = _preprocessing(folder, self._model.config.vision_config.image_size)
+        self._texts: dict[str, Any] = {}
+
+    def images(self, images: Sequence[Image.Image]) -> Any:
+        """Embeddings of RGB images."""
+        import torch
+
+        pixels = torch.stack([torch.from_numpy(preprocess(image, self._preprocessing)) for image in images])
+        with torch.inference_mode():
+            output = self._model.get_image_features(pixel_values=pixels.to(self._device))
+        return torch.nn.functional.normalize(_features(output).float(), dim=-1).cpu()
+
+    def text(self, text: str) -> Any:
+        """Embedding [dim] of one text, cut to the model's length; each text is computed once."""
+        import torch
+
+        if text not in self._texts:
+            tokens = self._tokenizer([text], padding="max_length", truncation=True, return_tensors="pt")
+            with torch.inference_mode():
+                output = self._model.get_text_features(
+                    input_ids=tokens["input_ids"].to(self._device),
+                    attention_mask=tokens["attention_mask"].to(self._device),
+                )
+            self._texts[text] = torch.nn.functional.normalize(_features(output).float(), dim=-1)[0].cpu()
+        return self._texts[text]
+
+    def similarity(self, image: Image.Image, text: str) -> float:
+        """Cosine of an image and a text, raw: neither clipped nor multiplied by 2.5."""
+        return float(self.images([image])[0] @ self.text(text))
+
+
+class PromptConsistency:
+    """CLIP cosine of the image and the plain prompt: class nouns only, no placeholders or rare tokens."""
+
+    description: ClassVar[str] = "CLIP cosine of the image and the prompt with plain class nouns"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "prompt_consistency",
+            "prompt consistency",
+            True,
+            "CLIP cosine of the image and the prompt with plain class nouns, raw",
+            headline=True,
+        ),
+    )
+
+    def __init__(self, setting: Setting) -> None:
+        self._folder = setting.backbone.path("clip")
+        self._device = setting.device
+        self._scorer: ClipScorer | None = None
+
+    def prepare(self, subjects: Sequence[Subject]) -> None:
+        """Nothing: references play no part."""
+
+    def score(self, sample: ScoredSample) -> Score:
+        """Measure one image."""
+        if self._scorer is None:
+            self._scorer = ClipScorer(self._folder, self._device)
+        return Score({"prompt_consistency": self._scorer.similarity(sample.image, sample.prompt)})
+
+    def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
+        """None: a photograph of the subject does not show the prompt."""
+        return {}
+
+    def provenance(self) -> Mapping[str, Any]:
+        """The scorer's folder name, number format and preprocessing."""
+        return {"model": self._folder.name, "dtype": "float32"}
+
+
+def preprocess(image: Image.Image, settings: Mapping[str, Any]) -> np.ndarray:
+    """CLIP's preprocessing: shorter side to `size` (bicubic), center crop, normalized; float32 [3, size, size]."""
+    size = int(settings["size"])
+    image = image.convert("RGB")
+    scale = size / min(image.size)
+    width, height = (max(size, int(side * scale)) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - size) // 2, (height - size) // 2
+    pixels = np.asarray(image.crop((left, top, left + size, top + size)), dtype=np.float32) / 255
+    mean, std = (np.asarray(settings[key], dtype=np.float32) for key in ("mean", "std"))
+    return ((pixels - mean) / std).transpose(2, 0, 1).copy()
+
+
+def _preprocessing(folder: Path, image_size: int) -> dict[str, Any]:
+    """Size, mean and std from preprocessor_config.json; CLIP's own values where it says nothing."""
+    from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+    file = folder / "preprocessor_config.json"
+    config = json.loads(file.read_text()) if file.is_file() else {}
+    return {
+        "size": image_size,
+        "mean": config.get("image_mean", OPENAI_CLIP_MEAN),
+        "std": config.get("image_std", OPENAI_CLIP_STD),
+    }
+
+
+def _features(output: Any) -> Any:
+    """The projected features: transformers 5 wraps them in an output object, version 4 returns them bare."""
+    return getattr(output, "pooler_output", output)

@@ -1,0 +1,115 @@
+"""Faces: finding and embedding them with insightface, and matching them with references."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fc_bench.errors import UserError
+from fc_bench.model.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Face:
+    """A found face: box (x0, y0, x1, y1 in pixels), detection score, unit-length float32 embedding [dim]."""
+
+    box: tuple[float, float, float, float]
+    score: float
+    embedding: np.ndarray
+
+    @property
+    def area(self) -> float:
+        """Of the box, in square pixels."""
+        return max(0.0, self.box[2] - self.box[0]) * max(0.0, self.box[3] - self.box[1])
+
+
+class FaceModels:
+    """Detector and recogniser of a backbone's face pack.
+
+    Raises UserError when the folder's ONNX files are no such pair.
+    """
+
+    def __init__(self, backbone: Backbone, device: str) -> None:
+        from insightface.app import FaceAnalysis
+
+        pack = backbone.path("faces")
+        providers = ["CPUExecutionProvider"]
+        if device.startswith("cuda"):
+            providers.insert(0, "CUDAExecutionProvider")
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._app = FaceAnalysis(
+                    name=str(pack), allowed_modules=["detection", "recognition"], providers=providers
+                )
+                settings = backbone.faces
+                self._app.prepare(
+                    ctx_id=0 if device.startswith("cuda") else -1,
+                    det_size=settings.det_size,
+                    det_thresh=settings.det_thresh,
+                )
+        except Exception as error:
+            raise UserError(
+                f'The face pack {pack} of the backbone "{backbone.name}" cannot be loaded '
+                f"({type(error).__name__}: {error}); it needs a detector and a recogniser that insightface reads."
+            ) from error
+        if "recognition" not in self._app.models:
+            raise UserError(
+                f'The face pack {pack} of the backbone "{backbone.name}" has no recogniser; add its ONNX file.'
+            )
+
+    def find(self, image: Image.Image) -> list[Face]:
+        """All faces in an RGB image, largest first (ties: from left to right)."""
+        pixels = np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+        faces = [
+            Face(
+                box=(float(found.bbox[0]), float(found.bbox[1]), float(found.bbox[2]), float(found.bbox[3])),
+                score=float(found.det_score),
+                embedding=_unit(found.embedding),
+            )
+            for found in self._app.get(pixels)
+        ]
+        return sorted(faces, key=lambda face: (-face.area, face.box))
+
+    def provenance(self) -> dict[str, Any]:
+        """The files used and the onnxruntime providers that really run them (insightface hides a fallback to CPU)."""
+        import onnxruntime
+
+        return {
+            "onnxruntime": onnxruntime.__version__,
+            "models": {
+                task: {"file": Path(model.model_file).name, "providers": model.session.get_providers()}
+                for task, model in self._app.models.items()
+            },
+        }
+
+
+def similarities(references: Sequence[np.ndarray], faces: Sequence[Face]) -> np.ndarray:
+    """Cosines [references, faces] of unit-length embeddings."""
+    if not faces:
+        return np.zeros((len(references), 0), dtype=np.float32)
+    return np.stack(references) @ np.stack([face.embedding for face in faces]).T
+
+
+def greedy_matching(matrix: np.ndarray) -> dict[int, int]:
+    """Row -> column, one to one: the largest entry first, then the largest of the rows and columns still free."""
+    left = np.array(matrix, dtype=np.float64)
+    matched: dict[int, int] = {}
+    for _ in range(min(left.shape)):
+        row, column = np.unravel_index(int(np.argmax(left)), left.shape)
+        matched[int(row)] = int(column)
+        left[row, :] = -np.inf
+        left[:, column] = -np.inf
+    return matched
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    vector = np.asarray(vector, dtype=np.float32).ravel()
+    norm = float(np.linalg.norm(vector))
+    return vector / norm if norm > 0 else vector

@@ -1,0 +1,154 @@
+"""Identity: does the image show the people it was asked for?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fc_bench.errors import UserError
+from fc_bench.faces import Face, FaceModels, greedy_matching, similarities
+from fc_bench.photographs import read_photograph
+from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
+
+
+class Identity:
+    """Similarity of generated faces to the subjects' reference faces, by the backbone's face embedder.
+
+    The column `identity` follows the evaluation protocol of FastComposer (arXiv 2305.10431, section 5): as many of the
+    largest faces as there are subjects, matched one to one with the references by largest cosine first; the value is
+    the minimum over the subjects, with 0 for a subject without a face and for a negative cosine. The other columns say
+    what that one number hides.
+    """
+
+    description: ClassVar[str] = "similarity of the generated faces to the subjects' reference faces"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "identity",
+            "identity",
+            True,
+            "minimum over the subjects of the matched cosine; no face or a negative cosine counts 0",
+            headline=True,
+        ),
+        Column("identity_mean", "identity, mean", True, "mean over the subjects of the same"),
+        Column(
+            "identity_detected",
+            "identity, detected",
+            True,
+            "mean cosine over the subjects that have a face, negative ones kept; missing where no face is found",
+        ),
+        Column(
+            "identity_other",
+            "identity of others",
+            False,
+            "mixing: mean cosine of each matched face with the references of the other subjects in the image",
+            headline=True,
+        ),
+        Column("detection_rate", "faces found", True, "share of the subjects for whom there is a face", 2, True),
+        Column("face_count", "face count right", True, "share of images with exactly as many faces as subjects", 2),
+    )
+
+    def __init__(self, setting: Setting) -> None:
+        self._models = FaceModels(setting.backbone, setting.device)
+        self._embedder = setting.backbone.faces.name
+        self._references: dict[str, np.ndarray] = {}
+        self._photographs: dict[tuple[str, int], Face | None] = {}
+
+    def prepare(self, subjects: Sequence[Subject]) -> None:
+        """Embed every reference; raises UserError when one shows no face."""
+        for subject in subjects:
+            face = self._photographed(subject, 0)
+            if face is None:
+                raise UserError(
+                    f'No face is found in {subject.photographs[0]}, the reference photograph of "{subject.id}"; '
+                    "use one in which the face is visible."
+                )
+            self._references[subject.id] = face.embedding
+
+    def score(self, sample: ScoredSample) -> Score:
+        """Measure one image."""
+        faces = self._models.find(sample.image)
+        return identity_score(self._references_of(sample.subjects), faces)
+
+    def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
+        """`ceiling`: the other photographs of each subject; `floor`: each subject replaced by somebody else.
+
+        Each person's face comes from a photograph of its own; a subject without a second photograph, or for whom the
+        suite has nobody else, leaves the row out. Somebody else is the next subject of the suite with the same noun
+        (or the next one at all) outside the set.
+        """
+        rows: dict[str, list[Score]] = {}
+        references = self._references_of(subjects)
+        for number in range(1, min(len(subject.photographs) for subject in subjects)):
+            faces = [self._photographed(subject, number) for subject in subjects]
+            rows.setdefault("ceiling", []).append(self._anchor(references, faces))
+        strangers = _strangers(subjects, others)
+        if strangers is not None:
+            rows["floor"] = [self._anchor(references, [self._photographed(subject, 0) for subject in strangers])]
+        return rows
+
+    def provenance(self) -> Mapping[str, Any]:
+        """Embedder's name, files and onnxruntime providers."""
+        return {"embedder": self._embedder, **self._models.provenance()}
+
+    def _references_of(self, subjects: Sequence[Subject]) -> list[np.ndarray]:
+        missing = [subject for subject in subjects if subject.id not in self._references]
+        self.prepare(missing)
+        return [self._references[subject.id] for subject in subjects]
+
+    def _photographed(self, subject: Subject, number: int) -> Face | None:
+        """The largest face of a photograph."""
+        key = (subject.id, number)
+        if key not in self._photographs:
+            faces = self._models.find(read_photograph(subject.photographs[number]))
+            self._photographs[key] = faces[0] if faces else None
+        return self._photographs[key]
+
+    def _anchor(self, references: Sequence[np.ndarray], faces: Sequence[Face | None]) -> Score:
+        return identity_score(references, [face for face in faces if face is not None])
+
+
+def identity_score(references: Sequence[np.ndarray], faces: Sequence[Face]) -> Score:
+    """All identity columns from unit-length reference embeddings (one per subject) and the faces, largest first."""
+    count = len(references)
+    everything = similarities(references, faces)
+    considered = everything[:, :count]
+    matched = greedy_matching(considered)
+    own = [float(considered[subject, matched[subject]]) for subject in sorted(matched)]
+    published = [max(0.0, float(considered[row, matched[row]])) if row in matched else 0.0 for row in range(count)]
+    other = [
+        float(considered[row, column]) for subject, column in matched.items() for row in range(count) if row != subject
+    ]
+    return Score(
+        values={
+            "identity": min(published),
+            "identity_mean": float(np.mean(published)),
+            "identity_detected": float(np.mean(own)) if own else None,
+            "identity_other": float(np.mean(other)) if other else None,
+            "detection_rate": min(len(faces), count) / count,
+            "face_count": float(len(faces) == count),
+        },
+        details={
+            "faces": [{"box": [round(x, 2) for x in face.box], "score": round(face.score, 4)} for face in faces],
+            "similarities": [[round(float(value), 6) for value in row] for row in everything],
+            "matched": {str(row): column for row, column in sorted(matched.items())},
+        },
+    )
+
+
+def _strangers(subjects: Sequence[Subject], everybody: Sequence[Subject]) -> list[Subject] | None:
+    """One other person per subject, all different; None when the suite has too few."""
+    taken = {subject.id for subject in subjects}
+    order = [subject.id for subject in everybody]
+    strangers = []
+    for subject in subjects:
+        start = order.index(subject.id) + 1 if subject.id in order else 0
+        following = [*everybody[start:], *everybody[:start]]
+        free = [candidate for candidate in following if candidate.id not in taken]
+        same_noun = [candidate for candidate in free if candidate.noun == subject.noun]
+        if not free:
+            return None
+        strangers.append((same_noun or free)[0])
+        taken.add(strangers[-1].id)
+    return strangers

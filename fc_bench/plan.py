@@ -1,0 +1,176 @@
+"""Planning: which images a run consists of, each under an id that says exactly what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from fc_bench import registry
+from fc_bench.errors import UserError
+from fc_bench.model.backbone import fingerprint
+from fc_bench.model.yaml_file import nearest, sentence
+from fc_bench.protocols import Method, Setting, fill, seed_of
+from fc_bench.suite import SubjectSet, Suite, digest
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """A method with its options resolved: one row of the result table.
+
+    `label` is the name, with the options that differ from their defaults; `weights` maps what the method reads to its
+    sha256.
+    """
+
+    label: str
+    name: str
+    options: Mapping[str, Any]
+    weights: Mapping[str, str]
+
+    @property
+    def folder(self) -> str:
+        """The label as a folder name."""
+        return "".join(character if character.isalnum() or character in "-._=" else "_" for character in self.label)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image asked for; all fields are recorded.
+
+    `id` is a content hash of suite name and version, sampler, number format, method with resolved options, weights,
+    subject set (with its photographs), prompt and seed. `shared_key` is equal for samples whose image must be equal.
+    """
+
+    id: str
+    method: str
+    subjects: tuple[str, ...]
+    category: str
+    template: str
+    prompt: str
+    index: int
+    seed: int
+    shared_key: str
+
+    @property
+    def set_key(self) -> str:
+        """Name of the subject set."""
+        return "+".join(self.subjects)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A method customized to one subject set, with all its samples: the unit of scheduling."""
+
+    row: MethodRow
+    subject_set: SubjectSet
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All jobs in the order they run, and what was left out with the reason."""
+
+    jobs: tuple[Job, ...]
+    left_out: tuple[str, ...]
+
+    def samples(self) -> Iterator[Sample]:
+        """All samples in order."""
+        for job in self.jobs:
+            yield from job.samples
+
+
+def resolve_method(
+    name: str, overrides: Mapping[str, Any], setting: Setting
+) -> tuple[type[Method], BaseModel, MethodRow]:
+    """Look a method up, validate its options and fingerprint its weights.
+
+    Raises UserError for an unknown method or option (with the nearest name) or a value its options reject.
+    """
+    method = registry.load("methods", name)
+    try:
+        options = method.Options.model_validate(overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "extra_forbidden":
+            known = nearest(str(first["loc"][-1]), method.Options.model_fields)
+            raise UserError(f'The method "{name}" has no option "{first["loc"][-1]}", {known}') from None
+        raise UserError(f'Option of the method "{name}": {sentence(error, method.Options)}') from None
+    resolved = options.model_dump(mode="json")
+    defaults = method.Options().model_dump(mode="json")
+    changed = [f"{key}={value}" for key, value in sorted(resolved.items()) if value != defaults[key]]
+    label = f"{name}[{','.join(changed)}]" if changed else name
+    weights = {part: fingerprint(path) for part, path in method.weights(setting.backbone, options).items()}
+    return method, options, MethodRow(label, name, resolved, weights)
+
+
+def make_plan(
+    suite: Suite,
+    setting: Setting,
+    rows: Sequence[tuple[type[Method], MethodRow]],
+    limit_subjects: int | None = None,
+    images_per_prompt: int | None = None,
+) -> Plan:
+    """All jobs of a suite for the given method rows.
+
+    A method that cannot take as many subjects as a set has is left out of that set, and the plan says so.
+    """
+    sets = suite.subject_sets(limit_subjects)
+    if not sets:
+        raise UserError("Nothing to do: no subject set is left with this --limit-subjects; raise it.")
+    images = images_per_prompt or suite.file.images_per_prompt
+    digests = suite.photograph_digests()
+    jobs: list[Job] = []
+    left_out: list[str] = []
+    for method, row in rows:
+        shared = {
+            "suite": [suite.file.name, suite.file.version],
+            "sampler": asdict(setting.sampler),
+            "dtype": setting.dtype,
+            "method": [row.name, dict(row.options)],
+            "weights": dict(row.weights),
+        }
+        shared_digest = digest(shared)
+        too_large = 0
+        for subject_set, prompts in sets:
+            subjects = subject_set.subjects
+            if len(subjects) > method.max_subjects:
+                too_large += 1
+                continue
+            who = [[subject.id, subject.noun, digests[subject.id]] for subject in subjects]
+            samples = []
+            for prompt in prompts:
+                text = fill(prompt.template, [subject.noun for subject in subjects])
+                for index in range(images):
+                    seed = seed_of(suite.file.seed, prompt.template, index)
+                    identity = digest([shared_digest, who, prompt.template, seed])[:20]
+                    image_inputs = who if method.uses_photographs else []
+                    shared_key = digest([shared_digest, image_inputs, text, seed])[:20]
+                    ids = tuple(subject.id for subject in subjects)
+                    samples.append(
+                        Sample(
+                            identity, row.label, ids, prompt.category, prompt.template, text, index, seed, shared_key
+                        )
+                    )
+            jobs.append(Job(row, subject_set, tuple(samples)))
+        if too_large:
+            left_out.append(
+                f"{row.label}: {too_large} subject sets left out, it takes at most {method.max_subjects} subject(s)."
+            )
+    return Plan(tuple(jobs), tuple(left_out))
+
+
+def check_prompt_lengths(plan: Plan, setting: Setting) -> None:
+    """Raise UserError for the first prompt that the backbone's text encoder would cut off."""
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(setting.backbone.path("pipeline") / "tokenizer")
+    longest = int(tokenizer.model_max_length)
+    for prompt in dict.fromkeys(sample.prompt for sample in plan.samples()):
+        length = len(tokenizer(prompt)["input_ids"])
+        if length > longest:
+            raise UserError(
+                f'The prompt "{prompt}" takes {length} tokens, the text encoder of the backbone '
+                f'"{setting.backbone.name}" at most {longest}; shorten it.'
+            )

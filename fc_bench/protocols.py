@@ -1,0 +1,195 @@
+"""What a method and a metric are: the two protocols a plug-in implements, and what passes through them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from pydantic import BaseModel
+
+    from fc_bench.model.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Somebody (or something) to put into images; the first photograph is the one tuning-free methods get."""
+
+    id: str
+    noun: str
+    photographs: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Resolved sampler settings, the same for every method of a run; `resolution` is the image side in pixels."""
+
+    scheduler: Literal["pndm", "ddim", "dpm", "euler"]
+    steps: int
+    guidance_scale: float
+    resolution: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all methods of a run share; `dtype` is the name of a torch dtype, `device` a torch device string."""
+
+    backbone: Backbone
+    sampler: Sampler
+    device: str
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One image to generate.
+
+    `prompt` mentions the subjects the way the method asked for, `plain_prompt` by their class nouns alone; the seed is
+    that of the image's own generator.
+    """
+
+    prompt: str
+    plain_prompt: str
+    seed: int
+
+    def generator(self) -> torch.Generator:
+        """A fresh CPU generator: the noise depends on neither batch size nor order nor device."""
+        import torch
+
+        return torch.Generator("cpu").manual_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class Customization:
+    """A method fitted to a set of subjects.
+
+    `artefact` is the folder with everything the method keeps per subject set (None: nothing), `steps` the training
+    steps taken, `details` goes into the job's record, `state` is the method's own and is not recorded.
+    """
+
+    subjects: tuple[Subject, ...]
+    artefact: Path | None = None
+    steps: int = 0
+    details: Mapping[str, Any] = field(default_factory=dict)
+    state: Any = None
+
+
+class Method(Protocol):
+    """A way of putting subjects into images. Registered as an entry point of the group `fc_bench.methods`.
+
+    The class is called with the run's setting and its validated options; heavy loading belongs there. An exception
+    from `customize` fails that job, one from `generate` the samples not yet yielded; the run goes on.
+    """
+
+    description: ClassVar[str]
+    max_subjects: ClassVar[int]
+    uses_photographs: ClassVar[bool]
+    """False when the image depends on prompt and seed alone: equal requests are then generated once and shared."""
+    Options: ClassVar[type[BaseModel]]
+
+    def __init__(self, setting: Setting, options: Any) -> None: ...
+
+    @classmethod
+    def weights(cls, backbone: Backbone, options: Any) -> Mapping[str, Path]:
+        """The files or folders whose contents decide the images, by name; they enter the samples' ids."""
+        ...
+
+    def mention(self, subject: Subject, position: int) -> str:
+        """What stands in a prompt for the subject at `position` (from 0) of its set, class noun included.
+
+        Examples: `man`, `man <|image|>`, `sks man`, `<new1> man`.
+        """
+        ...
+
+    def customize(self, subjects: Sequence[Subject], seed: int, artefact_folder: Path) -> Customization:
+        """Fit to the subjects; what is kept goes below `artefact_folder` (exists, empty)."""
+        ...
+
+    def generate(self, customization: Customization, requests: Sequence[Request]) -> Iterator[Image.Image]:
+        """One RGB image per request, in order; the requests form one batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number a metric gives, with all that tables and plots need to know of it; headlines show everywhere."""
+
+    name: str
+    title: str
+    higher_is_better: bool | None
+    description: str
+    digits: int = 3
+    headline: bool = False
+
+
+@dataclass(frozen=True)
+class ScoredSample:
+    """A generated image with what was asked: `prompt` is the scored text, without placeholders or rare tokens."""
+
+    image: Image.Image
+    prompt: str
+    subjects: tuple[Subject, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Values by column name (None: not measurable in this image) and whatever else is worth recording."""
+
+    values: Mapping[str, float | None]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Metric(Protocol):
+    """A measure of single images. Registered as an entry point of the group `fc_bench.metrics`."""
+
+    description: ClassVar[str]
+    columns: ClassVar[tuple[Column, ...]]
+
+    def __init__(self, setting: Setting) -> None: ...
+
+    def prepare(self, subjects: Sequence[Subject]) -> None:
+        """Look at the reference photographs once, before anything is generated; UserError when one is unusable."""
+        ...
+
+    def score(self, sample: ScoredSample) -> Score:
+        """Measure one image."""
+        ...
+
+    def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
+        """Scores of the suite's own photographs for a subject set, by row name (`ceiling`, `floor`); may be empty.
+
+        `others` are all subjects of the suite, in its order.
+        """
+        ...
+
+    def provenance(self) -> Mapping[str, Any]:
+        """Which models and libraries really computed the values, for run.json."""
+        ...
+
+
+def fill(template: str, mentions: Sequence[str]) -> str:
+    """Put mentions into `{subject}` (one) or `{subjects}` (each with its article, joined by commas and "and")."""
+    if "{subject}" in template:
+        (mention,) = mentions
+        return template.replace("{subject}", mention)
+    named = [f"{_article(mention)} {mention}" for mention in mentions]
+    listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+    return template.replace("{subjects}", listed)
+
+
+def seed_of(suite_seed: int, template: str, index: int) -> int:
+    """The seed (32 bits) of the `index`-th image of a prompt.
+
+    It belongs to (prompt, index): the template enters with its slot unfilled, so all subjects and all methods start
+    from the same noise, which makes their differences paired and lets methods share text-only steps.
+    """
+    return int.from_bytes(hashlib.sha256(f"{suite_seed}\n{template}\n{index}".encode()).digest()[:4], "big")
+
+
+def _article(mention: str) -> str:
+    return "an" if mention[:1].lower() in "aeiou" else "a"

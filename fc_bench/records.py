@@ -1,0 +1,215 @@
+"""The run folder: append-only records that survive interruption, and images that are whole or absent.
+
+    run.json          what was run and where: settings, suite copy, weights, provenance
+    plan.jsonl        every sample asked for
+    samples.jsonl     one line per finished sample; the truth about what exists
+    jobs.jsonl        one line per customization
+    scores.jsonl      one line per scored sample and metric
+    images/<method>/<subjects>/<sample-id>.png
+    references/<subject>.png   a copy, so that a report needs nothing but the folder
+    report/           derived, can be deleted
+
+A line is appended, flushed and synced before the next is begun. A last line without its end (the process was killed
+while writing) is cut off when the folder is opened for writing, and ignored when it is read.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from fc_bench.errors import UserError
+
+FORMAT = 1
+RUN, PLAN, SAMPLES, JOBS, SCORES = "run.json", "plan.jsonl", "samples.jsonl", "jobs.jsonl", "scores.jsonl"
+LOCK = ".lock"
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON-lines file (none when it does not exist); an unfinished last line is left out.
+
+    Raises UserError naming file and line when any other line is damaged.
+    """
+    if not path.exists():
+        return []
+    records = []
+    content = path.read_bytes()
+    lines = content.split(b"\n")
+    unfinished = lines.pop()
+    for number, line in enumerate(lines, start=1):
+        records.append(_parse(line, path, number))
+    if unfinished:
+        with suppress(UserError):
+            records.append(_parse(unfinished, path, len(lines) + 1))
+    return records
+
+
+def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise UserError(f"{path}:{number}: this line is no record; restore the file or remove the line to redo it.")
+    return record
+
+
+class LineWriter:
+    """Appends records to a JSON-lines file; each is on disk when `append` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab+")
+        self._mend()
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one record and sync it."""
+        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
+        self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _mend(self) -> None:
+        """Complete a whole last line that lacks its newline; cut off half a record."""
+        self._file.seek(0)
+        content = self._file.read()
+        if not content or content.endswith(b"\n"):
+            return
+        start = content.rfind(b"\n") + 1
+        try:
+            whole = isinstance(json.loads(content[start:]), dict)
+        except ValueError:
+            whole = False
+        if whole:
+            self._file.write(b"\n")
+        else:
+            self._file.truncate(start)
+        self._file.flush()
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and readers of a run folder."""
+
+    path: Path
+
+    def settings(self) -> dict[str, Any]:
+        """Content of run.json; raises UserError when the folder is no run folder or of another format."""
+        file = self.path / RUN
+        if not file.is_file():
+            raise UserError(f"{self.path} is no run folder: it has no {RUN}; give the folder of a run.")
+        try:
+            settings = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} cannot be read ({error}); restore it or start a new run folder.") from None
+        if not isinstance(settings, dict) or settings.get("format") != FORMAT:
+            found = settings.get("format") if isinstance(settings, dict) else None
+            raise UserError(
+                f"{file} has the format {found}, this version reads {FORMAT}; use the version that wrote it."
+            )
+        return settings
+
+    def planned(self) -> dict[str, dict[str, Any]]:
+        """Planned samples by id, in plan order."""
+        return {record["id"]: record for record in read_lines(self.path / PLAN)}
+
+    def samples(self) -> dict[str, dict[str, Any]]:
+        """The last record of each sample by id."""
+        return {record["id"]: record for record in read_lines(self.path / SAMPLES)}
+
+    def jobs(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """The last record of each job by (method label, subject set)."""
+        return {(record["method"], record["set"]): record for record in read_lines(self.path / JOBS)}
+
+    def scores(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """The last score of each (sample id, metric)."""
+        return {(record["sample"], record["metric"]): record for record in read_lines(self.path / SCORES)}
+
+    def image(self, record: Mapping[str, Any]) -> Path:
+        """The image file of a sample record."""
+        return self.path / record["image"]
+
+    def reference(self, subject: str) -> Path:
+        """The copy of a subject's reference photograph."""
+        return self.path / "references" / f"{subject}.png"
+
+
+@contextmanager
+def opened_for_writing(path: Path) -> Iterator[RunFolder]:
+    """The run folder, created when absent and held by this process alone until the context ends.
+
+    Raises UserError when it cannot be written, holds something else than a run, or another process works in it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        strangers = sorted(item.name for item in path.iterdir() if item.name != LOCK)
+        if strangers and not (path / RUN).is_file():
+            raise UserError(
+                f'{path} is not empty and no run folder (it holds "{strangers[0]}" but no {RUN}); '
+                "choose another folder with --out."
+            )
+        lock = (path / LOCK).open("a+")
+    except OSError as error:
+        raise UserError(
+            f"The run folder {path} cannot be written ({error.strerror}); choose another with --out."
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise UserError(
+                f"Another process is working in {path} (process {holder}); wait for it or choose another folder "
+                "with --out."
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        try:
+            yield RunFolder(path)
+        finally:
+            lock.truncate(0)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file by one with this content: readers and a killed writer see the old or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write plain data as indented JSON, atomically."""
+    write_atomically(path, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def write_png(path: Path, image: Image.Image) -> None:
+    """Write an image as PNG, atomically."""
+    from io import BytesIO
+
+    buffer = BytesIO()
+    image.save(buffer, format="PNG")
+    write_atomically(path, buffer.getvalue())
+
+
+def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write a whole JSON-lines file, atomically."""
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    write_atomically(path, text.encode())

@@ -1,0 +1,276 @@
+"""A run from end to end: settle, check everything that can be checked, generate, score."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console
+
+from fc_bench import registry
+from fc_bench.errors import UserError
+from fc_bench.generating import generate
+from fc_bench.model.backbone import Backbone, read_backbone
+from fc_bench.photographs import read_photograph
+from fc_bench.plan import MethodRow, Plan, check_prompt_lengths, make_plan, resolve_method
+from fc_bench.progress import progress
+from fc_bench.protocols import Method, Metric, Sampler, Setting, Subject
+from fc_bench.provenance import commit, hardware, versions
+from fc_bench.records import FORMAT, PLAN, RUN, RunFolder, opened_for_writing, write_json, write_lines, write_png
+from fc_bench.scoring import pending_scores, score
+from fc_bench.suite import Suite, read_suite
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line asks for; `options` maps a method's name to its overrides."""
+
+    suite: str = "pocket"
+    methods: Sequence[str] = ("text-only", "fastcomposer")
+    backbone: str = "pocket"
+    out: Path | None = None
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    limit_subjects: int | None = None
+    images_per_prompt: int | None = None
+    batch_size: int = 8
+    device: str = "auto"
+    retry_errors: bool = False
+    keep_artefacts: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left: its folder, finished and planned samples of this command, and what was left out."""
+
+    folder: RunFolder
+    finished: int
+    planned: int
+    score_errors: int
+    left_out: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Every planned sample exists and is scored."""
+        return self.finished == self.planned and not self.score_errors
+
+
+def run(options: RunOptions, console: Console) -> Outcome:
+    """Do what is asked, or continue it; the same options on the same folder do only what is missing.
+
+    Raises UserError or ModelInputError before anything is generated when the suite, the photographs, a method, an
+    option, the weights or the run folder are unusable; nothing of an earlier run is touched then.
+    """
+    suite = read_suite(registry.suite_file(options.suite))
+    backbone = read_backbone(options.backbone)
+    for name in options.options:
+        if name not in options.methods:
+            raise UserError(
+                f'Options are given for "{name}", which is not among the methods of this run; add --method {name}.'
+            )
+    setting = _setting(suite, backbone, options.device)
+    metric_classes = {name: registry.load("metrics", name) for name in suite.file.metrics}
+    methods: dict[str, tuple[type[Method], BaseModel, MethodRow]] = {}
+    for name in dict.fromkeys(options.methods):
+        resolved = resolve_method(name, options.options.get(name, {}), setting)
+        methods[resolved[2].label] = resolved
+    plan = make_plan(
+        suite,
+        setting,
+        [(method, row) for method, _, row in methods.values()],
+        options.limit_subjects,
+        options.images_per_prompt,
+    )
+    path = options.out or _default_folder(suite, backbone)
+    with opened_for_writing(path) as folder:
+        settings = _settings(suite, setting, plan)
+        _refuse_other_run(folder, settings)
+        metrics = _checked_metrics(suite, setting, plan, metric_classes, console)
+        _begin(folder, settings, plan, metrics)
+        for subject in _asked(suite, plan):
+            if not folder.reference(subject.id).exists():
+                write_png(folder.reference(subject.id), read_photograph(subject.photographs[0]))
+        planned = [sample.id for sample in plan.samples()]
+        recorded = folder.samples()
+        pending = sum(
+            1 for name in planned if name not in recorded or (options.retry_errors and recorded[name]["status"] != "ok")
+        )
+        console.print(
+            f"{suite.file.name} on {backbone.name}: {len(planned)} samples, {pending} to generate, in {path}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        _silence_loading_bars()
+        try:
+            if pending:
+                with progress(console, "Generating", pending) as show:
+                    generate(
+                        plan,
+                        folder,
+                        setting,
+                        lambda row: methods[row.label][0](setting, methods[row.label][1]),
+                        show,
+                        options.batch_size,
+                        options.retry_errors,
+                        options.keep_artefacts,
+                    )
+            with progress(console, "Scoring", len(pending_scores(folder, list(metrics), options.retry_errors))) as show:
+                score(suite, folder, metrics, show, options.retry_errors)
+            _finish(folder, metrics)
+        except OSError as error:
+            raise UserError(
+                f"Writing to the run folder {path} failed ({error.strerror or error}); make room or make it writable, "
+                "then repeat the command: nothing finished is lost."
+            ) from error
+        return _outcome(folder, plan, list(metrics))
+
+
+def resolve_device(device: str) -> str:
+    """`auto` becomes `cuda` where there is one; raises UserError when a device that is asked for is absent."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f'The device "{device}" is not available here; use --device cpu.')
+    return device
+
+
+def resolve_sampler(suite: Suite, backbone: Backbone) -> Sampler:
+    """The suite's sampler settings, completed by the backbone's."""
+    chosen = suite.file.sampler
+    defaults = backbone.sampler
+    return Sampler(
+        scheduler=chosen.scheduler or defaults.scheduler,
+        steps=chosen.steps or defaults.steps,
+        guidance_scale=chosen.guidance_scale if chosen.guidance_scale is not None else defaults.guidance_scale,
+        resolution=chosen.resolution or backbone.resolution,
+    )
+
+
+def _setting(suite: Suite, backbone: Backbone, device: str) -> Setting:
+    resolved = resolve_device(device)
+    dtype = backbone.dtype.cuda if resolved.startswith("cuda") else backbone.dtype.cpu
+    return Setting(backbone, resolve_sampler(suite, backbone), resolved, dtype)
+
+
+def _silence_loading_bars() -> None:
+    """The libraries' own bars while they load weights would break ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+
+
+def _default_folder(suite: Suite, backbone: Backbone) -> Path:
+    name = suite.file.name if suite.file.name == backbone.name else f"{suite.file.name}-{backbone.name}"
+    return Path("runs") / name
+
+
+def _settings(suite: Suite, setting: Setting, plan: Plan) -> dict[str, Any]:
+    """What must be equal for two commands to work in one folder, and the method rows, which may grow."""
+    rows = {job.row.label: asdict(job.row) for job in plan.jobs}
+    return {
+        "suite": suite.content(),
+        "backbone": setting.backbone.name,
+        "scorers": {part: setting.backbone.fingerprint(part) for part in ("clip", "faces")},
+        "sampler": asdict(setting.sampler),
+        "device": setting.device,
+        "dtype": setting.dtype,
+        "methods": rows,
+    }
+
+
+def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
+    """Raise UserError when the folder holds a run of something else."""
+    if not (folder.path / RUN).exists():
+        return
+    earlier = folder.settings()
+    names = {
+        "suite": "suite or photographs",
+        "backbone": "backbone",
+        "scorers": "scoring weights",
+        "sampler": "sampler settings",
+        "device": "device",
+        "dtype": "number format",
+    }
+    for key, what in names.items():
+        if earlier.get(key) != settings[key]:
+            raise UserError(
+                f"{folder.path} holds a run with another {what}; choose another folder with --out to keep both."
+            )
+    for label, row in settings["methods"].items():
+        before = earlier["methods"].get(label)
+        if before is not None and before != row:
+            raise UserError(
+                f'{folder.path} holds samples of "{label}" made with other weights or defaults; choose another folder '
+                "with --out to keep both."
+            )
+
+
+def _checked_metrics(
+    suite: Suite, setting: Setting, plan: Plan, classes: Mapping[str, type[Metric]], console: Console
+) -> dict[str, Metric]:
+    """The suite's metrics, after every photograph was read, every reference looked at and every prompt measured."""
+    subjects = _asked(suite, plan)
+    for subject in subjects:
+        for photograph in subject.photographs:
+            read_photograph(photograph)
+    check_prompt_lengths(plan, setting)
+    metrics = {name: metric(setting) for name, metric in classes.items()}
+    for metric in metrics.values():
+        metric.prepare(subjects)
+    return metrics
+
+
+def _asked(suite: Suite, plan: Plan) -> list[Subject]:
+    """The subjects that appear in the plan, in the suite's order."""
+    asked = {subject.id for job in plan.jobs for subject in job.subject_set.subjects}
+    return [subject for subject in suite.subjects if subject.id in asked]
+
+
+def _begin(folder: RunFolder, settings: Mapping[str, Any], plan: Plan, metrics: Mapping[str, Metric]) -> None:
+    """Write run.json and the plan; an earlier run's methods and samples stay."""
+    earlier = folder.settings() if (folder.path / RUN).exists() else {}
+    provenance = {"code": commit(), "versions": versions(), "hardware": hardware()}
+    command = {"command": shlex.join(["fc-bench", *sys.argv[1:]]), "started": _now(), **provenance}
+    merged = {
+        "format": FORMAT,
+        **settings,
+        "methods": {**earlier.get("methods", {}), **settings["methods"]},
+        "columns": {name: [asdict(column) for column in metric.columns] for name, metric in metrics.items()},
+        "metrics": {name: dict(metric.provenance()) for name, metric in metrics.items()},
+        "left_out": list(dict.fromkeys([*earlier.get("left_out", []), *plan.left_out])),
+        "commands": [*earlier.get("commands", []), command],
+    }
+    planned = folder.planned()
+    for sample in plan.samples():
+        planned.setdefault(sample.id, asdict(sample))
+    write_lines(folder.path / PLAN, planned.values())
+    write_json(folder.path / RUN, merged)
+
+
+def _finish(folder: RunFolder, metrics: Mapping[str, Metric]) -> None:
+    settings = folder.settings()
+    settings["commands"][-1]["finished"] = _now()
+    settings["metrics"] = {name: dict(metric.provenance()) for name, metric in metrics.items()}
+    write_json(folder.path / RUN, settings)
+
+
+def _outcome(folder: RunFolder, plan: Plan, metrics: Sequence[str]) -> Outcome:
+    samples, scores = folder.samples(), folder.scores()
+    planned = [sample.id for sample in plan.samples()]
+    finished = [name for name in planned if samples.get(name, {}).get("status") == "ok"]
+    errors = sum(1 for name in finished for metric in metrics if scores[name, metric]["status"] != "ok")
+    return Outcome(folder, len(finished), len(planned), errors, plan.left_out)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,239 @@
+"""Suites: what is asked. A YAML file with subjects, prompts, seeds, sampler settings and metrics."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from fc_bench.errors import UserError
+from fc_bench.model.backbone import SchedulerName, sha256_of
+from fc_bench.model.yaml_file import line_of, nearest, read_yaml
+from fc_bench.protocols import Subject
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""A name that is safe as a file name: letters, digits, `.`, `_`, `-`."""
+Text = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+LONGEST_PROMPT = 1000
+_SLOT = re.compile(r"{([^{}]*)}")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PhotographPattern(_Part):
+    """Where photographs lie when a subject lists none: `{id}` the subject, `{n}` from 1 to `count`."""
+
+    pattern: str = "subjects/{id}/{n}.png"
+    count: int = Field(default=1, ge=1, le=100)
+
+
+class SubjectEntry(_Part):
+    """One subject; `photographs` relative to the suite file, the first is the reference of tuning-free methods."""
+
+    id: Name
+    noun: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z -]*$", max_length=50)]
+    photographs: list[str] | None = Field(default=None, min_length=1)
+
+
+class SamplerChoice(_Part):
+    """Sampler settings the suite fixes; what is left out comes from the backbone."""
+
+    scheduler: SchedulerName | None = None
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance_scale: float | None = Field(default=None, ge=0, le=100)
+    resolution: int | None = Field(default=None, ge=8, le=4096, multiple_of=8)
+
+
+def _check_template(template: str, slot: str) -> str:
+    found = _SLOT.findall(template)
+    if len(template) > LONGEST_PROMPT:
+        raise ValueError(f"the prompt has {len(template)} characters, at most {LONGEST_PROMPT} are accepted")
+    if "<|image|>" in template:
+        raise ValueError(
+            f'the prompt "{template}" holds <|image|>; write {{{slot}}}, each method mentions subjects itself'
+        )
+    strange = [name for name in found if name != slot]
+    if strange:
+        raise ValueError(f'the prompt "{template}" has the placeholder {{{strange[0]}}}; write {{{slot}}} exactly once')
+    if len(found) != 1 or template.count("{") != 1 or template.count("}") != 1:
+        number = "no" if not found else str(len(found))
+        raise ValueError(f'the prompt "{template}" has {number} placeholder {{{slot}}}; write it exactly once')
+    return template
+
+
+SingleTemplate = Annotated[Text, AfterValidator(lambda text: _check_template(text, "subject"))]
+MultiTemplate = Annotated[Text, AfterValidator(lambda text: _check_template(text, "subjects"))]
+
+
+class Singles(_Part):
+    """Images of one subject: `subjects` all or a list of ids; prompts by category, each with `{subject}` once."""
+
+    subjects: Literal["all"] | list[Name] = "all"
+    prompts: dict[Name, list[SingleTemplate]] = Field(min_length=1)
+
+
+class Multi(_Part):
+    """Images of several subjects: `all-pairs` or listed sets of ids; prompts with `{subjects}` once."""
+
+    subjects: Literal["all-pairs"] | list[Annotated[list[Name], Field(min_length=2, max_length=8)]] = "all-pairs"
+    prompts: dict[Name, list[MultiTemplate]] = Field(min_length=1)
+
+
+class SuiteFile(_Part):
+    """The schema of a suite's YAML file."""
+
+    name: Name
+    version: str = Field(min_length=1, max_length=64)
+    description: str
+    licence: str
+    source: str
+    citation: str = ""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    images_per_prompt: int = Field(default=1, ge=1, le=10_000)
+    sampler: SamplerChoice = SamplerChoice()
+    metrics: list[str] = Field(default_factory=lambda: ["identity", "prompt-consistency"], min_length=1)
+    photographs: PhotographPattern = PhotographPattern()
+    subjects: list[SubjectEntry] = Field(min_length=1)
+    single: Singles | None = None
+    multi: Multi | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SuiteFile:
+        ids = [subject.id for subject in self.subjects]
+        repeated = next((name for name in ids if ids.count(name) > 1), None)
+        if repeated:
+            raise ValueError(f'the subject "{repeated}" is listed twice')
+        if self.single is None and self.multi is None:
+            raise ValueError("no prompts: give `single:`, `multi:` or both")
+        asked = self.single.subjects if self.single and self.single.subjects != "all" else []
+        sets = self.multi.subjects if self.multi and self.multi.subjects != "all-pairs" else []
+        for name in [*asked, *(name for group in sets for name in group)]:
+            if name not in ids:
+                raise ValueError(f'no subject has the id "{name}", {nearest(name, ids)}')
+        for group in sets:
+            if len(set(group)) != len(group):
+                raise ValueError(f"the set {group} names a subject twice")
+        for part in (self.single, self.multi):
+            texts = [text for texts in part.prompts.values() for text in texts] if part else []
+            twice = next((text for text in texts if texts.count(text) > 1), None)
+            if twice:
+                raise ValueError(f'the prompt "{twice}" is listed twice; use images_per_prompt for more images of it')
+        return self
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt template and the category it is reported under."""
+
+    category: str
+    template: str
+
+
+@dataclass(frozen=True)
+class SubjectSet:
+    """Subjects that appear together, in the order their placeholders take."""
+
+    subjects: tuple[Subject, ...]
+
+    @property
+    def key(self) -> str:
+        """Name of the set, also of its folder: ids joined by `+`."""
+        return "+".join(subject.id for subject in self.subjects)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite as read: the file's content and where it lies."""
+
+    file: SuiteFile
+    path: Path
+
+    @cached_property
+    def subjects(self) -> tuple[Subject, ...]:
+        """All subjects in the file's order, photographs as absolute paths."""
+        return tuple(
+            Subject(entry.id, entry.noun, tuple(self._photographs(entry, index)))
+            for index, entry in enumerate(self.file.subjects)
+        )
+
+    def subject_sets(self, limit: int | None = None) -> list[tuple[SubjectSet, list[Prompt]]]:
+        """Every subject set with its prompts: singles first; `limit` keeps the first subjects (and sets of them)."""
+        kept = {subject.id: subject for subject in self.subjects[:limit]}
+        sets: list[tuple[SubjectSet, list[Prompt]]] = []
+        if self.file.single:
+            ids = list(kept) if self.file.single.subjects == "all" else self.file.single.subjects
+            prompts = _prompts(self.file.single.prompts)
+            sets += [(SubjectSet((kept[name],)), prompts) for name in ids if name in kept]
+        if self.file.multi:
+            groups: Sequence[Sequence[str]] = (
+                list(combinations(kept, 2)) if self.file.multi.subjects == "all-pairs" else self.file.multi.subjects
+            )
+            prompts = _prompts(self.file.multi.prompts)
+            sets += [
+                (SubjectSet(tuple(kept[name] for name in group)), prompts)
+                for group in groups
+                if all(name in kept for name in group)
+            ]
+        return sets
+
+    def photograph_digests(self) -> dict[str, str]:
+        """Subject id -> sha256 over its photographs' contents, in order."""
+        return {
+            subject.id: hashlib.sha256("".join(map(sha256_of, subject.photographs)).encode()).hexdigest()
+            for subject in self.subjects
+        }
+
+    def content(self) -> dict[str, Any]:
+        """The whole suite as plain data, photographs by digest: two suites are the same if this is equal."""
+        return {**self.file.model_dump(mode="json"), "photograph_digests": self.photograph_digests()}
+
+    def _photographs(self, entry: SubjectEntry, index: int) -> Iterator[Path]:
+        root = self.path.parent.resolve()
+        names = entry.photographs or [
+            self.file.photographs.pattern.replace("{id}", entry.id).replace("{n}", str(number + 1))
+            for number in range(self.file.photographs.count)
+        ]
+        for name in names:
+            path = root / name
+            if Path(name).is_absolute() or not path.resolve().is_relative_to(root):
+                raise UserError(
+                    f'{self.path}:{line_of(self.path, ("subjects", index))}: the photograph "{name}" of the subject '
+                    f'"{entry.id}" lies outside the suite\'s folder; put it beside the suite file.'
+                )
+            if not path.is_file():
+                raise UserError(
+                    f"{self.path}:{line_of(self.path, ('subjects', index))}: the photograph {path} of the subject "
+                    f'"{entry.id}" does not exist; put it there or correct the list of photographs.'
+                )
+            yield path
+
+
+def read_suite(path: Path) -> Suite:
+    """The suite in a YAML file, photographs present.
+
+    Raises ModelInputError or UserError with `file:line` for anything that is wrong with the file.
+    """
+    suite = Suite(read_yaml(path, SuiteFile), path)
+    _ = suite.subjects
+    return suite
+
+
+def digest(data: Any) -> str:
+    """sha256 (hexadecimal) of plain data in canonical JSON."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _prompts(categories: dict[str, list[str]]) -> list[Prompt]:
+    return [Prompt(category, text) for category, texts in categories.items() for text in texts]

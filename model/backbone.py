@@ -1,0 +1,280 @@
+"""Backbones: what all methods of a run share, declared in a YAML file.
+
+A backbone names the diffusion pipeline, the FastComposer checkpoints, the CLIP scorer, the face models and the native
+resolution. Built-in ones lie in `model/backbones/`; `read_backbone` also takes the path of one's own file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.yaml_file import nearest, read_yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+BACKBONES = Path(__file__).parent / "backbones"
+
+SchedulerName = Literal["pndm", "ddim", "dpm", "euler"]
+DtypeName = Literal["float32", "bfloat16", "float16"]
+
+HUB = "hub:"
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".onnx")
+READ_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".txt", ".model")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SamplerDefaults(_Part):
+    """Sampler settings used where a suite gives none."""
+
+    scheduler: SchedulerName = "pndm"
+    steps: int = Field(default=50, ge=1, le=1000)
+    guidance_scale: float = Field(default=5.0, ge=0, le=100)
+
+
+class FastComposerParts(_Part):
+    """FastComposer checkpoints: name of the variant -> folder, `pytorch_model.bin`, or `hub:owner/name/file`."""
+
+    default: str
+    variants: dict[str, str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _default_exists(self) -> FastComposerParts:
+        if self.default not in self.variants:
+            raise ValueError(f'default "{self.default}" is not a variant, {nearest(self.default, self.variants)}')
+        return self
+
+
+class Faces(_Part):
+    """The face models: a folder of ONNX files that `insightface.app.FaceAnalysis` loads, and how they are called."""
+
+    name: str
+    """Name of the embedder, printed with every identity value."""
+    pack: str
+    det_size: tuple[int, int] = (640, 640)
+    det_thresh: float = Field(default=0.5, gt=0, lt=1)
+
+
+class Dtypes(_Part):
+    """Number format of the generating models per kind of device; scoring is always float32."""
+
+    cpu: DtypeName = "float32"
+    cuda: DtypeName = "float16"
+
+
+class Backbone(_Part):
+    """A backbone file; component values are folders (relative to the file), `~` paths, or `hub:owner/name[/file]`."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    description: str
+    pipeline: str
+    fastcomposer: FastComposerParts | None = None
+    clip: str
+    faces: Faces
+    resolution: int = Field(ge=8, le=4096, multiple_of=8)
+    sampler: SamplerDefaults = SamplerDefaults()
+    dtype: Dtypes = Dtypes()
+    licences: dict[str, str] = Field(default_factory=dict)
+    """Licence and origin of each component, shown by `fc-bench doctor`."""
+    how_to_get: str = ""
+    """What to do when weights are missing; ends the error message."""
+    _file: Path = PrivateAttr(default=Path())
+
+    @field_validator("licences")
+    @classmethod
+    def _known_components(cls, licences: dict[str, str]) -> dict[str, str]:
+        for name in licences:
+            if name not in ("pipeline", "fastcomposer", "clip", "faces"):
+                raise ValueError(f'"{name}" is no component; known: pipeline, fastcomposer, clip, faces')
+        return licences
+
+    def components(self) -> dict[str, str]:
+        """Component name (`pipeline`, `fastcomposer/<variant>`, `clip`, `faces`) -> value as written in the file."""
+        variants = self.fastcomposer.variants if self.fastcomposer else {}
+        return {
+            "pipeline": self.pipeline,
+            **{f"fastcomposer/{name}": value for name, value in variants.items()},
+            "clip": self.clip,
+            "faces": self.faces.pack,
+        }
+
+    def variant(self, name: str | None) -> str:
+        """Component name of a FastComposer variant (None: the default); raises ModelInputError when there is none."""
+        if self.fastcomposer is None:
+            raise ModelInputError(f'The backbone "{self.name}" ({self._file}) declares no FastComposer checkpoint.')
+        name = name or self.fastcomposer.default
+        if name not in self.fastcomposer.variants:
+            known = nearest(name, self.fastcomposer.variants)
+            raise ModelInputError(f'The backbone "{self.name}" has no FastComposer checkpoint "{name}", {known}')
+        return f"fastcomposer/{name}"
+
+    def declared_path(self, component: str) -> Path | None:
+        """Where a local component should lie, without looking; None for one on the hub."""
+        value = self.components()[component]
+        if value.startswith(HUB):
+            return None
+        return (self._file.parent / Path(value).expanduser()).resolve()
+
+    def path(self, component: str) -> Path:
+        """Local folder or file of a component; one on the hub is fetched into the Hugging Face cache first.
+
+        Raises ModelInputError naming the first missing file.
+        """
+        path = self.declared_path(component)
+        if path is None:
+            path = _fetch(self.components()[component].removeprefix(HUB), component, self)
+        missing = next((item for item in required_files(component, path) if not item.present), None)
+        if missing is not None:
+            advice = f" {self.how_to_get.rstrip('.')}." if self.how_to_get else ""
+            raise ModelInputError(
+                f'Weights of the backbone "{self.name}" are missing: {component} needs {missing.path}.{advice} '
+                f"`fc-bench doctor --backbone {self.name}` lists every file."
+            )
+        return path
+
+    def fingerprint(self, component: str) -> str:
+        """sha256 over names and contents of the component's files (hexadecimal)."""
+        return fingerprint(self.path(component))
+
+
+@dataclass(frozen=True)
+class RequiredFile:
+    """One file a component needs."""
+
+    component: str
+    path: Path
+    present: bool
+
+
+def read_backbone(name_or_path: str) -> Backbone:
+    """The built-in backbone of that name, or the one in a YAML file; raises ModelInputError when there is neither."""
+    known = backbone_names()
+    if name_or_path in known:
+        path = BACKBONES / f"{name_or_path}.yaml"
+    elif name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
+        path = Path(name_or_path).expanduser()
+    else:
+        raise ModelInputError(
+            f'Unknown backbone "{name_or_path}", {nearest(name_or_path, known)} Or give the path of a YAML file.'
+        )
+    backbone = read_yaml(path, Backbone)
+    backbone._file = path.resolve()
+    return backbone
+
+
+def backbone_names() -> list[str]:
+    """Names of the built-in backbones."""
+    return sorted(path.stem for path in BACKBONES.glob("*.yaml"))
+
+
+def required_files(component: str, path: Path) -> list[RequiredFile]:
+    """What must lie at `path` for `component`, present or not, in a stable order."""
+
+    def need(*alternatives: str) -> RequiredFile:
+        found = next((name for name in alternatives if (path / name).is_file()), None)
+        return RequiredFile(component, path / (found or alternatives[0]), found is not None)
+
+    def model(folder: str, stem: str) -> list[RequiredFile]:
+        weights = [f"{folder}{stem}{suffix}" for suffix in (".safetensors", ".safetensors.index.json", ".bin")]
+        return [need(f"{folder}config.json"), need(*weights)]
+
+    tokenizer = ("tokenizer.json", "vocab.json")
+    if component == "pipeline":
+        return [
+            need("model_index.json"),
+            *model("unet/", "diffusion_pytorch_model"),
+            *model("vae/", "diffusion_pytorch_model"),
+            *model("text_encoder/", "model"),
+            need(*(f"tokenizer/{name}" for name in tokenizer)),
+            need("scheduler/scheduler_config.json"),
+        ]
+    if component.startswith("fastcomposer/"):
+        if path.suffix == ".bin":
+            return [RequiredFile(component, path, path.is_file())]
+        return [
+            *model("unet/", "diffusion_pytorch_model"),
+            *model("image_encoder/", "model"),
+            *model("postfuse_module/", "diffusion_pytorch_model"),
+        ]
+    if component == "clip":
+        return [*model("", "model"), need(*tokenizer)]
+    found = sorted(path.glob("*.onnx"))
+    if not found:
+        return [RequiredFile(component, path / "*.onnx (detector and recogniser)", False)]
+    return [RequiredFile(component, file, True) for file in found]
+
+
+def files_of(path: Path) -> Iterator[Path]:
+    """The files below `path` that loading may read, in a stable order (`path` itself when it is a file)."""
+    if path.is_file():
+        yield path
+        return
+    yield from sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in READ_SUFFIXES)
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of one file's content (hexadecimal)."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+
+
+def fingerprint(path: Path) -> str:
+    """sha256 over relative names and contents of `files_of(path)` (hexadecimal)."""
+    listing = [(file.relative_to(path).as_posix(), sha256_of(file)) for file in files_of(path)]
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
+def make_scheduler(name: SchedulerName, config: Any) -> Any:
+    """The named diffusers scheduler with the noise schedule of `config` (a scheduler's config).
+
+    What only DDIM reads is set to Stable Diffusion's values: clipping predicted samples, its default, ruins latents.
+    """
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
+    from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+    from diffusers.schedulers.scheduling_pndm import PNDMScheduler
+
+    if name == "ddim":
+        return DDIMScheduler.from_config(config, clip_sample=False, set_alpha_to_one=False)
+    if name == "pndm":
+        return PNDMScheduler.from_config(config, skip_prk_steps=True)
+    if name == "dpm":
+        return DPMSolverMultistepScheduler.from_config(config)
+    return EulerDiscreteScheduler.from_config(config)
+
+
+def _sha256(file: Any) -> str:
+    digest = hashlib.sha256()
+    for block in iter(lambda: file.read(1 << 20), b""):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _fetch(reference: str, component: str, backbone: Backbone) -> Path:
+    """`owner/name` -> snapshot folder, `owner/name/file` -> that file, through huggingface_hub's cache."""
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    owner, name, *inside = reference.split("/")
+    try:
+        if inside:
+            return Path(hf_hub_download(f"{owner}/{name}", "/".join(inside)))
+        skipped = ["*.ckpt", "*.msgpack", "*.h5", "*.onnx*", "*non_ema*", "*.fp16.*", "safety_checker/*"]
+        return Path(snapshot_download(f"{owner}/{name}", ignore_patterns=_without_duplicates(skipped)))
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelInputError(
+            f'Weights of the backbone "{backbone.name}" are missing: {component} could not be fetched from the hub '
+            f"repository {owner}/{name} ({reason})."
+        ) from None
+
+
+def _without_duplicates(patterns: Iterable[str]) -> list[str]:
+    """Skip pickled weights too: every repository the built-in backbones name has safetensors beside them."""
+    return [*patterns, "*.bin"]

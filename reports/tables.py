@@ -1,0 +1,177 @@
+"""Tables of a run: the same rows of results shown on the terminal and written as Markdown and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fc_bench.aggregate import COST_COLUMNS, OVERALL, Row, columns_of, result_rows
+from fc_bench.protocols import Column
+from fc_bench.records import RunFolder, write_atomically
+
+NOTHING = "–"
+ANCHORS = {"ceiling": "ceiling (own photographs)", "floor": "floor (somebody else)"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One table: its title, column titles and rows of text."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def blocks(results: Sequence[Row], columns: Sequence[Column]) -> list[Block]:
+    """One table per number of subjects, methods as rows and `columns` as columns; a column nobody has is left out."""
+    tables = []
+    for subjects in sorted({row["subjects"] for row in results}):
+        part = [row for row in results if row["subjects"] == subjects and row["category"] == OVERALL]
+        filled = [column for column in columns if any(row["column"] == column.name and _has(row) for row in part)]
+        rows = []
+        for method in dict.fromkeys(row["method"] for row in part):
+            cells = {row["column"]: row for row in part if row["method"] == method}
+            rows.append((ANCHORS.get(method, method), _counts(cells), *(_cell(cells, column) for column in filled)))
+        title = "One subject" if subjects == 1 else f"{subjects} subjects together"
+        tables.append(Block(title, ("method", "n", *(column.title for column in filled)), tuple(rows)))
+    return tables
+
+
+def by_category(results: Sequence[Row], columns: Sequence[Column]) -> list[Block]:
+    """For each number of subjects and each column: methods as rows, prompt categories as columns."""
+    tables = []
+    for subjects in sorted({row["subjects"] for row in results}):
+        part = [row for row in results if row["subjects"] == subjects and row["category"] != OVERALL]
+        categories = list(dict.fromkeys(row["category"] for row in part))
+        who = "one subject" if subjects == 1 else f"{subjects} subjects"
+        for column in columns:
+            if not any(row["column"] == column.name and _has(row) for row in part):
+                continue
+            rows = []
+            for method in dict.fromkeys(row["method"] for row in part):
+                own = [row for row in part if row["method"] == method and row["column"] == column.name]
+                cells = {row["category"]: {column.name: row} for row in own}
+                rows.append((method, *(_cell(cells.get(category, {}), column) for category in categories)))
+            tables.append(Block(f"{column.title} by category, {who}", ("method", *categories), tuple(rows)))
+    return tables
+
+
+def write_report(folder: RunFolder) -> list[Path]:
+    """Write `report/table.md`, `report/table.csv` and `report/results.csv` (long); returns their paths."""
+    results = result_rows(folder)
+    report = folder.path / "report"
+    text, wide, long = report / "table.md", report / "table.csv", report / "results.csv"
+    write_atomically(text, markdown(folder, results).encode())
+    write_atomically(wide, _csv(blocks(results, [*columns_of(folder), *COST_COLUMNS])).encode())
+    write_atomically(long, pd.DataFrame(results).to_csv(index=False).encode())
+    return [text, wide, long]
+
+
+def print_report(folder: RunFolder, console: Console) -> None:
+    """Show the leading columns and the costs on the console."""
+    leading = [column for column in columns_of(folder) if column.headline]
+    for block in blocks(result_rows(folder), [*leading, *COST_COLUMNS]):
+        table = Table(title=block.title, title_justify="left")
+        for number, title in enumerate(block.header):
+            table.add_column(escape(title), justify="left" if number == 0 else "right", overflow="fold")
+        for row in block.rows:
+            table.add_row(*(escape(cell.replace(" [", "\n[")) for cell in row), end_section=True)
+        console.print(table)
+    for line in notes(folder):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def markdown(folder: RunFolder, results: Sequence[Row]) -> str:
+    """The whole report as Markdown: tables, what the columns mean, provenance."""
+    settings = folder.settings()
+    suite, command, sampler = settings["suite"], settings["commands"][-1], settings["sampler"]
+    columns = columns_of(folder)
+    tables = blocks(results, [*columns, *COST_COLUMNS])
+    tables += by_category(results, [column for column in columns if column.headline])
+    parts = [f"# {suite['name']} {suite['version']} on {settings['backbone']}", suite["description"]]
+    for block in tables:
+        parts += [f"## {block.title}", _markdown_table(block)]
+    parts += [
+        "## Reading the tables",
+        "\n".join(f"- {line}" for line in notes(folder)),
+        "\n".join(f"- **{column.title}**: {column.description}" for column in [*columns, *COST_COLUMNS]),
+    ]
+    hardware, code, versions = command["hardware"], command["code"], command["versions"]
+    revision = (
+        f"commit {code['commit'][:12]}{' with changes' if code['dirty'] else ''}" if code["commit"] else "a release"
+    )
+    accelerators = ", ".join(hardware["accelerators"]) or "no accelerator"
+    parts += [
+        "## Provenance",
+        f"`{command['command']}`, started {command['started']}, fc-bench {versions['fc-bench']} from {revision}; "
+        f"{sampler['scheduler']}, {sampler['steps']} steps, guidance {sampler['guidance_scale']}, "
+        f"{sampler['resolution']} x {sampler['resolution']} pixels, {settings['dtype']} on {settings['device']} "
+        f"({hardware['processor']}, {hardware['cores']} cores, {accelerators}); torch {versions['torch']}, "
+        f"diffusers {versions['diffusers']}, transformers {versions['transformers']}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def notes(folder: RunFolder) -> list[str]:
+    """What a reader has to know beside the numbers."""
+    settings = folder.settings()
+    lines = [
+        "Mean over subjects (or sets of subjects) with its 95 % interval (bootstrap over subjects); n = samples "
+        "measured / planned."
+    ]
+    embedder = settings["metrics"].get("identity", {}).get("embedder")
+    if embedder:
+        lines.append(f"Identity is measured with the face models {embedder}.")
+    samples = folder.samples().values()
+    shared = sum(1 for record in samples if record.get("same_image_as"))
+    if shared:
+        lines.append(
+            f"{shared} samples share the image of another sample: their method sees no photograph, so prompt and seed "
+            "decide the image."
+        )
+    failed = sum(1 for record in samples if record["status"] == "error")
+    if failed:
+        lines.append(f"{failed} samples failed; samples.jsonl has the reasons, --retry-errors tries them again.")
+    return [*lines, *settings["left_out"]]
+
+
+def _counts(cells: Mapping[str, Row]) -> str:
+    quality = [cell for name, cell in cells.items() if name not in {column.name for column in COST_COLUMNS}]
+    best = max(quality, key=lambda cell: cell["n_ok"])
+    return f"{best['n_ok']} / {best['n_total']}"
+
+
+def _cell(cells: Mapping[str, Row], column: Column) -> str:
+    cell = cells.get(column.name)
+    if cell is None or not _has(cell):
+        return NOTHING
+    value = f"{cell['mean']:.{column.digits}f}"
+    if cell["low"] is None:
+        return value
+    return f"{value} [{cell['low']:.{column.digits}f}, {cell['high']:.{column.digits}f}]"
+
+
+def _has(row: Row) -> bool:
+    return row["mean"] is not None
+
+
+def _markdown_table(block: Block) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    rule = "|---|" + "---:|" * (len(block.header) - 1)
+    return "\n".join([line(block.header), rule, *(line(row) for row in block.rows)])
+
+
+def _csv(tables: Sequence[Block]) -> str:
+    header = list(dict.fromkeys(title for block in tables for title in block.header))
+    rows = [
+        {"table": block.title, **dict(zip(block.header, row, strict=True))} for block in tables for row in block.rows
+    ]
+    return pd.DataFrame(rows).reindex(columns=["table", *header]).to_csv(index=False)

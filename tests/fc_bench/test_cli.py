@@ -1,0 +1,76 @@
+"""The command line itself: quick, without heavy imports, helpful."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "diffusers", "transformers", "pandas", "onnxruntime", "insightface", "cv2")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list"], ["list", "methods"]])
+def test_looking_around_imports_nothing_heavy(arguments):
+    program = (
+        "import sys\n"
+        f"sys.argv = ['fc-bench', *{arguments!r}]\n"
+        "from fc_bench.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+
+
+def test_list_shows_every_kind_and_where_it_comes_from(fc_bench, plugin):
+    done = fc_bench("list")
+    assert done.code == 0
+    for name in ("text-only", "fastcomposer", "identity", "prompt-consistency", "pocket", "sd15", "paste-faces"):
+        assert name in done.out
+
+
+def test_validate_counts_a_sound_suite(fc_bench, suite):
+    done = fc_bench("validate", suite)
+    assert done.code == 0, done.err
+    assert "trio 1 is fine: 3 subjects, 6 photographs, 5 subject sets, 11 images per method." in done.out
+
+
+def test_validate_names_what_is_wrong(fc_bench, suite):
+    (suite.parent / "people" / "cid-2.png").write_bytes(b"")
+    done = fc_bench("validate", suite)
+    assert done.code == 2
+    assert "cid-2.png" in done.err
+
+
+def test_doctor_lists_every_file_with_size_and_checksum(fc_bench, tiny_backbone):
+    from fc_bench.model.backbone import sha256_of
+
+    done = fc_bench("doctor", "--backbone", tiny_backbone)
+    assert done.code == 0, done.err
+    weights = tiny_backbone.parent / "faces" / "rec.onnx"
+    assert sha256_of(weights)[:16] in done.out
+    assert "CPUExecutionProvider" in done.out
+    for part in ("unet/", "vae/", "text_encoder/", "tokenizer/", "clip/", "det.onnx"):
+        assert part in done.out.replace("\n", "")
+
+
+def test_doctor_counts_missing_files_and_says_what_to_do(fc_bench, tiny_backbone, tmp_path):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(tiny_backbone.read_text())
+    done = fc_bench("doctor", "--backbone", file)
+    assert done.code == 2
+    assert "files of the backbone" in done.err
+    assert "Build it again" in done.err
+
+
+def test_interruption_says_how_to_go_on(fc_bench, monkeypatch):
+    import fc_bench.cli as cli
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    done = fc_bench("run")
+    assert done.code == 130
+    assert "the same command continues" in done.err

@@ -1,0 +1,100 @@
+"""The identity metric against values worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fc_bench.faces import Face, greedy_matching
+from fc_bench.identity import identity_score
+
+
+def face(*embedding: float, side: float = 10) -> Face:
+    vector = np.array(embedding, dtype=np.float32)
+    return Face((0, 0, side, side), 1.0, vector / np.linalg.norm(vector))
+
+
+def reference(*embedding: float) -> np.ndarray:
+    return face(*embedding).embedding
+
+
+X, Y, Z = (1, 0, 0), (0, 1, 0), (0, 0, 1)
+
+
+def test_one_subject_is_compared_with_the_largest_face_only():
+    score = identity_score([reference(*X)], [face(3, 4, 0, side=20), face(*X, side=5)]).values
+    assert score["identity"] == pytest.approx(0.6)
+    assert score["identity_detected"] == pytest.approx(0.6)
+    assert score["face_count"] == 0
+    assert score["detection_rate"] == 1
+    assert score["identity_other"] is None
+
+
+def test_no_face_counts_zero_in_the_protocol_and_nothing_elsewhere():
+    score = identity_score([reference(*X)], []).values
+    assert score == {
+        "identity": 0.0,
+        "identity_mean": 0.0,
+        "identity_detected": None,
+        "identity_other": None,
+        "detection_rate": 0.0,
+        "face_count": 0.0,
+    }
+
+
+def test_negative_similarity_counts_zero_in_the_protocol_and_stays_negative_beside_it():
+    score = identity_score([reference(*X)], [face(-3, 4, 0)]).values
+    assert score["identity"] == 0
+    assert score["identity_detected"] == pytest.approx(-0.6)
+
+
+def test_two_subjects_give_the_minimum_the_mean_and_the_mixing():
+    faces = [face(0.8, 0.6, 0), face(0.1, 0.7, np.sqrt(0.5))]
+    score = identity_score([reference(*X), reference(*Y)], faces).values
+    assert score["identity"] == pytest.approx(0.7)
+    assert score["identity_mean"] == pytest.approx((0.8 + 0.7) / 2)
+    assert score["identity_other"] == pytest.approx((0.6 + 0.1) / 2)
+    assert score["face_count"] == 1
+
+
+def test_two_subjects_and_one_face_leave_one_subject_at_zero():
+    score = identity_score([reference(*X), reference(*Y)], [face(3, 4, 0)]).values
+    assert score["identity"] == 0
+    assert score["identity_mean"] == pytest.approx(0.4)
+    assert score["identity_detected"] == pytest.approx(0.8)
+    assert score["detection_rate"] == 0.5
+    assert score["face_count"] == 0
+
+
+def test_a_third_smaller_face_is_not_matched_but_breaks_the_count():
+    faces = [face(3, 4, 0, side=30), face(4, 3, 0, side=20), face(*X, side=5)]
+    score = identity_score([reference(*X), reference(*Y)], faces)
+    assert score.values["identity"] == pytest.approx(0.8)
+    assert score.values["face_count"] == 0
+    assert len(score.details["similarities"][0]) == 3
+
+
+def test_matching_takes_the_largest_entry_first_even_if_the_sum_suffers():
+    matrix = np.array([[0.9, 0.8], [0.85, 0.1]])
+    assert greedy_matching(matrix) == {0: 0, 1: 1}
+    assert greedy_matching(matrix.T) == {0: 0, 1: 1}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_score_does_not_depend_on_the_order_of_subjects_or_faces(seed):
+    random = np.random.default_rng(seed)
+    references = [reference(*random.normal(size=4)) for _ in range(3)]
+    faces = [face(*random.normal(size=4), side=10) for _ in range(3)]
+    first = identity_score(references, faces).values
+    turned = identity_score(
+        [references[i] for i in random.permutation(3)], [faces[i] for i in random.permutation(3)]
+    ).values
+    assert first == pytest.approx(turned)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_matching_is_one_to_one_and_complete(seed):
+    random = np.random.default_rng(seed)
+    rows, columns = (int(x) for x in random.integers(1, 6, size=2))
+    matched = greedy_matching(random.normal(size=(rows, columns)))
+    assert len(matched) == len(set(matched.values())) == min(rows, columns)

@@ -1,0 +1,70 @@
+"""Records survive what happens to files."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fc_bench.errors import UserError
+from fc_bench.records import LineWriter, opened_for_writing, read_lines, write_atomically
+
+WHOLE = [{"id": "a", "value": 1.5}, {"id": "ä\n<b>", "value": None}]
+
+
+def written(path, records):
+    writer = LineWriter(path)
+    for record in records:
+        writer.append(record)
+    writer.close()
+
+
+def test_what_is_written_is_read(tmp_path):
+    written(tmp_path / "x.jsonl", WHOLE)
+    assert read_lines(tmp_path / "x.jsonl") == WHOLE
+    assert read_lines(tmp_path / "absent.jsonl") == []
+
+
+def test_cut_anywhere_the_whole_records_survive_and_the_next_is_added(tmp_path):
+    written(tmp_path / "x.jsonl", WHOLE)
+    content = (tmp_path / "x.jsonl").read_bytes()
+    ends = [number for number, byte in enumerate(content, 1) if byte == ord("\n")]
+    for length in range(len(content) + 1):
+        file = tmp_path / f"{length}.jsonl"
+        file.write_bytes(content[:length])
+        whole = WHOLE[: sum(length >= end - 1 for end in ends)]
+        assert read_lines(file) == whole
+        written(file, [{"id": "c"}])
+        assert read_lines(file) == [*whole, {"id": "c"}]
+        assert all(json.loads(line) for line in file.read_text().splitlines())
+
+
+def test_value_that_is_no_json_is_refused_and_writes_nothing(tmp_path):
+    writer = LineWriter(tmp_path / "x.jsonl")
+    with pytest.raises(ValueError, match="JSON compliant"):
+        writer.append({"value": float("nan")})
+    writer.close()
+    assert (tmp_path / "x.jsonl").read_bytes() == b""
+
+
+def test_second_writer_is_refused_until_the_first_is_done(tmp_path):
+    with opened_for_writing(tmp_path / "run"):
+        with pytest.raises(UserError, match="Another process"), opened_for_writing(tmp_path / "run"):
+            pass
+    with opened_for_writing(tmp_path / "run"):
+        pass
+
+
+def test_failed_replacement_leaves_the_old_content(tmp_path, monkeypatch):
+    import os
+
+    file = tmp_path / "x.json"
+    write_atomically(file, b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(file, b"new")
+    assert file.read_bytes() == b"old"

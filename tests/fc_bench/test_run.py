@@ -1,0 +1,252 @@
+"""A whole run on the tiny world, through the command line: what it writes and how it takes failures."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def run(fc_bench, tiny_backbone, plugin, suite, tmp_path):
+    """`fc-bench run` of the suite into `run/`; the methods are given."""
+
+    def invoke(*arguments: object, methods=("paste",), suite=suite):
+        chosen = [part for name in methods for part in ("-m", name)]
+        return fc_bench("run", suite, "--backbone", tiny_backbone, "--out", tmp_path / "run", *chosen, *arguments)
+
+    return invoke
+
+
+def column(tmp_path, name: str, method: str, subjects: int = 1, category: str = "all") -> dict[str, str]:
+    """The row of results.csv."""
+    with (tmp_path / "run" / "report" / "results.csv").open() as file:
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if (row["column"], row["method"], row["subjects"], row["category"])
+            == (name, method, str(subjects), category)
+        ]
+    (row,) = rows
+    return row
+
+
+def test_run_measures_what_the_images_show(run, tmp_path):
+    done = run(methods=("text-only", "paste"))
+    assert done.code == 0, done.err
+    # The pasted photograph is the reference itself; noise of a random model shows nobody; other people are not similar.
+    assert float(column(tmp_path, "identity", "paste")["mean"]) == pytest.approx(1, abs=1e-5)
+    assert float(column(tmp_path, "identity", "paste", subjects=2)["mean"]) > 0.9
+    assert float(column(tmp_path, "face_count", "paste", subjects=2)["mean"]) == 1
+    assert float(column(tmp_path, "identity", "text-only")["mean"]) == 0
+    assert column(tmp_path, "identity_detected", "text-only")["mean"] == ""
+    assert column(tmp_path, "identity_detected", "text-only")["n_ok"] == "0"
+    assert float(column(tmp_path, "identity", "ceiling")["mean"]) > 0.99
+    assert float(column(tmp_path, "identity", "floor")["mean"]) == 0
+    assert float(column(tmp_path, "identity_other", "paste", subjects=2)["mean"]) < 0
+    assert column(tmp_path, "prompt_consistency", "paste")["n_ok"] == "9"
+
+
+def test_run_is_printed_and_written_as_markdown_csv_and_grid(run, tmp_path):
+    done = run()
+    report = tmp_path / "run" / "report"
+    assert "One subject" in done.out
+    assert "2 subjects together" in done.out
+    for name in ("table.md", "table.csv", "results.csv", "grid.png"):
+        assert str(report / name) in done.out.replace("\n", "")
+    text = (report / "table.md").read_text()
+    assert "| paste | 9 / 9 | 1.000 [1.000, 1.000] |" in text
+    with (report / "table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert next(row["method"] for row in rows if row["table"] == "One subject") == "paste"
+    grid = np.asarray(Image.open(report / "grid.png"))
+    reference = np.asarray(Image.open(tmp_path / "run" / "references" / "ann.png"))
+    windows = np.lib.stride_tricks.sliding_window_view(grid[:, :200], (128, 128, 3))[::1, ::1, 0]
+    assert any((windows[y, x] == reference).all() for y in range(10, 60) for x in range(20))
+
+
+def test_report_can_be_made_again_from_the_folder_alone(run, fc_bench, suite, tmp_path):
+    import shutil
+
+    first = run()
+    moved = tmp_path / "moved"
+    (tmp_path / "run").rename(moved)
+    texts = {path.name: path.read_bytes() for path in (moved / "report").iterdir()}
+    shutil.rmtree(moved / "report")
+    shutil.rmtree(suite.parent)
+    again = fc_bench("report", moved)
+    assert again.code == 0, again.err
+    assert {path.name: path.read_bytes() for path in (moved / "report").iterdir()} == texts
+    assert again.out.split("One subject")[1].split("wrote")[0] == first.out.split("One subject")[1].split("wrote")[0]
+
+
+def test_records_say_how_every_image_was_made(run, records, tmp_path):
+    run()
+    folder = tmp_path / "run"
+    samples = records(folder / "samples.jsonl")
+    assert len(samples) == len({sample["id"] for sample in samples}) == 11
+    pair = next(sample for sample in samples if sample["subjects"] == ["ann", "bob"])
+    assert pair["template"] == "a photo of {subjects}"
+    assert pair["prompt"] == "a photo of a woman and a man"
+    assert pair["generated_prompt"] == "a photo of a <0> woman and a <1> man"
+    assert pair["seconds"] > 0
+    with Image.open(folder / pair["image"]) as image:
+        assert image.size == (128, 128)
+    score = next(
+        record
+        for record in records(folder / "scores.jsonl")
+        if (record["sample"], record["metric"]) == (pair["id"], "identity")
+    )
+    assert len(score["details"]["faces"]) == 2
+    assert np.array(score["details"]["similarities"]).shape == (2, 2)
+    settings = json.loads((folder / "run.json").read_text())
+    assert settings["metrics"]["identity"]["embedder"] == "tiny-faces"
+    assert settings["metrics"]["identity"]["models"]["recognition"]["providers"] == ["CPUExecutionProvider"]
+    assert settings["commands"][0]["versions"]["torch"].startswith("2.")
+    assert settings["commands"][0]["started"] <= settings["commands"][0]["finished"]
+
+
+def test_noise_belongs_to_prompt_and_index_and_is_shared_by_all_subjects(run, records, tmp_path):
+    run("--images-per-prompt", 2, methods=("paste", "text-only"))
+    seeds: dict[tuple[str, int], set[int]] = {}
+    for sample in records(tmp_path / "run" / "samples.jsonl"):
+        seeds.setdefault((sample["template"], sample["index"]), set()).add(sample["seed"])
+    assert len(seeds) == 8
+    assert all(len(values) == 1 for values in seeds.values())
+    assert len(set.union(*seeds.values())) == 8
+
+
+def test_artefacts_are_measured_and_kept_only_on_request(run, records, tmp_path):
+    run()
+    (job, *_) = records(tmp_path / "run" / "jobs.jsonl")
+    assert (job["artefact_bytes"], job["steps"]) == (2**20, 3)
+    assert float(column(tmp_path, "artefact_mib", "paste")["mean"]) == 1
+    assert not list((tmp_path / "run").rglob("weights.bin"))
+    run("--keep-artefacts", "-o", "paste.seconds=0.001")
+    assert len(list((tmp_path / "run").rglob("weights.bin"))) == 5
+
+
+def test_image_of_a_method_without_photographs_is_generated_once_per_prompt_and_noun(run, records, tmp_path):
+    run(methods=("text-only",))
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    singles = [sample for sample in samples if len(sample["subjects"]) == 1]
+    computed = [sample for sample in singles if "same_image_as" not in sample]
+    assert len(singles) == 9
+    assert len(computed) == 6
+    by_id = {sample["id"]: sample for sample in samples}
+    for sample in singles:
+        if "same_image_as" in sample:
+            origin = by_id[sample["same_image_as"]]
+            assert (origin["prompt"], origin["seed"], origin["image"]) == (
+                sample["prompt"],
+                sample["seed"],
+                sample["image"],
+            )
+            assert sample["seconds"] is None
+
+
+def test_failing_sample_is_recorded_and_the_rest_goes_on(run, records, tmp_path):
+    done = run("-o", "paste.fail_prompt=beach")
+    assert done.code == 4
+    assert "8 / 11 samples finished, 3 failed" in done.err
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    failed = [sample for sample in samples if sample["status"] == "error"]
+    assert len(samples) == 11
+    assert all("beach" in sample["prompt"] for sample in failed)
+    assert len(failed) == 3
+    assert "ValueError: cannot draw a photo of" in failed[0]["error"]["message"]
+    assert "Traceback" in failed[0]["error"]["traceback"]
+    label = "paste[fail_prompt=beach]"
+    assert (column(tmp_path, "identity", label)["n_ok"], column(tmp_path, "identity", label)["n_total"]) == ("6", "9")
+    assert float(column(tmp_path, "identity", label)["mean"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_failing_job_is_recorded_and_the_other_jobs_go_on(run, records, tmp_path):
+    done = run("-o", "paste.fail_subject=bob")
+    assert done.code == 4
+    jobs = {job["set"]: job["status"] for job in records(tmp_path / "run" / "jobs.jsonl")}
+    assert jobs == {"ann": "ok", "bob": "error", "cid": "ok", "ann+bob": "error", "bob+cid": "error"}
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    assert {sample["status"] for sample in samples if "bob" in sample["subjects"]} == {"error"}
+    assert {sample["status"] for sample in samples if "bob" not in sample["subjects"]} == {"ok"}
+
+
+def test_method_that_cannot_be_loaded_fails_alone(run, records, tmp_path):
+    done = run("-o", "paste.fail_load=true", methods=("paste", "text-only"))
+    assert done.code == 4
+    states = {(s["method"], s["status"]) for s in records(tmp_path / "run" / "samples.jsonl")}
+    assert states == {("paste[fail_load=True]", "error"), ("text-only", "ok")}
+
+
+def test_failed_samples_are_tried_again_only_on_request(run, records, tmp_path, plugin):
+    import paste_faces
+
+    file = tmp_path / "run" / "samples.jsonl"
+    run("-o", "paste.fail_prompt=beach")
+    before = len(records(file))
+    assert run("-o", "paste.fail_prompt=beach").code == 4
+    assert len(records(file)) == before
+    original = paste_faces.Paste.generate
+    try:
+        paste_faces.Paste.generate = lambda self, customization, requests: original(
+            paste_faces.Paste(None, paste_faces.PasteOptions()), customization, requests
+        )
+        assert run("-o", "paste.fail_prompt=beach", "--retry-errors").code == 0
+    finally:
+        paste_faces.Paste.generate = original
+    assert float(column(tmp_path, "identity", "paste[fail_prompt=beach]")["n_ok"]) == 9
+
+
+def test_failing_metric_leaves_a_missing_value_and_the_rest_goes_on(run, suite_data, write_suite, tmp_path):
+    suite_data["metrics"] = ["identity", "brightness"]
+    done = run(suite=write_suite(suite_data))
+    assert done.code == 4
+    assert "3 scores failed" in done.err
+    assert (column(tmp_path, "brightness", "paste")["n_ok"], column(tmp_path, "identity", "paste")["n_ok"]) == (
+        "6",
+        "9",
+    )
+
+
+def test_method_is_left_out_of_sets_it_cannot_take_and_the_table_says_so(run, suite_data, write_suite, tmp_path):
+    suite_data["multi"]["subjects"] = [["ann", "bob", "cid"]]
+    done = run(suite=write_suite(suite_data))
+    assert done.code == 0, done.err
+    assert "paste: 1 subject sets left out, it takes at most 2 subject(s)." in done.out
+    assert "paste: 1 subject sets left out" in (tmp_path / "run" / "report" / "table.md").read_text()
+
+
+def test_run_grows_by_methods_options_and_subjects_without_repeating_anything(run, records, tmp_path):
+    file = tmp_path / "run" / "samples.jsonl"
+    run("--limit-subjects", 1)
+    first = records(file)
+    assert {sample["subjects"][0] for sample in first} == {"ann"}
+    run()
+    second = records(file)
+    run("-o", "paste.seconds=0.001")
+    third = records(file)
+    run(methods=("text-only",))
+    fourth = records(file)
+    assert [len(x) for x in (first, second, third, fourth)] == [3, 11, 22, 33]
+    assert second[:3] == first
+    assert len({sample["id"] for sample in fourth}) == 33
+    text = (tmp_path / "run" / "report" / "table.md").read_text()
+    assert all(f"| {label} | 9 / 9 |" in text for label in ("paste", "paste[seconds=0.001]", "text-only"))
+
+
+def test_scores_lost_are_computed_again_without_generating(run, records, tmp_path):
+    run()
+    folder = tmp_path / "run"
+    scores = records(folder / "scores.jsonl")
+    samples = (folder / "samples.jsonl").read_bytes()
+    (folder / "scores.jsonl").unlink()
+    run()
+
+    def key(record):
+        return json.dumps(record, sort_keys=True)
+
+    assert sorted(records(folder / "scores.jsonl"), key=key) == sorted(scores, key=key)
+    assert (folder / "samples.jsonl").read_bytes() == samples

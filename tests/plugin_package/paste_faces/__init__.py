@@ -1,0 +1,93 @@
+"""A method and a metric that live outside fc-bench and are found through their entry points alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from fc_bench.model.backbone import Backbone
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+from fc_bench.protocols import Column, Customization, Request, Score, ScoredSample, Setting, Subject
+
+ARTEFACT = b"x" * 2**20
+
+
+class PasteOptions(BaseModel):
+    """`seconds` per image; prompts or subjects that contain one of the words given fail."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seconds: float = 0.0
+    fail_prompt: str = ""
+    fail_subject: str = ""
+    fail_load: bool = False
+
+
+class Paste:
+    """Pastes the subjects' photographs side by side, with seeded noise at the bottom; keeps 1 MiB per subject set."""
+
+    description: ClassVar[str] = "pastes photographs"
+    max_subjects: ClassVar[int] = 2
+    uses_photographs: ClassVar[bool] = True
+    Options: ClassVar[type[BaseModel]] = PasteOptions
+
+    def __init__(self, setting: Setting, options: PasteOptions) -> None:
+        if options.fail_load:
+            raise RuntimeError("no such accelerator")
+        self._options = options
+
+    @classmethod
+    def weights(cls, backbone: Backbone, options: PasteOptions) -> Mapping[str, Path]:
+        return {}
+
+    def mention(self, subject: Subject, position: int) -> str:
+        return f"<{position}> {subject.noun}"
+
+    def customize(self, subjects: Sequence[Subject], seed: int, artefact_folder: Path) -> Customization:
+        if any(subject.id == self._options.fail_subject for subject in subjects):
+            raise RuntimeError("diverged")
+        (artefact_folder / "weights.bin").write_bytes(ARTEFACT)
+        images = [np.asarray(Image.open(subject.photographs[0]).convert("RGB")) for subject in subjects]
+        return Customization(tuple(subjects), artefact_folder, steps=3, details={"seed": seed}, state=images)
+
+    def generate(self, customization: Customization, requests: Sequence[Request]) -> Iterator[Image.Image]:
+        import torch
+
+        for request in requests:
+            if self._options.fail_prompt and self._options.fail_prompt in request.prompt:
+                raise ValueError(f"cannot draw {request.prompt}")
+            time.sleep(self._options.seconds)
+            images = customization.state
+            picture = images[0].copy() if len(images) == 1 else np.concatenate([im[:, 32:96] for im in images], axis=1)
+            noise = torch.randint(0, 200, (16, 128, 3), generator=request.generator(), dtype=torch.uint8)
+            picture[112:] = noise.numpy()
+            yield Image.fromarray(picture)
+
+
+class Brightness:
+    """Mean of all pixels in [0, 1]; fails where asked."""
+
+    description: ClassVar[str] = "mean pixel"
+    columns: ClassVar[tuple[Column, ...]] = (Column("brightness", "brightness", None, "mean of all pixels"),)
+
+    def __init__(self, setting: Setting) -> None:
+        pass
+
+    def prepare(self, subjects: Sequence[Subject]) -> None:
+        pass
+
+    def score(self, sample: ScoredSample) -> Score:
+        if "beach" in sample.prompt:
+            raise ValueError("too bright to look at")
+        return Score({"brightness": float(np.asarray(sample.image).mean() / 255)})
+
+    def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
+        return {}
+
+    def provenance(self) -> Mapping[str, Any]:
+        return {}
