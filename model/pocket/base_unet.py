@@ -92,7 +92,6 @@ def train_base_unet(
     folder: Path,
     settings: StageSettings,
     device: torch.device,
-    batch: int = 64,
 ) -> tuple[UNet2DConditionModel, StageResult]:
     """Train by v-prediction on cached latents, heads weighted higher, timesteps stratified within a batch."""
     unet = build_unet()
@@ -102,6 +101,8 @@ def train_base_unet(
     token_ids = tokenize_captions(data, tokenizer)
     empty = np.array(tokenizer("", padding="max_length").input_ids, np.int16)
     weights = _head_weights(data)
+
+    batch = settings.batch_size
 
     def loss(rng: np.random.Generator, progress: float) -> dict[str, Tensor]:
         index = rng.integers(0, data.train_count, batch)

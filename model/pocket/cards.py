@@ -87,6 +87,7 @@ def _training_facts(folder: Path) -> dict[str, Any]:
             "device": result["device"],
             "wall time (s)": result["seconds"],
             "time budget (s)": settings["seconds"],
+            "batch size": settings["batch_size"],
             "learning rate": settings["learning_rate"],
             **{f"last {name}": value for name, value in result["last"].items()},
         }

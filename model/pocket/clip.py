@@ -22,7 +22,6 @@ from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
 from fc_bench.model.pocket.tokenizer import CONTEXT_LENGTH
 
 WIDTH = 192
-_BATCH = 128
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -63,9 +62,11 @@ def train_clip(
     traits, single = _single_person_traits(data)
     head = nn.Linear(WIDTH, traits.shape[1])
 
+    batch = settings.batch_size
+
     def loss(rng: np.random.Generator, progress: float) -> dict[str, Tensor]:
-        index = rng.integers(0, data.train_count, _BATCH)
-        which = np.where(rng.random(_BATCH) < 0.15, 0, rng.integers(1, token_ids.shape[1], _BATCH))
+        index = rng.integers(0, data.train_count, batch)
+        which = np.where(rng.random(batch) < 0.15, 0, rng.integers(1, token_ids.shape[1], batch))
         ids = torch.from_numpy(token_ids[index, which].astype(np.int64)).to(device)
         pixels = normalize(data.images[index], device)
         with torch.autocast(device.type, torch.bfloat16):
@@ -78,7 +79,7 @@ def train_clip(
         alone = torch.from_numpy(single[index]).to(device)
         wanted = torch.from_numpy(traits[index]).to(device)
         trait = F.mse_loss(head(image[alone] * WIDTH**0.5), wanted[alone])
-        hit = (logits.argmax(1) == torch.arange(_BATCH, device=device)).float().mean()
+        hit = (logits.argmax(1) == torch.arange(batch, device=device)).float().mean()
         return {"loss": contrast + 10 * trait, "contrast": contrast, "traits": trait, "hit": hit}
 
     return clip, train_stage(folder, {"clip": clip, "head": head}, loss, settings, device)

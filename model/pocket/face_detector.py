@@ -24,7 +24,6 @@ from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
 STRIDES = (8, 16, 32)
 _FACE_WIDTHS = ((0, 40), (32, 64), (52, 1000))
 """Range of face widths in pixels that each stride answers for; neighbors overlap."""
-_BATCH = 32
 _OUTPUTS = 15
 """Per cell: score, 4 box distances, 10 landmark offsets."""
 
@@ -89,7 +88,7 @@ def train_face_detector(
     backgrounds = [render_background(contexts[i % len(contexts)], empty) for i in range(220)]
 
     def loss(rng: np.random.Generator, progress: float) -> dict[str, Tensor]:
-        pixels, targets = _batch(data, backgrounds, rng)
+        pixels, targets = _batch(data, backgrounds, rng, settings.batch_size)
         with torch.autocast(device.type, torch.bfloat16):
             outputs = detector(torch.from_numpy(pixels).to(device))
         classification = regression = torch.zeros((), device=device)
@@ -126,11 +125,11 @@ def export_face_detector(detector: FaceDetector, path: Path) -> None:
 
 
 def _batch(
-    data: PackedDataset, backgrounds: list[NDArray[np.uint8]], rng: np.random.Generator
+    data: PackedDataset, backgrounds: list[NDArray[np.uint8]], rng: np.random.Generator, size: int
 ) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
-    pixels = np.empty((_BATCH, SIZE, SIZE, 3), np.uint8)
-    targets = [np.zeros((_BATCH, SIZE // s, SIZE // s, _OUTPUTS), np.float32) for s in STRIDES]
-    for slot in range(_BATCH):
+    pixels = np.empty((size, SIZE, SIZE, 3), np.uint8)
+    targets = [np.zeros((size, SIZE // s, SIZE // s, _OUTPUTS), np.float32) for s in STRIDES]
+    for slot in range(size):
         scale, shift = rng.uniform(0.7, 1.3), rng.uniform(-10, 10, 2)
         transform = np.array([[scale, 0, 0], [0, scale, 0]], np.float32)
         transform[:, 2] = SIZE / 2 * (1 - scale) + shift

@@ -23,7 +23,6 @@ from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
 
 CROP = 112
 EMBEDDING = 128
-_BATCH = 96
 _SCALE, _MARGIN = 20.0, 0.15
 _GRADED_WEIGHT = 20.0
 _TRAIT_DISTANCE = 1.7
@@ -84,8 +83,10 @@ def train_face_recognizer(
     network = FaceRecognizer()
     classes = nn.Linear(EMBEDDING, len(seeds), bias=False)
 
+    batch = settings.batch_size
+
     def loss(rng: np.random.Generator, progress: float) -> dict[str, Tensor]:
-        chosen = [faces[i] for i in rng.integers(0, len(faces), _BATCH)]
+        chosen = [faces[i] for i in rng.integers(0, len(faces), batch)]
         crops = np.stack(
             [
                 _augment(data.images[index], np.array(data.annotations[index]["landmarks"][which], np.float32), rng)

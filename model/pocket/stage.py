@@ -28,6 +28,7 @@ class StageSettings:
 
     seconds: float
     learning_rate: float
+    batch_size: int
     max_steps: int = 10**9
     warmup_steps: int = 50
     final_share: float = 0.03
@@ -93,7 +94,7 @@ def train_stage(
     started = time.perf_counter() - spent
     saved_at = spent
     history: list[dict[str, float]] = []
-    last: dict[str, float] = {}
+    last = _last_logged(folder / "log.jsonl")
 
     def save(elapsed: float) -> None:
         partial = checkpoint.with_suffix(".partial")
@@ -147,6 +148,14 @@ def train_stage(
     result = StageResult(step, round(elapsed, 1), device_name(device), asdict(settings), last)
     (folder / "result.json").write_text(json.dumps(asdict(result), indent=1) + "\n")
     return result
+
+
+def _last_logged(log: Path) -> dict[str, float]:
+    """The losses of an interrupted training's last log line."""
+    if not log.exists():
+        return {}
+    line = json.loads(log.read_text().splitlines()[-1])
+    return {name: value for name, value in line.items() if name not in ("step", "seconds", "lr")}
 
 
 def _schedule(step: int, progress: float, settings: StageSettings) -> float:

@@ -33,6 +33,22 @@ SUPERVISED_LAYERS = ("down_blocks.1", "mid_block", "up_blocks.1", "up_blocks.2")
 
 
 @dataclass(frozen=True)
+class BatchSizes:
+    """Samples a step, by stage."""
+
+    vae: int
+    clip: int
+    detector: int
+    recognizer: int
+    base: int
+    fastcomposer: int
+
+
+ON_CPU = BatchSizes(vae=16, clip=128, detector=32, recognizer=96, base=32, fastcomposer=48)
+ON_ACCELERATOR = BatchSizes(vae=128, clip=512, detector=128, recognizer=512, base=256, fastcomposer=256)
+
+
+@dataclass(frozen=True)
 class Workspace:
     """Where a training lives, how big its world is and what it runs on."""
 
@@ -43,6 +59,11 @@ class Workspace:
     face_pictures: int = 20_000
     face_people: int = 3_000
     workers: int = 2
+
+    @property
+    def batch(self) -> BatchSizes:
+        """Batch sizes that suit the device."""
+        return ON_CPU if self.device.type == "cpu" else ON_ACCELERATOR
 
     def data(self) -> PackedDataset:
         """The pictures that the generator and CLIP are trained on, rendered when first needed."""
@@ -84,13 +105,17 @@ class Workspace:
 
 
 def _train_vae(work: Workspace, seconds: float) -> None:
-    settings = StageSettings(seconds, learning_rate=5e-4, betas=(0.9, 0.95), weight_decay=1e-4)
+    settings = StageSettings(
+        seconds, learning_rate=5e-4, batch_size=work.batch.vae, betas=(0.9, 0.95), weight_decay=1e-4
+    )
     trained, _ = vae.train_vae(work.data(), work.folder / "vae", settings, work.device)
     trained.save_pretrained(work.model("vae"))
 
 
 def _train_clip(work: Workspace, seconds: float) -> None:
-    settings = StageSettings(seconds, learning_rate=1.2e-3, weight_decay=0.05, warmup_steps=60)
+    settings = StageSettings(
+        seconds, learning_rate=1.2e-3, batch_size=work.batch.clip, weight_decay=0.05, warmup_steps=60
+    )
     tokenizer = build_tokenizer()
     trained, _ = clip.train_clip(work.data(), tokenizer, work.folder / "clip", settings, work.device)
     trained.save_pretrained(work.model("clip"))
@@ -104,7 +129,7 @@ def _train_base(work: Workspace, seconds: float) -> None:
     text_encoder = CLIPTextModel.from_pretrained(work.need("clip"))
     tokenizer = CLIPTokenizer.from_pretrained(work.need("clip"))
     latents = base_unet.encode_latents(autoencoder, data, work.folder / "latents.npy", work.device)
-    settings = StageSettings(seconds, learning_rate=1e-3, warmup_steps=100, ema=0.998)
+    settings = StageSettings(seconds, learning_rate=1e-3, batch_size=work.batch.base, warmup_steps=100, ema=0.998)
     unet, _ = base_unet.train_base_unet(
         data, latents, text_encoder, tokenizer, work.folder / "base", settings, work.device
     )
@@ -162,7 +187,7 @@ def fastcomposer_recipe(work: Workspace, stage: str, localization_weight: float,
         "p_masked_loss": 0.5,
         "masked_loss_normalization": "area",
         "stratified_timesteps": True,
-        "batch_size": 48,
+        "batch_size": work.batch.fastcomposer,
         "max_seconds": seconds,
         "ema_decay": 0.995,
         "weights_dtype": "float16",
@@ -188,14 +213,14 @@ def build_pipeline(
 
 
 def _train_detector(work: Workspace, seconds: float) -> None:
-    settings = StageSettings(seconds, learning_rate=2e-3, ema=0.99)
+    settings = StageSettings(seconds, learning_rate=2e-3, batch_size=work.batch.detector, ema=0.99)
     trained, _ = face_detector.train_face_detector(work.face_data(), work.folder / "detector", settings, work.device)
     work.model("detector").mkdir(exist_ok=True)
     face_detector.export_face_detector(trained, work.model("detector") / "detector.onnx")
 
 
 def _train_recognizer(work: Workspace, seconds: float) -> None:
-    settings = StageSettings(seconds, learning_rate=2e-3, weight_decay=5e-4, ema=0.99)
+    settings = StageSettings(seconds, learning_rate=2e-3, batch_size=work.batch.recognizer, weight_decay=5e-4, ema=0.99)
     trained, _ = face_recognizer.train_face_recognizer(
         work.face_data(), work.folder / "recognizer", settings, work.device
     )

@@ -23,7 +23,6 @@ from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
 
 LATENT_CHANNELS = 8
 _CROP = 64
-_BATCH = 16
 
 
 def build_vae() -> AutoencoderKL:
@@ -52,7 +51,7 @@ def train_vae(
     vae = build_vae()
 
     def loss(rng: np.random.Generator, progress: float) -> dict[str, Tensor]:
-        pictures = to_tensor(_crops(data, rng), device)
+        pictures = to_tensor(_crops(data, rng, settings.batch_size), device)
         with torch.autocast(device.type, torch.bfloat16):
             posterior = vae.encode(pictures).latent_dist
             decoded = vae.decode(posterior.sample()).sample
@@ -90,9 +89,9 @@ def to_images(pictures: Tensor) -> NDArray[np.uint8]:
     return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def _crops(data: PackedDataset, rng: np.random.Generator) -> NDArray[np.uint8]:
-    crops = np.empty((_BATCH, _CROP, _CROP, 3), np.uint8)
-    for slot, index in enumerate(rng.integers(0, data.train_count, _BATCH)):
+def _crops(data: PackedDataset, rng: np.random.Generator, batch: int) -> NDArray[np.uint8]:
+    crops = np.empty((batch, _CROP, _CROP, 3), np.uint8)
+    for slot, index in enumerate(rng.integers(0, data.train_count, batch)):
         if rng.random() < 0.67:
             boxes = data.annotations[index]["face_boxes"]
             x0, y0, x1, y1 = boxes[rng.integers(len(boxes))]

@@ -50,11 +50,12 @@ def test_nobody_is_in_two_ranges() -> None:
     assert all(person.seed in people.EVALUATION_PEOPLE for person in suite_people().values())
 
 
-def test_masks_of_two_people_do_not_overlap(pictures: list[Picture]) -> None:
+def test_masks_of_two_people_share_no_area(pictures: list[Picture]) -> None:
     pairs = [picture for picture in pictures if len(picture.people) == 2]
     assert len(pairs) > 10
     for picture in pairs:
-        assert not ((picture.masks[0] > 127) & (picture.masks[1] > 127)).any()
+        covered = picture.masks.astype(int).sum(0)
+        assert covered.max() <= 256  # a pixel's quarters belong to one person each; 256 = rounding of two halves
 
 
 def test_landmarks_lie_in_the_face_box_and_the_face_in_the_mask(pictures: list[Picture]) -> None:
