@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import time
 import traceback
@@ -91,7 +92,11 @@ def _run_job(
     load: Mapping[str, Any],
 ) -> None:
     subjects = job.subject_set.subjects
-    mentions = [method.mention(subject, position) for position, subject in enumerate(subjects)]
+    try:
+        mentions = [method.mention(subject, position) for position, subject in enumerate(subjects)]
+    except Exception as error:
+        writer.job_failed(job, missing, error, load)
+        return
     computed, copied = _split(job, images)
     wanted = {sample.id for sample in missing}
     chunks = [computed[start : start + batch_size] for start in range(0, len(computed), batch_size)]
@@ -141,6 +146,7 @@ def _customize(
     with PeakMemory(writer.device) as memory:
         try:
             result: Customization | Exception = method.customize(job.subject_set.subjects, _job_seed(job), artefact)
+            json.dumps(dict(result.details), allow_nan=False)
         except Exception as failure:
             result = failure
     seconds = time.perf_counter() - begun
@@ -156,6 +162,8 @@ def _batch(method: Method, customized: Customization, requests: Sequence[Request
     with PeakMemory(device) as memory:
         try:
             for image in method.generate(customized, requests):
+                if not isinstance(image, Image.Image):
+                    raise TypeError(f"the method gave a {type(image).__name__} instead of an image")
                 images.append(image)
             if len(images) != len(requests):
                 raise RuntimeError(f"the method gave {len(images)} images for {len(requests)} requests")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from fc_bench import registry
 from fc_bench.errors import UserError
@@ -98,11 +99,17 @@ def resolve_method(
             raise UserError(f'The method "{name}" has no option "{first["loc"][-1]}", {known}') from None
         raise UserError(f'Option of the method "{name}": {sentence(error, method.Options)}') from None
     resolved = options.model_dump(mode="json")
-    defaults = method.Options().model_dump(mode="json")
-    changed = [f"{key}={value}" for key, value in sorted(resolved.items()) if value != defaults[key]]
+    given = {key: value for key, value in resolved.items() if key in options.model_fields_set}
+    changed = [f"{key}={value}" for key, value in sorted(given.items()) if value != _default(method.Options, key)]
     label = f"{name}[{','.join(changed)}]" if changed else name
     weights = {part: fingerprint(path) for part, path in method.weights(setting.backbone, options).items()}
     return method, options, MethodRow(label, name, resolved, weights)
+
+
+def _default(options: type[BaseModel], key: str) -> Any:
+    """An option's default as recorded; None for one that has to be given."""
+    field = options.model_fields[key]
+    return None if field.is_required() else to_jsonable_python(field.get_default(call_default_factory=True))
 
 
 def make_plan(

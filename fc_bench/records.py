@@ -31,7 +31,7 @@ from fc_bench.errors import UserError
 
 FORMAT = 1
 RUN, PLAN, SAMPLES, JOBS, SCORES = "run.json", "plan.jsonl", "samples.jsonl", "jobs.jsonl", "scores.jsonl"
-LOCK = ".lock"
+LOCK, PART = ".lock", ".part"
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ def opened_for_writing(path: Path) -> Iterator[RunFolder]:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(item.name for item in path.iterdir() if item.name != LOCK)
+        strangers = sorted(item.name for item in path.iterdir() if item.name != LOCK and item.suffix != PART)
         if strangers and not (path / RUN).is_file():
             raise UserError(
                 f'{path} is not empty and no run folder (it holds "{strangers[0]}" but no {RUN}); '
@@ -187,7 +187,7 @@ def opened_for_writing(path: Path) -> Iterator[RunFolder]:
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file by one with this content: readers and a killed writer see the old or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}{PART}")
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()

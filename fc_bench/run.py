@@ -253,8 +253,8 @@ def _begin(folder: RunFolder, settings: Mapping[str, Any], plan: Plan, metrics: 
     planned = folder.planned()
     for sample in plan.samples():
         planned.setdefault(sample.id, asdict(sample))
-    write_lines(folder.path / PLAN, planned.values())
     write_json(folder.path / RUN, merged)
+    write_lines(folder.path / PLAN, planned.values())
 
 
 def _finish(folder: RunFolder, metrics: Mapping[str, Metric]) -> None:

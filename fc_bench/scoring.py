@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -48,7 +49,7 @@ def score(
                             prompt=record["prompt"],
                             subjects=tuple(subjects[subject] for subject in record["subjects"]),
                         )
-                    entry |= _entry(metrics[name].score(sample))
+                    entry |= _entry(metrics[name].score(sample), metrics[name])
                 except Exception as error:
                     entry |= {"status": "error", "error": "".join(traceback.format_exception(error))}
                     show.say(f"{name} of sample {record['id']}: {type(error).__name__}: {error}")
@@ -70,8 +71,17 @@ def _score_anchors(suite: Suite, folder: RunFolder, metrics: Mapping[str, Metric
                 for number, value in enumerate(scores):
                     sample = f"anchor:{row}:{'+'.join(key)}:{number}"
                     if (sample, name) not in done:
-                        writer.append({"sample": sample, "metric": name, "row": row, "subjects": key, **_entry(value)})
+                        writer.append(
+                            {"sample": sample, "metric": name, "row": row, "subjects": key, **_entry(value, metric)}
+                        )
 
 
-def _entry(value: Score) -> dict[str, Any]:
-    return {"status": "ok", "values": dict(value.values), "details": dict(value.details)}
+def _entry(value: Score, metric: Metric) -> dict[str, Any]:
+    """The score as recorded; raises ValueError or TypeError for a value that is no finite number of a known column."""
+    unknown = set(value.values) - {column.name for column in metric.columns}
+    if unknown:
+        raise ValueError(f"the metric gave the column {sorted(unknown)[0]}, which it does not declare")
+    values = {name: None if number is None else float(number) for name, number in value.values.items()}
+    entry = {"status": "ok", "values": values, "details": dict(value.details)}
+    json.dumps(entry, allow_nan=False)
+    return entry

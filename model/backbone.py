@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,6 +88,7 @@ class Backbone(_Part):
     how_to_get: str = ""
     """What to do when weights are missing; ends the error message."""
     _file: Path = PrivateAttr(default=Path())
+    _fetched: dict[str, Path] = PrivateAttr(default_factory=dict)
 
     @field_validator("licences")
     @classmethod
@@ -128,9 +130,10 @@ class Backbone(_Part):
 
         Raises ModelInputError naming the first missing file.
         """
-        path = self.declared_path(component)
+        path = self.declared_path(component) or self._fetched.get(component)
         if path is None:
             path = _fetch(self.components()[component].removeprefix(HUB), component, self)
+            self._fetched[component] = path
         missing = next((item for item in required_files(component, path) if not item.present), None)
         if missing is not None:
             advice = f" {self.how_to_get.rstrip('.')}." if self.how_to_get else ""
@@ -230,8 +233,14 @@ def sha256_of(path: Path) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """sha256 over relative names and contents of `files_of(path)` (hexadecimal)."""
-    listing = [(file.relative_to(path).as_posix(), sha256_of(file)) for file in files_of(path)]
+    """sha256 over relative names and contents of `files_of(path)` (hexadecimal); files not touched are read once."""
+    states = [(file, file.stat()) for file in files_of(path)]
+    return _fingerprint(path, tuple((file, state.st_size, state.st_mtime_ns) for file, state in states))
+
+
+@lru_cache(maxsize=256)
+def _fingerprint(path: Path, states: tuple[tuple[Path, int, int], ...]) -> str:
+    listing = [(file.relative_to(path).as_posix(), sha256_of(file)) for file, _, _ in states]
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 
@@ -255,23 +264,22 @@ def make_scheduler(name: SchedulerName, config: Any) -> Any:
 
 
 def _fetch(reference: str, component: str, backbone: Backbone) -> Path:
-    """`owner/name` -> snapshot folder, `owner/name/file` -> that file, through huggingface_hub's cache."""
+    """`owner/name` -> snapshot folder, `owner/name/file` -> that file, through huggingface_hub's cache.
+
+    Pickled weights of a snapshot are skipped: every repository that a built-in backbone names has safetensors beside
+    them.
+    """
     from huggingface_hub import hf_hub_download, snapshot_download
 
     owner, name, *inside = reference.split("/")
     try:
         if inside:
             return Path(hf_hub_download(f"{owner}/{name}", "/".join(inside)))
-        skipped = ["*.ckpt", "*.msgpack", "*.h5", "*.onnx*", "*non_ema*", "*.fp16.*", "safety_checker/*"]
-        return Path(snapshot_download(f"{owner}/{name}", ignore_patterns=_without_duplicates(skipped)))
+        skipped = ["*.bin", "*.ckpt", "*.msgpack", "*.h5", "*.onnx*", "*non_ema*", "*.fp16.*", "safety_checker/*"]
+        return Path(snapshot_download(f"{owner}/{name}", ignore_patterns=skipped))
     except (OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelInputError(
             f'Weights of the backbone "{backbone.name}" are missing: {component} could not be fetched from the hub '
             f"repository {owner}/{name} ({reason})."
         ) from None
-
-
-def _without_duplicates(patterns: Iterable[str]) -> list[str]:
-    """Skip pickled weights too: every repository the built-in backbones name has safetensors beside them."""
-    return [*patterns, "*.bin"]

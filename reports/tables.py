@@ -28,7 +28,7 @@ class Block:
     rows: tuple[tuple[str, ...], ...]
 
 
-def blocks(results: Sequence[Row], columns: Sequence[Column]) -> list[Block]:
+def quality(results: Sequence[Row], columns: Sequence[Column]) -> list[Block]:
     """One table per number of subjects, methods as rows and `columns` as columns; a column nobody has is left out."""
     tables = []
     for subjects in sorted({row["subjects"] for row in results}):
@@ -41,6 +41,20 @@ def blocks(results: Sequence[Row], columns: Sequence[Column]) -> list[Block]:
         title = "One subject" if subjects == 1 else f"{subjects} subjects together"
         tables.append(Block(title, ("method", "n", *(column.title for column in filled)), tuple(rows)))
     return tables
+
+
+def cost(results: Sequence[Row]) -> Block:
+    """What each method costs, a row per number of subjects."""
+    names = {column.name for column in COST_COLUMNS}
+    cells: dict[tuple[str, int], dict[str, Row]] = {}
+    for row in results:
+        if row["column"] in names:
+            cells.setdefault((row["method"], row["subjects"]), {})[row["column"]] = row
+    rows = tuple(
+        (method, str(subjects), *(_cell(found, column) for column in COST_COLUMNS))
+        for (method, subjects), found in cells.items()
+    )
+    return Block("Cost", ("method", "subjects", *(column.title for column in COST_COLUMNS)), rows)
 
 
 def by_category(results: Sequence[Row], columns: Sequence[Column]) -> list[Block]:
@@ -68,15 +82,16 @@ def write_report(folder: RunFolder) -> list[Path]:
     report = folder.path / "report"
     text, wide, long = report / "table.md", report / "table.csv", report / "results.csv"
     write_atomically(text, markdown(folder, results).encode())
-    write_atomically(wide, _csv(blocks(results, [*columns_of(folder), *COST_COLUMNS])).encode())
+    write_atomically(wide, _csv([*quality(results, columns_of(folder)), cost(results)]).encode())
     write_atomically(long, pd.DataFrame(results).to_csv(index=False).encode())
     return [text, wide, long]
 
 
 def print_report(folder: RunFolder, console: Console) -> None:
-    """Show the leading columns and the costs on the console."""
-    leading = [column for column in columns_of(folder) if column.headline]
-    for block in blocks(result_rows(folder), [*leading, *COST_COLUMNS]):
+    """Show the headline columns and the costs on the console."""
+    results = result_rows(folder)
+    headlines = [column for column in columns_of(folder) if column.headline]
+    for block in [*quality(results, headlines), cost(results)]:
         table = Table(title=block.title, title_justify="left")
         for number, title in enumerate(block.header):
             table.add_column(escape(title), justify="left" if number == 0 else "right", overflow="fold")
@@ -92,7 +107,7 @@ def markdown(folder: RunFolder, results: Sequence[Row]) -> str:
     settings = folder.settings()
     suite, command, sampler = settings["suite"], settings["commands"][-1], settings["sampler"]
     columns = columns_of(folder)
-    tables = blocks(results, [*columns, *COST_COLUMNS])
+    tables = [*quality(results, columns), cost(results)]
     tables += by_category(results, [column for column in columns if column.headline])
     parts = [f"# {suite['name']} {suite['version']} on {settings['backbone']}", suite["description"]]
     for block in tables:

@@ -59,6 +59,13 @@ def test_second_writer_is_refused_until_the_first_is_done(tmp_path):
         pass
 
 
+def test_folder_left_by_a_process_killed_at_its_first_write_is_no_stranger(tmp_path):
+    (tmp_path / ".run.json.part").write_bytes(b'{"for')
+    (tmp_path / ".lock").write_bytes(b"12 on host")
+    with opened_for_writing(tmp_path):
+        pass
+
+
 def test_failed_replacement_leaves_the_old_content(tmp_path, monkeypatch):
     import os
 

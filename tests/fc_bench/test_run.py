@@ -211,6 +211,45 @@ def test_failing_metric_leaves_a_missing_value_and_the_rest_goes_on(run, suite_d
     )
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "much", {"other": 1.0}])
+def test_metric_that_gives_no_number_fails_those_scores_only(run, suite_data, write_suite, records, tmp_path, value):
+    import paste_faces
+
+    from fc_bench.protocols import Score
+
+    suite_data["metrics"] = ["identity", "brightness"]
+    original = paste_faces.Brightness.score
+    try:
+        values = value if isinstance(value, dict) else {"brightness": value}
+        paste_faces.Brightness.score = lambda self, sample: Score(values)
+        assert run(suite=write_suite(suite_data)).code == 4
+    finally:
+        paste_faces.Brightness.score = original
+    scores = records(tmp_path / "run" / "scores.jsonl")
+    assert {score["status"] for score in scores if score["metric"] == "brightness"} == {"error"}
+    assert column(tmp_path, "identity", "paste")["n_ok"] == "9"
+
+
+@pytest.mark.parametrize("result", ["no image", None])
+def test_method_that_gives_no_image_fails_those_samples_only(run, records, tmp_path, result):
+    import paste_faces
+
+    original = paste_faces.Paste.generate
+
+    def generate(self, customization, requests):
+        for request, image in zip(requests, original(self, customization, requests), strict=True):
+            yield result if "beach" in request.prompt else image
+
+    try:
+        paste_faces.Paste.generate = generate
+        assert run().code == 4
+    finally:
+        paste_faces.Paste.generate = original
+    failed = [sample for sample in records(tmp_path / "run" / "samples.jsonl") if sample["status"] == "error"]
+    assert len(failed) == 3
+    assert all("TypeError" in sample["error"]["message"] for sample in failed)
+
+
 def test_method_is_left_out_of_sets_it_cannot_take_and_the_table_says_so(run, suite_data, write_suite, tmp_path):
     suite_data["multi"]["subjects"] = [["ann", "bob", "cid"]]
     done = run(suite=write_suite(suite_data))

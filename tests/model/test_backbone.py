@@ -1,0 +1,64 @@
+"""Backbone files: fingerprints follow contents, paths follow the file, errors say what to do."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from fc_bench.model.backbone import backbone_names, fingerprint, make_scheduler, read_backbone
+from fc_bench.model.errors import ModelInputError
+
+
+def test_built_in_backbones_are_well_formed():
+    for name in backbone_names():
+        backbone = read_backbone(name)
+        assert backbone.name == name
+        assert backbone.components().keys() >= {"pipeline", "clip", "faces"}
+        assert set(backbone.licences) == {"pipeline", "fastcomposer", "clip", "faces"}
+        assert backbone.variant(None) in backbone.components()
+
+
+def test_fingerprint_changes_with_content_and_name_and_with_nothing_else(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "model.safetensors").write_bytes(b"one")
+    first = fingerprint(tmp_path / "a")
+    (tmp_path / "a" / "notes.md").write_text("not read by anything")
+    assert fingerprint(tmp_path / "a") == first
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert fingerprint(tmp_path / "b") == first
+    (tmp_path / "b" / "model.safetensors").write_bytes(b"two")
+    second = fingerprint(tmp_path / "b")
+    (tmp_path / "b" / "model.safetensors").rename(tmp_path / "b" / "other.safetensors")
+    assert len({first, second, fingerprint(tmp_path / "b")}) == 3
+
+
+def test_components_are_found_beside_the_file_wherever_one_works(tiny_backbone, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_backbone(str(tiny_backbone)).path("clip") == tiny_backbone.parent / "clip"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"resolution": 100}, "tiny.yaml:.*resolution.*multiple of 8"),
+        ({"licences": {"clp": "MIT"}}, "clp"),
+        ({"fastcomposer": {"default": "best", "variants": {"random": "x"}}}, 'default "best" is not a variant'),
+        ({"sampler": {"scheduler": "dpmm"}}, "scheduler"),
+        ({"resolutoin": 64}, 'did you mean "resolution"'),
+    ],
+)
+def test_wrong_declaration_is_refused_with_its_place(tiny_backbone, tmp_path, change, message):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(tiny_backbone.read_text()) | change))
+    with pytest.raises(ModelInputError, match=message):
+        read_backbone(str(file))
+
+
+def test_ddim_made_from_a_pndm_configuration_does_not_clip():
+    from diffusers.schedulers.scheduling_pndm import PNDMScheduler
+
+    config = PNDMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1).config
+    scheduler = make_scheduler("ddim", config)
+    assert scheduler.config.clip_sample is False
+    assert scheduler.config.set_alpha_to_one is False
+    assert (scheduler.config.beta_start, scheduler.config.steps_offset) == (0.00085, 1)
