@@ -124,10 +124,10 @@ def _train_clip(work: Workspace, seconds: float) -> None:
 
 
 def _train_base(work: Workspace, seconds: float) -> None:
-    data = work.data()
     autoencoder = AutoencoderKL.from_pretrained(work.need("vae")).to(work.device)
     text_encoder = CLIPTextModel.from_pretrained(work.need("clip"))
     tokenizer = CLIPTokenizer.from_pretrained(work.need("clip"))
+    data = work.data()
     latents = base_unet.encode_latents(autoencoder, data, work.folder / "latents.npy", work.device)
     settings = StageSettings(seconds, learning_rate=1e-3, batch_size=work.batch.base, warmup_steps=100, ema=0.998)
     unet, _ = base_unet.train_base_unet(
@@ -258,9 +258,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stage", action="append", choices=list(STAGES), help="only this stage (repeatable)")
     parser.add_argument("--seconds", type=float, help="time of each chosen stage, instead of its share of the budget")
     parser.add_argument("--pictures", type=int, default=Workspace.pictures, help="training pictures to render")
+    parser.add_argument("--people", type=int, default=Workspace.people, help="people in the training pictures")
     parser.add_argument("--workers", type=int, default=Workspace.workers, help="rendering processes")
     options = parser.parse_args(arguments)
-    work = Workspace(options.output, pick_device(), pictures=options.pictures, workers=options.workers)
+    work = Workspace(
+        options.output, pick_device(), pictures=options.pictures, people=options.people, workers=options.workers
+    )
     try:
         budget = parse_duration(options.budget)
         for stage in options.stage or STAGES:
