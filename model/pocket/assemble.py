@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -37,9 +37,12 @@ ALPHA = 0.7
 
 def pack(work: Workspace, weights: Path) -> None:
     """Copy every trained model into `weights`, in half precision; raises ModelInputError when a stage is missing."""
-    needed = {stage: work.need(stage) for stage in ("base", "clip", "detector", "recognizer", *VARIANTS.values())}
+    needed = {
+        stage: work.need(stage) for stage in ("base", "decoder", "clip", "detector", "recognizer", *VARIANTS.values())
+    }
     shutil.rmtree(weights, ignore_errors=True)
     pipeline = StableDiffusionPipeline.from_pretrained(needed["base"], torch_dtype=torch.float16, safety_checker=None)
+    pipeline.vae = AutoencoderKL.from_pretrained(needed["decoder"], torch_dtype=torch.float16)
     pipeline.save_pretrained(weights / "pipeline")
     CLIPModel.from_pretrained(needed["clip"], dtype=torch.float16).save_pretrained(weights / "clip")
     CLIPTokenizer.from_pretrained(needed["clip"]).save_pretrained(weights / "clip")
@@ -108,7 +111,7 @@ def draw_grids(weights: Path, cards: Path) -> None:
     base = StableDiffusionPipeline.from_pretrained(weights / "pipeline", safety_checker=None)
     base.set_progress_bar_config(disable=True)
     pictures = np.stack([render_seed(60_000_000 + i, range(300_000, 400_000)).image for i in range(8)])
-    _save_grid(cards / "vae.png", [list(pictures), list(reconstruct(base.vae, pictures, torch.device("cpu")))])
+    _save_grid(cards / "decoder.png", [list(pictures), list(reconstruct(base.vae, pictures, torch.device("cpu")))])
     singles, pairs = (quality.generate_set(base, subjects, 8, None) for subjects in (1, 2))
     _save_grid(cards / "base.png", [singles.images, pairs.images])
     for variant, stage in VARIANTS.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,9 +20,8 @@ from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.clip import WIDTH, tokenize_captions
 from fc_bench.model.pocket.dataset import PackedDataset
 from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
-from fc_bench.model.pocket.vae import LATENT_CHANNELS, to_tensor
+from fc_bench.model.pocket.vae import LATENT_CHANNELS, LATENT_SIZE
 
-LATENT_SIZE = SIZE // 8
 _NOISE = {
     "num_train_timesteps": 1000,
     "beta_start": 0.00085,
@@ -64,24 +63,6 @@ def training_noise() -> DDPMScheduler:
 def set_attention(unet: UNet2DConditionModel, device: torch.device) -> None:
     """Plain attention where its backward pass is faster (CPU), fused attention elsewhere."""
     unet.set_attn_processor(AttnProcessor() if device.type == "cpu" else AttnProcessor2_0())
-
-
-@torch.no_grad()
-def encode_latents(vae: AutoencoderKL, data: PackedDataset, path: Path, device: torch.device) -> NDArray[np.float16]:
-    """Posterior means and deviations of every picture, [N, 2, 8, 16, 16], cached in `path`."""
-    if not path.exists():
-        shape = (len(data.images), 2, LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
-        partial = path.with_suffix(".partial.npy")
-        latents = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
-        batch = 256 if device.type == "cuda" else 32
-        for start in range(0, len(data.images), batch):
-            with torch.autocast(device.type, torch.bfloat16):
-                posterior = vae.encode(to_tensor(data.images[start : start + batch], device)).latent_dist
-            pair = torch.stack([posterior.mean, posterior.std], 1)
-            latents[start : start + batch] = pair.float().cpu().numpy().astype(np.float16)
-        latents.flush()
-        partial.replace(path)
-    return np.load(path, mmap_mode="r")
 
 
 def train_base_unet(

@@ -11,6 +11,7 @@ from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, STAGES, Workspace
 
 _TITLES = {
     "vae": ("Pocket autoencoder", "AutoencoderKL, 128 x 128 pictures to 16 x 16 latents with 8 channels"),
+    "decoder": ("Pocket autoencoder, decoder", "The decoder, trained further on the finished encoder's latents"),
     "clip": (
         "Pocket CLIP",
         "CLIPModel; its text tower conditions the UNet, its vision tower starts FastComposer's encoder",
@@ -27,7 +28,7 @@ _TITLES = {
         "The same fine-tune with localization weight 0",
     ),
 }
-_GRIDS = {"vae", "base", *FASTCOMPOSER_STAGES.values()}
+_GRIDS = {"decoder", "base", *FASTCOMPOSER_STAGES.values()}
 _CARD = """# {title}
 
 {what}.
@@ -70,7 +71,7 @@ def write_cards(work: Workspace, quality: Mapping[str, Any], folder: Path) -> No
             training=_table(facts),
             stage=stage,
             budget=facts["time budget (s)"],
-            quality=_table(_flat(quality[stage])) + _reference(stage, quality),
+            quality=_table(_flat(quality["vae" if stage == "decoder" else stage])) + _reference(stage, quality),
             people=people,
         )
         (folder / f"{stage}.md").write_text(card)

@@ -123,12 +123,23 @@ def _train_clip(work: Workspace, seconds: float) -> None:
     clip.build_image_processor().save_pretrained(work.model("clip"))
 
 
-def _train_base(work: Workspace, seconds: float) -> None:
+def _train_decoder(work: Workspace, seconds: float) -> None:
+    autoencoder = AutoencoderKL.from_pretrained(work.need("vae")).to(work.device)
     data = work.data()
+    latents = vae.encode_latents(autoencoder, data, work.folder / "latents.npy", work.device)
+    settings = StageSettings(
+        seconds, learning_rate=4e-4, batch_size=work.batch.vae, betas=(0.9, 0.95), weight_decay=1e-4
+    )
+    vae.train_decoder(autoencoder, data, latents, work.folder / "decoder", settings, work.device)
+    autoencoder.save_pretrained(work.model("decoder"))
+
+
+def _train_base(work: Workspace, seconds: float) -> None:
     autoencoder = AutoencoderKL.from_pretrained(work.need("vae")).to(work.device)
     text_encoder = CLIPTextModel.from_pretrained(work.need("clip"))
     tokenizer = CLIPTokenizer.from_pretrained(work.need("clip"))
-    latents = base_unet.encode_latents(autoencoder, data, work.folder / "latents.npy", work.device)
+    data = work.data()
+    latents = vae.encode_latents(autoencoder, data, work.folder / "latents.npy", work.device)
     settings = StageSettings(seconds, learning_rate=1e-3, batch_size=work.batch.base, warmup_steps=100, ema=0.998)
     unet, _ = base_unet.train_base_unet(
         data, latents, text_encoder, tokenizer, work.folder / "base", settings, work.device
@@ -231,11 +242,12 @@ def _train_recognizer(work: Workspace, seconds: float) -> None:
 FASTCOMPOSER_STAGES = {True: "fastcomposer-with-localization", False: "fastcomposer-without-localization"}
 LOCALIZATION_WEIGHT = 0.03
 STAGES: dict[str, tuple[float, Callable[[Workspace, float], None]]] = {
-    "vae": (0.17, _train_vae),
+    "vae": (0.14, _train_vae),
+    "decoder": (0.06, _train_decoder),
     "clip": (0.08, _train_clip),
     "detector": (0.03, _train_detector),
     "recognizer": (0.06, _train_recognizer),
-    "base": (0.30, _train_base),
+    "base": (0.27, _train_base),
     FASTCOMPOSER_STAGES[True]: (0.18, _train_fastcomposer(LOCALIZATION_WEIGHT)),
     FASTCOMPOSER_STAGES[False]: (0.18, _train_fastcomposer(0.0)),
 }
@@ -258,9 +270,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stage", action="append", choices=list(STAGES), help="only this stage (repeatable)")
     parser.add_argument("--seconds", type=float, help="time of each chosen stage, instead of its share of the budget")
     parser.add_argument("--pictures", type=int, default=Workspace.pictures, help="training pictures to render")
+    parser.add_argument("--people", type=int, default=Workspace.people, help="people in the training pictures")
     parser.add_argument("--workers", type=int, default=Workspace.workers, help="rendering processes")
     options = parser.parse_args(arguments)
-    work = Workspace(options.output, pick_device(), pictures=options.pictures, workers=options.workers)
+    work = Workspace(
+        options.output, pick_device(), pictures=options.pictures, people=options.people, workers=options.workers
+    )
     try:
         budget = parse_duration(options.budget)
         for stage in options.stage or STAGES:

@@ -22,6 +22,7 @@ from fc_bench.model.pocket.dataset import PackedDataset
 from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
 
 LATENT_CHANNELS = 8
+LATENT_SIZE = SIZE // 8
 _CROP = 64
 
 
@@ -51,13 +52,13 @@ def train_vae(
     vae = build_vae()
 
     def loss(rng: np.random.Generator, progress: float) -> dict[str, Tensor]:
-        pictures = to_tensor(_crops(data, rng, settings.batch_size), device)
+        index, corners = _face_crops(data, rng, settings.batch_size)
+        pictures = to_tensor(_cut(data.images, index, corners), device)
         with torch.autocast(device.type, torch.bfloat16):
             posterior = vae.encode(pictures).latent_dist
             decoded = vae.decode(posterior.sample()).sample
         error = decoded.float() - pictures
-        absolute = error.abs().mean()
-        edges = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
+        absolute, edges = _errors(error)
         prior = 0.5 * posterior.mean.float().pow(2).mean()
         square = max(0.0, 1 - 2 * progress) * 2 * error.pow(2).mean()
         total = absolute + square + 0.5 * min(1.0, max(0.0, 4 * progress - 0.4)) * edges + 1e-4 * prior
@@ -66,6 +67,51 @@ def train_vae(
     result = train_stage(folder, {"vae": vae}, loss, settings, device)
     _whiten(vae, data, device)
     return vae, result
+
+
+@torch.no_grad()
+def encode_latents(vae: AutoencoderKL, data: PackedDataset, path: Path, device: torch.device) -> NDArray[np.float16]:
+    """Posterior means and deviations of every picture, [N, 2, 8, 16, 16], cached in `path`."""
+    if not path.exists():
+        shape = (len(data.images), 2, LATENT_CHANNELS, LATENT_SIZE, LATENT_SIZE)
+        partial = path.with_suffix(".partial.npy")
+        latents = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        batch = 256 if device.type == "cuda" else 32
+        for start in range(0, len(data.images), batch):
+            with torch.autocast(device.type, torch.bfloat16):
+                posterior = vae.encode(to_tensor(data.images[start : start + batch], device)).latent_dist
+            pair = torch.stack([posterior.mean, posterior.std], 1)
+            latents[start : start + batch] = pair.float().cpu().numpy().astype(np.float16)
+        latents.flush()
+        partial.replace(path)
+    return np.load(path, mmap_mode="r")
+
+
+def train_decoder(
+    vae: AutoencoderKL,
+    data: PackedDataset,
+    latents: NDArray[np.float16],
+    folder: Path,
+    settings: StageSettings,
+    device: torch.device,
+) -> StageResult:
+    """Sharpen the decoder of a finished autoencoder in place, on cached latents; the latents themselves stay."""
+    vae.requires_grad_(False)
+    parts = {"decoder": vae.decoder.requires_grad_(True), "post_quant_conv": vae.post_quant_conv.requires_grad_(True)}
+
+    def loss(rng: np.random.Generator, progress: float) -> dict[str, Tensor]:
+        index, corners = _face_crops(data, rng, settings.batch_size, multiple=8)
+        pictures = to_tensor(_cut(data.images, index, corners), device)
+        side = _CROP // 8
+        cells = [latents[i, ..., y : y + side, x : x + side] for i, (x, y) in zip(index, corners // 8, strict=True)]
+        pair = torch.from_numpy(np.stack(cells)).to(device).float()
+        noisy = pair[:, 0] + pair[:, 1] * torch.randn_like(pair[:, 0])
+        with torch.autocast(device.type, torch.bfloat16):
+            decoded = vae.decode(noisy).sample
+        absolute, edges = _errors(decoded.float() - pictures)
+        return {"loss": absolute + 0.5 * edges, "l1": absolute, "edges": edges}
+
+    return train_stage(folder, parts, loss, settings, device)
 
 
 @torch.no_grad()
@@ -89,19 +135,28 @@ def to_images(pictures: Tensor) -> NDArray[np.uint8]:
     return scaled.round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def _crops(data: PackedDataset, rng: np.random.Generator, batch: int) -> NDArray[np.uint8]:
-    crops = np.empty((batch, _CROP, _CROP, 3), np.uint8)
-    for slot, index in enumerate(rng.integers(0, data.train_count, batch)):
+def _errors(error: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean absolute error of pixels and of their differences to the right and below."""
+    across, down = error[..., 1:] - error[..., :-1], error[..., 1:, :] - error[..., :-1, :]
+    return error.abs().mean(), across.abs().mean() + down.abs().mean()
+
+
+def _face_crops(
+    data: PackedDataset, rng: np.random.Generator, count: int, multiple: int = 1
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which pictures, [count], and the corners x y of their crops, [count, 2]: two in three near a face."""
+    index = rng.integers(0, data.train_count, count)
+    corners = rng.uniform(0, SIZE - _CROP, (count, 2))
+    for slot, picture in enumerate(index):
         if rng.random() < 0.67:
-            boxes = data.annotations[index]["face_boxes"]
+            boxes = data.annotations[picture]["face_boxes"]
             x0, y0, x1, y1 = boxes[rng.integers(len(boxes))]
-            center = np.array([(x0 + x1) / 2, (y0 + y1) / 2]) + rng.uniform(-20, 20, 2)
-            corner = center - _CROP / 2
-        else:
-            corner = rng.uniform(0, SIZE - _CROP, 2)
-        x, y = np.clip(corner, 0, SIZE - _CROP).astype(int)
-        crops[slot] = data.images[index, y : y + _CROP, x : x + _CROP]
-    return crops
+            corners[slot] = np.array([x0 + x1 - _CROP, y0 + y1 - _CROP]) / 2 + rng.uniform(-20, 20, 2)
+    return index, (np.clip(corners, 0, SIZE - _CROP) // multiple).astype(np.int64) * multiple
+
+
+def _cut(images: NDArray[np.uint8], index: NDArray[np.int64], corners: NDArray[np.int64]) -> NDArray[np.uint8]:
+    return np.stack([images[i, y : y + _CROP, x : x + _CROP] for i, (x, y) in zip(index, corners, strict=True)])
 
 
 def _initialize(vae: AutoencoderKL) -> None:

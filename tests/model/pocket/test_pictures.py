@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def test_nobody_is_in_two_ranges() -> None:
         people.HELD_OUT_RECOGNIZER_PEOPLE,
     ]
     ordered = sorted(ranges, key=lambda r: r.start)
-    assert all(first.stop <= second.start for first, second in zip(ordered, ordered[1:], strict=False))
+    assert all(first.stop <= second.start for first, second in pairwise(ordered))
     assert all(person.seed in people.EVALUATION_PEOPLE for person in suite_people().values())
 
 

@@ -1,0 +1,98 @@
+"""The shipped pocket weights hold their bars on people nothing was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fc_bench.model.pipeline import FastComposerPipeline
+from fc_bench.model.pocket import quality
+from fc_bench.model.pocket.assemble import HERE, open_fastcomposer
+from fc_bench.model.pocket.subjects import PHOTOGRAPHS, suite_people
+from fc_bench.model.pocket.train import SUPERVISED_LAYERS
+
+WEIGHTS = HERE / "weights"
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def faces() -> Any:
+    return quality.open_face_pack(WEIGHTS / "faces")
+
+
+@pytest.fixture(scope="module")
+def with_localization() -> FastComposerPipeline:
+    return open_fastcomposer(WEIGHTS, "with-localization")
+
+
+def test_the_detector_finds_unseen_faces_and_nothing_else(faces: Any) -> None:
+    measured = quality.measure_detector(faces, pictures=250)
+    assert measured["recall"] >= 0.99
+    assert measured["false_detections"] <= 0.01
+    assert measured["empty_pictures_with_detection"] <= 0.01
+
+
+def test_the_recognizer_tells_unseen_people_apart(faces: Any) -> None:
+    measured = quality.measure_recognizer(faces, people=100)
+    assert measured["auc_photographs"] >= 0.97
+    assert measured["spearman_with_trait_distance"] >= 0.5
+
+
+def test_every_suite_photograph_shows_one_face(faces: Any) -> None:
+    folder = REPOSITORY / "datasets" / "pocket" / "subjects"
+    counts = {
+        f"{subject}/{number}": len(
+            quality.find_faces(faces, np.asarray(Image.open(folder / subject / f"{number}.png").convert("RGB")))
+        )
+        for subject in suite_people()
+        for number in range(1, PHOTOGRAPHS + 1)
+    }
+    assert {name: count for name, count in counts.items() if count != 1} == {}
+
+
+def test_a_subject_token_attends_to_its_own_person(with_localization: FastComposerPipeline) -> None:
+    attention = quality.measure_attention(with_localization, SUPERVISED_LAYERS, pairs=12)
+    assert attention["ratio"] >= 3
+
+
+def test_localization_is_what_separates_the_subjects(with_localization: FastComposerPipeline) -> None:
+    without = open_fastcomposer(WEIGHTS, "without-localization")
+    ratios = [quality.measure_attention(p, SUPERVISED_LAYERS, pairs=8)["ratio"] for p in (with_localization, without)]
+    assert ratios[0] > 2 * ratios[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("subjects", [1, 2])
+def test_generated_people_have_the_colors_of_their_own_reference(
+    with_localization: FastComposerPipeline, faces: Any, subjects: int
+) -> None:
+    generated = quality.generate_set(with_localization, subjects, 48, alpha=1.0)
+    colors = quality.measure_colors(faces, generated)
+    assert colors["faces_compared"] >= 0.8 * 48 * subjects
+    assert colors["skin_own"] >= 0.7
+    assert colors["hair_own"] >= 0.7
+    if subjects == 2:
+        assert abs(colors["skin_other"]) < 0.35
+        assert abs(colors["hair_other"]) < 0.35
+
+
+def test_all_weights_together_stay_small() -> None:
+    total = sum(file.stat().st_size for file in WEIGHTS.rglob("*") if file.is_file())
+    assert total <= 70e6
+
+
+def test_every_model_has_a_card_with_its_numbers() -> None:
+    import json
+
+    from fc_bench.model.pocket.train import STAGES
+
+    measured = json.loads((HERE / "cards" / "quality.json").read_text())
+    for stage in STAGES:
+        card = (HERE / "cards" / f"{stage}.md").read_text()
+        for fact in ("seed", "steps", "device", "wall time (s)"):
+            assert f"| {fact} |" in card, (stage, fact)
+        assert ("vae" if stage == "decoder" else stage) in measured

@@ -1,0 +1,46 @@
+"""The one command that trains every pocket model, at toy size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fc_bench.model.pocket import train as command
+from fc_bench.model.pocket.assemble import VARIANTS, open_fastcomposer, pack
+from fc_bench.model.pocket.quality import find_faces, generate_set, open_face_pack
+from fc_bench.model.pocket.train import STAGES, Workspace
+
+
+@pytest.mark.slow
+def test_every_stage_trains_and_packs_into_weights_that_generate(tmp_path: Path) -> None:
+    work = Workspace(
+        tmp_path / "training",
+        torch.device("cpu"),
+        pictures=200,
+        people=20,
+        face_pictures=200,
+        face_people=20,
+        workers=1,
+    )
+    for stage, (_, run) in STAGES.items():
+        run(work, 3.0)
+        assert work.model(stage).exists(), stage
+    pack(work, tmp_path / "weights")
+    for variant in VARIANTS:
+        generated = generate_set(open_fastcomposer(tmp_path / "weights", variant), 2, 2, 1.0, steps=2)
+        assert [image.shape for image in generated.images] == [(128, 128, 3)] * 2
+    faces = open_face_pack(tmp_path / "weights" / "faces")
+    assert isinstance(find_faces(faces, generated.images[0]), list)
+
+
+def test_a_stage_out_of_order_names_the_one_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = command.main(["--output", str(tmp_path), "--stage", "base", "--pictures", "100", "--people", "2"])
+    assert code == 2
+    assert "run the stage 'vae' first" in capsys.readouterr().err
+
+
+def test_a_malformed_budget_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--output", str(tmp_path), "--budget", "soon"]) == 2
+    assert capsys.readouterr().err == "error: 'soon' is no duration: write it like 90s, 30m or 2h\n"
