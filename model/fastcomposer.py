@@ -157,7 +157,7 @@ class FastComposer(nn.Module):
         mask[sample, batch.image_tokens[sample, subject]] = True
         if len(sample):
             return self.postfuse_module(batch.text_embeds, mask, subject_embeds)
-        # No subject in the batch: every parameter stays in the graph with gradient 0, as data-parallel training requires.
+        # No subject in the batch: every parameter stays in the graph, as data-parallel training requires.
         mask[0, 0] = True
         unused = self.postfuse_module(batch.text_embeds, mask, subject_embeds)
         return batch.text_embeds + 0 * unused.sum()

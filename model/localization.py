@@ -72,8 +72,8 @@ def cross_attention_layers(unet: UNet2DConditionModel, groups: int | Sequence[st
     if isinstance(groups, int):
         if not 1 <= groups <= len(present) or (len(present) - groups) % 2:
             raise ModelInputError(
-                f"the middle {groups} groups cannot be supervised in a UNet whose {len(present)} cross-attention groups "
-                f"are {', '.join(present)}: name the groups instead"
+                f"the middle {groups} groups cannot be supervised in a UNet whose {len(present)} cross-attention "
+                f"groups are {', '.join(present)}: name the groups instead"
             )
         margin = (len(present) - groups) // 2
         chosen = present[margin : margin + groups]
@@ -117,9 +117,9 @@ def map_sizes(unet: UNet2DConditionModel, layers: Sequence[str], latent_size: tu
 
 
 def attention_masks(masks: Tensor, sizes: set[tuple[int, int]]) -> dict[int, Tensor]:
-    """Subjects' masks [batch, subjects, height, width] at the maps' sizes: number of pixels -> [batch, subjects, pixels].
+    """Subjects' masks [batch, subjects, height, width] at the maps' sizes, by antialiased bilinear resize.
 
-    Antialiased bilinear resize.
+    Number of pixels -> [batch, subjects, pixels].
     """
     return {
         height * width: interpolate(

@@ -11,15 +11,14 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput, StableDiffusionSafetyChecker
 from diffusers.schedulers import KarrasDiffusionSchedulers
-from PIL import Image
-from torch import Tensor
-from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
-
 from fc_bench.model.checkpoint import load_components
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.postfuse import PostfuseModule
 from fc_bench.model.prompts import PLACEHOLDER, ParsedPrompt, parse_prompt
 from fc_bench.model.references import embed_references, load_image_encoder, reference_pixels
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 
 class FastComposerPipeline(StableDiffusionPipeline):
@@ -80,12 +79,12 @@ class FastComposerPipeline(StableDiffusionPipeline):
     ) -> StableDiffusionPipelineOutput | tuple[Any, ...]:
         """Images of the prompts, `num_images_per_prompt` of each in turn.
 
-        `subject_images` holds, for each prompt, one reference picture for each placeholder in the prompt's order; None
-        generates from the text alone. Step i (from 0) is conditioned on the text alone while
-        i <= (1 - alpha) * num_inference_steps and on the fused embeddings afterwards: 0 is text only, at 1 only the first
-        step is. `generator` is one for each image, best on the CPU, so that an image depends on neither its batch nor the
-        device. The other arguments are StableDiffusionPipeline's. Raises ModelInputError for prompts, references and
-        settings that do not fit.
+        `subject_images` holds, for each prompt, one reference picture for each placeholder in the prompt's order;
+        None generates from the text alone. Step i (from 0) is conditioned on the text alone while
+        i <= (1 - alpha) * num_inference_steps and on the fused embeddings afterwards: at 0 all steps are text-only, at
+        1 the first one is. `generator` is one for each image, best on the CPU, so that an image depends on neither its
+        batch nor the device. The other arguments are StableDiffusionPipeline's. Raises ModelInputError for prompts,
+        references and settings that do not fit.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         self._check(prompts, subject_images, alpha, num_images_per_prompt, generator, height, width)
@@ -178,8 +177,8 @@ class FastComposerPipeline(StableDiffusionPipeline):
         for text, row in zip(prompts, subject_images, strict=True):
             if text.count(PLACEHOLDER) != len(row):
                 raise ModelInputError(
-                    f"the prompt {text!r} has {text.count(PLACEHOLDER)} placeholders {PLACEHOLDER}, but {len(row)} reference "
-                    "pictures were given: give one picture for each placeholder"
+                    f"the prompt {text!r} has {text.count(PLACEHOLDER)} placeholders {PLACEHOLDER}, but {len(row)} "
+                    "reference pictures were given: give one picture for each placeholder"
                 )
 
 
@@ -192,10 +191,10 @@ def load_fastcomposer(
 ) -> FastComposerPipeline:
     """A FastComposer pipeline from whatever holds its weights.
 
-    `checkpoint` is a saved FastComposerPipeline folder (`base` is then not read), an overlay folder with the trained parts
-    unet/, image_encoder/ and postfuse_module/ (the rest comes from the pipeline folder or hub id `base`), or a checkpoint
-    file in the published layout (`image_encoder` names its CLIP model if that is not ViT-L/14, see `checkpoint`). Raises
-    ModelInputError if it is none of these.
+    `checkpoint` is a saved FastComposerPipeline folder (`base` is then not read), an overlay folder with the trained
+    parts unet/, image_encoder/ and postfuse_module/ (the rest comes from the pipeline folder or hub id `base`), or a
+    checkpoint file in the published layout (`image_encoder` names its CLIP model if that is not ViT-L/14, see
+    `checkpoint`). Raises ModelInputError if it is none of these.
     """
     checkpoint = Path(checkpoint)
     if (checkpoint / "model_index.json").is_file():
@@ -212,8 +211,8 @@ def load_fastcomposer(
         }
     else:
         raise ModelInputError(
-            f"{checkpoint} holds no FastComposer weights: give a saved pipeline folder, a folder with {', '.join(parts)}, or a "
-            "checkpoint file"
+            f"{checkpoint} holds no FastComposer weights: give a saved pipeline folder, a folder with {', '.join(parts)}, "
+            "or a checkpoint file"
         )
     of_base = {name: models[name] for name in ("unet", "vae", "text_encoder") if name in models}
     try:

@@ -32,8 +32,8 @@ def load_image_encoder(folder: Path, dtype: torch.dtype = torch.float32) -> CLIP
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         raise ModelInputError(
-            f"the image encoder {folder} lacks {len(missing)} weights, among them {missing[0]}: name a folder of a CLIP model "
-            "with a vision tower"
+            f"the image encoder {folder} lacks {len(missing)} weights, among them {missing[0]}: name the "
+            "folder of a CLIP model with a vision tower"
         )
     return model
 

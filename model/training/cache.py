@@ -1,7 +1,7 @@
 """The dataset encoded once: everything that frozen models and fixed crops determine, in memory-mapped arrays.
 
 With the cache a training step costs what UNet, post-fuse module and the trained vision layers cost, which is what makes
-training on a CPU possible. Latents are kept as the mean and standard deviation of their posterior and sampled at every step.
+training on a CPU possible. Latents are kept as the mean and standard deviation of their posterior, sampled every step.
 """
 
 import hashlib
@@ -156,8 +156,8 @@ class CacheBuilder:
             if found != fingerprint:
                 differing = ", ".join(key for key in fingerprint if found is None or found.get(key) != fingerprint[key])
                 raise ModelInputError(
-                    f"the cache {self.cache.folder} belongs to other data, models or settings (different: {differing}): "
-                    "delete it or name another folder"
+                    f"the cache {self.cache.folder} belongs to other data, models or settings "
+                    f"(different: {differing}): delete it or name another folder"
                 )
             return
         log.info("encoding %d images into %s", len(self.records), self.cache.folder)

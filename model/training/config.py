@@ -130,7 +130,7 @@ class TrainingConfig(Section):
     image_encoder: Path
     """CLIPModel or CLIPVisionModelWithProjection folder."""
     initial: Path | None = None
-    """Overlay folder of an earlier training to start from, instead of the pipeline's UNet and a fresh post-fuse module."""
+    """Overlay folder of a training to start from, instead of the pipeline's UNet and a fresh post-fuse module."""
     output: Path
     data: DataConfig
     cache: CacheConfig | None = None

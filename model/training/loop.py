@@ -3,7 +3,7 @@
 output/config.yaml              the resolved configuration
        log.jsonl                one line every `log_every` steps
        checkpoints/step-000100  what resuming needs
-       weights/                 unet, image_encoder, postfuse_module: the overlay folder that `load_fastcomposer` reads
+       weights/                 unet, image_encoder, postfuse_module: an overlay folder for `load_fastcomposer`
 """
 
 import json
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import yaml
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.training_utils import EMAModel
@@ -93,6 +94,7 @@ class Training:
 
     def __init__(self, config: TrainingConfig, resume: bool):
         self.config = config
+        AcceleratorState._reset_state()  # an earlier training of this process may have had another precision
         self.accelerator = Accelerator(
             mixed_precision=config.mixed_precision,
             gradient_accumulation_steps=config.gradient_accumulation,
@@ -140,7 +142,7 @@ class Training:
         resolved = yaml.safe_load(yaml.safe_dump(json.loads(config.model_dump_json())))
         if has_checkpoint and not resume:
             raise ModelInputError(
-                f"{config.output} already holds a training: add --resume to continue it, or choose another output folder"
+                f"{config.output} already holds a training: add --resume to continue it, or choose another folder"
             )
         if has_checkpoint:
             earlier = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -316,8 +318,8 @@ def _load_model(config: TrainingConfig, attention: str) -> FastComposer:
         postfuse = PostfuseModule(features=unet.config.cross_attention_dim)
     if image_encoder.config.projection_dim != unet.config.cross_attention_dim:
         raise ModelInputError(
-            f"the image encoder {vision_folder} gives embeddings of {image_encoder.config.projection_dim} features, the "
-            f"UNet reads {unet.config.cross_attention_dim}: use the CLIP model that belongs to the text encoder"
+            f"the image encoder {vision_folder} gives embeddings of {image_encoder.config.projection_dim} features, "
+            f"the UNet reads {unet.config.cross_attention_dim}: use the CLIP model that belongs to the text encoder"
         )
     scheduler_config = DDPMScheduler.load_config(config.pipeline / "scheduler")
     return FastComposer(
