@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-VIT_L_14 = {
+VIT_L_14: dict[str, Any] = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
     "num_hidden_layers": 24,
@@ -78,7 +78,7 @@ def split_components(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]
 
 def load_components(
     file: Path, base: Path | str, dtype: torch.dtype = torch.float32, image_encoder: Path | str | None = None
-) -> dict[str, nn.Module]:
+) -> dict[str, Any]:
     """The five models of a published checkpoint.
 
     Their shapes come from the base pipeline (folder or hub id) and from `image_encoder` (a CLIP model's folder or hub
@@ -92,12 +92,13 @@ def load_components(
         clip_config = CLIPConfig.from_pretrained(image_encoder)
         vision_config = clip_config.vision_config
         vision_config.projection_dim = clip_config.projection_dim
-    unet_config = UNet2DConditionModel.load_config(base, subfolder="unet")
+    unet_config: Any = UNet2DConditionModel.load_config(base, subfolder="unet")
+    vae_config: Any = AutoencoderKL.load_config(base, subfolder="vae")
     with init_empty_weights(include_buffers=False):
-        models: dict[str, nn.Module] = {
+        models: dict[str, Any] = {
             "text_encoder": CLIPTextModel(CLIPTextConfig.from_pretrained(base, subfolder="text_encoder")),
             "image_encoder": CLIPVisionModelWithProjection(vision_config),
-            "vae": AutoencoderKL.from_config(AutoencoderKL.load_config(base, subfolder="vae")),
+            "vae": AutoencoderKL.from_config(vae_config),
             "unet": UNet2DConditionModel.from_config(unet_config),
             "postfuse_module": PostfuseModule(features=unet_config["cross_attention_dim"]),
         }

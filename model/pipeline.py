@@ -5,7 +5,7 @@ FastComposer (arXiv 2305.10431), section 4.3.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
@@ -15,7 +15,7 @@ from fc_bench.model.checkpoint import load_components
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.postfuse import PostfuseModule
 from fc_bench.model.prompts import PLACEHOLDER, ParsedPrompt, parse_prompt
-from fc_bench.model.references import embed_references, load_image_encoder, reference_pixels
+from fc_bench.model.references import embed_references, load_image_encoder, reference_pixels, reference_size
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
@@ -43,16 +43,16 @@ class FastComposerPipeline(StableDiffusionPipeline):
         feature_extractor: CLIPImageProcessor | None = None,
         requires_safety_checker: bool = False,
     ):
+        optional: dict[str, Any] = {"safety_checker": safety_checker, "feature_extractor": feature_extractor}
         super().__init__(
             vae=vae,
             text_encoder=text_encoder,
             tokenizer=tokenizer,
             unet=unet,
             scheduler=scheduler,
-            safety_checker=safety_checker,
-            feature_extractor=feature_extractor,
             image_encoder=image_encoder,
             requires_safety_checker=requires_safety_checker,
+            **optional,
         )
         self.register_modules(postfuse_module=postfuse_module)
 
@@ -100,7 +100,7 @@ class FastComposerPipeline(StableDiffusionPipeline):
         text, fused, negative = (x.repeat_interleave(num_images_per_prompt, 0) for x in (text, fused, negative))
         wanted = list(callback_on_step_end_tensor_inputs) if callback_on_step_end is not None else []
 
-        def delayed_conditioning(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        def after_step(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             changed: dict[str, Any] = {}
             if callback_on_step_end is not None:
                 changed = callback_on_step_end(pipeline, step, timestep, {name: tensors[name] for name in wanted})
@@ -108,6 +108,7 @@ class FastComposerPipeline(StableDiffusionPipeline):
             following = torch.cat([negative, following]) if self.do_classifier_free_guidance else following
             return {"prompt_embeds": following, **changed}
 
+        delayed_conditioning: Any = after_step
         return super().__call__(
             prompt_embeds=text,  # step 0 is text-only at every alpha
             negative_prompt_embeds=negative,
@@ -139,9 +140,10 @@ class FastComposerPipeline(StableDiffusionPipeline):
         pictures = [picture for row in subject_images for picture in row]
         if not pictures:
             return text_embeds
-        device = self._execution_device
-        pixels = torch.stack([reference_pixels(picture, self.image_encoder.config.image_size) for picture in pictures])
-        subject_embeds = embed_references(self.image_encoder, pixels.to(device))
+        device, image_encoder = self._execution_device, cast(CLIPVisionModelWithProjection, self.image_encoder)
+        size = reference_size(image_encoder)
+        pixels = torch.stack([reference_pixels(picture, size) for picture in pictures])
+        subject_embeds = embed_references(image_encoder, pixels.to(device))
         mask = torch.stack([prompt.image_token_mask for prompt in prompts]).to(device)
         return self.postfuse_module(text_embeds, mask, subject_embeds.to(text_embeds.dtype))
 
@@ -197,29 +199,30 @@ def load_fastcomposer(
     `checkpoint`). Raises ModelInputError if it is none of these.
     """
     checkpoint = Path(checkpoint)
+    models: dict[str, Any]
     if (checkpoint / "model_index.json").is_file():
-        pipeline = FastComposerPipeline.from_pretrained(checkpoint, torch_dtype=torch_dtype)
+        pipeline = FastComposerPipeline.from_pretrained(checkpoint, dtype=torch_dtype)
         return pipeline.to(device)
     parts = ("unet", "image_encoder", "postfuse_module")
     if checkpoint.is_file():
         models = load_components(checkpoint, base, torch_dtype, image_encoder)
     elif all((checkpoint / part).is_dir() for part in parts):
         models = {
-            "unet": UNet2DConditionModel.from_pretrained(checkpoint / "unet", torch_dtype=torch_dtype),
+            "unet": UNet2DConditionModel.from_pretrained(checkpoint / "unet", dtype=torch_dtype),
             "image_encoder": load_image_encoder(checkpoint / "image_encoder", torch_dtype),
-            "postfuse_module": PostfuseModule.from_pretrained(checkpoint / "postfuse_module", torch_dtype=torch_dtype),
+            "postfuse_module": PostfuseModule.from_pretrained(checkpoint / "postfuse_module", dtype=torch_dtype),
         }
     else:
         raise ModelInputError(
-            f"{checkpoint} holds no FastComposer weights: give a saved pipeline folder, a folder with {', '.join(parts)}, "
-            "or a checkpoint file"
+            f"{checkpoint} holds no FastComposer weights: give a saved pipeline folder, a folder with "
+            f"{', '.join(parts)}, or a checkpoint file"
         )
     of_base = {name: models[name] for name in ("unet", "vae", "text_encoder") if name in models}
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
             base,
             **of_base,
-            torch_dtype=torch_dtype,
+            dtype=torch_dtype,
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,

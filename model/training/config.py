@@ -146,6 +146,7 @@ class TrainingConfig(Section):
     """Of each process and forward pass."""
     gradient_accumulation: PositiveInt = 1
     gradient_checkpointing: bool = False
+    """Of the UNet."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """auto: eager on a CPU, where the backward pass of fused attention is slow; sdpa elsewhere."""

@@ -16,6 +16,7 @@ extension: it allows references from other images of the same person. The first 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,16 +72,7 @@ def _read_record(root: Path, image_id: str) -> Record:
     file = stem.with_name(image_id + ".json")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        segments = [
-            Segment(
-                int(entry["id"]),
-                int(entry["start"]),
-                int(entry["end"]),
-                tuple(int(value) for value in entry["bbox"]),
-                str(entry["subject"]) if entry.get("subject") is not None else None,
-            )
-            for entry in content["segments"]
-        ]
+        segments = [_segment(entry) for entry in content["segments"]]
         caption = str(content["caption"])
     except OSError as error:
         raise ModelInputError(f"{file} cannot be read ({error.strerror}): restore it or drop its id") from error
@@ -94,10 +86,16 @@ def _read_record(root: Path, image_id: str) -> Record:
                 f"{file}: segment {segment.id} names characters {segment.start} to {segment.end}, which are no phrase "
                 f"of the caption {caption!r}"
             )
-        if len(segment.box) != 4 or not (segment.box[0] < segment.box[2] and segment.box[1] < segment.box[3]):
+        if not (segment.box[0] < segment.box[2] and segment.box[1] < segment.box[3]):
             raise ModelInputError(f"{file}: segment {segment.id} has the box {segment.box}: give h1 < h2 and w1 < w2")
     by_end = {segment.end: segment for segment in reversed(segments)}  # of equal ends the first
     return Record(image_id, image, caption, tuple(by_end[end] for end in sorted(by_end))[:MAX_SUBJECTS])
+
+
+def _segment(entry: dict[str, Any]) -> Segment:
+    top, left, bottom, right = (int(value) for value in entry["bbox"])
+    subject = str(entry["subject"]) if entry.get("subject") is not None else None
+    return Segment(int(entry["id"]), int(entry["start"]), int(entry["end"]), (top, left, bottom, right), subject)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """Attention capture changes nothing and the loss points where it should."""
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention, AttnProcessor
+from diffusers.models.attention_processor import AttnProcessor
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.localization import attention_masks, capture_attention, cross_attention_layers, localization_loss
 from fc_bench.model.localization import map_sizes as sizes_of
@@ -39,7 +41,7 @@ class FullAttention(AttnProcessor):
     def __init__(self, maps: dict[str, torch.Tensor], layer: str):
         self.maps, self.layer = maps, layer
 
-    def __call__(self, attn: Attention, hidden_states, encoder_hidden_states=None, *args, **kwargs):
+    def __call__(self, attn: Any, hidden_states, encoder_hidden_states=None, *args, **kwargs):
         query, key = attn.to_q(hidden_states), attn.to_k(encoder_hidden_states)
         scores = attn.get_attention_scores(attn.head_to_batch_dim(query), attn.head_to_batch_dim(key))
         self.maps[self.layer] = scores.unflatten(0, (len(hidden_states), -1))
