@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.postfuse import PostfuseModule
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from fc_bench.model.errors import ModelInputError
-from fc_bench.model.postfuse import PostfuseModule
-
-VIT_L_14 = {
+VIT_L_14: dict[str, Any] = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
     "num_hidden_layers": 24,
@@ -44,12 +43,14 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
         raise ModelInputError(f"the checkpoint {file} cannot be read ({error.strerror}): check the path") from error
     except pickle.UnpicklingError as error:
         raise ModelInputError(
-            f"the checkpoint {file} was refused because it holds more than weights and could run code: get it from its authors"
+            f"the checkpoint {file} was refused, it holds more than weights and could run code: get it from its authors"
         ) from error
     except (RuntimeError, EOFError, SafetensorError) as error:
         raise ModelInputError(f"the checkpoint {file} is damaged or no PyTorch file: download it again") from error
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ModelInputError(f"the checkpoint {file} is no plain dictionary of tensors: it is no FastComposer checkpoint")
+        raise ModelInputError(
+            f"the checkpoint {file} is no plain dictionary of tensors: it is no FastComposer checkpoint"
+        )
     return content
 
 
@@ -63,8 +64,8 @@ def split_components(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]
         component, _, name = key.partition(".")
         if component not in components:
             raise ModelInputError(
-                f"the checkpoint has the weight {key}, which belongs to none of {', '.join(COMPONENTS)}: it is no FastComposer "
-                "checkpoint"
+                f"the checkpoint has the weight {key}, which belongs to none of {', '.join(COMPONENTS)}: "
+                "it is no FastComposer checkpoint"
             )
         if name.endswith("embeddings.position_ids"):
             continue
@@ -77,12 +78,12 @@ def split_components(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]
 
 def load_components(
     file: Path, base: Path | str, dtype: torch.dtype = torch.float32, image_encoder: Path | str | None = None
-) -> dict[str, nn.Module]:
+) -> dict[str, Any]:
     """The five models of a published checkpoint.
 
-    Their shapes come from the base pipeline (folder or hub id) and from `image_encoder` (a CLIP model's folder or hub id,
-    only its configuration is read; None means CLIP ViT-L/14, the published one). Raises ModelInputError if any weight is
-    missing, unexpected or of another shape.
+    Their shapes come from the base pipeline (folder or hub id) and from `image_encoder` (a CLIP model's folder or hub
+    id, only its configuration is read; None means CLIP ViT-L/14, the published one). Raises ModelInputError if any
+    weight is missing, unexpected or of another shape.
     """
     weights = split_components(read_checkpoint(file))
     if image_encoder is None:
@@ -91,12 +92,13 @@ def load_components(
         clip_config = CLIPConfig.from_pretrained(image_encoder)
         vision_config = clip_config.vision_config
         vision_config.projection_dim = clip_config.projection_dim
-    unet_config = UNet2DConditionModel.load_config(base, subfolder="unet")
+    unet_config: Any = UNet2DConditionModel.load_config(base, subfolder="unet")
+    vae_config: Any = AutoencoderKL.load_config(base, subfolder="vae")
     with init_empty_weights(include_buffers=False):
-        models: dict[str, nn.Module] = {
+        models: dict[str, Any] = {
             "text_encoder": CLIPTextModel(CLIPTextConfig.from_pretrained(base, subfolder="text_encoder")),
             "image_encoder": CLIPVisionModelWithProjection(vision_config),
-            "vae": AutoencoderKL.from_config(AutoencoderKL.load_config(base, subfolder="vae")),
+            "vae": AutoencoderKL.from_config(vae_config),
             "unet": UNet2DConditionModel.from_config(unet_config),
             "postfuse_module": PostfuseModule(features=unet_config["cross_attention_dim"]),
         }
@@ -113,7 +115,9 @@ def _load_strictly(model: nn.Module, weights: dict[str, Tensor], dtype: torch.dt
     if missing:
         raise ModelInputError(f"{where}: {len(missing)} weights are missing, among them {missing[0]}: {advice}")
     if unexpected:
-        raise ModelInputError(f"{where}: {len(unexpected)} weights are unexpected, among them {unexpected[0]}: {advice}")
+        raise ModelInputError(
+            f"{where}: {len(unexpected)} weights are unexpected, among them {unexpected[0]}: {advice}"
+        )
     for key, value in weights.items():
         if value.shape != expected[key].shape:
             raise ModelInputError(

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import torch
-
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pipeline import load_fastcomposer
 
@@ -29,7 +28,7 @@ def convert_checkpoint(
     return output
 
 
-def main() -> int:
+def main(command: list[str] | None = None) -> int:
     """The command; 2 after bad input, told in one line."""
     parser = argparse.ArgumentParser(prog="python -m fc_bench.model.convert", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="pytorch_model.bin or .safetensors in the published layout")
@@ -37,7 +36,7 @@ def main() -> int:
     parser.add_argument("output", type=Path, help="folder to write")
     parser.add_argument("--image-encoder", help="CLIP model, if it is not ViT-L/14: folder or hub id")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command)
     try:
         print(
             convert_checkpoint(

@@ -6,7 +6,7 @@ outputs arrive in the batch, computed in the same step or read from a cache.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
@@ -89,9 +89,10 @@ class FastComposer(nn.Module):
         attention: Literal["sdpa", "eager"] = "sdpa",
     ):
         super().__init__()
-        if scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
+        prediction = scheduler.config["prediction_type"]
+        if prediction not in ("epsilon", "v_prediction"):
             raise ModelInputError(
-                f"the scheduler predicts {scheduler.config.prediction_type!r}, which cannot be trained: set "
+                f"the scheduler predicts {prediction!r}, which cannot be trained: set "
                 "prediction_type to epsilon or v_prediction in scheduler_config.json"
             )
         self.unet = unet
@@ -131,9 +132,10 @@ class FastComposer(nn.Module):
         """The losses of one batch."""
         if self.capture is not None:
             self.capture.start(batch.image_tokens)
+        timesteps: Any = batch.timesteps
         prediction = self.unet(
-            self.scheduler.add_noise(batch.latents, batch.noise, batch.timesteps),
-            batch.timesteps,
+            self.scheduler.add_noise(batch.latents, batch.noise, timesteps),
+            timesteps,
             self.fused_text_embeds(batch),
         ).sample
         denoising = self._denoising_loss(prediction.float(), self._target(batch).float(), batch)
@@ -157,7 +159,7 @@ class FastComposer(nn.Module):
         mask[sample, batch.image_tokens[sample, subject]] = True
         if len(sample):
             return self.postfuse_module(batch.text_embeds, mask, subject_embeds)
-        # No subject in the batch: every parameter stays in the graph with gradient 0, as data-parallel training requires.
+        # No subject in the batch: every parameter stays in the graph, as data-parallel training requires.
         mask[0, 0] = True
         unused = self.postfuse_module(batch.text_embeds, mask, subject_embeds)
         return batch.text_embeds + 0 * unused.sum()
@@ -174,9 +176,10 @@ class FastComposer(nn.Module):
         return embed_hidden_states(self.image_encoder, references.to(self.image_encoder.dtype), upper)
 
     def _target(self, batch: TrainingBatch) -> Tensor:
-        if self.scheduler.config.prediction_type == "epsilon":
+        if self.scheduler.config["prediction_type"] == "epsilon":
             return batch.noise
-        return self.scheduler.get_velocity(batch.latents, batch.noise, batch.timesteps)
+        timesteps: Any = batch.timesteps
+        return self.scheduler.get_velocity(batch.latents, batch.noise, timesteps)
 
     def _denoising_loss(self, prediction: Tensor, target: Tensor, batch: TrainingBatch) -> Tensor:
         union = batch.latent_masks.float().sum(1, keepdim=True).clamp(max=1)

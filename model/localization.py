@@ -6,10 +6,10 @@ seven attention groups of Stable Diffusion v1.5's UNet.
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention
 from fc_bench.model.errors import ModelInputError
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -41,7 +41,7 @@ class CapturingAttention:
 
     def __call__(
         self,
-        attn: Attention,
+        attn: Any,
         hidden_states: Tensor,
         encoder_hidden_states: Tensor,
         attention_mask: Tensor | None = None,
@@ -72,8 +72,8 @@ def cross_attention_layers(unet: UNet2DConditionModel, groups: int | Sequence[st
     if isinstance(groups, int):
         if not 1 <= groups <= len(present) or (len(present) - groups) % 2:
             raise ModelInputError(
-                f"the middle {groups} groups cannot be supervised in a UNet whose {len(present)} cross-attention groups "
-                f"are {', '.join(present)}: name the groups instead"
+                f"the middle {groups} groups cannot be supervised in a UNet whose {len(present)} cross-attention "
+                f"groups are {', '.join(present)}: name the groups instead"
             )
         margin = (len(present) - groups) // 2
         chosen = present[margin : margin + groups]
@@ -91,19 +91,16 @@ def cross_attention_layers(unet: UNet2DConditionModel, groups: int | Sequence[st
 def capture_attention(unet: UNet2DConditionModel, layers: Sequence[str]) -> AttentionCapture:
     """Install capturing processors on these layers; all others keep theirs."""
     capture = AttentionCapture()
-    unet.set_attn_processor(
-        {
-            name: CapturingAttention(capture, name) if name in layers else processor
-            for name, processor in unet.attn_processors.items()
-        }
-    )
+    processors: dict[str, Any] = dict(unet.attn_processors)
+    processors.update({layer: CapturingAttention(capture, layer) for layer in layers})
+    unet.set_attn_processor(processors)
     return capture
 
 
 def map_sizes(unet: UNet2DConditionModel, layers: Sequence[str], latent_size: tuple[int, int]) -> set[tuple[int, int]]:
     """Heights and widths of the attention maps of these layers for latents of this height and width."""
     levels = [latent_size]
-    for _ in unet.config.block_out_channels[1:]:
+    for _ in unet.config["block_out_channels"][1:]:
         height, width = levels[-1]
         levels.append(((height + 1) // 2, (width + 1) // 2))
     sizes = set()
@@ -117,9 +114,9 @@ def map_sizes(unet: UNet2DConditionModel, layers: Sequence[str], latent_size: tu
 
 
 def attention_masks(masks: Tensor, sizes: set[tuple[int, int]]) -> dict[int, Tensor]:
-    """Subjects' masks [batch, subjects, height, width] at the maps' sizes: number of pixels -> [batch, subjects, pixels].
+    """Subjects' masks [batch, subjects, height, width] at the maps' sizes, by antialiased bilinear resize.
 
-    Antialiased bilinear resize.
+    Number of pixels -> [batch, subjects, pixels].
     """
     return {
         height * width: interpolate(

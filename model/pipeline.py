@@ -5,21 +5,20 @@ FastComposer (arXiv 2305.10431), section 4.3.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput, StableDiffusionSafetyChecker
 from diffusers.schedulers import KarrasDiffusionSchedulers
-from PIL import Image
-from torch import Tensor
-from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
-
 from fc_bench.model.checkpoint import load_components
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.postfuse import PostfuseModule
 from fc_bench.model.prompts import PLACEHOLDER, ParsedPrompt, parse_prompt
-from fc_bench.model.references import embed_references, load_image_encoder, reference_pixels
+from fc_bench.model.references import embed_references, load_image_encoder, reference_pixels, reference_size
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 
 class FastComposerPipeline(StableDiffusionPipeline):
@@ -44,16 +43,16 @@ class FastComposerPipeline(StableDiffusionPipeline):
         feature_extractor: CLIPImageProcessor | None = None,
         requires_safety_checker: bool = False,
     ):
+        optional: dict[str, Any] = {"safety_checker": safety_checker, "feature_extractor": feature_extractor}
         super().__init__(
             vae=vae,
             text_encoder=text_encoder,
             tokenizer=tokenizer,
             unet=unet,
             scheduler=scheduler,
-            safety_checker=safety_checker,
-            feature_extractor=feature_extractor,
             image_encoder=image_encoder,
             requires_safety_checker=requires_safety_checker,
+            **optional,
         )
         self.register_modules(postfuse_module=postfuse_module)
 
@@ -80,12 +79,12 @@ class FastComposerPipeline(StableDiffusionPipeline):
     ) -> StableDiffusionPipelineOutput | tuple[Any, ...]:
         """Images of the prompts, `num_images_per_prompt` of each in turn.
 
-        `subject_images` holds, for each prompt, one reference picture for each placeholder in the prompt's order; None
-        generates from the text alone. Step i (from 0) is conditioned on the text alone while
-        i <= (1 - alpha) * num_inference_steps and on the fused embeddings afterwards: 0 is text only, at 1 only the first
-        step is. `generator` is one for each image, best on the CPU, so that an image depends on neither its batch nor the
-        device. The other arguments are StableDiffusionPipeline's. Raises ModelInputError for prompts, references and
-        settings that do not fit.
+        `subject_images` holds, for each prompt, one reference picture for each placeholder in the prompt's order;
+        None generates from the text alone. Step i (from 0) is conditioned on the text alone while
+        i <= (1 - alpha) * num_inference_steps and on the fused embeddings afterwards: at 0 all steps are text-only, at
+        1 the first one is. `generator` is one for each image, best on the CPU, so that an image depends on neither its
+        batch nor the device. The other arguments are StableDiffusionPipeline's. Raises ModelInputError for prompts,
+        references and settings that do not fit.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         self._check(prompts, subject_images, alpha, num_images_per_prompt, generator, height, width)
@@ -101,7 +100,7 @@ class FastComposerPipeline(StableDiffusionPipeline):
         text, fused, negative = (x.repeat_interleave(num_images_per_prompt, 0) for x in (text, fused, negative))
         wanted = list(callback_on_step_end_tensor_inputs) if callback_on_step_end is not None else []
 
-        def delayed_conditioning(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        def after_step(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             changed: dict[str, Any] = {}
             if callback_on_step_end is not None:
                 changed = callback_on_step_end(pipeline, step, timestep, {name: tensors[name] for name in wanted})
@@ -109,6 +108,7 @@ class FastComposerPipeline(StableDiffusionPipeline):
             following = torch.cat([negative, following]) if self.do_classifier_free_guidance else following
             return {"prompt_embeds": following, **changed}
 
+        delayed_conditioning: Any = after_step
         return super().__call__(
             prompt_embeds=text,  # step 0 is text-only at every alpha
             negative_prompt_embeds=negative,
@@ -140,9 +140,10 @@ class FastComposerPipeline(StableDiffusionPipeline):
         pictures = [picture for row in subject_images for picture in row]
         if not pictures:
             return text_embeds
-        device = self._execution_device
-        pixels = torch.stack([reference_pixels(picture, self.image_encoder.config.image_size) for picture in pictures])
-        subject_embeds = embed_references(self.image_encoder, pixels.to(device))
+        device, image_encoder = self._execution_device, cast(CLIPVisionModelWithProjection, self.image_encoder)
+        size = reference_size(image_encoder)
+        pixels = torch.stack([reference_pixels(picture, size) for picture in pictures])
+        subject_embeds = embed_references(image_encoder, pixels.to(device))
         mask = torch.stack([prompt.image_token_mask for prompt in prompts]).to(device)
         return self.postfuse_module(text_embeds, mask, subject_embeds.to(text_embeds.dtype))
 
@@ -178,8 +179,8 @@ class FastComposerPipeline(StableDiffusionPipeline):
         for text, row in zip(prompts, subject_images, strict=True):
             if text.count(PLACEHOLDER) != len(row):
                 raise ModelInputError(
-                    f"the prompt {text!r} has {text.count(PLACEHOLDER)} placeholders {PLACEHOLDER}, but {len(row)} reference "
-                    "pictures were given: give one picture for each placeholder"
+                    f"the prompt {text!r} has {text.count(PLACEHOLDER)} placeholders {PLACEHOLDER}, but {len(row)} "
+                    "reference pictures were given: give one picture for each placeholder"
                 )
 
 
@@ -192,35 +193,36 @@ def load_fastcomposer(
 ) -> FastComposerPipeline:
     """A FastComposer pipeline from whatever holds its weights.
 
-    `checkpoint` is a saved FastComposerPipeline folder (`base` is then not read), an overlay folder with the trained parts
-    unet/, image_encoder/ and postfuse_module/ (the rest comes from the pipeline folder or hub id `base`), or a checkpoint
-    file in the published layout (`image_encoder` names its CLIP model if that is not ViT-L/14, see `checkpoint`). Raises
-    ModelInputError if it is none of these.
+    `checkpoint` is a saved FastComposerPipeline folder (`base` is then not read), an overlay folder with the trained
+    parts unet/, image_encoder/ and postfuse_module/ (the rest comes from the pipeline folder or hub id `base`), or a
+    checkpoint file in the published layout (`image_encoder` names its CLIP model if that is not ViT-L/14, see
+    `checkpoint`). Raises ModelInputError if it is none of these.
     """
     checkpoint = Path(checkpoint)
+    models: dict[str, Any]
     if (checkpoint / "model_index.json").is_file():
-        pipeline = FastComposerPipeline.from_pretrained(checkpoint, torch_dtype=torch_dtype)
+        pipeline = FastComposerPipeline.from_pretrained(checkpoint, dtype=torch_dtype)
         return pipeline.to(device)
     parts = ("unet", "image_encoder", "postfuse_module")
     if checkpoint.is_file():
         models = load_components(checkpoint, base, torch_dtype, image_encoder)
     elif all((checkpoint / part).is_dir() for part in parts):
         models = {
-            "unet": UNet2DConditionModel.from_pretrained(checkpoint / "unet", torch_dtype=torch_dtype),
+            "unet": UNet2DConditionModel.from_pretrained(checkpoint / "unet", dtype=torch_dtype),
             "image_encoder": load_image_encoder(checkpoint / "image_encoder", torch_dtype),
-            "postfuse_module": PostfuseModule.from_pretrained(checkpoint / "postfuse_module", torch_dtype=torch_dtype),
+            "postfuse_module": PostfuseModule.from_pretrained(checkpoint / "postfuse_module", dtype=torch_dtype),
         }
     else:
         raise ModelInputError(
-            f"{checkpoint} holds no FastComposer weights: give a saved pipeline folder, a folder with {', '.join(parts)}, or a "
-            "checkpoint file"
+            f"{checkpoint} holds no FastComposer weights: give a saved pipeline folder, a folder with "
+            f"{', '.join(parts)}, or a checkpoint file"
         )
     of_base = {name: models[name] for name in ("unet", "vae", "text_encoder") if name in models}
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
             base,
             **of_base,
-            torch_dtype=torch_dtype,
+            dtype=torch_dtype,
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,

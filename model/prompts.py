@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from fc_bench.model.errors import ModelInputError
@@ -82,4 +83,4 @@ def parse_prompt(prompt: str, tokenizer: CLIPTokenizer, truncate: bool = False) 
 def insert_placeholders(caption: str, ends: Sequence[int]) -> str:
     """The caption with a placeholder after each character position in `ends` (ascending ends of noun phrases)."""
     bounds = [0, *ends, len(caption)]
-    return f" {PLACEHOLDER}".join(caption[start:end] for start, end in zip(bounds, bounds[1:], strict=False))
+    return f" {PLACEHOLDER}".join(caption[start:end] for start, end in pairwise(bounds))

@@ -1,6 +1,7 @@
 """Reference pictures: preprocessing and embedding by the CLIP image encoder."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,18 +25,24 @@ def load_image_encoder(folder: Path, dtype: torch.dtype = torch.float32) -> CLIP
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # a CLIPModel's text tower is left out on purpose
     try:
-        model, loading = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+        loaded: Any = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     except OSError as error:
         raise ModelInputError(f"the image encoder {folder} cannot be loaded: name a folder of a CLIP model") from error
     finally:
         transformers_logging.set_verbosity(verbosity)
+    model, loading = loaded
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         raise ModelInputError(
-            f"the image encoder {folder} lacks {len(missing)} weights, among them {missing[0]}: name a folder of a CLIP model "
-            "with a vision tower"
+            f"the image encoder {folder} lacks {len(missing)} weights, among them {missing[0]}: name the "
+            "folder of a CLIP model with a vision tower"
         )
     return model
+
+
+def reference_size(image_encoder: CLIPVisionModelWithProjection) -> int:
+    """Height and width of the pictures that the image encoder reads."""
+    return cast(int, image_encoder.config.image_size)
 
 
 def reference_pixels(image: Image.Image, size: int) -> Tensor:
@@ -84,15 +91,13 @@ def normalize(pixels: Tensor) -> Tensor:
 
 def embed_references(image_encoder: CLIPVisionModelWithProjection, pixels: Tensor) -> Tensor:
     """One embedding for each reference: pixels [n, 3, height, width] in 0..1 -> [n, features]."""
-    return image_encoder(
-        normalize(resize(pixels, image_encoder.config.image_size)).to(image_encoder.dtype)
-    ).image_embeds
+    return image_encoder(normalize(resize(pixels, reference_size(image_encoder))).to(image_encoder.dtype)).image_embeds
 
 
 def lower_hidden_states(image_encoder: CLIPVisionModelWithProjection, pixels: Tensor, upper_layers: int) -> Tensor:
     """Hidden states below the last `upper_layers` layers, [n, tokens, width]: what freezing allows to compute once."""
     vision = image_encoder.vision_model
-    hidden = normalize(resize(pixels, image_encoder.config.image_size)).to(image_encoder.dtype)
+    hidden = normalize(resize(pixels, reference_size(image_encoder))).to(image_encoder.dtype)
     hidden = vision.pre_layrnorm(vision.embeddings(hidden))
     for layer in vision.encoder.layers[: len(vision.encoder.layers) - upper_layers]:
         hidden = layer(hidden, None)

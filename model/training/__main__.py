@@ -1,4 +1,4 @@
-"""Train FastComposer: `python -m fc_bench.model.training CONFIG.yaml [--resume]`, or the same under `accelerate launch`."""
+"""Train FastComposer: `python -m fc_bench.model.training CONFIG.yaml [--resume]`, also under torchrun."""
 
 import argparse
 import logging
@@ -9,12 +9,12 @@ from fc_bench.model.errors import ModelInputError
 from fc_bench.model.training.config import load_config
 
 
-def main() -> int:
+def main(command: list[str] | None = None) -> int:
     """The command; 2 after bad input, told in one line."""
     parser = argparse.ArgumentParser(prog="python -m fc_bench.model.training", description="Train FastComposer.")
     parser.add_argument("config", type=Path, help="YAML file, see fc_bench.model.training.config")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint, if there is one")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         config = load_config(arguments.config)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from diffusers import AutoencoderKL
@@ -19,7 +19,7 @@ from fc_bench.model.training.dataset import (
     tokenize,
 )
 from fc_bench.model.training.draws import NoiseDraw, SampleDraw, SampleDraws, draw_noise
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -65,14 +65,16 @@ class FrozenEncoders:
     """VAE and text encoder, and what they make of images and captions."""
 
     def __init__(self, vae: AutoencoderKL, text_encoder: CLIPTextModel, device: torch.device):
-        self.vae = vae.requires_grad_(False).eval().to(device)
-        self.text_encoder = text_encoder.requires_grad_(False).eval().to(device)
+        self.vae, self.text_encoder = vae, text_encoder
+        for model in (vae, text_encoder):
+            nn.Module.to(model.requires_grad_(False).eval(), device)
         self.device = device
 
     @torch.no_grad()
     def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents of images [batch, 3, height, width] in -1..1, unscaled."""
-        distribution = self.vae.encode(pixels.to(self.device, self.vae.dtype)).latent_dist
+        encoded: Any = self.vae.encode(pixels.to(self.device, self.vae.dtype))
+        distribution = encoded.latent_dist
         return distribution.mean.float(), distribution.std.float()
 
     @torch.no_grad()
@@ -82,16 +84,16 @@ class FrozenEncoders:
 
     def latents(self, mean: Tensor, std: Tensor, posterior: Tensor) -> Tensor:
         """A scaled sample of the posterior."""
-        return (mean + std * posterior) * self.vae.config.scaling_factor
+        return (mean + std * posterior) * self.vae.config["scaling_factor"]
 
     @property
     def latent_channels(self) -> int:
         """Channels of the latents."""
-        return self.vae.config.latent_channels
+        return self.vae.config["latent_channels"]
 
     def latent_size(self, resolution: int) -> tuple[int, int]:
         """Height and width of the latents of a square image."""
-        side = resolution // 2 ** (len(self.vae.config.block_out_channels) - 1)
+        side = resolution // 2 ** (len(self.vae.config["block_out_channels"]) - 1)
         return side, side
 
 
@@ -227,5 +229,5 @@ class _Numbers:
             number += 1
 
 
-def _unchanged(batch: RawBatch) -> RawBatch:
+def _unchanged(batch: Any) -> Any:
     return batch

@@ -1,7 +1,7 @@
 """The dataset encoded once: everything that frozen models and fixed crops determine, in memory-mapped arrays.
 
 With the cache a training step costs what UNet, post-fuse module and the trained vision layers cost, which is what makes
-training on a CPU possible. Latents are kept as the mean and standard deviation of their posterior and sampled at every step.
+training on a CPU possible. Latents are kept as the mean and standard deviation of their posterior, sampled every step.
 """
 
 import hashlib
@@ -10,13 +10,14 @@ import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer import TrainingBatch, resize_latent_masks
 from fc_bench.model.localization import attention_masks
-from fc_bench.model.references import lower_hidden_states
+from fc_bench.model.references import lower_hidden_states, reference_size
 from fc_bench.model.training.batches import FrozenEncoders, Stream
 from fc_bench.model.training.config import CacheConfig, TrainingConfig
 from fc_bench.model.training.dataset import (
@@ -156,8 +157,8 @@ class CacheBuilder:
             if found != fingerprint:
                 differing = ", ".join(key for key in fingerprint if found is None or found.get(key) != fingerprint[key])
                 raise ModelInputError(
-                    f"the cache {self.cache.folder} belongs to other data, models or settings (different: {differing}): "
-                    "delete it or name another folder"
+                    f"the cache {self.cache.folder} belongs to other data, models or settings "
+                    f"(different: {differing}): delete it or name another folder"
                 )
             return
         log.info("encoding %d images into %s", len(self.records), self.cache.folder)
@@ -204,7 +205,7 @@ class CacheBuilder:
             "seed": self.config.seed,
             "dtype": self.cache.dtype,
             "vision": self.config.vision_layers if self.cache.vision else False,
-            "reference_size": self.image_encoder.config.image_size,
+            "reference_size": reference_size(self.image_encoder),
             "map_sizes": sorted(list(size) for size in self.map_sizes),
             "models": {name: _digest(model) for name, model in models.items()},
         }
@@ -233,7 +234,7 @@ class CacheBuilder:
             embeds[first : first + 256] = self.encoders.text(ids[first : first + 256]).cpu().numpy()
 
     def _encode_images(self) -> None:
-        table, data, size = self.table, self.config.data, self.image_encoder.config.image_size
+        table, data, size = self.table, self.config.data, reference_size(self.image_encoder)
         targets, slots = table.targets, table.subjects.shape[1]
         channels, (height, width) = self.encoders.latent_channels, self.encoders.latent_size(data.resolution)
         mean = self._array("latent_mean", (targets, channels, height, width))
@@ -271,7 +272,7 @@ class CacheBuilder:
     def _reference_array(self, shape: tuple[int, int], size: int) -> np.ndarray:
         if not self.cache.vision:
             return self._array("references", (*shape, 3, size, size), "uint8")
-        vision = self.image_encoder.config
+        vision: Any = self.image_encoder.config
         tokens = (vision.image_size // vision.patch_size) ** 2 + 1
         return self._array("references", (*shape, tokens, vision.hidden_size))
 

@@ -130,7 +130,7 @@ class TrainingConfig(Section):
     image_encoder: Path
     """CLIPModel or CLIPVisionModelWithProjection folder."""
     initial: Path | None = None
-    """Overlay folder of an earlier training to start from, instead of the pipeline's UNet and a fresh post-fuse module."""
+    """Overlay folder of a training to start from, instead of the pipeline's UNet and a fresh post-fuse module."""
     output: Path
     data: DataConfig
     cache: CacheConfig | None = None
@@ -146,6 +146,7 @@ class TrainingConfig(Section):
     """Of each process and forward pass."""
     gradient_accumulation: PositiveInt = 1
     gradient_checkpointing: bool = False
+    """Of the UNet."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """auto: eager on a CPU, where the backward pass of fused attention is slow; sdpa elsewhere."""

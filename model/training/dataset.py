@@ -8,14 +8,15 @@
     {"caption": "a man and a woman reading",
      "segments": [{"id": 1, "start": 0, "end": 5, "bbox": [h1, w1, h2, w2], "coco_label": "person", "subject": "p7"}]}
 
-`id` is the segment's value in the map, `start` and `end` the characters of its noun phrase (end exclusive), `bbox` its box
-in pixels of the image (lower bounds inclusive, upper exclusive). `subject`, the identity, is an extension: it allows
-references from other images of the same person.
+`id` is the segment's value in the map, `start` and `end` the characters of its noun phrase (end exclusive), `bbox` its
+box in pixels of the image (top, left, bottom, right; the latter two exclusive). `subject`, the identity, is an
+extension: it allows references from other images of the same person. The first four segments of a caption are read.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,16 +72,7 @@ def _read_record(root: Path, image_id: str) -> Record:
     file = stem.with_name(image_id + ".json")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        segments = [
-            Segment(
-                int(entry["id"]),
-                int(entry["start"]),
-                int(entry["end"]),
-                tuple(int(value) for value in entry["bbox"]),
-                str(entry["subject"]) if entry.get("subject") is not None else None,
-            )
-            for entry in content["segments"]
-        ]
+        segments = [_segment(entry) for entry in content["segments"]]
         caption = str(content["caption"])
     except OSError as error:
         raise ModelInputError(f"{file} cannot be read ({error.strerror}): restore it or drop its id") from error
@@ -91,13 +83,19 @@ def _read_record(root: Path, image_id: str) -> Record:
     for segment in segments:
         if not 0 <= segment.start < segment.end <= len(caption) or PLACEHOLDER in caption:
             raise ModelInputError(
-                f"{file}: segment {segment.id} names characters {segment.start} to {segment.end}, which are no phrase of "
-                f"the caption {caption!r}"
+                f"{file}: segment {segment.id} names characters {segment.start} to {segment.end}, which are no phrase "
+                f"of the caption {caption!r}"
             )
-        if len(segment.box) != 4 or not (segment.box[0] < segment.box[2] and segment.box[1] < segment.box[3]):
+        if not (segment.box[0] < segment.box[2] and segment.box[1] < segment.box[3]):
             raise ModelInputError(f"{file}: segment {segment.id} has the box {segment.box}: give h1 < h2 and w1 < w2")
     by_end = {segment.end: segment for segment in reversed(segments)}  # of equal ends the first
     return Record(image_id, image, caption, tuple(by_end[end] for end in sorted(by_end))[:MAX_SUBJECTS])
+
+
+def _segment(entry: dict[str, Any]) -> Segment:
+    top, left, bottom, right = (int(value) for value in entry["bbox"])
+    subject = str(entry["subject"]) if entry.get("subject") is not None else None
+    return Segment(int(entry["id"]), int(entry["start"]), int(entry["end"]), (top, left, bottom, right), subject)
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ def read_segmentation(record: Record, size: tuple[int, int]) -> Tensor:
 
 
 def target_pixels(image: Tensor, resolution: int) -> Tensor:
-    """The training target: shorter side resized to the resolution, center crop, [3, resolution, resolution] in -1..1."""
+    """The training target, shorter side resized and center cropped, [3, resolution, resolution] in -1..1."""
     pixels = image.float()[None] / 127.5 - 1
     size = _resized(image.shape[-2:], resolution)
     if image.shape[-2:] != size:

@@ -1,7 +1,7 @@
 """Every random decision of training, as a function of the seed and the position in the stream of samples.
 
-No generator has a state that a checkpoint must restore: sample 1,000 is the same whether training was interrupted or not,
-with any number of worker processes, with or without a cache.
+No generator has a state that a checkpoint must restore: sample 1,000 is the same whether training was interrupted or
+not, with any number of worker processes, with or without a cache.
 """
 
 from collections.abc import Sequence

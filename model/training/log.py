@@ -39,7 +39,7 @@ class TrainingLog:
             self.tensorboard = SummaryWriter(str(config.output / "tensorboard"))
 
     def add(self, losses: Tensor, gradient_norm: Tensor) -> None:
-        """Count one update: its losses (total, denoising, localization) and the norm of its gradient before clipping."""
+        """Count one update: total, denoising and localization loss, norm of the gradient before clipping."""
         if self.active:
             self.sums = self.sums.to(losses.device) + torch.cat([losses, gradient_norm.detach().reshape(1).to(losses)])
             self.count += 1

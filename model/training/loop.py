@@ -3,7 +3,7 @@
 output/config.yaml              the resolved configuration
        log.jsonl                one line every `log_every` steps
        checkpoints/step-000100  what resuming needs
-       weights/                 unet, image_encoder, postfuse_module: the overlay folder that `load_fastcomposer` reads
+       weights/                 unet, image_encoder, postfuse_module: an overlay folder for `load_fastcomposer`
 """
 
 import json
@@ -14,11 +14,12 @@ import time
 from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 import yaml
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.training_utils import EMAModel
@@ -26,13 +27,14 @@ from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer import FastComposer, Losses
 from fc_bench.model.localization import map_sizes
 from fc_bench.model.postfuse import PostfuseModule
-from fc_bench.model.references import load_image_encoder
+from fc_bench.model.references import load_image_encoder, reference_size
 from fc_bench.model.training.batches import BatchSource, FileBatches, FrozenEncoders, ImageFiles, Stream
 from fc_bench.model.training.cache import CacheBuilder, CachedBatches
 from fc_bench.model.training.config import OptimizerConfig, TrainingConfig
 from fc_bench.model.training.dataset import read_records
 from fc_bench.model.training.draws import SampleDraws, subject_table
 from fc_bench.model.training.log import TrainingLog
+from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 log = logging.getLogger(__name__)
@@ -93,6 +95,7 @@ class Training:
 
     def __init__(self, config: TrainingConfig, resume: bool):
         self.config = config
+        AcceleratorState._reset_state()  # an earlier training of this process may have had another precision
         self.accelerator = Accelerator(
             mixed_precision=config.mixed_precision,
             gradient_accumulation_steps=config.gradient_accumulation,
@@ -110,7 +113,6 @@ class Training:
         self.parts = self.model.train_parts(config.vision_layers)
         if config.gradient_checkpointing:
             self.model.unet.enable_gradient_checkpointing()
-            self.model.image_encoder.gradient_checkpointing_enable()
         self.source = self._batch_source(device)
         self.optimizer = torch.optim.AdamW(
             [{"params": parameters, "name": name} for name, parameters in self.parts.items() if parameters],
@@ -140,7 +142,7 @@ class Training:
         resolved = yaml.safe_load(yaml.safe_dump(json.loads(config.model_dump_json())))
         if has_checkpoint and not resume:
             raise ModelInputError(
-                f"{config.output} already holds a training: add --resume to continue it, or choose another output folder"
+                f"{config.output} already holds a training: add --resume to continue it, or choose another folder"
             )
         if has_checkpoint:
             earlier = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
@@ -174,14 +176,14 @@ class Training:
         stream = Stream(
             SampleDraws(table, config.data, config.seed),
             config,
-            self.model.scheduler.config.num_train_timesteps,
+            self.model.scheduler.config["num_train_timesteps"],
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
         latent_size = encoders.latent_size(config.data.resolution)
         supervised = map_sizes(unet, self.model.localization_layers, latent_size)
         if config.cache is None:
-            files = ImageFiles([*records, *extra], tokenizer, stream, self.model.image_encoder.config.image_size)
+            files = ImageFiles([*records, *extra], tokenizer, stream, reference_size(self.model.image_encoder))
             return FileBatches(files, encoders, supervised, config.data.workers)
         every = [name for name in unet.attn_processors if ".attn2." in name]
         builder = CacheBuilder(
@@ -196,7 +198,7 @@ class Training:
         )
         with self.accelerator.main_process_first():
             builder.build()
-        encoders.text_encoder.to("cpu")
+        torch.nn.Module.to(encoders.text_encoder, "cpu")
         return CachedBatches(builder.open(), stream, encoders, supervised)
 
     def run(self) -> None:
@@ -207,7 +209,7 @@ class Training:
         self.wrapped.train()
         while not self._finished():
             rates = self._set_learning_rates()
-            losses = torch.zeros(3, device=accelerator.device)
+            losses, norm = torch.zeros(3, device=accelerator.device), torch.zeros(())
             for _ in range(config.gradient_accumulation):
                 with accelerator.accumulate(self.wrapped):
                     step_losses: Losses = self.wrapped(next(batches))
@@ -215,7 +217,7 @@ class Training:
                     self.model.forget_attention()
                     losses += torch.stack([loss.detach() for loss in step_losses]) / config.gradient_accumulation
                     if accelerator.sync_gradients:
-                        norm = accelerator.clip_grad_norm_(self.parameters, config.optimizer.clip)
+                        norm = cast(Tensor, accelerator.clip_grad_norm_(self.parameters, config.optimizer.clip))
                     self.optimizer.step()
                     self.optimizer.zero_grad(set_to_none=True)
             if self.ema is not None:
@@ -301,30 +303,32 @@ class Training:
         partial.rename(folder)
 
 
-def _load_model(config: TrainingConfig, attention: str) -> FastComposer:
+def _load_model(config: TrainingConfig, attention: Literal["sdpa", "eager"]) -> FastComposer:
     for path, what in ((config.pipeline / "unet", "pipeline"), (config.image_encoder, "image encoder")):
         if not path.is_dir():
             raise ModelInputError(f"the {what} folder {path} does not exist: check the path in the configuration")
     unet_folder, vision_folder = config.pipeline / "unet", config.image_encoder
     if config.initial is not None:
         unet_folder, vision_folder = config.initial / "unet", config.initial / "image_encoder"
-    unet = UNet2DConditionModel.from_pretrained(unet_folder, torch_dtype=torch.float32)
+    unet = UNet2DConditionModel.from_pretrained(unet_folder, dtype=torch.float32)
     image_encoder = load_image_encoder(vision_folder)
+    features = unet.config["cross_attention_dim"]
     if config.initial is not None:
-        postfuse = PostfuseModule.from_pretrained(config.initial / "postfuse_module", torch_dtype=torch.float32)
+        postfuse = PostfuseModule.from_pretrained(config.initial / "postfuse_module", dtype=torch.float32)
     else:
-        postfuse = PostfuseModule(features=unet.config.cross_attention_dim)
-    if image_encoder.config.projection_dim != unet.config.cross_attention_dim:
+        postfuse = PostfuseModule(features=features)
+    if image_encoder.config.projection_dim != features:
         raise ModelInputError(
-            f"the image encoder {vision_folder} gives embeddings of {image_encoder.config.projection_dim} features, the "
-            f"UNet reads {unet.config.cross_attention_dim}: use the CLIP model that belongs to the text encoder"
+            f"the image encoder {vision_folder} gives embeddings of {image_encoder.config.projection_dim} features, "
+            f"the UNet reads {features}: use the CLIP model that belongs to the text encoder"
         )
-    scheduler_config = DDPMScheduler.load_config(config.pipeline / "scheduler")
+    scheduler_config: Any = DDPMScheduler.load_config(config.pipeline / "scheduler")
+    scheduler: Any = DDPMScheduler.from_config(scheduler_config)
     return FastComposer(
         unet,
         image_encoder,
         postfuse,
-        DDPMScheduler.from_config(scheduler_config),
+        scheduler,
         config.localization.weight,
         config.localization.groups,
         config.localization.normalize,

@@ -1,10 +1,12 @@
 """A tiny training set in the layout of the released one, and tiny models to train on it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fc_bench.model.pipeline import FastComposerPipeline, load_fastcomposer
 from fc_bench.model.training.config import TrainingConfig
 from PIL import Image
 
@@ -43,6 +45,27 @@ def write_image(root: Path, image_id: str, people: list[str], rng: np.random.Gen
     Image.fromarray(picture).save(folder / f"{image_id}.png")
     np.save(folder / f"{image_id}.npy", segmentation)
     (folder / f"{image_id}.json").write_text(json.dumps({"caption": caption, "segments": segments}))
+
+
+@pytest.fixture(scope="session")
+def loaded_pipeline() -> FastComposerPipeline:
+    pipeline = load_fastcomposer(GOLDEN / "sd", GOLDEN / "pytorch_model.bin", image_encoder=GOLDEN / "clip")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture
+def pipeline(loaded_pipeline: FastComposerPipeline) -> Iterator[FastComposerPipeline]:
+    """The tiny pipeline; a test may change its scheduler."""
+    scheduler = loaded_pipeline.scheduler
+    yield loaded_pipeline
+    loaded_pipeline.scheduler = scheduler
+
+
+@pytest.fixture(scope="session")
+def faces() -> list[Image.Image]:
+    rng = np.random.default_rng(7)
+    return [Image.fromarray(rng.integers(0, 256, (40, 32 + 8 * i, 3), dtype=np.uint8)) for i in range(4)]
 
 
 @pytest.fixture(scope="session")

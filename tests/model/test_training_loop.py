@@ -1,16 +1,32 @@
-"""Properties of the training loop: same weights whichever way one gets there."""
+"""Properties of training: the same weights whichever way one gets there, and only the trained parts change."""
 
 import json
+import re
+from dataclasses import fields as fields_of
 from pathlib import Path
 
+import pytest
 import torch
-from fc_bench.model.training.config import TrainingConfig
-from fc_bench.model.training.loop import train
+import yaml
+from diffusers.training_utils import EMAModel
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.fastcomposer import TrainingBatch
+from fc_bench.model.pipeline import load_fastcomposer
+from fc_bench.model.training.__main__ import main
+from fc_bench.model.training.config import OptimizerConfig, TrainingConfig, load_config
+from fc_bench.model.training.loop import Training, learning_rate_factor, train
 from safetensors.torch import load_file
+
+from .conftest import GOLDEN
 
 
 def configured(fields: dict, **changes: object) -> TrainingConfig:
-    return TrainingConfig.model_validate({**fields, **changes})
+    """The tiny training with some fields changed; a dictionary changes fields within its section."""
+    merged = dict(fields)
+    for name, value in changes.items():
+        inner = merged.get(name)
+        merged[name] = {**inner, **value} if isinstance(value, dict) and isinstance(inner, dict) else value
+    return TrainingConfig.model_validate(merged)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -22,24 +38,262 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def assert_same(first: Path, second: Path, **tolerance: float) -> None:
+def assert_same(first: Path, second: Path) -> None:
     one, two = weights(first), weights(second)
-    assert one and one.keys() == two.keys()
+    assert one
+    assert one.keys() == two.keys()
     for name, value in one.items():
-        torch.testing.assert_close(value, two[name], **(tolerance or {"rtol": 0, "atol": 0}), msg=name)
+        assert torch.equal(value, two[name]), name
+
+
+def lines(config: TrainingConfig) -> list[dict]:
+    return [json.loads(line) for line in (config.output / "log.jsonl").read_text().splitlines()]
 
 
 def test_resumed_training_equals_uninterrupted(config_fields: dict, tmp_path: Path) -> None:
     fields = {**config_fields, "gradient_accumulation": 2, "ema_decay": 0.9}
     whole = train(configured(fields, output=tmp_path / "whole", max_steps=4))
     train(configured(fields, output=tmp_path / "parts", max_steps=2))
-    parts = train(configured(fields, output=tmp_path / "parts", max_steps=4), resume=True)
+    with (tmp_path / "parts" / "log.jsonl").open("a") as log:  # what a kill leaves: a step beyond, a cut line
+        log.write('{"step": 3, "seconds": 9}\n{"step": 4, "sec')
+    resumed = configured(fields, output=tmp_path / "parts", max_steps=4)
+    parts = train(resumed, resume=True)
     assert_same(whole, parts)
-    steps = [json.loads(line)["step"] for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
-    assert steps == [1, 2, 3, 4]
+    assert [line["step"] for line in lines(resumed)] == [1, 2, 3, 4]
+
+
+def assert_same_batch(first: TrainingBatch, second: TrainingBatch) -> None:
+    for field in fields_of(TrainingBatch):
+        one, two = getattr(first, field.name), getattr(second, field.name)
+        if isinstance(one, dict):
+            assert one.keys() == two.keys()
+            for key in one:
+                torch.testing.assert_close(one[key], two[key], rtol=0, atol=1e-5)
+        else:
+            torch.testing.assert_close(one, two, rtol=0, atol=1e-5, msg=field.name)
+
+
+@pytest.mark.parametrize(
+    "data", [{}, {"reference": "other-image", "p_text_only": 0.2}, {"augmentation": None, "variants": 1}]
+)
+def test_cached_batches_equal_batches_from_files(data: dict, config_fields: dict, tmp_path: Path) -> None:
+    cached = Training(configured(config_fields, output=tmp_path / "cached", data=data), resume=False)
+    files = Training(configured(config_fields, output=tmp_path / "files", data=data, cache=None), resume=False)
+    sources = cached.source.batches(2), files.source.batches(2)
+    subjects = 0
+    for _ in range(6):
+        one, two = next(sources[0]), next(sources[1])
+        assert_same_batch(one, two)
+        subjects += int(one.subject_mask.sum())
+    assert subjects > 6
 
 
 def test_cached_training_equals_training_from_files(config_fields: dict, tmp_path: Path) -> None:
-    cached = train(configured(config_fields, output=tmp_path / "cached"))
-    files = train(configured(config_fields, output=tmp_path / "files", cache=None))
-    assert_same(cached, files, rtol=1e-4, atol=1e-5)
+    cached = configured(config_fields, output=tmp_path / "cached")
+    files = configured(config_fields, output=tmp_path / "files", cache=None)
+    train(cached)
+    train(files)
+    for one, two in zip(lines(cached), lines(files), strict=True):
+        for name in ("denoising_loss", "localization_loss", "gradient_norm"):
+            assert one[name] == pytest.approx(two[name], rel=1e-4, abs=1e-5), name
+
+
+def test_cached_hidden_states_train_alike(config_fields: dict, tmp_path: Path) -> None:
+    pixels = configured(config_fields, output=tmp_path / "pixels")
+    folder = {"folder": tmp_path / "hidden-cache", "vision": True}
+    hidden = configured(config_fields, output=tmp_path / "hidden", cache=folder)
+    train(pixels)
+    train(hidden)
+    assert next(Training(hidden, resume=True).source.batches(0)).references.ndim == 3
+    for one, two in zip(lines(pixels), lines(hidden), strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-5)
+        assert one["gradient_norm"] == pytest.approx(two["gradient_norm"], rel=1e-4)
+
+
+def test_cache_of_other_data_is_refused(config_fields: dict, tmp_path: Path) -> None:
+    train(configured(config_fields, max_steps=1))
+    other = configured(config_fields, output=tmp_path / "other", data={"background": "keep"})
+    with pytest.raises(ModelInputError, match=r"different: data\)"):
+        train(other)
+
+
+@pytest.mark.parametrize("vision_layers", [0, 1, "all"])
+def test_only_the_trained_parts_change(vision_layers: int | str, config_fields: dict) -> None:
+    config = configured(config_fields, vision_layers=vision_layers, max_steps=1, cache=None)
+    after = weights(train(config))
+    before = {f"image_encoder.{k}": v for k, v in load_file(GOLDEN / "clip" / "model.safetensors").items()}
+    before |= {f"unet.{k}": v for k, v in load_file(next((GOLDEN / "sd" / "unet").glob("*.safetensors"))).items()}
+    last = 2
+    for name, value in after.items():
+        if name.startswith("postfuse_module."):
+            continue
+        layer = int(name.split("layers.")[1].split(".")[0]) if "encoder.layers." in name else -1
+        trained = name.startswith("unet.") or vision_layers == "all" or (vision_layers == 1 and layer == last)
+        if not trained:
+            assert torch.equal(value, before[name]), name
+    changed = [name for name, value in after.items() if name in before and not torch.equal(value, before[name])]
+    assert any(name.startswith("unet.") for name in changed)
+    assert any(name.startswith("image_encoder.") for name in changed) == (vision_layers != 0)
+
+
+def test_gradient_checkpointing_changes_nothing(config_fields: dict, tmp_path: Path) -> None:
+    fields = {**config_fields, "localization": {"weight": 1.0}}
+    plain = configured(fields, output=tmp_path / "plain")
+    saving = configured(fields, output=tmp_path / "saving", gradient_checkpointing=True)
+    train(plain)
+    train(saving)
+    for one, two in zip(lines(plain), lines(saving), strict=True):
+        assert one["localization_loss"] == pytest.approx(two["localization_loss"], rel=1e-5)
+        assert one["gradient_norm"] == pytest.approx(two["gradient_norm"], rel=1e-5)
+
+
+def test_attention_implementations_train_alike(config_fields: dict, tmp_path: Path) -> None:
+    eager = configured(config_fields, output=tmp_path / "eager", attention="eager")
+    fused = configured(config_fields, output=tmp_path / "fused", attention="sdpa")
+    train(eager)
+    train(fused)
+    for one, two in zip(lines(eager), lines(fused), strict=True):
+        assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
+        assert one["gradient_norm"] == pytest.approx(two["gradient_norm"], rel=1e-3)
+
+
+def test_written_average_is_the_moving_average(config_fields: dict, tmp_path: Path) -> None:
+    fields = {**config_fields, "checkpoint_every": 1, "keep_checkpoints": 9}
+    final = weights(train(configured(fields, output=tmp_path / "last")))
+    averaged = weights(train(configured(fields, output=tmp_path / "average", ema_decay=0.5)))
+    name = "unet.conv_in.weight"
+    steps = [
+        load_file(tmp_path / "average" / "checkpoints" / f"step-{step:08d}" / "model.safetensors")[name]
+        for step in (1, 2, 3)
+    ]
+    expected = steps[0].clone()
+    tracker = EMAModel([torch.nn.Parameter(expected)], decay=0.5)
+    for step, value in enumerate(steps, start=1):
+        decay = tracker.get_decay(step)
+        expected = decay * expected + (1 - decay) * value
+    torch.testing.assert_close(averaged[name], expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(final[name], steps[-1], rtol=0, atol=1e-6)
+    assert not torch.equal(averaged[name], final[name])
+
+
+def test_written_weights_load_as_a_pipeline(config_fields: dict) -> None:
+    config = configured(config_fields, weights_dtype="float16", mixed_precision="bf16")
+    folder = train(config)
+    pipeline = load_fastcomposer(GOLDEN / "sd", folder)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline.unet.dtype == torch.float32
+    assert {value.dtype for value in weights(folder).values()} == {torch.float16}
+    made = pipeline("a man in the snow", num_inference_steps=2, output_type="np").images
+    assert made.shape == (1, 32, 32, 3)
+    further = configured(config_fields, output=config.output.with_name("further"), initial=folder, max_steps=1)
+    assert torch.equal(Training(further, resume=False).model.unet.conv_in.weight, pipeline.unet.conv_in.weight)
+
+
+def test_training_lowers_the_loss_on_what_it_sees(config_fields: dict) -> None:
+    config = configured(config_fields, max_steps=25, localization={"weight": 0.1}, p_masked_loss=0.0)
+    train(config)
+    losses = [line["denoising_loss"] for line in lines(config)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+@pytest.mark.parametrize("data", [{"p_unconditional": 1.0}, {"p_unconditional": 0.0, "p_text_only": 1.0}])
+@pytest.mark.parametrize("normalization", ["pixels", "area"])
+def test_batches_without_subjects_train(data: dict, normalization: str, config_fields: dict) -> None:
+    config = configured(config_fields, max_steps=1, data=data, masked_loss_normalization=normalization)
+    train(config)
+    assert lines(config)[0]["localization_loss"] == 0
+    assert torch.isfinite(torch.tensor(lines(config)[0]["gradient_norm"]))
+
+
+def test_without_localization_no_attention_is_captured(config_fields: dict) -> None:
+    config = configured(config_fields, max_steps=1, localization={"weight": 0.0})
+    assert Training(config, resume=False).model.capture is None
+    train(config)
+    assert lines(config)[0]["loss"] == lines(config)[0]["denoising_loss"]
+
+
+def test_time_budget_ends_training_and_survives_resumption(config_fields: dict) -> None:
+    fields = {**config_fields, "max_steps": None, "log_every": 1}
+    config = configured(fields, max_seconds=0.01)
+    train(config)
+    assert [line["step"] for line in lines(config)] == [1]
+    again = configured(fields, max_seconds=0.011)
+    train(again, resume=True)
+    assert len(lines(again)) <= 2
+    progress = json.loads((config.output / "weights" / "training.json").read_text())
+    assert progress["elapsed"] >= 0.01
+
+
+def test_learning_rate_follows_steps_and_time(config_fields: dict) -> None:
+    cosine = OptimizerConfig(schedule="cosine", warmup_steps=4, final_fraction=0.1)
+    assert [learning_rate_factor(cosine, step, 0.0) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert learning_rate_factor(cosine, 9, 0.5) == pytest.approx(0.55)
+    assert learning_rate_factor(cosine, 9, 1.0) == pytest.approx(0.1)
+    assert learning_rate_factor(OptimizerConfig(), 9, 1.0) == 1.0
+    rates = {"unet": 1e-3, "postfuse_module": 2e-3, "image_encoder": 3e-3}
+    config = configured(config_fields, optimizer={"learning_rate": rates, "schedule": "cosine"})
+    train(config)
+    logged = [line["learning_rate"] for line in lines(config)]
+    assert logged[0] == pytest.approx(rates)
+    assert logged[1] == pytest.approx({part: 0.75 * rate for part, rate in rates.items()})
+
+
+def test_earlier_training_is_not_overwritten(config_fields: dict) -> None:
+    train(configured(config_fields, max_steps=1))
+    with pytest.raises(ModelInputError, match="add --resume"):
+        train(configured(config_fields, max_steps=2))
+    with pytest.raises(ModelInputError, match="other settings of batch_size"):
+        train(configured(config_fields, max_steps=2, batch_size=2), resume=True)
+    assert [line["step"] for line in lines(configured(config_fields))] == [1]
+
+
+def test_old_checkpoints_go(config_fields: dict) -> None:
+    config = configured(config_fields, checkpoint_every=1, keep_checkpoints=2)
+    train(config)
+    names = sorted(folder.name for folder in (config.output / "checkpoints").iterdir())
+    assert names == ["step-00000002", "step-00000003"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"nose": 1}, "nose: Extra inputs"),
+        ({"data": {"root": "data", "p_keep_subject": 2}}, r"data\.p_keep_subject"),
+        ({"max_steps": None}, "max_steps or max_seconds is needed"),
+        ({"data": {"root": "data"}, "cache": {"folder": "c"}}, r"needs data\.variants"),
+        ({"vision_layers": "all", "cache": {"folder": "c", "vision": True}}, "frozen lower vision layers"),
+        ({"data": {"root": "data", "reference_split": "x"}}, "needs reference: other-image"),
+        ({"pipeline": "nowhere"}, "nowhere/unet does not exist"),
+        ({"vision_layers": 9}, "9 vision layers cannot be trained"),
+        ({"localization": {"groups": ["nose"]}}, "no cross-attention group nose"),
+        ({"data": {"root": "nowhere", "variants": 1}}, r"nowhere/image_ids_train\.txt is missing"),
+    ],
+)
+def test_command_tells_bad_input_in_one_line(
+    change: dict, reason: str, config: TrainingConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    fields = json.loads(config.model_dump_json())
+    fields["data"]["variants"] = 2
+    file.write_text(yaml.safe_dump({**fields, **change}))
+    assert main([str(file)]) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error: ")
+    assert re.search(reason, message), message
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("pipeline: sd\nimage_encoder: /clip\noutput: out\nmax_steps: 1\ndata: {root: faces}\n")
+    config = load_config(file)
+    assert config.pipeline == tmp_path / "sd"
+    assert config.image_encoder == Path("/clip")
+    assert config.data.root == tmp_path / "faces"
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "", "pipeline: 3"])
+def test_unreadable_file_is_one_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ModelInputError, match=r"config\.yaml") as error:
+        load_config(tmp_path / "config.yaml")
+    assert "\n" not in str(error.value)

@@ -1,0 +1,120 @@
+"""The published checkpoint is converted whole or refused."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from fc_bench.model.checkpoint import read_checkpoint
+from fc_bench.model.convert import convert_checkpoint, main
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.pipeline import FastComposerPipeline, load_fastcomposer
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .conftest import GOLDEN
+
+PUBLISHED = GOLDEN / "pytorch_model.bin"
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    return torch.load(PUBLISHED, weights_only=True)
+
+
+def load(file: Path) -> FastComposerPipeline:
+    return load_fastcomposer(GOLDEN / "sd", file, image_encoder=GOLDEN / "clip")
+
+
+def assert_same_weights(one: FastComposerPipeline, two: FastComposerPipeline) -> None:
+    for part in ("text_encoder", "image_encoder", "vae", "unet", "postfuse_module"):
+        first, second = getattr(one, part).state_dict(), getattr(two, part).state_dict()
+        assert first.keys() == second.keys()
+        for name, value in first.items():
+            assert torch.equal(value, second[name]), f"{part}.{name}"
+
+
+def test_conversion_keeps_every_weight(
+    pipeline: FastComposerPipeline, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    output = convert_checkpoint(PUBLISHED, GOLDEN / "sd", tmp_path / "converted", GOLDEN / "clip")
+    assert_same_weights(load_fastcomposer(GOLDEN / "sd", output), pipeline)
+    assert not list(output.rglob("*.bin"))
+    for name in ("unet.conv_in.weight", "postfuse_module.mlp1.fc1.weight", "image_encoder.visual_projection.weight"):
+        part, _, key = name.partition(".")
+        assert torch.equal(getattr(pipeline, part).state_dict()[key], state[name])
+
+
+def test_safetensors_and_mixed_dtypes_are_read(
+    pipeline: FastComposerPipeline, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({key: value.contiguous() for key, value in state.items()}, file)
+    assert_same_weights(load(file), pipeline)
+    mixed = {key: value.bfloat16() if key.startswith("vae.") else value for key, value in state.items()}
+    torch.save(mixed, tmp_path / "mixed.bin")
+    assert {value.dtype for value in load(tmp_path / "mixed.bin").vae.state_dict().values()} == {torch.float32}
+
+
+class Malicious:
+    """Pickles into a call."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch pwned",)
+
+
+def test_malicious_pickle_is_refused_and_not_run(
+    state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({**state, "unet.conv_in.weight": Malicious()}, "evil.bin")
+    with pytest.raises(ModelInputError, match="could run code") as error:
+        load(tmp_path / "evil.bin")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "pwned").exists()
+
+
+def without(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if key != "postfuse_module.layer_norm.weight"}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (without, r"postfuse_module: 1 weights are missing, among them layer_norm\.weight"),
+        (
+            lambda state: {**state, "unet.nose.weight": torch.zeros(1)},
+            r"unet: 1 weights are unexpected, among them nose",
+        ),
+        (lambda state: {**state, "optimizer.step": torch.zeros(1)}, "belongs to none of"),
+        (lambda state: {**state, "unet.conv_in.bias": torch.zeros(3)}, r"shape \(3,\) instead of \(16,\)"),
+        (lambda state: {"state": dict(state)}, "no plain dictionary"),
+        (lambda _state: torch.zeros(1), "no plain dictionary"),
+    ],
+)
+def test_unfitting_checkpoint_is_one_sentence(
+    change: object, reason: str, state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    torch.save(change(state), tmp_path / "model.bin")  # type: ignore[operator]
+    with pytest.raises(ModelInputError, match=reason) as error:
+        load(tmp_path / "model.bin")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["model.bin", "model.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"not weights", PUBLISHED.read_bytes()[:5000]])
+def test_damaged_file_is_one_sentence(content: bytes, name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelInputError, match="checkpoint") as error:
+        read_checkpoint(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_image_encoder_is_one_sentence() -> None:
+    with pytest.raises(ModelInputError, match=r"image_encoder: .* are missing"):
+        load_fastcomposer(GOLDEN / "sd", PUBLISHED)
+
+
+def test_command_tells_bad_input_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nowhere.bin", str(GOLDEN / "sd"), str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == "error: the checkpoint nowhere.bin does not exist: check the path\n"

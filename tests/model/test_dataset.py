@@ -1,0 +1,173 @@
+"""The training set's layout: read as documented, or refused with the file's name."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.pipeline import FastComposerPipeline
+from fc_bench.model.training.config import AugmentationConfig, DataConfig
+from fc_bench.model.training.dataset import (
+    Record,
+    Segment,
+    read_image,
+    read_records,
+    read_segmentation,
+    reference_crop,
+    target_masks,
+    target_pixels,
+    tokenize,
+)
+from PIL import Image
+
+
+@pytest.fixture
+def record(training_set: Path) -> Record:
+    """The image of two people."""
+    return read_records(training_set, "train")[3]
+
+
+def test_noun_phrases_boxes_and_identities(record: Record) -> None:
+    phrases = [record.caption[segment.start : segment.end] for segment in record.segments]
+    assert phrases == ["a man", "a woman"]
+    assert [segment.subject for segment in record.segments] == ["p0", "p1"]
+
+
+def test_image_tokens_are_the_nouns(record: Record, pipeline: FastComposerPipeline) -> None:
+    tokenized = tokenize(record, pipeline.tokenizer)
+    read = [pipeline.tokenizer.decode(tokenized.input_ids[1 : position + 1]) for position in tokenized.image_tokens]
+    assert [text.strip() for text in read] == ["a man", "a man and a woman"]
+    expected = pipeline.tokenizer(record.caption, padding="max_length").input_ids
+    assert tokenized.input_ids.tolist() == expected
+
+
+def test_masks_lie_on_their_subjects(record: Record) -> None:
+    image = read_image(record)
+    segmentation = read_segmentation(record, (128, 128))
+    pixels, masks = target_pixels(image, 128), target_masks(segmentation, record.segments, 128)
+    red, blue = (pixels[:, mask.bool()].mean(1) for mask in masks)
+    assert red[0] > red[2] + 0.5
+    assert blue[2] > blue[0] + 0.5
+    smaller = target_masks(segmentation, record.segments, 32)
+    torch.testing.assert_close(smaller.mean((1, 2)), masks.mean((1, 2)), rtol=0.1, atol=0)
+
+
+@pytest.mark.parametrize("size", [(96, 128), (128, 96)])
+def test_target_is_the_center_of_the_shorter_side(size: tuple[int, int], record: Record) -> None:
+    image = torch.zeros(3, *size, dtype=torch.uint8)
+    image[:, size[0] // 2 - 8 : size[0] // 2 + 8, size[1] // 2 - 8 : size[1] // 2 + 8] = 255
+    pixels = target_pixels(image, 48)
+    assert pixels.shape == (3, 48, 48)
+    assert pixels[:, 24, 24].min() > 0.99
+    assert pixels[:, 2, 2].max() < -0.99
+
+
+def test_crop_shows_the_subject_on_noise(record: Record) -> None:
+    data = DataConfig(root=Path(), augmentation=None)
+    image, segmentation = read_image(record), read_segmentation(record, (128, 128))
+    left, right = (
+        reference_crop(image, segmentation, segment, data, 32, [0, index])
+        for index, segment in enumerate(record.segments)
+    )
+    assert left[0, 16, 16] > left[2, 16, 16] + 100
+    assert right[2, 16, 16] > right[0, 16, 16] + 100
+    wide = Segment(1, 0, 5, (0, 0, 128, 128), None)
+    noisy = reference_crop(image, segmentation, wide, data, 128, [0]).float()
+    outside = noisy[:, segmentation != 1]
+    assert outside.mean() == pytest.approx(127.5, abs=3)
+    assert torch.equal(noisy[:, segmentation == 1], image[:, segmentation == 1].float())
+    kept = reference_crop(image, segmentation, wide, data.model_copy(update={"background": "keep"}), 128, [0])
+    assert torch.equal(kept, image)
+
+
+def test_augmentation_is_drawn_from_the_seed(record: Record) -> None:
+    data = DataConfig(root=Path(), augmentation=AugmentationConfig())
+    image, segmentation = read_image(record), read_segmentation(record, (128, 128))
+
+    def crop(seed: int) -> torch.Tensor:
+        return reference_crop(image, segmentation, record.segments[0], data, 32, [seed])
+
+    assert torch.equal(crop(1), crop(1))
+    assert all(not torch.equal(crop(0), crop(seed)) for seed in range(1, 6))
+
+
+SWITCHED_OFF = dict.fromkeys(("zoom", "rotate", "color_jitter", "blur", "grayscale", "flip", "elastic"), 0.0)
+
+
+@pytest.mark.parametrize("name", sorted(SWITCHED_OFF))
+def test_each_augmentation_acts_alone(name: str) -> None:
+    rng = np.random.default_rng(0)
+    texture = torch.from_numpy(rng.integers(0, 256, (3, 128, 128), dtype=np.uint8))
+    segmentation = torch.ones(128, 128, dtype=torch.long)
+
+    def crop(**probabilities: float) -> np.ndarray:
+        augmentation = AugmentationConfig.model_validate({**SWITCHED_OFF, **probabilities})
+        data = DataConfig(root=Path(), augmentation=augmentation, background="keep")
+        return reference_crop(texture, segmentation, everything, data, 128, [3]).float().numpy()
+
+    everything = Segment(1, 0, 5, (0, 0, 128, 128), None)
+    plain, changed = crop(), crop(**{name: 1.0})
+    assert np.abs(changed - plain).mean() > 0.5
+    if name == "flip":
+        np.testing.assert_allclose(changed, plain[..., ::-1], atol=1)
+    if name == "grayscale":
+        np.testing.assert_allclose(changed[0], changed[2], atol=1)
+
+
+def read_everything(root: Path) -> None:
+    first = read_records(root, "train")[0]
+    image = read_image(first)
+    segmentation = read_segmentation(first, (image.shape[1], image.shape[2]))
+    reference_crop(image, segmentation, first.segments[0], DataConfig(root=root), 32, [0])
+
+
+def drop(suffix: str) -> Callable[[Path], None]:
+    return lambda stem: stem.with_suffix(suffix).unlink()
+
+
+def rewrite(**fields: object) -> Callable[[Path], None]:
+    def change(stem: Path) -> None:
+        file = stem.with_suffix(".json")
+        content = json.loads(file.read_text())
+        content["segments"][0].update(fields)
+        file.write_text(json.dumps(content))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (drop(".png"), r"00000000\.jpg \(or \.png\) is missing"),
+        (drop(".json"), r"00000000\.json cannot be read"),
+        (drop(".npy"), r"00000000\.npy cannot be read"),
+        (lambda stem: stem.with_suffix(".json").write_text("{"), r"00000000\.json is not a record"),
+        (lambda stem: stem.with_suffix(".json").write_text('{"caption": "a"}'), r"00000000\.json is not a record"),
+        (rewrite(end=99), "which are no phrase of the caption"),
+        (rewrite(bbox=[5, 5, 5, 9]), "h1 < h2"),
+        (rewrite(bbox=[500, 500, 505, 509]), "outside of its image"),
+        (lambda stem: stem.with_suffix(".png").write_bytes(b"no image"), r"00000000\.png cannot be decoded"),
+        (lambda stem: np.save(stem.with_suffix(".npy"), np.zeros((3, 3))), r"shape \(3, 3\), its image \(128, 128\)"),
+        (lambda stem: (stem.parents[1] / "image_ids_train.txt").unlink(), "lists the image ids"),
+        (lambda stem: (stem.parents[1] / "image_ids_train.txt").write_text(""), "lists no image"),
+    ],
+)
+def test_defective_set_is_one_sentence(
+    change: Callable[[Path], None], reason: str, training_set: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(training_set, root)
+    change(root / "00000" / "00000000")
+    with pytest.raises(ModelInputError, match=reason) as error:
+        read_everything(root)
+    assert "\n" not in str(error.value)
+
+
+def test_jpeg_and_gray_images_are_read(record: Record, tmp_path: Path) -> None:
+    Image.open(record.image).convert("L").save(tmp_path / "gray.jpg")
+    gray = Record("gray", tmp_path / "gray.jpg", "", ())
+    assert read_image(gray).shape == (3, 128, 128)
