@@ -111,7 +111,7 @@ def markdown(folder: RunFolder, results: Sequence[Row]) -> str:
     tables += by_category(results, [column for column in columns if column.headline])
     parts = [f"# {suite['name']} {suite['version']} on {settings['backbone']}", suite["description"]]
     for block in tables:
-        parts += [f"## {block.title}", _markdown_table(block)]
+        parts += [f"## {block.title}", markdown_table(block)]
     parts += [
         "## Reading the tables",
         "\n".join(f"- {line}" for line in notes(folder)),
@@ -131,6 +131,16 @@ def markdown(folder: RunFolder, results: Sequence[Row]) -> str:
         f"diffusers {versions['diffusers']}, transformers {versions['transformers']}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def headline_markdown(folder: RunFolder) -> str:
+    """The tables of the terminal, headline columns and costs, as Markdown without a title of its own."""
+    results = result_rows(folder)
+    headlines = [column for column in columns_of(folder) if column.headline]
+    tables = [
+        f"**{block.title}**\n\n{markdown_table(block)}" for block in [*quality(results, headlines), cost(results)]
+    ]
+    return "\n\n".join([*tables, *notes(folder)]) + "\n"
 
 
 def notes(folder: RunFolder) -> list[str]:
@@ -176,7 +186,9 @@ def _has(row: Row) -> bool:
     return row["mean"] is not None
 
 
-def _markdown_table(block: Block) -> str:
+def markdown_table(block: Block) -> str:
+    """A block as a Markdown table."""
+
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

@@ -1,0 +1,57 @@
+"""Publishing a run as a reference result, and its headline table in the README.
+
+    python -m fc_bench.reports.reference runs/pocket
+
+copies the run's tables and grid to `reports/reference/<suite>/` of the checkout and renews the part of README.md between
+its `<!-- results: ... -->` markers, so that no number there is typed by hand.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from fc_bench.errors import UserError
+from fc_bench.records import RunFolder
+from fc_bench.reports.grid import write_grid
+from fc_bench.reports.tables import headline_markdown, write_report
+
+REPOSITORY = Path(__file__).parents[1]
+_SECTION = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+
+
+def publish(run: Path, repository: Path = REPOSITORY) -> Path:
+    """Copy a finished run's tables and grid into the repository and renew the README; returns the reference folder.
+
+    Raises UserError when `run` is no run folder or the repository's README has no place for the table.
+    """
+    if not (run / "run.json").is_file():
+        raise UserError(f"{run} is no run folder: it has no run.json; name the folder that `fc-bench run` printed.")
+    folder = RunFolder(run)
+    target = repository / "reports" / "reference" / str(folder.settings()["suite"]["name"])
+    target.mkdir(parents=True, exist_ok=True)
+    files = [*write_report(folder), write_grid(folder)]
+    for file in files:
+        if file is not None:
+            shutil.copy(file, target / file.name)
+    shutil.copy(run / "run.json", target / "run.json")
+    (target / "headline.md").write_text(headline_markdown(folder))
+    renew_readme(repository)
+    return target
+
+
+def renew_readme(repository: Path = REPOSITORY) -> None:
+    """Put each referenced table into README.md; raises UserError when there is no marker for one."""
+    readme = repository / "README.md"
+    text = readme.read_text()
+    if not _SECTION.search(text):
+        raise UserError(
+            f"{readme} has no place for a table: write the lines <!-- results: FILE --> and <!-- end of results -->."
+        )
+    readme.write_text(_SECTION.sub(lambda m: f"{m[1]}\n{(repository / m[2]).read_text()}\n{m[3]}", text))
+
+
+if __name__ == "__main__":
+    print(publish(Path(sys.argv[1])))
