@@ -2,8 +2,8 @@
 
     python -m fc_bench.reports.reference runs/pocket
 
-copies the run's tables and grid to `reports/reference/<suite>/` of the checkout and renews the part of README.md between
-its `<!-- results: ... -->` markers, so that no number there is typed by hand.
+copies the run's tables and grid to `reports/reference/<suite>/` of the checkout and renews the part of README.md
+between its `<!-- results: ... -->` markers, so that no number there is typed by hand.
 """
 
 from __future__ import annotations
