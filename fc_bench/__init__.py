@@ -1,3 +1,8 @@
 """fc-bench: which way of putting particular people into a generated image is best, at what cost."""
 
-__version__ = "0.1.0"
+from pathlib import Path
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+if not (Path(__file__).parent / "model").is_dir() and (_CHECKOUT / "model" / "__init__.py").is_file():
+    # Run from a checkout's root, Python finds this folder before the installed package: the other rooms lie beside it.
+    __path__.append(str(_CHECKOUT))

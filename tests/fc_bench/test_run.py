@@ -50,6 +50,16 @@ def test_run_measures_what_the_images_show(run, tmp_path):
     assert column(tmp_path, "prompt_consistency", "paste")["n_ok"] == "9"
 
 
+def test_default_methods_are_text_only_and_fastcomposer(run, records, tmp_path):
+    done = run(methods=())
+    assert done.code == 0, done.err
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    assert {sample["method"] for sample in samples} == {"text-only", "fastcomposer"}
+    prompts = {sample["generated_prompt"] for sample in samples if sample["method"] == "fastcomposer"}
+    assert "a photo of a woman <|image|> and a man <|image|>" in prompts
+    assert all("<|image|>" not in sample["prompt"] for sample in samples)
+
+
 def test_run_is_printed_and_written_as_markdown_csv_and_grid(run, tmp_path):
     done = run()
     report = tmp_path / "run" / "report"
