@@ -64,7 +64,11 @@ class Stream:
 class FrozenEncoders:
     """VAE and text encoder, and what they make of images and captions."""
 
-    def __init__(self, vae: AutoencoderKL, text_encoder: CLIPTextModel, device: torch.device):
+    def __init__(
+        self, vae: AutoencoderKL, text_encoder: CLIPTextModel, device: torch.device, half_vae: bool = False
+    ):
+        self.half_vae = half_vae
+        """Encode images in bfloat16, as the paper runs its frozen parts; the results are float32."""
         self.vae, self.text_encoder = vae, text_encoder
         for model in (vae, text_encoder):
             nn.Module.to(model.requires_grad_(False).eval(), device)
@@ -73,7 +77,8 @@ class FrozenEncoders:
     @torch.no_grad()
     def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents of images [batch, 3, height, width] in -1..1, unscaled."""
-        encoded: Any = self.vae.encode(pixels.to(self.device, self.vae.dtype))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_vae):
+            encoded: Any = self.vae.encode(pixels.to(self.device, self.vae.dtype))
         distribution = encoded.latent_dist
         return distribution.mean.float(), distribution.std.float()
 

@@ -172,6 +172,7 @@ class Training:
             AutoencoderKL.from_pretrained(config.pipeline / "vae"),
             CLIPTextModel.from_pretrained(config.pipeline / "text_encoder"),
             device,
+            half_vae=config.mixed_precision == "bf16",
         )
         stream = Stream(
             SampleDraws(table, config.data, config.seed),
