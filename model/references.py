@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from fc_bench.model.errors import ModelInputError
+from fc_bench.model.errors import ModelInputError, loading
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
@@ -25,14 +25,13 @@ def load_image_encoder(folder: Path, dtype: torch.dtype = torch.float32) -> CLIP
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # a CLIPModel's text tower is left out on purpose
     try:
-        loaded: Any = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=dtype, output_loading_info=True)
-    except OSError as error:
-        raise ModelInputError(f"the image encoder {folder} cannot be loaded: name a folder of a CLIP model") from error
+        with loading(f"the image encoder {folder}"):
+            loaded: Any = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     finally:
         transformers_logging.set_verbosity(verbosity)
-    model, loading = loaded
-    if loading["missing_keys"]:
-        missing = sorted(loading["missing_keys"])
+    model, report = loaded
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
         raise ModelInputError(
             f"the image encoder {folder} lacks {len(missing)} weights, among them {missing[0]}: name the "
             "folder of a CLIP model with a vision tower"

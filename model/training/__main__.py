@@ -28,6 +28,9 @@ def main(command: list[str] | None = None) -> int:
     except ModelInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: --resume continues from the last checkpoint", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -50,7 +50,7 @@ class Stream:
 
     def noise(self, number: int, latent_shape: Sequence[int]) -> NoiseDraw:
         """The noise of batch `number`."""
-        seed = [self.config.seed, number, self.process]
+        seed = [self.config.seed, number * self.processes + self.process]
         return draw_noise(
             seed, latent_shape, self.num_timesteps, self.config.p_masked_loss, self.config.stratified_timesteps
         )
@@ -82,9 +82,15 @@ class FrozenEncoders:
         """Last hidden states, [batch, length, features]."""
         return self.text_encoder(input_ids.to(self.device)).last_hidden_state.float()
 
-    def latents(self, mean: Tensor, std: Tensor, posterior: Tensor) -> Tensor:
-        """A scaled sample of the posterior."""
-        return (mean + std * posterior) * self.vae.config["scaling_factor"]
+    @property
+    def scaling_factor(self) -> float:
+        """Of the latents."""
+        return self.vae.config["scaling_factor"]
+
+    def release(self) -> None:
+        """Free the device's memory when everything is encoded."""
+        for model in (self.vae, self.text_encoder):
+            nn.Module.to(model, "cpu")
 
     @property
     def latent_channels(self) -> int:
@@ -185,16 +191,7 @@ class FileBatches:
 
     def batches(self, start: int) -> Iterator[TrainingBatch]:
         """This process's batches from number `start` on, without end."""
-        loader = DataLoader(
-            self.files,
-            batch_size=None,
-            sampler=_Numbers(start),
-            num_workers=self.workers,
-            collate_fn=_unchanged,
-            persistent_workers=self.workers > 0,
-        )
-        for raw in loader:
-            yield self.encode(raw)
+        return map(self.encode, numbered(self.files, start, self.workers))
 
     def encode(self, raw: RawBatch) -> TrainingBatch:
         """Run the frozen models on a batch of images and captions."""
@@ -203,7 +200,7 @@ class FileBatches:
         device = self.encoders.device
         size = (mean.shape[2], mean.shape[3])
         return TrainingBatch(
-            latents=self.encoders.latents(mean, std, draw.posterior.to(device)),
+            latents=(mean + std * draw.posterior.to(device)) * self.encoders.scaling_factor,
             noise=draw.noise,
             timesteps=draw.timesteps,
             text_embeds=self.encoders.text(raw.input_ids),
@@ -214,6 +211,13 @@ class FileBatches:
             attention_masks=attention_masks(raw.masks, self.map_sizes),
             masked=draw.masked,
         ).to(device)
+
+
+def numbered(batches: Dataset[Any], start: int, workers: int) -> Iterator[Any]:
+    """Batches from number `start` on, without end, prepared ahead by worker processes if there are any."""
+    return iter(
+        DataLoader(batches, batch_size=None, sampler=_Numbers(start), num_workers=workers, collate_fn=_unchanged)
+    )
 
 
 class _Numbers:

@@ -62,7 +62,7 @@ class DataConfig(Section):
     p_text_only: Probability = 0.0
     p_keep_subject: Probability = 0.9
     workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that read images, without a cache."""
+    """Processes that prepare batches ahead and read images for the cache; useful beside an accelerator."""
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
