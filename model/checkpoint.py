@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from fc_bench.model.errors import ModelInputError
-from fc_bench.model.postfuse import PostfuseModule
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.postfuse import PostfuseModule
 
 VIT_L_14: dict[str, Any] = {
     "hidden_size": 1024,

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pipeline import load_fastcomposer
 

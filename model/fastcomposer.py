@@ -11,13 +11,14 @@ from typing import Any, Literal, NamedTuple
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from transformers import CLIPVisionModelWithProjection
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.localization import capture_attention, cross_attention_layers, localization_loss
 from fc_bench.model.postfuse import PostfuseModule
 from fc_bench.model.references import embed_hidden_states, lower_hidden_states
-from torch import Tensor, nn
-from torch.nn.functional import interpolate
-from transformers import CLIPVisionModelWithProjection
 
 MaskNormalization = Literal["pixels", "area"]
 

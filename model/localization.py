@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from fc_bench.model.errors import ModelInputError
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+from fc_bench.model.errors import ModelInputError
 
 
 class AttentionCapture:

@@ -11,14 +11,15 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput, StableDiffusionSafetyChecker
 from diffusers.schedulers import KarrasDiffusionSchedulers
-from fc_bench.model.checkpoint import load_components
-from fc_bench.model.errors import ModelInputError
-from fc_bench.model.postfuse import PostfuseModule
-from fc_bench.model.prompts import PLACEHOLDER, ParsedPrompt, parse_prompt
-from fc_bench.model.references import embed_references, load_image_encoder, reference_pixels, reference_size
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+from fc_bench.model.checkpoint import load_components
+from fc_bench.model.errors import ModelInputError, loading
+from fc_bench.model.postfuse import PostfuseModule
+from fc_bench.model.prompts import PLACEHOLDER, ParsedPrompt, check_tokenizer, parse_prompt
+from fc_bench.model.references import embed_references, load_image_encoder, reference_pixels, reference_size
 
 
 class FastComposerPipeline(StableDiffusionPipeline):
@@ -55,6 +56,7 @@ class FastComposerPipeline(StableDiffusionPipeline):
             **optional,
         )
         self.register_modules(postfuse_module=postfuse_module)
+        check_tokenizer(tokenizer, text_encoder)
 
     @torch.no_grad()
     def __call__(
@@ -199,10 +201,16 @@ def load_fastcomposer(
     `checkpoint`). Raises ModelInputError if it is none of these.
     """
     checkpoint = Path(checkpoint)
-    models: dict[str, Any]
+    with loading(f"the FastComposer weights {checkpoint} (on the pipeline {base})"):
+        return _load(base, checkpoint, torch_dtype, image_encoder).to(device)
+
+
+def _load(
+    base: Path | str, checkpoint: Path, torch_dtype: torch.dtype, image_encoder: Path | str | None
+) -> FastComposerPipeline:
     if (checkpoint / "model_index.json").is_file():
-        pipeline = FastComposerPipeline.from_pretrained(checkpoint, dtype=torch_dtype)
-        return pipeline.to(device)
+        return FastComposerPipeline.from_pretrained(checkpoint, dtype=torch_dtype)
+    models: dict[str, Any]
     parts = ("unet", "image_encoder", "postfuse_module")
     if checkpoint.is_file():
         models = load_components(checkpoint, base, torch_dtype, image_encoder)
@@ -218,17 +226,14 @@ def load_fastcomposer(
             f"{', '.join(parts)}, or a checkpoint file"
         )
     of_base = {name: models[name] for name in ("unet", "vae", "text_encoder") if name in models}
-    try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            base,
-            **of_base,
-            dtype=torch_dtype,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-    except OSError as error:
-        raise ModelInputError(f"the base pipeline {base} cannot be loaded: name a Stable Diffusion folder") from error
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        base,
+        **of_base,
+        dtype=torch_dtype,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     return FastComposerPipeline(
         vae=pipeline.vae,
         text_encoder=pipeline.text_encoder,
@@ -237,4 +242,4 @@ def load_fastcomposer(
         scheduler=pipeline.scheduler,
         image_encoder=models["image_encoder"],
         postfuse_module=models["postfuse_module"],
-    ).to(device)
+    )

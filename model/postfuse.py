@@ -3,8 +3,9 @@
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from fc_bench.model.errors import ModelInputError
 from torch import Tensor, nn
+
+from fc_bench.model.errors import ModelInputError
 
 
 class FeedForward(nn.Module):

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from fc_bench.model.errors import ModelInputError
 from torch import Tensor
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from fc_bench.model.errors import ModelInputError
 
 PLACEHOLDER = "<|image|>"
 MAX_SUBJECTS = 4
@@ -31,6 +32,21 @@ class ParsedPrompt:
         mask = torch.zeros_like(self.input_ids, dtype=torch.bool)
         mask[list(self.image_tokens)] = True
         return mask
+
+
+def check_tokenizer(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
+    """Raise ModelInputError for a tokenizer that lost its files, which libraries load empty, or does not fit."""
+    config = text_encoder.config
+    if len(tokenizer) <= len(tokenizer.all_special_ids) or len(tokenizer) > config.vocab_size:
+        raise ModelInputError(
+            f"the tokenizer has {len(tokenizer)} tokens and the text encoder {config.vocab_size}: restore the "
+            "tokenizer folder of the pipeline"
+        )
+    if tokenizer.model_max_length > config.max_position_embeddings:
+        raise ModelInputError(
+            f"the tokenizer pads to {tokenizer.model_max_length} tokens, the text encoder reads "
+            f"{config.max_position_embeddings}: restore model_max_length in the tokenizer_config.json of the pipeline"
+        )
 
 
 def plain_text(prompt: str) -> str:

@@ -5,12 +5,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from fc_bench.model.errors import ModelInputError
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
+
+from fc_bench.model.errors import ModelInputError, loading
 
 MIN_SIDE = 16
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -25,14 +26,13 @@ def load_image_encoder(folder: Path, dtype: torch.dtype = torch.float32) -> CLIP
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # a CLIPModel's text tower is left out on purpose
     try:
-        loaded: Any = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=dtype, output_loading_info=True)
-    except OSError as error:
-        raise ModelInputError(f"the image encoder {folder} cannot be loaded: name a folder of a CLIP model") from error
+        with loading(f"the image encoder {folder}"):
+            loaded: Any = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     finally:
         transformers_logging.set_verbosity(verbosity)
-    model, loading = loaded
-    if loading["missing_keys"]:
-        missing = sorted(loading["missing_keys"])
+    model, report = loaded
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
         raise ModelInputError(
             f"the image encoder {folder} lacks {len(missing)} weights, among them {missing[0]}: name the "
             "folder of a CLIP model with a vision tower"

@@ -41,8 +41,8 @@ def pack(work: Workspace, weights: Path) -> None:
         stage: work.need(stage) for stage in ("base", "decoder", "clip", "detector", "recognizer", *VARIANTS.values())
     }
     shutil.rmtree(weights, ignore_errors=True)
-    pipeline = StableDiffusionPipeline.from_pretrained(needed["base"], torch_dtype=torch.float16, safety_checker=None)
-    pipeline.vae = AutoencoderKL.from_pretrained(needed["decoder"], torch_dtype=torch.float16)
+    pipeline = StableDiffusionPipeline.from_pretrained(needed["base"], dtype=torch.float16, safety_checker=None)
+    pipeline.vae = AutoencoderKL.from_pretrained(needed["decoder"], dtype=torch.float16)
     pipeline.save_pretrained(weights / "pipeline")
     CLIPModel.from_pretrained(needed["clip"], dtype=torch.float16).save_pretrained(weights / "clip")
     CLIPTokenizer.from_pretrained(needed["clip"]).save_pretrained(weights / "clip")

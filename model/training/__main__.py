@@ -18,8 +18,9 @@ def main(command: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         config = load_config(arguments.config)
-        from fc_bench.model.training.loop import train
         from transformers.utils import logging as transformers_logging
+
+        from fc_bench.model.training.loop import train
 
         transformers_logging.disable_progress_bar()
         logging.getLogger("accelerate").setLevel(logging.WARNING)
@@ -28,6 +29,9 @@ def main(command: list[str] | None = None) -> int:
     except ModelInputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: --resume continues from the last checkpoint", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -7,9 +7,10 @@ import math
 
 import numpy as np
 import torch
-from fc_bench.model.training.config import AugmentationConfig
 from torch import Tensor
 from torch.nn.functional import affine_grid, conv2d, grid_sample, interpolate, pad
+
+from fc_bench.model.training.config import AugmentationConfig
 
 ELASTIC_GRID = 6
 LUMA = (0.299, 0.587, 0.114)

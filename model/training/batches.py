@@ -6,6 +6,10 @@ from typing import Any, Protocol
 
 import torch
 from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import CLIPTextModel, CLIPTokenizer
+
 from fc_bench.model.fastcomposer import TrainingBatch, resize_latent_masks
 from fc_bench.model.localization import attention_masks
 from fc_bench.model.training.config import TrainingConfig
@@ -19,9 +23,6 @@ from fc_bench.model.training.dataset import (
     tokenize,
 )
 from fc_bench.model.training.draws import NoiseDraw, SampleDraw, SampleDraws, draw_noise
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from transformers import CLIPTextModel, CLIPTokenizer
 
 
 class BatchSource(Protocol):
@@ -50,7 +51,7 @@ class Stream:
 
     def noise(self, number: int, latent_shape: Sequence[int]) -> NoiseDraw:
         """The noise of batch `number`."""
-        seed = [self.config.seed, number, self.process]
+        seed = [self.config.seed, number * self.processes + self.process]
         return draw_noise(
             seed, latent_shape, self.num_timesteps, self.config.p_masked_loss, self.config.stratified_timesteps
         )
@@ -64,9 +65,7 @@ class Stream:
 class FrozenEncoders:
     """VAE and text encoder, and what they make of images and captions."""
 
-    def __init__(
-        self, vae: AutoencoderKL, text_encoder: CLIPTextModel, device: torch.device, half_vae: bool = False
-    ):
+    def __init__(self, vae: AutoencoderKL, text_encoder: CLIPTextModel, device: torch.device, half_vae: bool = False):
         self.half_vae = half_vae
         """Encode images in bfloat16, as the paper runs its frozen parts; the results are float32."""
         self.vae, self.text_encoder = vae, text_encoder
@@ -87,9 +86,15 @@ class FrozenEncoders:
         """Last hidden states, [batch, length, features]."""
         return self.text_encoder(input_ids.to(self.device)).last_hidden_state.float()
 
-    def latents(self, mean: Tensor, std: Tensor, posterior: Tensor) -> Tensor:
-        """A scaled sample of the posterior."""
-        return (mean + std * posterior) * self.vae.config["scaling_factor"]
+    @property
+    def scaling_factor(self) -> float:
+        """Of the latents."""
+        return self.vae.config["scaling_factor"]
+
+    def release(self) -> None:
+        """Free the device's memory when everything is encoded."""
+        for model in (self.vae, self.text_encoder):
+            nn.Module.to(model, "cpu")
 
     @property
     def latent_channels(self) -> int:
@@ -190,16 +195,7 @@ class FileBatches:
 
     def batches(self, start: int) -> Iterator[TrainingBatch]:
         """This process's batches from number `start` on, without end."""
-        loader = DataLoader(
-            self.files,
-            batch_size=None,
-            sampler=_Numbers(start),
-            num_workers=self.workers,
-            collate_fn=_unchanged,
-            persistent_workers=self.workers > 0,
-        )
-        for raw in loader:
-            yield self.encode(raw)
+        return map(self.encode, numbered(self.files, start, self.workers))
 
     def encode(self, raw: RawBatch) -> TrainingBatch:
         """Run the frozen models on a batch of images and captions."""
@@ -208,7 +204,7 @@ class FileBatches:
         device = self.encoders.device
         size = (mean.shape[2], mean.shape[3])
         return TrainingBatch(
-            latents=self.encoders.latents(mean, std, draw.posterior.to(device)),
+            latents=(mean + std * draw.posterior.to(device)) * self.encoders.scaling_factor,
             noise=draw.noise,
             timesteps=draw.timesteps,
             text_embeds=self.encoders.text(raw.input_ids),
@@ -219,6 +215,13 @@ class FileBatches:
             attention_masks=attention_masks(raw.masks, self.map_sizes),
             masked=draw.masked,
         ).to(device)
+
+
+def numbered(batches: Dataset[Any], start: int, workers: int) -> Iterator[Any]:
+    """Batches from number `start` on, without end, prepared ahead by worker processes if there are any."""
+    return iter(
+        DataLoader(batches, batch_size=None, sampler=_Numbers(start), num_workers=workers, collate_fn=_unchanged)
+    )
 
 
 class _Numbers:

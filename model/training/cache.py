@@ -14,11 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer import TrainingBatch, resize_latent_masks
 from fc_bench.model.localization import attention_masks
 from fc_bench.model.references import lower_hidden_states, reference_size
-from fc_bench.model.training.batches import FrozenEncoders, Stream
+from fc_bench.model.training.batches import FrozenEncoders, Stream, numbered
 from fc_bench.model.training.config import CacheConfig, TrainingConfig
 from fc_bench.model.training.dataset import (
     Record,
@@ -30,9 +34,6 @@ from fc_bench.model.training.dataset import (
     tokenize,
 )
 from fc_bench.model.training.draws import Crop, SubjectTable
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
 
 log = logging.getLogger(__name__)
 VERSION = 1
@@ -61,24 +62,31 @@ class Cache:
     """uint8 [crops, variants, 3, size, size] or hidden states [crops, variants, tokens, width]."""
 
 
-class CachedBatches:
-    """Batches from a cache."""
+class CachedBatches(Dataset[TrainingBatch]):
+    """Batches from a cache, by number; may be read by worker processes."""
 
-    def __init__(self, cache: Cache, stream: Stream, encoders: FrozenEncoders, map_sizes: set[tuple[int, int]]):
+    def __init__(
+        self,
+        cache: Cache,
+        stream: Stream,
+        map_sizes: set[tuple[int, int]],
+        scaling_factor: float,
+        device: torch.device,
+        workers: int,
+    ):
         self.cache = cache
         self.stream = stream
-        self.encoders = encoders
-        self.map_pixels = {height * width for height, width in map_sizes}
+        self.map_pixels = sorted(height * width for height, width in map_sizes)
+        self.scaling_factor = scaling_factor
+        self.device = device
+        self.workers = workers
 
     def batches(self, start: int) -> Iterator[TrainingBatch]:
         """This process's batches from number `start` on, without end."""
-        number = start
-        while True:
-            yield self.batch(number)
-            number += 1
+        for batch in numbered(self, start, self.workers):
+            yield batch.to(self.device)
 
-    def batch(self, number: int) -> TrainingBatch:
-        """Batch `number` of this process."""
+    def __getitem__(self, number: int) -> TrainingBatch:
         cache, samples = self.cache, self.stream.samples(number)
         rows = np.array([draw.row for draw in samples])
         captions = np.where([draw.unconditional for draw in samples], 0, cache.caption[rows])
@@ -103,7 +111,7 @@ class CachedBatches:
             return _tensor(np.where(present.reshape(*present.shape, *[1] * (picked.ndim - 2)), picked, 0))
 
         return TrainingBatch(
-            latents=self.encoders.latents(mean, std, draw_of_batch.posterior),
+            latents=(mean + std * draw_of_batch.posterior) * self.scaling_factor,
             noise=draw_of_batch.noise,
             timesteps=draw_of_batch.timesteps,
             text_embeds=_tensor(cache.text_embeds[captions]),
@@ -111,9 +119,9 @@ class CachedBatches:
             subject_mask=torch.from_numpy(present),
             references=_tensor(cache.references[chosen[:, 0], chosen[:, 1]]),
             latent_masks=masks(cache.latent_masks),
-            attention_masks={pixels: masks(cache.attention_masks[pixels]) for pixels in sorted(self.map_pixels)},
+            attention_masks={pixels: masks(cache.attention_masks[pixels]) for pixels in self.map_pixels},
             masked=draw_of_batch.masked,
-        ).to(self.encoders.device)
+        )
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.prompts import MAX_SUBJECTS
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -62,7 +63,7 @@ class DataConfig(Section):
     p_text_only: Probability = 0.0
     p_keep_subject: Probability = 0.9
     workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that read images, without a cache."""
+    """Processes that prepare batches ahead and read images for the cache; useful beside an accelerator."""
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":

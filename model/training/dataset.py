@@ -20,15 +20,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.nn.functional import interpolate
+from transformers import CLIPTokenizer
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.prompts import MAX_SUBJECTS, PLACEHOLDER, insert_placeholders, parse_prompt
 from fc_bench.model.references import square
 from fc_bench.model.training.augmentation import augment
 from fc_bench.model.training.config import DataConfig
-from PIL import Image, UnidentifiedImageError
-from torch import Tensor
-from torch.nn.functional import interpolate
-from transformers import CLIPTokenizer
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.training.config import DataConfig
 from fc_bench.model.training.dataset import Record
-from torch import Tensor
 
 ORDER, SAMPLE, NOISE, CROP = range(4)
 """First word after the seed of each kind of draw, which keeps their random streams apart."""

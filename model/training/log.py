@@ -4,9 +4,10 @@ import json
 import logging
 
 import torch
+from torch import Tensor
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.training.config import TrainingConfig
-from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ class TrainingLog:
 
     def __init__(self, config: TrainingConfig, active: bool, step: int):
         self.active = active
-        self.sums = torch.zeros(4)
+        self.sum: Tensor | float = 0.0
         self.count = 0
         self.tensorboard = None
         if not active:
@@ -38,18 +39,22 @@ class TrainingLog:
                 raise ModelInputError("tensorboard: true needs the package tensorboard: install it") from error
             self.tensorboard = SummaryWriter(str(config.output / "tensorboard"))
 
-    def add(self, losses: Tensor, gradient_norm: Tensor) -> None:
+    def add(self, values: Tensor) -> None:
         """Count one update: total, denoising and localization loss, norm of the gradient before clipping."""
-        if self.active:
-            self.sums = self.sums.to(losses.device) + torch.cat([losses, gradient_norm.detach().reshape(1).to(losses)])
-            self.count += 1
+        self.sum = self.sum + values
+        self.count += 1
 
-    def write(self, step: int, seconds: float, samples: int, rates: dict[str, float]) -> None:
+    def means(self) -> Tensor:
+        """Means of these values over the updates since the last call."""
+        means, self.sum, self.count = torch.as_tensor(self.sum / self.count), 0.0, 0
+        return means
+
+    def write(self, step: int, seconds: float, samples: int, values: Tensor, rates: dict[str, float]) -> None:
         """One line."""
         if not self.active:
             return
         names = ("loss", "denoising_loss", "localization_loss", "gradient_norm")
-        means = dict(zip(names, (self.sums / self.count).tolist(), strict=True))
+        means = dict(zip(names, values.tolist(), strict=True))
         pace = (step - self.last[0]) / max(seconds - self.last[1], 1e-9)
         line = {"step": step, "seconds": round(seconds, 3), "samples": samples, **means, "steps_per_second": pace}
         self.file.write(json.dumps({**line, "learning_rate": rates}) + "\n")
@@ -65,7 +70,7 @@ class TrainingLog:
         if self.tensorboard is not None:
             for name, value in means.items():
                 self.tensorboard.add_scalar(name, value, step)
-        self.sums, self.count, self.last = torch.zeros_like(self.sums), 0, (step, seconds)
+        self.last = (step, seconds)
 
     def close(self) -> None:
         """Finish the files."""

@@ -23,10 +23,14 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.training_utils import EMAModel
-from fc_bench.model.errors import ModelInputError
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.fastcomposer import FastComposer, Losses
 from fc_bench.model.localization import map_sizes
 from fc_bench.model.postfuse import PostfuseModule
+from fc_bench.model.prompts import check_tokenizer
 from fc_bench.model.references import load_image_encoder, reference_size
 from fc_bench.model.training.batches import BatchSource, FileBatches, FrozenEncoders, ImageFiles, Stream
 from fc_bench.model.training.cache import CacheBuilder, CachedBatches
@@ -34,8 +38,6 @@ from fc_bench.model.training.config import OptimizerConfig, TrainingConfig
 from fc_bench.model.training.dataset import read_records
 from fc_bench.model.training.draws import SampleDraws, subject_table
 from fc_bench.model.training.log import TrainingLog
-from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +111,8 @@ class Training:
         checkpoints = _checkpoints(config.output)
         self._check_output(resume, bool(checkpoints))
         torch.manual_seed(config.seed)
-        self.model = _load_model(config, "eager" if _eager(config, device) else "sdpa").to(device)
+        with loading(f"the models of {config.pipeline} and {config.initial or config.image_encoder}"):
+            self.model = _load_model(config, "eager" if _eager(config, device) else "sdpa").to(device)
         self.parts = self.model.train_parts(config.vision_layers)
         if config.gradient_checkpointing:
             self.model.unet.enable_gradient_checkpointing()
@@ -167,13 +170,12 @@ class Training:
         records = read_records(config.data.root, config.data.split)
         extra = read_records(config.data.root, config.data.reference_split) if config.data.reference_split else []
         table = subject_table(records, extra)
-        tokenizer = CLIPTokenizer.from_pretrained(config.pipeline / "tokenizer")
-        encoders = FrozenEncoders(
-            AutoencoderKL.from_pretrained(config.pipeline / "vae"),
-            CLIPTextModel.from_pretrained(config.pipeline / "text_encoder"),
-            device,
-            half_vae=config.mixed_precision == "bf16",
-        )
+        with loading(f"the pipeline {config.pipeline}"):
+            tokenizer = CLIPTokenizer.from_pretrained(config.pipeline / "tokenizer")
+            vae = AutoencoderKL.from_pretrained(config.pipeline / "vae")
+            text_encoder = CLIPTextModel.from_pretrained(config.pipeline / "text_encoder", dtype=torch.float32)
+        check_tokenizer(tokenizer, text_encoder)
+        encoders = FrozenEncoders(vae, text_encoder, device, half_vae=config.mixed_precision == "bf16")
         stream = Stream(
             SampleDraws(table, config.data, config.seed),
             config,
@@ -199,8 +201,8 @@ class Training:
         )
         with self.accelerator.main_process_first():
             builder.build()
-        torch.nn.Module.to(encoders.text_encoder, "cpu")
-        return CachedBatches(builder.open(), stream, encoders, supervised)
+        encoders.release()
+        return CachedBatches(builder.open(), stream, supervised, encoders.scaling_factor, device, config.data.workers)
 
     def run(self) -> None:
         """Train to the end of the steps or of the time, checkpointing on the way; write the weights."""
@@ -208,12 +210,15 @@ class Training:
         written = TrainingLog(config, accelerator.is_main_process, progress.step)
         batches = self.source.batches(progress.step * config.gradient_accumulation)
         self.wrapped.train()
+        losses = torch.zeros(3, device=accelerator.device)
         while not self._finished():
             rates = self._set_learning_rates()
             losses, norm = torch.zeros(3, device=accelerator.device), torch.zeros(())
             for _ in range(config.gradient_accumulation):
                 with accelerator.accumulate(self.wrapped):
-                    step_losses: Losses = self.wrapped(next(batches))
+                    with accelerator.autocast():
+                        batch = next(batches)
+                    step_losses: Losses = self.wrapped(batch)
                     accelerator.backward(step_losses.total)
                     self.model.forget_attention()
                     losses += torch.stack([loss.detach() for loss in step_losses]) / config.gradient_accumulation
@@ -225,16 +230,27 @@ class Training:
                 self.ema.step(self.parameters)
             progress.step += 1
             self._tick()
-            written.add(losses, norm)
+            written.add(torch.cat([losses, norm.detach().reshape(1).to(losses)]))
             if progress.step % config.log_every == 0:
                 samples = progress.step * config.batch_size * config.gradient_accumulation * accelerator.num_processes
-                written.write(progress.step, progress.elapsed, samples, rates)
+                means = cast(Tensor, accelerator.reduce(written.means(), "mean"))
+                written.write(progress.step, progress.elapsed, samples, means, rates)
             if self._checkpoint_due():
+                self._require_finite(losses)
                 self.save()
         if _step_of(_checkpoints(config.output)) != progress.step:
+            self._require_finite(losses)
             self.save()
         written.close()
         accelerator.end_training()
+
+    def _require_finite(self, losses: Tensor) -> None:
+        """Refuse to save a training that has broken down."""
+        if not torch.isfinite(losses).all():
+            raise ModelInputError(
+                f"the loss is no longer finite at step {self.progress.step} of {self.config.output}: lower the "
+                "learning rate or use mixed_precision bf16, and resume from the last checkpoint"
+            )
 
     def _finished(self) -> bool:
         return self._fraction() >= 1
@@ -305,9 +321,13 @@ class Training:
 
 
 def _load_model(config: TrainingConfig, attention: Literal["sdpa", "eager"]) -> FastComposer:
-    for path, what in ((config.pipeline / "unet", "pipeline"), (config.image_encoder, "image encoder")):
-        if not path.is_dir():
-            raise ModelInputError(f"the {what} folder {path} does not exist: check the path in the configuration")
+    needed = [config.pipeline / part for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")]
+    needed.append(config.image_encoder)
+    if config.initial is not None:
+        needed += [config.initial / part for part in ("unet", "image_encoder", "postfuse_module")]
+    for folder in needed:
+        if not folder.is_dir():
+            raise ModelInputError(f"the model folder {folder} does not exist: check the paths in the configuration")
     unet_folder, vision_folder = config.pipeline / "unet", config.image_encoder
     if config.initial is not None:
         unet_folder, vision_folder = config.initial / "unet", config.initial / "image_encoder"

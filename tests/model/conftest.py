@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from fc_bench.model.pipeline import FastComposerPipeline, load_fastcomposer
 from fc_bench.model.training.config import TrainingConfig
-from PIL import Image
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fastcomposer"
 PEOPLE = ["p0", "p1", "p2"]

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from fc_bench.model.checkpoint import read_checkpoint
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from fc_bench.model.checkpoint import VIT_L_14, read_checkpoint
 from fc_bench.model.convert import convert_checkpoint, main
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pipeline import FastComposerPipeline, load_fastcomposer
-from safetensors.torch import save_file
-from torch import Tensor
+from fc_bench.model.postfuse import PostfuseModule
 
 from .conftest import GOLDEN
 
@@ -118,3 +123,25 @@ def test_wrong_image_encoder_is_one_sentence() -> None:
 def test_command_tells_bad_input_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nowhere.bin", str(GOLDEN / "sd"), str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == "error: the checkpoint nowhere.bin does not exist: check the path\n"
+
+
+def test_full_size_is_the_published_size() -> None:
+    with init_empty_weights():
+        models = [
+            CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12)),
+            CLIPVisionModelWithProjection(CLIPVisionConfig(**VIT_L_14)),
+            AutoencoderKL(
+                block_out_channels=(128, 256, 512, 512),
+                down_block_types=("DownEncoderBlock2D",) * 4,
+                up_block_types=("UpDecoderBlock2D",) * 4,
+                layers_per_block=2,
+            ),
+            UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8),
+            PostfuseModule(features=768),
+        ]
+    position_ids = 2
+    assert sum(len(model.state_dict()) for model in models) + position_ids == 1538
+    assert len(models[-1].state_dict()) == 14
+    assert sum(value.numel() for value in models[-1].state_dict().values()) == 2_958_336
+    total = sum(value.numel() for model in models for value in model.state_dict().values())
+    assert total == pytest.approx(1.373e9, rel=5e-4)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pipeline import FastComposerPipeline
 from fc_bench.model.training.config import AugmentationConfig, DataConfig
@@ -22,7 +24,6 @@ from fc_bench.model.training.dataset import (
     target_pixels,
     tokenize,
 )
-from PIL import Image
 
 
 @pytest.fixture

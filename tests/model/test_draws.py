@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.training.config import DataConfig
 from fc_bench.model.training.draws import SampleDraws, SubjectTable, draw_noise
@@ -78,18 +79,18 @@ def test_unknown_identity_is_one_sentence() -> None:
 
 
 def test_stratified_timesteps_cover_their_range_evenly() -> None:
-    timesteps = draw_noise([0, 5, 0], (50, 4, 2, 2), 1000, 0.5, stratified=True).timesteps
+    timesteps = draw_noise([0, 5], (50, 4, 2, 2), 1000, 0.5, stratified=True).timesteps
     assert (timesteps.sort().values // 20).tolist() == list(range(50))
     assert timesteps.tolist() != sorted(timesteps.tolist())
 
 
-def test_noise_is_standard_and_independent_between_batches_and_processes() -> None:
+def test_noise_is_standard_and_independent_between_batches() -> None:
     shape = (64, 4, 8, 8)
-    batches = [draw_noise(seed, shape, 1000, 0.5, False) for seed in ([0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0])]
+    batches = [draw_noise(seed, shape, 1000, 0.5, False) for seed in ([0, 0], [0, 1], [0, 2], [1, 0])]
     flat = torch.stack([noise.flatten() for batch in batches for noise in (batch.posterior, batch.noise)])
     assert torch.corrcoef(flat).fill_diagonal_(0).abs().max() < 0.05
     assert flat.std().item() == pytest.approx(1, abs=0.02)
     masked = torch.cat([batch.masked for batch in batches]).float().mean().item()
     assert masked == pytest.approx(0.5, abs=0.1)
-    again = draw_noise([0, 1, 0], shape, 1000, 0.5, False)
+    again = draw_noise([0, 1], shape, 1000, 0.5, False)
     assert torch.equal(again.noise, batches[1].noise)

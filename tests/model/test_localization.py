@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.localization import attention_masks, capture_attention, cross_attention_layers, localization_loss
 from fc_bench.model.localization import map_sizes as sizes_of

@@ -1,5 +1,6 @@
 """Properties of the pipeline: what its images depend on and what they do not."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from diffusers import (
     StableDiffusionPipeline,
     UniPCMultistepScheduler,
 )
+from PIL import Image
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pipeline import FastComposerPipeline, load_fastcomposer
-from PIL import Image
 
 from .conftest import GOLDEN
 
@@ -172,3 +174,28 @@ def test_unusable_request_is_one_sentence(
 def test_folder_without_weights_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelInputError, match="holds no FastComposer weights"):
         load_fastcomposer(GOLDEN / "sd", tmp_path)
+
+
+TOKENIZER = ["tokenizer", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"]
+
+
+@pytest.mark.parametrize("lost", ["unet", "postfuse_module/diffusion_pytorch_model.safetensors", *TOKENIZER])
+def test_incomplete_folder_is_one_sentence(lost: str, pipeline: FastComposerPipeline, tmp_path: Path) -> None:
+    saved = tmp_path / "saved"
+    pipeline.save_pretrained(saved)
+    shutil.rmtree(saved / lost) if (saved / lost).is_dir() else (saved / lost).unlink()
+    with pytest.raises(ModelInputError, match=r"check that its folder is complete|restore") as error:
+        load_fastcomposer(GOLDEN / "sd", saved)
+    assert "\n" not in str(error.value)
+
+
+def test_stock_pipeline_becomes_fastcomposer(pipeline: FastComposerPipeline, faces: list[Image.Image]) -> None:
+    stock = StableDiffusionPipeline.from_pretrained(
+        GOLDEN / "sd", unet=pipeline.unet, text_encoder=pipeline.text_encoder, vae=pipeline.vae
+    )
+    made = FastComposerPipeline.from_pipe(
+        stock, image_encoder=pipeline.image_encoder, postfuse_module=pipeline.postfuse_module
+    )
+    made.set_progress_bar_config(disable=True)
+    expected = images(pipeline, ONE, [faces[:1]], generator=seeds(1))
+    np.testing.assert_array_equal(images(made, ONE, [faces[:1]], generator=seeds(1)), expected)

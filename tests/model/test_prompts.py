@@ -1,6 +1,7 @@
 """Prompts become what the text encoder reads, or one clear sentence."""
 
 import pytest
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pipeline import FastComposerPipeline
 from fc_bench.model.prompts import PLACEHOLDER, insert_placeholders, parse_prompt, plain_text

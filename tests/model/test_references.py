@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.references import reference_pixels
-from PIL import Image
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """Properties of training: the same weights whichever way one gets there, and only the trained parts change."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import fields as fields_of
 from pathlib import Path
 
@@ -9,13 +12,15 @@ import pytest
 import torch
 import yaml
 from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file
+
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer import TrainingBatch
 from fc_bench.model.pipeline import load_fastcomposer
+from fc_bench.model.training import loop
 from fc_bench.model.training.__main__ import main
 from fc_bench.model.training.config import OptimizerConfig, TrainingConfig, load_config
 from fc_bench.model.training.loop import Training, learning_rate_factor, train
-from safetensors.torch import load_file
 
 from .conftest import GOLDEN
 
@@ -238,6 +243,35 @@ def test_learning_rate_follows_steps_and_time(config_fields: dict) -> None:
     assert logged[1] == pytest.approx({part: 0.75 * rate for part, rate in rates.items()})
 
 
+def test_worker_processes_change_nothing(config_fields: dict, tmp_path: Path) -> None:
+    inline = configured(config_fields, output=tmp_path / "inline")
+    workers = configured(config_fields, output=tmp_path / "workers", data={"workers": 1})
+    assert_same(train(inline), train(workers))
+
+
+def test_broken_training_is_not_saved(config_fields: dict) -> None:
+    rates = dict.fromkeys(("unet", "postfuse_module", "image_encoder"), 1e30)
+    config = configured(config_fields, max_steps=4, optimizer={"learning_rate": rates})
+    with pytest.raises(ModelInputError, match="no longer finite"):
+        train(config)
+    assert not (config.output / "weights").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_with_twice_the_accumulation(config_fields: dict, tmp_path: Path) -> None:
+    one = configured(config_fields, output=tmp_path / "one", gradient_accumulation=2)
+    train(one)
+    two = configured(config_fields, output=tmp_path / "two")
+    (tmp_path / "two.yaml").write_text(yaml.safe_dump(json.loads(two.model_dump_json())))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += ["-m", "fc_bench.model.training", str(tmp_path / "two.yaml")]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert [line["samples"] for line in lines(two)] == [line["samples"] for line in lines(one)]
+    for first, second in zip(lines(one), lines(two), strict=True):
+        assert first["loss"] == pytest.approx(second["loss"], rel=1e-4)
+        assert first["gradient_norm"] == pytest.approx(second["gradient_norm"], rel=1e-4)
+
+
 def test_earlier_training_is_not_overwritten(config_fields: dict) -> None:
     train(configured(config_fields, max_steps=1))
     with pytest.raises(ModelInputError, match="add --resume"):
@@ -263,7 +297,7 @@ def test_old_checkpoints_go(config_fields: dict) -> None:
         ({"data": {"root": "data"}, "cache": {"folder": "c"}}, r"needs data\.variants"),
         ({"vision_layers": "all", "cache": {"folder": "c", "vision": True}}, "frozen lower vision layers"),
         ({"data": {"root": "data", "reference_split": "x"}}, "needs reference: other-image"),
-        ({"pipeline": "nowhere"}, "nowhere/unet does not exist"),
+        ({"pipeline": "nowhere"}, "model folder .*nowhere/unet does not exist"),
         ({"vision_layers": 9}, "9 vision layers cannot be trained"),
         ({"localization": {"groups": ["nose"]}}, "no cross-attention group nose"),
         ({"data": {"root": "nowhere", "variants": 1}}, r"nowhere/image_ids_train\.txt is missing"),
@@ -280,6 +314,18 @@ def test_command_tells_bad_input_in_one_line(
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("error: ")
     assert re.search(reason, message), message
+
+
+def test_published_setting_is_the_papers() -> None:
+    config = load_config(Path(loop.__file__).with_name("ffhq.yaml"))
+    assert config.localization.weight == 1e-3
+    assert config.localization.groups == 5
+    assert (config.p_masked_loss, config.masked_loss_normalization) == (0.5, "pixels")
+    assert (config.data.p_unconditional, config.data.p_keep_subject, config.data.p_text_only) == (0.1, 0.9, 0)
+    assert (config.data.resolution, config.data.reference, config.vision_layers) == (512, "same-image", 2)
+    assert set(config.optimizer.learning_rate.model_dump().values()) == {1e-5}
+    assert (config.optimizer.weight_decay, config.optimizer.clip, config.optimizer.schedule) == (1e-2, 1.0, "constant")
+    assert 8 * config.batch_size * config.gradient_accumulation == 128
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
