@@ -52,7 +52,7 @@ def build_unet() -> UNet2DConditionModel:
 
 def build_sampler() -> DPMSolverMultistepScheduler:
     """The pocket backbone's default sampler, DPM-Solver++ with trailing spacing."""
-    return DPMSolverMultistepScheduler(**_NOISE, timestep_spacing="trailing")
+    return DPMSolverMultistepScheduler(**_NOISE, timestep_spacing="trailing", steps_offset=1)
 
 
 def training_noise() -> DDPMScheduler:
