@@ -17,7 +17,7 @@ def test_its_table_is_the_reference_run_s() -> None:
 
 
 def test_every_file_it_links_exists() -> None:
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    links = [linked or shown for linked, shown in re.findall(r'\]\((?!http)([^)#]+)\)|src="([^"]+)"', README)]
     assert len(links) > 10
     assert [link for link in links if not (REPOSITORY / link).exists()] == []
 
