@@ -1,4 +1,4 @@
-"""Faces: finding and embedding them with insightface, and matching them with references."""
+"""Faces: finding and embedding them with insightface, and comparing them with references."""
 
 from __future__ import annotations
 
@@ -95,18 +95,6 @@ def similarities(references: Sequence[np.ndarray], faces: Sequence[Face]) -> np.
     if not faces:
         return np.zeros((len(references), 0), dtype=np.float32)
     return np.stack(references) @ np.stack([face.embedding for face in faces]).T
-
-
-def greedy_matching(matrix: np.ndarray) -> dict[int, int]:
-    """Row -> column, one to one: the largest entry first, then the largest of the rows and columns still free."""
-    left = np.array(matrix, dtype=np.float64)
-    matched: dict[int, int] = {}
-    for _ in range(min(left.shape)):
-        row, column = np.unravel_index(int(np.argmax(left)), left.shape)
-        matched[int(row)] = int(column)
-        left[row, :] = -np.inf
-        left[:, column] = -np.inf
-    return matched
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
@@ -10,7 +9,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,8 @@ from fc_bench.model.backbone import fingerprint
 from fc_bench.model.errors import ModelInputError
 from fc_bench.plan import Job, MethodRow, Plan, Sample
 from fc_bench.progress import Progress
-from fc_bench.protocols import Customization, Method, Request, Setting, fill
+from fc_bench.protocols import Customization, Method, Request, Setting, fill, seed_from
+from fc_bench.provenance import now
 from fc_bench.records import JOBS, SAMPLES, LineWriter, RunFolder, write_png
 
 MakeMethod = Callable[[MethodRow], Method]
@@ -240,7 +239,7 @@ class _Writer:
             "peak_memory_bytes": memory.bytes,
             "memory_kind": memory.kind,
             **load,
-            "finished": _now(),
+            "finished": now(),
         }
         if isinstance(result, Exception):
             record |= _error(result)
@@ -257,7 +256,7 @@ class _Writer:
 
     def job_failed(self, job: Job, missing: Sequence[Sample], error: Exception, load: Mapping[str, Any]) -> None:
         """The method could not even be loaded."""
-        record = {"method": job.row.label, "set": job.subject_set.key, **load, "finished": _now(), **_error(error)}
+        record = {"method": job.row.label, "set": job.subject_set.key, **load, "finished": now(), **_error(error)}
         self._jobs.append(record)
         self.samples_failed(job, missing, error, None)
 
@@ -268,7 +267,7 @@ class _Writer:
             self._finish(_sample_record(sample, mentions) | _error(error))
 
     def _finish(self, record: dict[str, Any]) -> dict[str, Any]:
-        record["finished"] = _now()
+        record["finished"] = now()
         self._samples.append(record)
         if record["status"] == "error":
             self._show.say(f"{record['method']} {'+'.join(record['subjects'])}: {record['error']['message']}")
@@ -310,8 +309,7 @@ def _by_row(plan: Plan) -> Iterator[tuple[MethodRow, list[Job]]]:
 
 
 def _job_seed(job: Job) -> int:
-    text = f"{job.row.name}\n{job.subject_set.key}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+    return seed_from(f"{job.row.name}\n{job.subject_set.key}")
 
 
 def _bytes_below(path: Path) -> int:
@@ -328,7 +326,3 @@ def _free_memory() -> None:
     with suppress(RuntimeError):
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

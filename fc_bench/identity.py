@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fc_bench.errors import UserError
-from fc_bench.faces import Face, FaceModels, greedy_matching, similarities
+from fc_bench.faces import Face, FaceModels, similarities
+from fc_bench.model.matching import greedy_matching
 from fc_bench.photographs import read_photograph
 from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
 

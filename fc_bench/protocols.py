@@ -188,7 +188,12 @@ def seed_of(suite_seed: int, template: str, index: int) -> int:
     It belongs to (prompt, index): the template enters with its slot unfilled, so all subjects and all methods start
     from the same noise, which makes their differences paired and lets methods share text-only steps.
     """
-    return int.from_bytes(hashlib.sha256(f"{suite_seed}\n{template}\n{index}".encode()).digest()[:4], "big")
+    return seed_from(f"{suite_seed}\n{template}\n{index}")
+
+
+def seed_from(text: str) -> int:
+    """A seed (32 bits) that is the same for the same text on every machine."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
 def _article(mention: str) -> str:

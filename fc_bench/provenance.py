@@ -1,10 +1,11 @@
-"""Where results come from: code, versions, hardware."""
+"""Where results come from: code, versions, hardware, time."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ PACKAGES = (
     "opencv-python",
     "safetensors",
 )
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def commit() -> dict[str, Any]:

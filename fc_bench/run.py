@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from fc_bench.photographs import read_photograph
 from fc_bench.plan import MethodRow, Plan, check_prompt_lengths, make_plan, resolve_method
 from fc_bench.progress import progress
 from fc_bench.protocols import Method, Metric, Sampler, Setting, Subject
-from fc_bench.provenance import commit, hardware, versions
+from fc_bench.provenance import commit, hardware, now, versions
 from fc_bench.records import FORMAT, PLAN, RUN, RunFolder, opened_for_writing, write_json, write_lines, write_png
 from fc_bench.scoring import pending_scores, score
 from fc_bench.suite import Suite, read_suite
@@ -240,7 +239,7 @@ def _begin(folder: RunFolder, settings: Mapping[str, Any], plan: Plan, metrics: 
     """Write run.json and the plan; an earlier run's methods and samples stay."""
     earlier = folder.settings() if (folder.path / RUN).exists() else {}
     provenance = {"code": commit(), "versions": versions(), "hardware": hardware()}
-    command = {"command": shlex.join(["fc-bench", *sys.argv[1:]]), "started": _now(), **provenance}
+    command = {"command": shlex.join(["fc-bench", *sys.argv[1:]]), "started": now(), **provenance}
     merged = {
         "format": FORMAT,
         **settings,
@@ -259,7 +258,7 @@ def _begin(folder: RunFolder, settings: Mapping[str, Any], plan: Plan, metrics: 
 
 def _finish(folder: RunFolder, metrics: Mapping[str, Metric]) -> None:
     settings = folder.settings()
-    settings["commands"][-1]["finished"] = _now()
+    settings["commands"][-1]["finished"] = now()
     settings["metrics"] = {name: dict(metric.provenance()) for name, metric in metrics.items()}
     write_json(folder.path / RUN, settings)
 
@@ -270,7 +269,3 @@ def _outcome(folder: RunFolder, plan: Plan, metrics: Sequence[str]) -> Outcome:
     finished = [name for name in planned if samples.get(name, {}).get("status") == "ok"]
     errors = sum(1 for name in finished for metric in metrics if scores[name, metric]["status"] != "ok")
     return Outcome(folder, len(finished), len(planned), errors, plan.left_out)
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

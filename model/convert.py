@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from fc_bench.model.errors import ModelInputError
+from fc_bench.model.errors import ModelInputError, telling_bad_input
 from fc_bench.model.pipeline import load_fastcomposer
 
 
@@ -29,6 +29,7 @@ def convert_checkpoint(
     return output
 
 
+@telling_bad_input
 def main(command: list[str] | None = None) -> int:
     """The command; 2 after bad input, told in one line."""
     parser = argparse.ArgumentParser(prog="python -m fc_bench.model.convert", description=__doc__)
@@ -38,19 +39,15 @@ def main(command: list[str] | None = None) -> int:
     parser.add_argument("--image-encoder", help="CLIP model, if it is not ViT-L/14: folder or hub id")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
     arguments = parser.parse_args(command)
-    try:
-        print(
-            convert_checkpoint(
-                arguments.checkpoint,
-                arguments.base,
-                arguments.output,
-                arguments.image_encoder,
-                getattr(torch, arguments.dtype),
-            )
+    print(
+        convert_checkpoint(
+            arguments.checkpoint,
+            arguments.base,
+            arguments.output,
+            arguments.image_encoder,
+            getattr(torch, arguments.dtype),
         )
-    except ModelInputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    )
     return 0
 
 

@@ -1,7 +1,12 @@
 """What the model packages say about bad input."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec
+
+Arguments = ParamSpec("Arguments")
 
 
 class ModelInputError(ValueError):
@@ -20,3 +25,17 @@ def loading(what: str) -> Iterator[None]:
     except (OSError, ValueError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ModelInputError(f"{what} cannot be loaded ({reason}): check that its folder is complete") from error
+
+
+def telling_bad_input(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
+    """A command's main that tells bad input in one line and then returns 2."""
+
+    @wraps(main)
+    def told(*arguments: Arguments.args, **named: Arguments.kwargs) -> int:
+        try:
+            return main(*arguments, **named)
+        except ModelInputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+
+    return told

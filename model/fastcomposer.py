@@ -10,11 +10,11 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import CLIPVisionModelWithProjection
 
+from fc_bench.model.attention import AttentionKind, use_attention
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.localization import capture_attention, cross_attention_layers, localization_loss
 from fc_bench.model.postfuse import PostfuseModule
@@ -87,7 +87,7 @@ class FastComposer(nn.Module):
         localization_groups: int | Sequence[str] = 5,
         localization_normalize: bool = False,
         mask_normalization: MaskNormalization = "pixels",
-        attention: Literal["sdpa", "eager"] = "sdpa",
+        attention: AttentionKind = "sdpa",
     ):
         super().__init__()
         prediction = scheduler.config["prediction_type"]
@@ -105,7 +105,7 @@ class FastComposer(nn.Module):
         self.mask_normalization = mask_normalization
         self.vision_layers = len(image_encoder.vision_model.encoder.layers)
         image_encoder.set_attn_implementation(attention)
-        unet.set_attn_processor(AttnProcessor() if attention == "eager" else AttnProcessor2_0())
+        use_attention(unet, attention)
         self.localization_layers = cross_attention_layers(unet, localization_groups) if localization_weight else []
         self.capture = capture_attention(unet, self.localization_layers) if localization_weight else None
 

@@ -21,7 +21,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
-from fc_bench.model.errors import ModelInputError
+from fc_bench.model.errors import telling_bad_input
 from fc_bench.model.pipeline import FastComposerPipeline, load_fastcomposer
 from fc_bench.model.pocket import clip as clip_stage
 from fc_bench.model.pocket import quality
@@ -130,10 +130,11 @@ def _save_grid(path: Path, rows: list[list[Any]]) -> None:
     Image.fromarray(np.concatenate([np.concatenate(list(row), 1) for row in rows])).save(path)
 
 
+@telling_bad_input
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m fc_bench.model.pocket.assemble", description=__doc__.split("\n")[0]
+        prog="python -m fc_bench.model.pocket.assemble", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--training", type=Path, default=Path("training-output"), help="folder of the training")
     parser.add_argument("--weights", type=Path, default=HERE / "weights", help="where the weights go")
@@ -141,13 +142,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--measure-only", action="store_true", help="measure the packed weights, pack nothing")
     options = parser.parse_args(arguments)
     work = Workspace(options.training, torch.device("cpu"))
-    try:
-        if not options.measure_only:
-            pack(work, options.weights)
-        results = measure(options.weights)
-    except ModelInputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if not options.measure_only:
+        pack(work, options.weights)
+    results = measure(options.weights)
     options.cards.mkdir(parents=True, exist_ok=True)
     (options.cards / "quality.json").write_text(json.dumps(results, indent=1) + "\n")
     draw_grids(options.weights, options.cards)

@@ -7,15 +7,16 @@ traits, ignorant of any particular person.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from fc_bench.model.attention import attention_for, use_attention
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.clip import WIDTH, tokenize_captions
 from fc_bench.model.pocket.dataset import PackedDataset
@@ -61,8 +62,8 @@ def training_noise() -> DDPMScheduler:
 
 
 def set_attention(unet: UNet2DConditionModel, device: torch.device) -> None:
-    """Plain attention where its backward pass is faster (CPU), fused attention elsewhere."""
-    unet.set_attn_processor(AttnProcessor() if device.type == "cpu" else AttnProcessor2_0())
+    """The attention that trains faster on the device."""
+    use_attention(unet, attention_for(device))
 
 
 def train_base_unet(
@@ -77,7 +78,7 @@ def train_base_unet(
     """Train by v-prediction on cached latents, heads weighted higher, timesteps stratified within a batch."""
     unet = build_unet()
     set_attention(unet, device)
-    text_encoder = text_encoder.to(device).eval().requires_grad_(False)
+    nn.Module.to(text_encoder.eval().requires_grad_(False), device)
     noise = training_noise()
     token_ids = tokenize_captions(data, tokenizer)
     empty = np.array(tokenizer("", padding="max_length").input_ids, np.int16)
@@ -94,7 +95,7 @@ def train_base_unet(
         clean = pair[:, 0] + pair[:, 1] * torch.randn_like(pair[:, 0])
         added = torch.randn_like(clean)
         strata = (torch.arange(batch) + torch.rand(batch)) / batch
-        timesteps = (strata * noise.config.num_train_timesteps).long().to(device)
+        timesteps: Any = (strata * noise.config["num_train_timesteps"]).long().to(device)
         noisy = noise.add_noise(clean, added, timesteps)
         velocity = noise.get_velocity(clean, added, timesteps)
         with torch.autocast(device.type, torch.bfloat16):

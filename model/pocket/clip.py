@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
+from fc_bench.model import references
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.dataset import PackedDataset
 from fc_bench.model.pocket.people import make_person, trait_vector
@@ -22,8 +23,6 @@ from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
 from fc_bench.model.pocket.tokenizer import CONTEXT_LENGTH
 
 WIDTH = 192
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -49,7 +48,10 @@ def build_image_processor() -> CLIPImageProcessor:
     """The preprocessing that goes with the pocket CLIP: 128 pixels, CLIP's normalization."""
     size = {"height": SIZE, "width": SIZE}
     return CLIPImageProcessor(
-        size={"shortest_edge": SIZE}, crop_size=size, image_mean=list(_MEAN), image_std=list(_STD)
+        size={"shortest_edge": SIZE},
+        crop_size=size,
+        image_mean=list(references.CLIP_MEAN),
+        image_std=list(references.CLIP_STD),
     )
 
 
@@ -94,9 +96,7 @@ def tokenize_captions(data: PackedDataset, tokenizer: CLIPTokenizer) -> NDArray[
 
 def normalize(images: NDArray[np.uint8], device: torch.device) -> Tensor:
     """uint8 [N, 128, 128, 3] to CLIP's input, [N, 3, 128, 128]."""
-    pixels = torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (_MEAN, _STD))
-    return (pixels - mean) / std
+    return references.normalize(torch.from_numpy(np.array(images)).to(device).permute(0, 3, 1, 2).float() / 255)
 
 
 def _single_person_traits(data: PackedDataset) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -7,6 +7,7 @@ four sides of the box and offsets of five landmarks, in strides.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -46,9 +47,10 @@ class FaceDetector(nn.Module):
         self.stage32 = nn.Sequential(_convolution(64, 96, 2), _convolution(96, 96))
         self.lateral = nn.ModuleList([nn.Conv2d(c, 48, 1) for c in (48, 64, 96)])
         self.tower = nn.ModuleList([_convolution(48, 48) for _ in STRIDES])
-        self.head = nn.ModuleList([nn.Conv2d(48, _OUTPUTS, 3, 1, 1) for _ in STRIDES])
-        for head in self.head:
-            nn.init.constant_(head.bias[:1], -4.0)
+        heads = [nn.Conv2d(48, _OUTPUTS, 3, 1, 1) for _ in STRIDES]
+        for head in heads:
+            nn.init.constant_(cast(Tensor, head.bias)[:1], -4.0)
+        self.head = nn.ModuleList(heads)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         fine = self.stage8(pixels)

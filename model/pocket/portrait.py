@@ -47,7 +47,7 @@ class Pose:
             mouth_open=rng.uniform(0.08, 0.2) if rng.random() < 0.25 else 0.0,
             eyes_open=rng.uniform(0.8, 1.1),
             gaze=(rng.uniform(-0.05, 0.05), rng.uniform(-0.03, 0.03)),
-            shirt=hsv(rng.integers(180), rng.uniform(60, 200), rng.uniform(90, 230)),
+            shirt=hsv(int(rng.integers(180)), rng.uniform(60, 200), rng.uniform(90, 230)),
         )
 
 

@@ -16,7 +16,9 @@ from scipy.stats import rankdata, spearmanr
 from torch.nn import functional as F  # noqa: N812
 from transformers import CLIPModel, CLIPTokenizer
 
+from fc_bench.model.autoencoder import posterior
 from fc_bench.model.localization import capture_attention, cross_attention_layers
+from fc_bench.model.matching import greedy_matching
 from fc_bench.model.pipeline import FastComposerPipeline
 from fc_bench.model.pocket import vocabulary as words
 from fc_bench.model.pocket.base_unet import training_noise
@@ -83,9 +85,8 @@ def measure_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, pictures: int = 200)
     rng = np.random.default_rng(3)
     captions = [compose_caption(p.people, p.scene, rng, 4)[0] for p in rendered]
     device = torch.device("cpu")
-    image = F.normalize(
-        clip.get_image_features(pixel_values=normalize(np.stack([p.image for p in rendered]), device)).pooler_output,
-        dim=-1,
+    image = _unit_features(
+        clip.get_image_features(pixel_values=normalize(np.stack([p.image for p in rendered]), device))
     )
     similarity = _text_features(clip, tokenizer, captions) @ image.T
     rank = (similarity > similarity.diag()[:, None]).sum(1)
@@ -153,7 +154,8 @@ def measure_recognizer(pack: Any, people: int = 250) -> dict[str, float]:
         if name == "photographs":
             traits = np.stack([trait_vector(person) for person in persons])
             distance = np.linalg.norm(traits[:, None] - traits[None], axis=-1)[owner][:, owner][upper]
-            result["spearman_with_trait_distance"] = float(spearmanr(values[~same], -distance[~same]).statistic)
+            spearman: Any = spearmanr(values[~same], -distance[~same])
+            result["spearman_with_trait_distance"] = float(spearman.statistic)
     return result
 
 
@@ -179,12 +181,12 @@ def measure_attention(pipeline: FastComposerPipeline, groups: Sequence[str], pai
         prompt = parse_prompt(_with_placeholders(picture), pipeline.tokenizer)
         references = [[Image.fromarray(render_photograph(p, 0).image) for p in people]]
         states = pipeline.fuse_subjects([prompt], pipeline.encode_text([prompt]), references)
-        latents = pipeline.vae.encode(to_tensor(picture.image[None], torch.device("cpu"))).latent_dist.mean
+        latents = posterior(pipeline.vae, to_tensor(picture.image[None], torch.device("cpu"))).mean
         generator = torch.Generator().manual_seed(index)
         tokens = prompt.image_token_mask.nonzero()[:, 0][None]
         masks = torch.from_numpy(picture.masks.astype(np.float32) / 255)[None]
         for timestep in (200, 500, 800):
-            moment = torch.tensor([timestep])
+            moment: Any = torch.tensor([timestep])
             noisy = noise.add_noise(latents, torch.randn(latents.shape, generator=generator), moment)
             capture.start(tokens)
             pipeline.unet(noisy, moment, states)
@@ -229,6 +231,7 @@ def generate_set(
         rows = [[render_photograph(person, 0).image for person in group] for group in groups]
         generators = [torch.Generator().manual_seed(1000 + index) for index in indices]
         settings = {"num_inference_steps": steps, "guidance_scale": guidance_scale, "generator": generators}
+        result: Any
         if alpha is None or not isinstance(pipeline, FastComposerPipeline):
             prompts = [compose_caption(g, s)[0] for g, s in zip(groups, scenes, strict=True)]
             result = pipeline(prompts, **settings)
@@ -325,7 +328,11 @@ def _with_placeholders(picture: Picture) -> str:
 
 def _text_features(clip: CLIPModel, tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
     encoded = tokenizer(texts, padding="max_length", max_length=CONTEXT_LENGTH, truncation=True, return_tensors="pt")
-    return F.normalize(clip.get_text_features(input_ids=encoded.input_ids).pooler_output, dim=-1)
+    return _unit_features(clip.get_text_features(input_ids=encoded.input_ids))
+
+
+def _unit_features(output: Any) -> torch.Tensor:
+    return F.normalize(output.pooler_output, dim=-1)
 
 
 def _colors(image: NDArray[np.uint8], face: Any) -> NDArray[np.float64]:
@@ -358,12 +365,10 @@ def _greedy_minimum(wanted: list[NDArray[np.float32]], faces: list[NDArray[np.fl
     if len(wanted) < subjects or not faces:
         return 0.0
     similarity = np.array([[float(w @ f) for f in faces] for w in wanted])
-    matched = np.zeros(subjects)
-    for _ in range(min(similarity.shape)):
-        row, column = np.unravel_index(np.argmax(similarity), similarity.shape)
-        matched[row] = similarity[row, column]
-        similarity[row], similarity[:, column] = -np.inf, -np.inf
-    return float(max(0.0, matched.min()))
+    scores = np.zeros(subjects)
+    for row, column in greedy_matching(similarity).items():
+        scores[row] = similarity[row, column]
+    return float(max(0.0, scores.min()))
 
 
 def _overlap(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:

@@ -26,7 +26,7 @@ def _near(color: ArrayLike, rng: Rng, spread: float = 7) -> NDArray[np.float32]:
 
 
 def _plain(canvas: Canvas, rng: Rng) -> None:
-    color = hsv(rng.integers(180), rng.uniform(20, 120), rng.uniform(120, 245))
+    color = hsv(int(rng.integers(180)), rng.uniform(20, 120), rng.uniform(120, 245))
     canvas.gradient(color, color * rng.uniform(0.75, 1))
 
 

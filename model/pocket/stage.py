@@ -74,7 +74,7 @@ def train_stage(
     """
     folder.mkdir(parents=True, exist_ok=True)
     bundle = nn.ModuleDict(dict(modules)).to(device)
-    parameters = [p for p in bundle.parameters() if p.requires_grad]
+    parameters: list[Tensor] = [p for p in bundle.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, settings.learning_rate, settings.betas, weight_decay=settings.weight_decay, fused=True
     )

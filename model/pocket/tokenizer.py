@@ -6,6 +6,7 @@ Any other text still tokenizes, byte by byte, as in CLIP.
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
@@ -26,7 +27,7 @@ def build_tokenizer() -> CLIPTokenizer:
     )
     learner.train_from_iterator(words(), trainer)
     learned = json.loads(learner.to_str())["model"]
-    merges = [tuple(pair) for pair in learned["merges"]]
+    merges: Any = [tuple(pair) for pair in learned["merges"]]  # declared as strings, read as pairs
     tokens = [*alphabet, *(symbol + "</w>" for symbol in alphabet)]
     known = set(tokens)
     for token in sorted(learned["vocab"], key=learned["vocab"].get):

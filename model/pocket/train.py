@@ -16,12 +16,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from fc_bench.model.errors import ModelInputError
+from fc_bench.model.errors import ModelInputError, telling_bad_input
 from fc_bench.model.pocket import base_unet, clip, face_detector, face_recognizer, vae
 from fc_bench.model.pocket.dataset import DatasetPlan, PackedDataset, read_packed, write_dataset
 from fc_bench.model.pocket.people import RECOGNIZER_PEOPLE, TRAINING_PEOPLE
@@ -124,7 +126,8 @@ def _train_clip(work: Workspace, seconds: float) -> None:
 
 
 def _train_decoder(work: Workspace, seconds: float) -> None:
-    autoencoder = AutoencoderKL.from_pretrained(work.need("vae")).to(work.device)
+    autoencoder = AutoencoderKL.from_pretrained(work.need("vae"))
+    nn.Module.to(autoencoder, work.device)
     data = work.data()
     latents = vae.encode_latents(autoencoder, data, work.folder / "latents.npy", work.device)
     settings = StageSettings(
@@ -135,7 +138,8 @@ def _train_decoder(work: Workspace, seconds: float) -> None:
 
 
 def _train_base(work: Workspace, seconds: float) -> None:
-    autoencoder = AutoencoderKL.from_pretrained(work.need("vae")).to(work.device)
+    autoencoder = AutoencoderKL.from_pretrained(work.need("vae"))
+    nn.Module.to(autoencoder, work.device)
     text_encoder = CLIPTextModel.from_pretrained(work.need("clip"))
     tokenizer = CLIPTokenizer.from_pretrained(work.need("clip"))
     data = work.data()
@@ -211,14 +215,16 @@ def build_pipeline(
     unet: UNet2DConditionModel, autoencoder: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer
 ) -> StableDiffusionPipeline:
     """A stock diffusers pipeline of the pocket models."""
+    sampler: Any = base_unet.build_sampler()  # declared as the enumeration of the samplers that fit
+    absent: Any = None
     return StableDiffusionPipeline(
         vae=autoencoder,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=base_unet.build_sampler(),
-        safety_checker=None,
-        feature_extractor=None,
+        scheduler=sampler,
+        safety_checker=absent,
+        feature_extractor=absent,
         requires_safety_checker=False,
     )
 
@@ -262,9 +268,12 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
+@telling_bad_input
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m fc_bench.model.pocket.train", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m fc_bench.model.pocket.train", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("--output", type=Path, default=Path("training-output"), help="folder of the training")
     parser.add_argument("--budget", default="4h", help="training time of all stages together, e.g. 25m or 4h")
     parser.add_argument("--stage", action="append", choices=list(STAGES), help="only this stage (repeatable)")
@@ -276,22 +285,18 @@ def main(arguments: list[str] | None = None) -> int:
     work = Workspace(
         options.output, pick_device(), pictures=options.pictures, people=options.people, workers=options.workers
     )
-    try:
-        budget = parse_duration(options.budget)
-        for stage in options.stage or STAGES:
-            share, run = STAGES[stage]
-            if work.model(stage).exists():
-                print(f"{stage}: done already", flush=True)
-                continue
-            seconds = options.seconds or share * budget
-            print(f"{stage}: training for {seconds / 60:.1f} minutes", flush=True)
-            run(work, seconds)
-            result = work.folder / stage / "result.json"
-            if result.exists():
-                print(f"{stage}: {json.loads(result.read_text())['last']}", flush=True)
-    except ModelInputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    budget = parse_duration(options.budget)
+    for stage in options.stage or STAGES:
+        share, run = STAGES[stage]
+        if work.model(stage).exists():
+            print(f"{stage}: done already", flush=True)
+            continue
+        seconds = options.seconds or share * budget
+        print(f"{stage}: training for {seconds / 60:.1f} minutes", flush=True)
+        run(work, seconds)
+        result = work.folder / stage / "result.json"
+        if result.exists():
+            print(f"{stage}: {json.loads(result.read_text())['last']}", flush=True)
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fc_bench.model.autoencoder import decode, posterior
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.dataset import PackedDataset
 from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
@@ -28,12 +30,15 @@ _CROP = 64
 
 def build_vae() -> AutoencoderKL:
     """An untrained pocket autoencoder."""
+    levels: dict[str, Any] = {  # declared as tuples of a single element
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (32, 48, 96, 128),
+    }
     vae = AutoencoderKL(
         in_channels=3,
         out_channels=3,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(32, 48, 96, 128),
+        **levels,
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
         norm_num_groups=4,
@@ -55,11 +60,11 @@ def train_vae(
         index, corners = _face_crops(data, rng, settings.batch_size)
         pictures = to_tensor(_cut(data.images, index, corners), device)
         with torch.autocast(device.type, torch.bfloat16):
-            posterior = vae.encode(pictures).latent_dist
-            decoded = vae.decode(posterior.sample()).sample
+            encoded = posterior(vae, pictures)
+            decoded = decode(vae, encoded.sample())
         error = decoded.float() - pictures
         absolute, edges = _errors(error)
-        prior = 0.5 * posterior.mean.float().pow(2).mean()
+        prior = 0.5 * encoded.mean.float().pow(2).mean()
         square = max(0.0, 1 - 2 * progress) * 2 * error.pow(2).mean()
         total = absolute + square + 0.5 * min(1.0, max(0.0, 4 * progress - 0.4)) * edges + 1e-4 * prior
         return {"loss": total, "l1": absolute, "edges": edges, "prior": prior}
@@ -79,8 +84,8 @@ def encode_latents(vae: AutoencoderKL, data: PackedDataset, path: Path, device: 
         batch = 256 if device.type == "cuda" else 32
         for start in range(0, len(data.images), batch):
             with torch.autocast(device.type, torch.bfloat16):
-                posterior = vae.encode(to_tensor(data.images[start : start + batch], device)).latent_dist
-            pair = torch.stack([posterior.mean, posterior.std], 1)
+                encoded = posterior(vae, to_tensor(data.images[start : start + batch], device))
+            pair = torch.stack([encoded.mean, encoded.std], 1)
             latents[start : start + batch] = pair.float().cpu().numpy().astype(np.float16)
         latents.flush()
         partial.replace(path)
@@ -97,7 +102,8 @@ def train_decoder(
 ) -> StageResult:
     """Sharpen the decoder of a finished autoencoder in place, on cached latents; the latents themselves stay."""
     vae.requires_grad_(False)
-    parts = {"decoder": vae.decoder.requires_grad_(True), "post_quant_conv": vae.post_quant_conv.requires_grad_(True)}
+    _, post = _quantization(vae)
+    parts = {"decoder": vae.decoder.requires_grad_(True), "post_quant_conv": post.requires_grad_(True)}
 
     def loss(rng: np.random.Generator, progress: float) -> dict[str, Tensor]:
         index, corners = _face_crops(data, rng, settings.batch_size, multiple=8)
@@ -107,7 +113,7 @@ def train_decoder(
         pair = torch.from_numpy(np.stack(cells)).to(device).float()
         noisy = pair[:, 0] + pair[:, 1] * torch.randn_like(pair[:, 0])
         with torch.autocast(device.type, torch.bfloat16):
-            decoded = vae.decode(noisy).sample
+            decoded = decode(vae, noisy)
         absolute, edges = _errors(decoded.float() - pictures)
         return {"loss": absolute + 0.5 * edges, "l1": absolute, "edges": edges}
 
@@ -118,8 +124,7 @@ def train_decoder(
 def reconstruct(vae: AutoencoderKL, images: NDArray[np.uint8], device: torch.device) -> NDArray[np.uint8]:
     """Pictures through the autoencoder and back, [N, 128, 128, 3]."""
     decoded = [
-        vae.decode(vae.encode(to_tensor(images[i : i + 32], device)).latent_dist.mean).sample.cpu()
-        for i in range(0, len(images), 32)
+        decode(vae, posterior(vae, to_tensor(images[i : i + 32], device)).mean).cpu() for i in range(0, len(images), 32)
     ]
     return to_images(torch.cat(decoded))
 
@@ -159,6 +164,15 @@ def _cut(images: NDArray[np.uint8], index: NDArray[np.int64], corners: NDArray[n
     return np.stack([images[i, y : y + _CROP, x : x + _CROP] for i, (x, y) in zip(index, corners, strict=True)])
 
 
+def _quantization(vae: AutoencoderKL) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """The 1 x 1 convolutions after the encoder and before the decoder, optional elsewhere."""
+    return cast(nn.Conv2d, vae.quant_conv), cast(nn.Conv2d, vae.post_quant_conv)
+
+
+def _bias(convolution: nn.Conv2d) -> Tensor:
+    return cast(Tensor, convolution.bias)
+
+
 def _initialize(vae: AutoencoderKL) -> None:
     for module in vae.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -171,10 +185,11 @@ def _initialize(vae: AutoencoderKL) -> None:
                 module.conv2.weight.mul_(0.2)
         channels = LATENT_CHANNELS
         eye = torch.eye(2 * channels)[:, :, None, None]
-        vae.quant_conv.weight.copy_(eye)
-        vae.post_quant_conv.weight.copy_(eye[:channels, :channels])
+        quant, post = _quantization(vae)
+        quant.weight.copy_(eye)
+        post.weight.copy_(eye[:channels, :channels])
         vae.encoder.conv_out.weight[channels:].zero_()
-        vae.encoder.conv_out.bias[channels:].fill_(-5.0)
+        _bias(vae.encoder.conv_out)[channels:].fill_(-5.0)
 
 
 @torch.no_grad()
@@ -182,14 +197,15 @@ def _whiten(vae: AutoencoderKL, data: PackedDataset, device: torch.device) -> No
     """Give every latent channel mean 0 and deviation 1 over the data, without changing what is decoded."""
     sample = data.images[: min(1024, data.train_count)]
     means = torch.cat(
-        [vae.encode(to_tensor(sample[i : i + 64], device)).latent_dist.mean for i in range(0, len(sample), 64)]
+        [posterior(vae, to_tensor(sample[i : i + 64], device)).mean for i in range(0, len(sample), 64)]
     ).double()
     shift, scale = means.mean((0, 2, 3)), means.std((0, 2, 3))
     channels = LATENT_CHANNELS
-    quant, post = vae.quant_conv, vae.post_quant_conv
+    quant, post = _quantization(vae)
+    quant_bias, post_bias = _bias(quant), _bias(post)
     shift, scale = shift.to(quant.weight), scale.to(quant.weight)
     quant.weight[:channels] /= scale[:, None, None, None]
-    quant.bias[:channels] = (quant.bias[:channels] - shift) / scale
-    quant.bias[channels:] -= 2 * scale.log()
-    post.bias += (post.weight[:, :, 0, 0] * shift).sum(1)
+    quant_bias[:channels] = (quant_bias[:channels] - shift) / scale
+    quant_bias[channels:] -= 2 * scale.log()
+    post_bias += (post.weight[:, :, 0, 0] * shift).sum(1)
     post.weight *= scale[None, :, None, None]

@@ -5,10 +5,11 @@ import logging
 import sys
 from pathlib import Path
 
-from fc_bench.model.errors import ModelInputError
+from fc_bench.model.errors import telling_bad_input
 from fc_bench.model.training.config import load_config
 
 
+@telling_bad_input
 def main(command: list[str] | None = None) -> int:
     """The command; 2 after bad input, told in one line."""
     parser = argparse.ArgumentParser(prog="python -m fc_bench.model.training", description="Train FastComposer.")
@@ -26,9 +27,6 @@ def main(command: list[str] | None = None) -> int:
         logging.getLogger("accelerate").setLevel(logging.WARNING)
 
         print(train(config, arguments.resume))
-    except ModelInputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("interrupted: --resume continues from the last checkpoint", file=sys.stderr)
         return 130

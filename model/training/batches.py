@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from fc_bench.model.autoencoder import posterior
 from fc_bench.model.fastcomposer import TrainingBatch, resize_latent_masks
 from fc_bench.model.localization import attention_masks
 from fc_bench.model.training.config import TrainingConfig
@@ -77,8 +78,7 @@ class FrozenEncoders:
     def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents of images [batch, 3, height, width] in -1..1, unscaled."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_vae):
-            encoded: Any = self.vae.encode(pixels.to(self.device, self.vae.dtype))
-        distribution = encoded.latent_dist
+            distribution = posterior(self.vae, pixels.to(self.device, self.vae.dtype))
         return distribution.mean.float(), distribution.std.float()
 
     @torch.no_grad()

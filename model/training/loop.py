@@ -14,7 +14,7 @@ import time
 from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 import yaml
@@ -26,6 +26,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from fc_bench.model.attention import AttentionKind, attention_for
 from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.fastcomposer import FastComposer, Losses
 from fc_bench.model.localization import map_sizes
@@ -112,7 +113,7 @@ class Training:
         self._check_output(resume, bool(checkpoints))
         torch.manual_seed(config.seed)
         with loading(f"the models of {config.pipeline} and {config.initial or config.image_encoder}"):
-            self.model = _load_model(config, "eager" if _eager(config, device) else "sdpa").to(device)
+            self.model = _load_model(config, _attention(config, device)).to(device)
         self.parts = self.model.train_parts(config.vision_layers)
         if config.gradient_checkpointing:
             self.model.unet.enable_gradient_checkpointing()
@@ -320,7 +321,7 @@ class Training:
         partial.rename(folder)
 
 
-def _load_model(config: TrainingConfig, attention: Literal["sdpa", "eager"]) -> FastComposer:
+def _load_model(config: TrainingConfig, attention: AttentionKind) -> FastComposer:
     needed = [config.pipeline / part for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")]
     needed.append(config.image_encoder)
     if config.initial is not None:
@@ -358,8 +359,8 @@ def _load_model(config: TrainingConfig, attention: Literal["sdpa", "eager"]) -> 
     )
 
 
-def _eager(config: TrainingConfig, device: torch.device) -> bool:
-    return config.attention == "eager" or (config.attention == "auto" and device.type == "cpu")
+def _attention(config: TrainingConfig, device: torch.device) -> AttentionKind:
+    return attention_for(device) if config.attention == "auto" else config.attention
 
 
 def _checkpoints(output: Path) -> list[Path]:
