@@ -13,8 +13,6 @@ from fc_bench.model.backbone import Backbone, make_scheduler
 from fc_bench.photographs import read_photograph
 from fc_bench.protocols import Customization, Request, Setting, Subject
 
-PLACEHOLDER = "<|image|>"
-
 
 class FastComposerOptions(BaseModel):
     """`alpha`: share of the steps with subject conditioning (paper, section 4.3); `checkpoint`: variant's name."""
@@ -61,6 +59,8 @@ class FastComposer:
 
     def mention(self, subject: Subject, position: int) -> str:
         """The class noun followed by the placeholder."""
+        from fc_bench.model.prompts import PLACEHOLDER
+
         return f"{subject.noun} {PLACEHOLDER}"
 
     def customize(self, subjects: Sequence[Subject], seed: int, artefact_folder: Path) -> Customization:

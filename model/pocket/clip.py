@@ -108,21 +108,3 @@ def _single_person_traits(data: PackedDataset) -> tuple[NDArray[np.float32], NDA
             cache[seed] = trait_vector(make_person(seed))
         rows.append(cache[seed])
     return np.stack(rows), np.array([len(a["people"]) == 1 for a in data.annotations])
-
-
-@torch.no_grad()
-def held_out_retrieval(
-    clip: CLIPModel, data: PackedDataset, tokenizer: CLIPTokenizer, device: torch.device
-) -> dict[str, float]:
-    """Text-to-image retrieval among the test pictures by a rich caption: share of hits at rank 1 and within 5."""
-    test = slice(data.train_count, len(data.annotations))
-    captions = [a["rich_captions"][0] for a in data.annotations[test]]
-    encoded = tokenizer(captions, padding="max_length", max_length=CONTEXT_LENGTH, truncation=True, return_tensors="pt")
-    output = clip(input_ids=encoded.input_ids.to(device), pixel_values=normalize(data.images[test], device))
-    similarity = output.text_embeds @ output.image_embeds.T
-    rank = (similarity > similarity.diag()[:, None]).sum(1)
-    return {
-        "pictures": float(len(captions)),
-        "top1": (rank == 0).float().mean().item(),
-        "top5": (rank < 5).float().mean().item(),
-    }
