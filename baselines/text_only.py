@@ -33,7 +33,7 @@ class TextOnly:
 
         pipeline: Any = StableDiffusionPipeline.from_pretrained(
             setting.backbone.path("pipeline"),
-            torch_dtype=getattr(torch, setting.dtype),
+            dtype=getattr(torch, setting.dtype),
             safety_checker=None,
             requires_safety_checker=False,
         )

@@ -186,7 +186,7 @@ def doctor(
     ] = None,
     checksums: Annotated[bool, typer.Option(help="Compute the sha256 of every file.")] = True,
 ) -> None:
-    """Show what is installed, the hardware, and every file the backbones need: present, size, sha256, licence.
+    """Show what is installed, the hardware, and every file the backbones need: present, size, sha256, license.
 
     Exit code 2 when a file of the named backbone (pocket if none is named) is missing.
     """

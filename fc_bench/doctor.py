@@ -38,22 +38,22 @@ def examine(name: str | None, checksums: bool, console: Console) -> None:
 def _print_backbone(backbone: Backbone, checksums: bool, console: Console) -> list[Path]:
     """One table; returns the paths that are missing."""
     table = Table(title=f"backbone {backbone.name}: {backbone.description}", title_justify="left")
-    for title in ("component", "file", "MiB", "sha256", "licence"):
+    for title in ("component", "file", "MiB", "sha256", "license"):
         table.add_column(title, justify="right" if title == "MiB" else "left", overflow="fold")
     missing = []
     for component, value in backbone.components().items():
-        licence = backbone.licences.get(component.split("/")[0], "not stated")
+        license = backbone.licenses.get(component.split("/")[0], "not stated")
         path = backbone.declared_path(component)
         if path is None:
-            table.add_row(component, f"{value} (fetched on first use)", "", "", licence)
+            table.add_row(component, f"{value} (fetched on first use)", "", "", license)
             continue
         for item in required_files(component, path):
             if item.present:
                 size = f"{item.path.stat().st_size / 2**20:.2f}"
-                table.add_row(component, str(item.path), size, sha256_of(item.path)[:16] if checksums else "", licence)
+                table.add_row(component, str(item.path), size, sha256_of(item.path)[:16] if checksums else "", license)
             else:
                 missing.append(item.path)
-                table.add_row(component, str(item.path), "missing", "", licence)
+                table.add_row(component, str(item.path), "missing", "", license)
     console.print(table)
     return missing
 

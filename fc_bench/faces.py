@@ -31,7 +31,7 @@ class Face:
 
 
 class FaceModels:
-    """Detector and recogniser of a backbone's face pack.
+    """Detector and recognizer of a backbone's face pack.
 
     Raises UserError when the folder's ONNX files are no such pair.
     """
@@ -57,11 +57,11 @@ class FaceModels:
         except Exception as error:
             raise UserError(
                 f'The face pack {pack} of the backbone "{backbone.name}" cannot be loaded '
-                f"({type(error).__name__}: {error}); it needs a detector and a recogniser that insightface reads."
+                f"({type(error).__name__}: {error}); it needs a detector and a recognizer that insightface reads."
             ) from error
         if "recognition" not in self._app.models:
             raise UserError(
-                f'The face pack {pack} of the backbone "{backbone.name}" has no recogniser; add its ONNX file.'
+                f'The face pack {pack} of the backbone "{backbone.name}" has no recognizer; add its ONNX file.'
             )
 
     def find(self, image: Image.Image) -> list[Face]:

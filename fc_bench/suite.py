@@ -96,7 +96,7 @@ class SuiteFile(_Part):
     name: Name
     version: str = Field(min_length=1, max_length=64)
     description: str
-    licence: str
+    license: str
     source: str
     citation: str = ""
     seed: int = Field(default=0, ge=0, lt=2**63)

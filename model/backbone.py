@@ -83,20 +83,20 @@ class Backbone(_Part):
     resolution: int = Field(ge=8, le=4096, multiple_of=8)
     sampler: SamplerDefaults = SamplerDefaults()
     dtype: Dtypes = Dtypes()
-    licences: dict[str, str] = Field(default_factory=dict)
-    """Licence and origin of each component, shown by `fc-bench doctor`."""
+    licenses: dict[str, str] = Field(default_factory=dict)
+    """License and origin of each component, shown by `fc-bench doctor`."""
     how_to_get: str = ""
     """What to do when weights are missing; ends the error message."""
     _file: Path = PrivateAttr(default=Path())
     _fetched: dict[str, Path] = PrivateAttr(default_factory=dict)
 
-    @field_validator("licences")
+    @field_validator("licenses")
     @classmethod
-    def _known_components(cls, licences: dict[str, str]) -> dict[str, str]:
-        for name in licences:
+    def _known_components(cls, licenses: dict[str, str]) -> dict[str, str]:
+        for name in licenses:
             if name not in ("pipeline", "fastcomposer", "clip", "faces"):
                 raise ValueError(f'"{name}" is no component; known: pipeline, fastcomposer, clip, faces')
-        return licences
+        return licenses
 
     def components(self) -> dict[str, str]:
         """Component name (`pipeline`, `fastcomposer/<variant>`, `clip`, `faces`) -> value as written in the file."""
@@ -211,7 +211,7 @@ def required_files(component: str, path: Path) -> list[RequiredFile]:
         return [*model("", "model"), need(*tokenizer)]
     found = sorted(path.glob("*.onnx"))
     if not found:
-        return [RequiredFile(component, path / "*.onnx (detector and recogniser)", False)]
+        return [RequiredFile(component, path / "*.onnx (detector and recognizer)", False)]
     return [RequiredFile(component, file, True) for file in found]
 
 

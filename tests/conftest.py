@@ -1,7 +1,7 @@
-"""A tiny world for the harness's tests: a backbone of random weights, a face pack with known behaviour, a suite.
+"""A tiny world for the harness's tests: a backbone of random weights, a face pack with known behavior, a suite.
 
 The face pack consists of real ONNX files that insightface loads. Its detector finds a face below every white 8 x 8
-cell of the 128-pixel grid; its recogniser's embedding is the color of 4 x 4 patches of the aligned crop.
+cell of the 128-pixel grid; its recognizer's embedding is the color of 4 x 4 patches of the aligned crop.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def suite_data() -> dict[str, Any]:
         "name": "trio",
         "version": "1",
         "description": "three people",
-        "licence": "MIT",
+        "license": "MIT",
         "source": "drawn by the tests",
         "seed": 7,
         "photographs": {"pattern": "people/{id}-{n}.png", "count": 2},
@@ -297,7 +297,7 @@ def _save_clip(folder: Path, tokenizer: Path) -> None:
 def _save_face_pack(folder: Path) -> None:
     folder.mkdir()
     _save_detector(folder / "det.onnx")
-    _save_recogniser(folder / "rec.onnx")
+    _save_recognizer(folder / "rec.onnx")
 
 
 def _save_detector(file: Path) -> None:
@@ -345,7 +345,7 @@ def _save_detector(file: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), file)
 
 
-def _save_recogniser(file: Path) -> None:
+def _save_recognizer(file: Path) -> None:
     import onnx
     from onnx import TensorProto, helper
 
@@ -355,5 +355,5 @@ def _save_recogniser(file: Path) -> None:
     ]
     crop = helper.make_tensor_value_info("crop", TensorProto.FLOAT, [1, 3, 112, 112])
     embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1, 48])
-    graph = helper.make_graph(nodes, "recogniser", [crop], [embedding])
+    graph = helper.make_graph(nodes, "recognizer", [crop], [embedding])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), file)

@@ -45,10 +45,10 @@ On people no model was trained on; `python -m fc_bench.model.pocket.assemble --m
 
 {quality}
 
-## Data and licence
+## Data and license
 
 Trained from scratch on pictures that this project's own renderer draws: {people}. No photograph of a real
-person was involved. MIT licence, like the project. Made for testing a benchmark, not for recognizing or depicting real
+person was involved. MIT license, like the project. Made for testing a benchmark, not for recognizing or depicting real
 people.
 """
 

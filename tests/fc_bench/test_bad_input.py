@@ -102,8 +102,8 @@ def test_unknown_command_line_option_is_refused(fc_bench):
 
 
 def test_malformed_yaml_names_the_line(run, suite):
-    suite.write_text(suite.read_text().replace("licence: MIT", "licence: [MIT"))
-    number = line_with(suite, "licence")
+    suite.write_text(suite.read_text().replace("license: MIT", "license: [MIT"))
+    number = line_with(suite, "license")
     done = run(suite)
     refused(done, "malformed YAML")
     assert any(f"suite.yaml:{line}:" in done.err for line in (number, number + 1)), done.err

@@ -41,7 +41,7 @@ def test_provider_that_really_ran_is_reported(models):
     assert described["detection"] == {"file": "det.onnx", "providers": ["CPUExecutionProvider"]}
 
 
-def test_pack_without_a_recogniser_is_refused_with_its_folder(tiny_backbone, tmp_path):
+def test_pack_without_a_recognizer_is_refused_with_its_folder(tiny_backbone, tmp_path):
     declared = yaml.safe_load(tiny_backbone.read_text())
     pack = tmp_path / "pack"
     pack.mkdir()
@@ -49,7 +49,7 @@ def test_pack_without_a_recogniser_is_refused_with_its_folder(tiny_backbone, tmp
     declared["faces"]["pack"] = str(pack)
     file = tmp_path / "half.yaml"
     file.write_text(yaml.safe_dump(declared))
-    with pytest.raises(UserError, match=r"pack.*no recogniser"):
+    with pytest.raises(UserError, match=r"pack.*no recognizer"):
         FaceModels(read_backbone(str(file)), "cpu")
 
 

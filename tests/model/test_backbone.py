@@ -14,7 +14,7 @@ def test_built_in_backbones_are_well_formed():
         backbone = read_backbone(name)
         assert backbone.name == name
         assert backbone.components().keys() >= {"pipeline", "clip", "faces"}
-        assert set(backbone.licences) == {"pipeline", "fastcomposer", "clip", "faces"}
+        assert set(backbone.licenses) == {"pipeline", "fastcomposer", "clip", "faces"}
         assert backbone.variant(None) in backbone.components()
 
 
@@ -41,7 +41,7 @@ def test_components_are_found_beside_the_file_wherever_one_works(tiny_backbone, 
     ("change", "message"),
     [
         ({"resolution": 100}, "tiny.yaml:.*resolution.*multiple of 8"),
-        ({"licences": {"clp": "MIT"}}, "clp"),
+        ({"licenses": {"clp": "MIT"}}, "clp"),
         ({"fastcomposer": {"default": "best", "variants": {"random": "x"}}}, 'default "best" is not a variant'),
         ({"sampler": {"scheduler": "dpmm"}}, "scheduler"),
         ({"resolutoin": 64}, 'did you mean "resolution"'),
