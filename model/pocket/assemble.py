@@ -56,6 +56,13 @@ def pack(work: Workspace, weights: Path) -> None:
         shutil.copy(needed[stage] / f"{stage}.onnx", weights / "faces" / f"{stage}.onnx")
 
 
+def open_base(weights: Path) -> StableDiffusionPipeline:
+    """The shipped base pipeline in single precision, without a progress bar."""
+    pipeline = StableDiffusionPipeline.from_pretrained(weights / "pipeline", dtype=torch.float32, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def open_fastcomposer(weights: Path, variant: str) -> FastComposerPipeline:
     """A shipped FastComposer in single precision, without a progress bar."""
     pipeline = load_fastcomposer(weights / "pipeline", weights / "fastcomposer" / variant)
@@ -66,8 +73,7 @@ def open_fastcomposer(weights: Path, variant: str) -> FastComposerPipeline:
 def measure(weights: Path, pictures: int = 64) -> dict[str, Any]:
     """Held-out quality of everything in `weights`: the model's name -> its measures."""
     faces = quality.open_face_pack(weights / "faces")
-    base = StableDiffusionPipeline.from_pretrained(weights / "pipeline", safety_checker=None)
-    base.set_progress_bar_config(disable=True)
+    base = open_base(weights)
     clip = CLIPModel.from_pretrained(weights / "clip", dtype=torch.float32).eval()
     tokenizer = CLIPTokenizer.from_pretrained(weights / "clip")
     results: dict[str, Any] = {
@@ -108,8 +114,7 @@ def measure(weights: Path, pictures: int = 64) -> dict[str, Any]:
 
 def draw_grids(weights: Path, cards: Path) -> None:
     """Sample grids: reconstructions, text-only samples, and FastComposer with and without localization."""
-    base = StableDiffusionPipeline.from_pretrained(weights / "pipeline", safety_checker=None)
-    base.set_progress_bar_config(disable=True)
+    base = open_base(weights)
     pictures = np.stack([render_seed(60_000_000 + i, range(300_000, 400_000)).image for i in range(8)])
     _save_grid(cards / "decoder.png", [list(pictures), list(reconstruct(base.vae, pictures, torch.device("cpu")))])
     singles, pairs = (quality.generate_set(base, subjects, 8, None) for subjects in (1, 2))
