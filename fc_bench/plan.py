@@ -85,13 +85,14 @@ class Plan:
 def resolve_method(
     name: str, overrides: Mapping[str, Any], setting: Setting
 ) -> tuple[type[Method], BaseModel, MethodRow]:
-    """Look a method up, validate its options and fingerprint its weights.
+    """Look a method up, validate its options (over the backbone's choice and its own defaults), fingerprint its weights.
 
     Raises UserError for an unknown method or option (with the nearest name) or a value its options reject.
     """
     method = registry.load("methods", name)
+    suited = setting.backbone.methods.get(name, {})
     try:
-        options = method.Options.model_validate(overrides)
+        options = method.Options.model_validate({**suited, **overrides})
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "extra_forbidden":
@@ -99,8 +100,9 @@ def resolve_method(
             raise UserError(f'The method "{name}" has no option "{first["loc"][-1]}", {known}') from None
         raise UserError(f'Option of the method "{name}": {sentence(error, method.Options)}') from None
     resolved = options.model_dump(mode="json")
-    given = {key: value for key, value in resolved.items() if key in options.model_fields_set}
-    changed = [f"{key}={value}" for key, value in sorted(given.items()) if value != _default(method.Options, key)]
+    defaults = {key: suited.get(key, _default(method.Options, key)) for key in resolved}
+    given = {key: value for key, value in resolved.items() if key in overrides}
+    changed = [f"{key}={value}" for key, value in sorted(given.items()) if value != defaults[key]]
     label = f"{name}[{','.join(changed)}]" if changed else name
     weights = {part: fingerprint(path) for part, path in method.weights(setting.backbone, options).items()}
     return method, options, MethodRow(label, name, resolved, weights)

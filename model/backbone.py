@@ -83,6 +83,8 @@ class Backbone(_Part):
     resolution: int = Field(ge=8, le=4096, multiple_of=8)
     sampler: SamplerDefaults = SamplerDefaults()
     dtype: Dtypes = Dtypes()
+    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Method -> options that suit this backbone, used where the command line gives none."""
     licenses: dict[str, str] = Field(default_factory=dict)
     """License and origin of each component, shown by `fc-bench doctor`."""
     how_to_get: str = ""

@@ -1,0 +1,35 @@
+"""Options of methods: the command line's over the backbone's over the method's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from fc_bench.errors import UserError
+from fc_bench.model.backbone import read_backbone
+from fc_bench.plan import resolve_method
+from fc_bench.protocols import Sampler, Setting
+
+
+def _setting(file, methods):
+    backbone = read_backbone(str(file)).model_copy(update={"methods": methods})
+    object.__setattr__(backbone, "_file", file)
+    return Setting(backbone, Sampler("ddim", 2, 2.0, 64), "cpu", "float32")
+
+
+def test_a_backbone_s_option_holds_where_the_command_line_gives_none(tiny_backbone):
+    setting = _setting(tiny_backbone, {"fastcomposer": {"alpha": 0.9}})
+    assert resolve_method("fastcomposer", {}, setting)[2].options["alpha"] == 0.9
+    assert resolve_method("fastcomposer", {"alpha": 0.4}, setting)[2].options["alpha"] == 0.4
+    assert resolve_method("fastcomposer", {}, _setting(tiny_backbone, {}))[2].options["alpha"] == 0.7
+
+
+def test_a_label_names_what_differs_from_the_backbone_s_choice(tiny_backbone):
+    setting = _setting(tiny_backbone, {"fastcomposer": {"alpha": 0.9}})
+    assert resolve_method("fastcomposer", {}, setting)[2].label == "fastcomposer"
+    assert resolve_method("fastcomposer", {"alpha": 0.9}, setting)[2].label == "fastcomposer"
+    assert resolve_method("fastcomposer", {"alpha": 0.7}, setting)[2].label == "fastcomposer[alpha=0.7]"
+
+
+def test_an_unknown_option_of_the_backbone_is_named(tiny_backbone):
+    with pytest.raises(UserError, match='has no option "alhpa", did you mean "alpha"'):
+        resolve_method("fastcomposer", {}, _setting(tiny_backbone, {"fastcomposer": {"alhpa": 1}}))
