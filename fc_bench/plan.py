@@ -85,7 +85,7 @@ class Plan:
 def resolve_method(
     name: str, overrides: Mapping[str, Any], setting: Setting
 ) -> tuple[type[Method], BaseModel, MethodRow]:
-    """Look a method up, validate its options (over the backbone's choice and its own defaults), fingerprint its weights.
+    """Look a method up, validate its options over the backbone's and its own defaults, fingerprint its weights.
 
     Raises UserError for an unknown method or option (with the nearest name) or a value its options reject.
     """
