@@ -26,6 +26,7 @@ from fc_bench.model.pipeline import FastComposerPipeline, load_fastcomposer
 from fc_bench.model.pocket import clip as clip_stage
 from fc_bench.model.pocket import quality
 from fc_bench.model.pocket.cards import write_cards
+from fc_bench.model.pocket.people import HELD_OUT_RECOGNIZER_PEOPLE
 from fc_bench.model.pocket.render import render_seed
 from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, SUPERVISED_LAYERS, Workspace
 from fc_bench.model.pocket.vae import reconstruct
@@ -40,6 +41,7 @@ def pack(work: Workspace, weights: Path) -> None:
     needed = {
         stage: work.need(stage) for stage in ("base", "decoder", "clip", "detector", "recognizer", *VARIANTS.values())
     }
+    final, weights = weights, weights.with_name(weights.name + ".partial")
     shutil.rmtree(weights, ignore_errors=True)
     pipeline = StableDiffusionPipeline.from_pretrained(needed["base"], dtype=torch.float16, safety_checker=None)
     pipeline.vae = AutoencoderKL.from_pretrained(needed["decoder"], dtype=torch.float16)
@@ -54,6 +56,8 @@ def pack(work: Workspace, weights: Path) -> None:
     (weights / "faces").mkdir()
     for stage in ("detector", "recognizer"):
         shutil.copy(needed[stage] / f"{stage}.onnx", weights / "faces" / f"{stage}.onnx")
+    shutil.rmtree(final, ignore_errors=True)
+    weights.replace(final)
 
 
 def open_base(weights: Path) -> StableDiffusionPipeline:
@@ -115,7 +119,7 @@ def measure(weights: Path, pictures: int = 64) -> dict[str, Any]:
 def draw_grids(weights: Path, cards: Path) -> None:
     """Sample grids: reconstructions, text-only samples, and FastComposer with and without localization."""
     base = open_base(weights)
-    pictures = np.stack([render_seed(60_000_000 + i, range(300_000, 400_000)).image for i in range(8)])
+    pictures = np.stack([render_seed(60_000_000 + i, HELD_OUT_RECOGNIZER_PEOPLE).image for i in range(8)])
     _save_grid(cards / "decoder.png", [list(pictures), list(reconstruct(base.vae, pictures, torch.device("cpu")))])
     singles, pairs = (quality.generate_set(base, subjects, 8, None) for subjects in (1, 2))
     _save_grid(cards / "base.png", [singles.images, pairs.images])

@@ -20,7 +20,7 @@ from fc_bench.model.attention import attention_for, use_attention
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.clip import WIDTH, tokenize_captions
 from fc_bench.model.pocket.dataset import PackedDataset
-from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
+from fc_bench.model.pocket.stage import StageSettings, train_stage
 from fc_bench.model.pocket.vae import LATENT_CHANNELS, LATENT_SIZE
 
 _NOISE = {
@@ -74,7 +74,7 @@ def train_base_unet(
     folder: Path,
     settings: StageSettings,
     device: torch.device,
-) -> tuple[UNet2DConditionModel, StageResult]:
+) -> UNet2DConditionModel:
     """Train by v-prediction on cached latents, heads weighted higher, timesteps stratified within a batch."""
     unet = build_unet()
     set_attention(unet, device)
@@ -106,7 +106,8 @@ def train_base_unet(
         weight = torch.from_numpy(weights[index]).to(device).float()[:, None]
         return {"loss": (square * weight).mean(), "mse": square.mean()}
 
-    return unet, train_stage(folder, {"unet": unet}, loss, settings, device)
+    train_stage(folder, {"unet": unet}, loss, settings, device)
+    return unet
 
 
 def _head_weights(data: PackedDataset) -> NDArray[np.float16]:

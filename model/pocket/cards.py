@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fc_bench.model.pocket.dataset import PLAN
 from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, STAGES, Workspace
 
 _TITLES = {
@@ -25,7 +26,7 @@ _TITLES = {
     ),
     FASTCOMPOSER_STAGES[False]: (
         "Pocket FastComposer without localization",
-        "The same fine-tune with localization weight 0",
+        "The same fine-tune for the same time with localization weight 0",
     ),
 }
 _GRIDS = {"decoder", "base", *FASTCOMPOSER_STAGES.values()}
@@ -58,20 +59,17 @@ def write_cards(work: Workspace, quality: Mapping[str, Any], folder: Path) -> No
     for stage in STAGES:
         title, what = _TITLES[stage]
         facts = _training_facts(work.folder / stage)
-        faces = stage in ("detector", "recognizer")
-        people = (
-            f"{work.face_pictures:,} pictures of {work.face_people:,} people"
-            if faces
-            else f"{work.pictures:,} pictures of {work.people:,} people (other people than the face models')"
-        )
+        data = work.folder / ("faces-data" if stage in ("detector", "recognizer") else "data")
+        plan = json.loads((data / PLAN).read_text())
+        people = f"{plan['count']:,} pictures of {plan['people']:,} people (no other data set shows the same people)"
         card = _CARD.format(
             title=title,
             what=what,
             grid=f"![samples]({stage}.png)\n\n" if stage in _GRIDS else "",
-            training=_table(facts),
+            training=table(facts),
             stage=stage,
             budget=facts["time budget (s)"],
-            quality=_table(_flat(quality["vae" if stage == "decoder" else stage])) + _reference(stage, quality),
+            quality=table(flat(quality[measured_as(stage)])) + _reference(stage, quality),
             people=people,
         )
         (folder / f"{stage}.md").write_text(card)
@@ -112,21 +110,34 @@ def _training_facts(folder: Path) -> dict[str, Any]:
 
 
 def _reference(stage: str, quality: Mapping[str, Any]) -> str:
-    """For the generators, the same measures of real renders: the ceiling."""
+    """For the generators, the same measures of the text-only base model and of true pictures: floor and ceiling."""
     if stage not in ("base", *FASTCOMPOSER_STAGES.values()):
         return ""
-    return "\n\nThe same measures of true pictures (the ceiling):\n\n" + _table(_flat(quality["reference"]))
+    if stage != "base":
+        text_only = "\n\nThe same measures of the base model, which sees the text only:\n\n" + table(
+            flat(quality["base"])
+        )
+    else:
+        text_only = ""
+    return text_only + "\n\nThe same measures of true pictures (the ceiling):\n\n" + table(flat(quality["reference"]))
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def measured_as(stage: str) -> str:
+    """The key of a stage's measures: the decoder is measured as part of the autoencoder."""
+    return "vae" if stage == "decoder" else stage
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested measures as one level, the names joined in words."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         label = f"{prefix}{name}".replace("_", " ")
-        flat.update(_flat(value, f"{label}, ") if isinstance(value, Mapping) else {label: value})
+        flat.update(flat(value, f"{label}, ") if isinstance(value, Mapping) else {label: value})
     return flat
 
 
-def _table(facts: Mapping[str, Any]) -> str:
+def table(facts: Mapping[str, Any]) -> str:
+    """A two-column Markdown table."""
     rows = [f"| {name} | {_format(value)} |" for name, value in facts.items()]
     return "\n".join(["| what | value |", "|---|---|", *rows])
 

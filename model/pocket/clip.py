@@ -19,7 +19,7 @@ from fc_bench.model import references
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.dataset import PackedDataset
 from fc_bench.model.pocket.people import make_person, trait_vector
-from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
+from fc_bench.model.pocket.stage import StageSettings, train_stage
 from fc_bench.model.pocket.tokenizer import CONTEXT_LENGTH
 
 WIDTH = 192
@@ -57,7 +57,7 @@ def build_image_processor() -> CLIPImageProcessor:
 
 def train_clip(
     data: PackedDataset, tokenizer: CLIPTokenizer, folder: Path, settings: StageSettings, device: torch.device
-) -> tuple[CLIPModel, StageResult]:
+) -> CLIPModel:
     """Train on random pictures with one of their captions each; equal captions count as positives of one another."""
     clip = build_clip(tokenizer)
     token_ids = tokenize_captions(data, tokenizer)
@@ -84,7 +84,8 @@ def train_clip(
         hit = (logits.argmax(1) == torch.arange(batch, device=device)).float().mean()
         return {"loss": contrast + 10 * trait, "contrast": contrast, "traits": trait, "hit": hit}
 
-    return clip, train_stage(folder, {"clip": clip, "head": head}, loss, settings, device)
+    train_stage(folder, {"clip": clip, "head": head}, loss, settings, device)
+    return clip
 
 
 def tokenize_captions(data: PackedDataset, tokenizer: CLIPTokenizer) -> NDArray[np.int16]:

@@ -1,7 +1,8 @@
 """Pocket pictures on disk, in the layout of the released FastComposer training set, and packed for fast reading.
 
     <folder>/00000/00000000.png    picture
-    <folder>/00000/00000000.json   caption; segments with id, start/end of the noun phrase, bbox h1 w1 h2 w2, subject
+    <folder>/00000/00000000.json   caption; segments with id, start/end of the noun phrase, bbox (left, top,
+                                   right, bottom), subject
     <folder>/00000/00000000.npy    segmentation map: 0 background, 1.. the segments' ids
     <folder>/image_ids_train.txt, image_ids_test.txt, image_ids_references.txt
     <folder>/packed/images.npy     all pictures, [N, 128, 128, 3]
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.people import make_person
 from fc_bench.model.pocket.render import Picture, compose_caption, render_photograph, render_seed
 
+PLAN = "plan.json"
 CHUNK = 1000
 """Pictures in one chunk folder."""
 RICH_CAPTIONS = 3
@@ -48,13 +51,31 @@ class DatasetPlan:
 
 
 def write_dataset(plan: DatasetPlan, workers: int = 2) -> Path:
-    """Render a dataset, skipping what is complete, and return its folder; the last `test_count` ids are for tests."""
+    """Render a dataset, skipping what is complete, and return its folder; the last `test_count` ids are for tests.
+
+    Raises ModelInputError when the folder holds a dataset of another plan.
+    """
+    _claim(plan)
     with ProcessPoolExecutor(workers) as pool:
         if not (plan.folder / "image_ids_test.txt").exists():
             _write_pictures(plan, pool)
         if plan.photographs and not (plan.folder / "image_ids_references.txt").exists():
             _write_photographs(plan, pool)
     return plan.folder
+
+
+def _claim(plan: DatasetPlan) -> None:
+    """Write the plan beside the data, or compare with the one that is there."""
+    wanted = {name: value for name, value in asdict(plan).items() if name != "folder"}
+    file = plan.folder / PLAN
+    if file.exists():
+        found = json.loads(file.read_text())
+        if found != wanted:
+            different = ", ".join(name for name in wanted if found.get(name) != wanted[name])
+            raise ModelInputError(f"{plan.folder} holds other pictures ({different}): delete it or use another folder")
+        return
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(wanted, indent=1) + "\n")
 
 
 def _write_pictures(plan: DatasetPlan, pool: ProcessPoolExecutor) -> None:
@@ -141,7 +162,7 @@ def _write_picture(stem: Path, picture: Picture, seed: int) -> dict[str, Any]:
                 "start": span.start,
                 "end": span.end,
                 "word": person.noun,
-                "bbox": [int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1],
+                "bbox": [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1],
                 "coco_label": "person",
                 "subject": str(person.seed),
             }

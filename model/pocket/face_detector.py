@@ -20,7 +20,7 @@ from fc_bench.model.pocket import vocabulary as words
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.dataset import PackedDataset
 from fc_bench.model.pocket.render import render_background
-from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
+from fc_bench.model.pocket.stage import StageSettings, train_stage
 
 STRIDES = (8, 16, 32)
 _FACE_WIDTHS = ((0, 40), (32, 64), (52, 1000))
@@ -82,7 +82,7 @@ class _ScrfdOutputs(nn.Module):
 
 def train_face_detector(
     data: PackedDataset, folder: Path, settings: StageSettings, device: torch.device
-) -> tuple[FaceDetector, StageResult]:
+) -> FaceDetector:
     """Train on shifted, scaled and blurred pictures, one in ten without anyone in it."""
     detector = FaceDetector()
     empty = np.random.default_rng(settings.seed)
@@ -109,7 +109,8 @@ def train_face_detector(
         total = (classification + regression) / count
         return {"loss": total, "classification": classification / count, "regression": regression / count}
 
-    return detector, train_stage(folder, {"detector": detector}, loss, settings, device)
+    train_stage(folder, {"detector": detector}, loss, settings, device)
+    return detector
 
 
 def export_face_detector(detector: FaceDetector, path: Path) -> None:

@@ -19,7 +19,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from fc_bench.model.pocket.dataset import PackedDataset
 from fc_bench.model.pocket.people import make_person, trait_vector
-from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
+from fc_bench.model.pocket.stage import StageSettings, train_stage
 
 CROP = 112
 EMBEDDING = 128
@@ -70,7 +70,7 @@ class FaceRecognizer(nn.Module):
 
 def train_face_recognizer(
     data: PackedDataset, folder: Path, settings: StageSettings, device: torch.device
-) -> tuple[FaceRecognizer, StageResult]:
+) -> FaceRecognizer:
     """Train on aligned crops with jittered landmarks, blur, lower resolution and color shifts."""
     faces = [
         (index, which, seed)
@@ -104,7 +104,8 @@ def train_face_recognizer(
         graded = (unit @ unit.T - wanted[labels][:, labels]).pow(2).mean()
         return {"loss": identity + _GRADED_WEIGHT * graded, "identity": identity, "graded": graded}
 
-    return network, train_stage(folder, {"network": network, "classes": classes}, loss, settings, device)
+    train_stage(folder, {"network": network, "classes": classes}, loss, settings, device)
+    return network
 
 
 def align_face(image: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 from transformers import CLIPModel, CLIPTokenizer
 
 from fc_bench.model.autoencoder import posterior
+from fc_bench.model.errors import ModelInputError
 from fc_bench.model.localization import capture_attention, cross_attention_layers
 from fc_bench.model.matching import greedy_matching
 from fc_bench.model.pipeline import FastComposerPipeline
@@ -42,7 +43,7 @@ from fc_bench.model.pocket.render import (
 )
 from fc_bench.model.pocket.tokenizer import CONTEXT_LENGTH
 from fc_bench.model.pocket.vae import reconstruct, to_tensor
-from fc_bench.model.prompts import PLACEHOLDER, parse_prompt
+from fc_bench.model.prompts import insert_placeholders, parse_prompt
 
 DETECTION_THRESHOLD = 0.4
 _FIRST_SEED = 50_000_000
@@ -61,6 +62,16 @@ def open_face_pack(folder: Path) -> Any:
 def find_faces(pack: Any, image: NDArray[np.uint8]) -> list[Any]:
     """insightface's faces in an RGB picture, from left to right."""
     return sorted(pack.get(np.ascontiguousarray(image[..., ::-1])), key=lambda face: float(face.bbox[0]))
+
+
+def _only_face(pack: Any, reference: NDArray[np.uint8]) -> Any:
+    """The face of a reference photograph; raises ModelInputError when there is none or there are several."""
+    faces = find_faces(pack, reference)
+    if len(faces) != 1:
+        raise ModelInputError(
+            f"{len(faces)} faces are found in a drawn photograph of one person: train the detector on"
+        )
+    return faces[0]
 
 
 def measure_vae(vae: AutoencoderKL, pictures: int = 96) -> dict[str, float]:
@@ -145,6 +156,7 @@ def measure_recognizer(pack: Any, people: int = 250) -> dict[str, float]:
                 if detected:
                     embeddings.append(detected[0].normed_embedding)
                     owners.append(owner)
+        result[f"faces_{name}"] = len(embeddings)
         cosine = np.stack(embeddings) @ np.stack(embeddings).T
         owner = np.array(owners)
         upper = np.triu_indices(len(owner), 1)
@@ -172,13 +184,14 @@ def measure_attention(pipeline: FastComposerPipeline, groups: Sequence[str], pai
 
     Pictures of unseen people, three noise levels, averaged over heads and the layers of `groups`.
     """
+    processors = pipeline.unet.attn_processors
     capture = capture_attention(pipeline.unet, cross_attention_layers(pipeline.unet, list(groups)))
     noise = training_noise()
     own, other = [], []
     for index in range(pairs):
         people = _evaluation_people(2, index)
         picture = render(people, Scene(context=_PAIR_CONTEXTS[index % 8]), np.random.default_rng([17, index]))
-        prompt = parse_prompt(_with_placeholders(picture), pipeline.tokenizer)
+        prompt = parse_prompt(_caption_with_placeholders(picture.people, picture.scene), pipeline.tokenizer)
         references = [[Image.fromarray(render_photograph(p, 0).image) for p in people]]
         states = pipeline.fuse_subjects([prompt], pipeline.encode_text([prompt]), references)
         latents = posterior(pipeline.vae, to_tensor(picture.image[None], torch.device("cpu"))).mean
@@ -198,6 +211,7 @@ def measure_attention(pipeline: FastComposerPipeline, groups: Sequence[str], pai
                 on = share @ mask.T
                 own.append((on[0, 0] + on[1, 1]).item() / 2)
                 other.append((on[0, 1] + on[1, 0]).item() / 2)
+    pipeline.unet.set_attn_processor(processors)
     return {
         "pairs": pairs,
         "own": float(np.mean(own)),
@@ -245,20 +259,24 @@ def generate_set(
 
 
 def measure_colors(pack: Any, generated: GeneratedSet) -> dict[str, float]:
-    """Correlation of generated skin and hair color with the own reference's and with the other subject's."""
+    """Correlation of generated skin and hair color with the own reference's and with the other subject's.
+
+    Pictures with another number of faces than asked for are left out; `faces_compared` counts the rest.
+    """
     rows: dict[str, list[NDArray[np.float64]]] = {"made": [], "own": [], "other": []}
     for image, references in zip(generated.images, generated.references, strict=True):
         faces = find_faces(pack, image)
-        known = [find_faces(pack, reference)[:1] for reference in references]
-        if len(faces) != len(references) or not all(known):
+        if len(faces) != len(references):
             continue
-        wanted = [_colors(reference, face[0]) for reference, face in zip(references, known, strict=True)]
+        wanted = [_colors(reference, _only_face(pack, reference)) for reference in references]
         for position, face in enumerate(faces):
             rows["made"].append(_colors(image, face))
             rows["own"].append(wanted[position])
             rows["other"].append(wanted[len(wanted) - 1 - position])
+    result: dict[str, float] = {"pictures": len(generated.images), "faces_compared": len(rows["made"])}
+    if len(rows["made"]) < 3:
+        return result
     made, own, other = (np.array(rows[name]) for name in ("made", "own", "other"))
-    result: dict[str, float] = {"pictures": len(generated.images), "faces_compared": len(made)}
     for name, columns in (("skin", slice(0, 3)), ("hair", slice(3, 6))):
         result[f"{name}_own"] = _correlation(made[:, columns], own[:, columns])
         if len(generated.references[0]) > 1:
@@ -274,9 +292,9 @@ def measure_identity(pack: Any, generated: GeneratedSet, resamples: int = 2000) 
     scores, right = [], []
     for image, references in zip(generated.images, generated.references, strict=True):
         faces = [face.normed_embedding for face in find_faces(pack, image)]
-        wanted = [found[0].normed_embedding for r in references if (found := find_faces(pack, r))]
+        wanted = [_only_face(pack, reference).normed_embedding for reference in references]
         right.append(len(faces) == len(references))
-        scores.append(_greedy_minimum(wanted, faces, len(references)))
+        scores.append(_greedy_minimum(wanted, faces))
     values = np.array(scores)
     draws = np.random.default_rng(0).choice(values, (resamples, len(values))).mean(1)
     low, high = np.quantile(draws, [0.025, 0.975])
@@ -317,13 +335,7 @@ def _unseen(count: int) -> list[Picture]:
 
 def _caption_with_placeholders(people: Sequence[Person], scene: Scene) -> str:
     caption, spans = compose_caption(people, scene)
-    for span in reversed(spans):
-        caption = f"{caption[: span.end]} {PLACEHOLDER}{caption[span.end :]}"
-    return caption
-
-
-def _with_placeholders(picture: Picture) -> str:
-    return _caption_with_placeholders(picture.people, picture.scene)
+    return insert_placeholders(caption, [span.end for span in spans])
 
 
 def _text_features(clip: CLIPModel, tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
@@ -361,11 +373,11 @@ def _correlation(made: NDArray[np.float64], wanted: NDArray[np.float64]) -> floa
     return float(np.mean([np.corrcoef(made[:, c], wanted[:, c])[0, 1] for c in range(made.shape[1])]))
 
 
-def _greedy_minimum(wanted: list[NDArray[np.float32]], faces: list[NDArray[np.float32]], subjects: int) -> float:
-    if len(wanted) < subjects or not faces:
+def _greedy_minimum(wanted: list[NDArray[np.float32]], faces: list[NDArray[np.float32]]) -> float:
+    if not faces:
         return 0.0
     similarity = np.array([[float(w @ f) for f in faces] for w in wanted])
-    scores = np.zeros(subjects)
+    scores = np.zeros(len(wanted))
     for row, column in greedy_matching(similarity).items():
         scores[row] = similarity[row, column]
     return float(max(0.0, scores.min()))

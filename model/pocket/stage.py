@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class StageSettings:
     log_every: int = 50
 
 
-@dataclass
+@dataclass(frozen=True)
 class StageResult:
     """What training cost: optimizer steps, seconds, the device's name, the settings, the last logged losses."""
 
@@ -53,15 +54,16 @@ class StageResult:
 
 
 def pick_device() -> torch.device:
-    """The first accelerator, or the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The accelerator, or the CPU."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator or torch.device("cpu")
 
 
 def device_name(device: torch.device) -> str:
     """A device in words, for the model cards."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
+    return f"CPU, {torch.get_num_threads()} threads" if device.type == "cpu" else device.type
 
 
 def train_stage(
@@ -90,11 +92,13 @@ def train_stage(
         average = [a.to(device) for a in state["average"]]
         rng.bit_generator.state = json.loads(state["rng"])
         torch.set_rng_state(state["torch_rng"].cpu())
+        if device.type != "cpu":
+            torch.get_device_module(device).set_rng_state(state["device_rng"].cpu())
         step, spent = state["step"], state["spent"]
     started = time.perf_counter() - spent
     saved_at = spent
     history: list[dict[str, float]] = []
-    last = _last_logged(folder / "log.jsonl")
+    last = _rewind_log(folder / "log.jsonl", step)
 
     def save(elapsed: float) -> None:
         partial = checkpoint.with_suffix(".partial")
@@ -105,6 +109,7 @@ def train_stage(
                 "average": average,
                 "rng": json.dumps(rng.bit_generator.state),
                 "torch_rng": torch.get_rng_state(),
+                "device_rng": _device_generator_state(device),
                 "step": step,
                 "spent": elapsed,
             },
@@ -150,12 +155,22 @@ def train_stage(
     return result
 
 
-def _last_logged(log: Path) -> dict[str, float]:
-    """The losses of an interrupted training's last log line."""
-    if not log.exists():
-        return {}
-    line = json.loads(log.read_text().splitlines()[-1])
-    return {name: value for name, value in line.items() if name not in ("step", "seconds", "lr")}
+def _device_generator_state(device: torch.device) -> Tensor:
+    """State of the generator that draws on the device; the CPU's own where that is the device."""
+    return torch.get_rng_state() if device.type == "cpu" else torch.get_device_module(device).get_rng_state()
+
+
+def _rewind_log(log: Path, step: int) -> dict[str, float]:
+    """Drop what was logged after the checkpoint of `step`, and a line cut off by the interruption; the last losses."""
+    kept: list[dict[str, float]] = []
+    for line in log.read_text().splitlines() if log.exists() else []:
+        with suppress(json.JSONDecodeError):
+            entry = json.loads(line)
+            if entry["step"] <= step:
+                kept.append(entry)
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+    last = kept[-1] if kept else {}
+    return {name: value for name, value in last.items() if name not in ("step", "seconds", "lr")}
 
 
 def _schedule(step: int, progress: float, settings: StageSettings) -> float:

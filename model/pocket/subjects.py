@@ -5,7 +5,7 @@ python -m fc_bench.model.pocket.subjects datasets/pocket/subjects
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from PIL import Image
@@ -36,4 +36,6 @@ def write_photographs(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    write_photographs(Path(sys.argv[1] if len(sys.argv) > 1 else "datasets/pocket/subjects"))
+    parser = argparse.ArgumentParser("python -m fc_bench.model.pocket.subjects", description="Draw the photographs.")
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("datasets/pocket/subjects"))
+    write_photographs(parser.parse_args().folder)

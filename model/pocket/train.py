@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,6 +63,14 @@ class Workspace:
     face_people: int = 3_000
     workers: int = 2
 
+    def __post_init__(self) -> None:
+        for count, people in ((self.people, TRAINING_PEOPLE), (self.face_people, RECOGNIZER_PEOPLE)):
+            if not 2 <= count <= len(people):
+                raise ModelInputError(
+                    f"{count} people cannot be drawn, more would be the ones that suites show: "
+                    f"ask for 2 to {len(people):,}"
+                )
+
     @property
     def batch(self) -> BatchSizes:
         """Batch sizes that suit the device."""
@@ -106,53 +115,53 @@ class Workspace:
         return path
 
 
-def _train_vae(work: Workspace, seconds: float) -> None:
+def _train_vae(work: Workspace, seconds: float, target: Path) -> None:
     settings = StageSettings(
         seconds, learning_rate=5e-4, batch_size=work.batch.vae, betas=(0.9, 0.95), weight_decay=1e-4
     )
-    trained, _ = vae.train_vae(work.data(), work.folder / "vae", settings, work.device)
-    trained.save_pretrained(work.model("vae"))
+    trained = vae.train_vae(work.data(), work.folder / "vae", settings, work.device)
+    trained.save_pretrained(target)
 
 
-def _train_clip(work: Workspace, seconds: float) -> None:
+def _train_clip(work: Workspace, seconds: float, target: Path) -> None:
     settings = StageSettings(
         seconds, learning_rate=1.2e-3, batch_size=work.batch.clip, weight_decay=0.05, warmup_steps=60
     )
     tokenizer = build_tokenizer()
-    trained, _ = clip.train_clip(work.data(), tokenizer, work.folder / "clip", settings, work.device)
-    trained.save_pretrained(work.model("clip"))
-    tokenizer.save_pretrained(work.model("clip"))
-    clip.build_image_processor().save_pretrained(work.model("clip"))
+    trained = clip.train_clip(work.data(), tokenizer, work.folder / "clip", settings, work.device)
+    trained.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    clip.build_image_processor().save_pretrained(target)
 
 
-def _train_decoder(work: Workspace, seconds: float) -> None:
+def _train_decoder(work: Workspace, seconds: float, target: Path) -> None:
     autoencoder = AutoencoderKL.from_pretrained(work.need("vae"))
     nn.Module.to(autoencoder, work.device)
     data = work.data()
-    latents = vae.encode_latents(autoencoder, data, work.folder / "latents.npy", work.device)
+    latents = vae.encode_latents(autoencoder, data, work.folder / "vae" / "latents.npy", work.device)
     settings = StageSettings(
         seconds, learning_rate=4e-4, batch_size=work.batch.vae, betas=(0.9, 0.95), weight_decay=1e-4
     )
     vae.train_decoder(autoencoder, data, latents, work.folder / "decoder", settings, work.device)
-    autoencoder.save_pretrained(work.model("decoder"))
+    autoencoder.save_pretrained(target)
 
 
-def _train_base(work: Workspace, seconds: float) -> None:
+def _train_base(work: Workspace, seconds: float, target: Path) -> None:
     autoencoder = AutoencoderKL.from_pretrained(work.need("vae"))
     nn.Module.to(autoencoder, work.device)
     text_encoder = CLIPTextModel.from_pretrained(work.need("clip"))
     tokenizer = CLIPTokenizer.from_pretrained(work.need("clip"))
     data = work.data()
-    latents = vae.encode_latents(autoencoder, data, work.folder / "latents.npy", work.device)
+    latents = vae.encode_latents(autoencoder, data, work.folder / "vae" / "latents.npy", work.device)
     settings = StageSettings(seconds, learning_rate=1e-3, batch_size=work.batch.base, warmup_steps=100, ema=0.998)
-    unet, _ = base_unet.train_base_unet(
+    unet = base_unet.train_base_unet(
         data, latents, text_encoder, tokenizer, work.folder / "base", settings, work.device
     )
-    build_pipeline(unet, autoencoder, text_encoder, tokenizer).save_pretrained(work.model("base"))
+    build_pipeline(unet, autoencoder, text_encoder, tokenizer).save_pretrained(target)
 
 
-def _train_fastcomposer(localization_weight: float) -> Callable[[Workspace, float], None]:
-    def run(work: Workspace, seconds: float) -> None:
+def _train_fastcomposer(localization_weight: float) -> Callable[[Workspace, float, Path], None]:
+    def run(work: Workspace, seconds: float, target: Path) -> None:
         from fc_bench.model.training.config import TrainingConfig
         from fc_bench.model.training.loop import train
 
@@ -161,10 +170,7 @@ def _train_fastcomposer(localization_weight: float) -> Callable[[Workspace, floa
         recipe = fastcomposer_recipe(work, stage, localization_weight, seconds)
         weights = train(TrainingConfig.model_validate(recipe), resume=True)
         (work.folder / stage / "device.json").write_text(json.dumps(device_name(work.device)))
-        target = work.model(stage)
-        if target.exists():
-            target.unlink()
-        target.symlink_to(weights.resolve(), target_is_directory=True)
+        shutil.copytree(weights, target, dirs_exist_ok=True)
 
     return run
 
@@ -229,25 +235,21 @@ def build_pipeline(
     )
 
 
-def _train_detector(work: Workspace, seconds: float) -> None:
+def _train_detector(work: Workspace, seconds: float, target: Path) -> None:
     settings = StageSettings(seconds, learning_rate=2e-3, batch_size=work.batch.detector, ema=0.99)
-    trained, _ = face_detector.train_face_detector(work.face_data(), work.folder / "detector", settings, work.device)
-    work.model("detector").mkdir(exist_ok=True)
-    face_detector.export_face_detector(trained, work.model("detector") / "detector.onnx")
+    trained = face_detector.train_face_detector(work.face_data(), work.folder / "detector", settings, work.device)
+    face_detector.export_face_detector(trained, target / "detector.onnx")
 
 
-def _train_recognizer(work: Workspace, seconds: float) -> None:
+def _train_recognizer(work: Workspace, seconds: float, target: Path) -> None:
     settings = StageSettings(seconds, learning_rate=2e-3, batch_size=work.batch.recognizer, weight_decay=5e-4, ema=0.99)
-    trained, _ = face_recognizer.train_face_recognizer(
-        work.face_data(), work.folder / "recognizer", settings, work.device
-    )
-    work.model("recognizer").mkdir(exist_ok=True)
-    face_recognizer.export_face_recognizer(trained, work.model("recognizer") / "recognizer.onnx")
+    trained = face_recognizer.train_face_recognizer(work.face_data(), work.folder / "recognizer", settings, work.device)
+    face_recognizer.export_face_recognizer(trained, target / "recognizer.onnx")
 
 
 FASTCOMPOSER_STAGES = {True: "fastcomposer-with-localization", False: "fastcomposer-without-localization"}
 LOCALIZATION_WEIGHT = 0.03
-STAGES: dict[str, tuple[float, Callable[[Workspace, float], None]]] = {
+STAGES: dict[str, tuple[float, Callable[[Workspace, float, Path], None]]] = {
     "vae": (0.14, _train_vae),
     "decoder": (0.06, _train_decoder),
     "clip": (0.08, _train_clip),
@@ -257,15 +259,36 @@ STAGES: dict[str, tuple[float, Callable[[Workspace, float], None]]] = {
     FASTCOMPOSER_STAGES[True]: (0.18, _train_fastcomposer(LOCALIZATION_WEIGHT)),
     FASTCOMPOSER_STAGES[False]: (0.18, _train_fastcomposer(0.0)),
 }
-"""Stage -> its share of the budget and what runs it; in the order they need one another."""
+"""Stage -> its share of the budget and what trains it into a folder; in the order they need one another."""
+
+
+def run_stage(work: Workspace, stage: str, seconds: float) -> None:
+    """Train a stage for `seconds`; its model folder appears when it is complete."""
+    partial = work.model(stage).with_name("model.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    STAGES[stage][1](work, seconds, partial)
+    partial.replace(work.model(stage))
 
 
 def parse_duration(text: str) -> float:
     """Seconds in "90s", "30m", "2h" or "1.5h". Raises ModelInputError for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text.strip())
-    if not match:
+    if not match or not float(match[1]):
         raise ModelInputError(f"'{text}' is no duration: write it like 90s, 30m or 2h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """An argument type for numbers above 0; argparse names the type when a value is refused."""
+
+    def positive_number(text: str) -> float:
+        value = kind(text)
+        if value <= 0:
+            raise ValueError(text)
+        return value
+
+    return positive_number
 
 
 @telling_bad_input
@@ -277,23 +300,34 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("training-output"), help="folder of the training")
     parser.add_argument("--budget", default="4h", help="training time of all stages together, e.g. 25m or 4h")
     parser.add_argument("--stage", action="append", choices=list(STAGES), help="only this stage (repeatable)")
-    parser.add_argument("--seconds", type=float, help="time of each chosen stage, instead of its share of the budget")
-    parser.add_argument("--pictures", type=int, default=Workspace.pictures, help="training pictures to render")
-    parser.add_argument("--people", type=int, default=Workspace.people, help="people in the training pictures")
-    parser.add_argument("--workers", type=int, default=Workspace.workers, help="rendering processes")
+    parser.add_argument(
+        "--seconds", type=_positive(float), help="time of each chosen stage, instead of its share of the budget"
+    )
+    parser.add_argument(
+        "--pictures", type=_positive(int), default=Workspace.pictures, help="training pictures to render"
+    )
+    parser.add_argument(
+        "--people", type=_positive(int), default=Workspace.people, help="people in the training pictures"
+    )
+    parser.add_argument("--workers", type=_positive(int), default=Workspace.workers, help="rendering processes")
     options = parser.parse_args(arguments)
     work = Workspace(
         options.output, pick_device(), pictures=options.pictures, people=options.people, workers=options.workers
     )
     budget = parse_duration(options.budget)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelInputError(
+            f"{options.output} cannot be written ({error.strerror}): choose another --output"
+        ) from error
     for stage in options.stage or STAGES:
-        share, run = STAGES[stage]
         if work.model(stage).exists():
             print(f"{stage}: done already", flush=True)
             continue
-        seconds = options.seconds or share * budget
+        seconds = options.seconds or STAGES[stage][0] * budget
         print(f"{stage}: training for {seconds / 60:.1f} minutes", flush=True)
-        run(work, seconds)
+        run_stage(work, stage, seconds)
         result = work.folder / stage / "result.json"
         if result.exists():
             print(f"{stage}: {json.loads(result.read_text())['last']}", flush=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fc_bench.model.autoencoder import decode, posterior
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.dataset import PackedDataset
-from fc_bench.model.pocket.stage import StageResult, StageSettings, train_stage
+from fc_bench.model.pocket.stage import StageSettings, train_stage
 
 LATENT_CHANNELS = 8
 LATENT_SIZE = SIZE // 8
@@ -50,9 +50,7 @@ def build_vae() -> AutoencoderKL:
     return vae
 
 
-def train_vae(
-    data: PackedDataset, folder: Path, settings: StageSettings, device: torch.device
-) -> tuple[AutoencoderKL, StageResult]:
+def train_vae(data: PackedDataset, folder: Path, settings: StageSettings, device: torch.device) -> AutoencoderKL:
     """Train on crops centered on faces two times in three; returns the autoencoder with whitened latents."""
     vae = build_vae()
 
@@ -69,9 +67,9 @@ def train_vae(
         total = absolute + square + 0.5 * min(1.0, max(0.0, 4 * progress - 0.4)) * edges + 1e-4 * prior
         return {"loss": total, "l1": absolute, "edges": edges, "prior": prior}
 
-    result = train_stage(folder, {"vae": vae}, loss, settings, device)
+    train_stage(folder, {"vae": vae}, loss, settings, device)
     _whiten(vae, data, device)
-    return vae, result
+    return vae
 
 
 @torch.no_grad()
@@ -99,7 +97,7 @@ def train_decoder(
     folder: Path,
     settings: StageSettings,
     device: torch.device,
-) -> StageResult:
+) -> None:
     """Sharpen the decoder of a finished autoencoder in place, on cached latents; the latents themselves stay."""
     vae.requires_grad_(False)
     _, post = _quantization(vae)
@@ -117,7 +115,7 @@ def train_decoder(
         absolute, edges = _errors(decoded.float() - pictures)
         return {"loss": absolute + 0.5 * edges, "l1": absolute, "edges": edges}
 
-    return train_stage(folder, parts, loss, settings, device)
+    train_stage(folder, parts, loss, settings, device)
 
 
 @torch.no_grad()

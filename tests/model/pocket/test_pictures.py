@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pocket import people, vocabulary
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.dataset import DatasetPlan, read_packed, write_dataset
@@ -167,6 +168,11 @@ def test_writing_a_dataset_again_changes_nothing(dataset: Path, tmp_path: Path) 
             assert (tmp_path / file.relative_to(dataset)).read_bytes() == file.read_bytes(), file.name
 
 
+def test_a_dataset_of_another_plan_is_refused(dataset: Path) -> None:
+    with pytest.raises(ModelInputError, match=r"holds other pictures \(people\)"):
+        write_dataset(DatasetPlan(dataset, 12, 6, 100, 0, 0.5, 3, photographs=2), workers=1)
+
+
 def test_shipped_photographs_are_what_the_renderer_draws(tmp_path: Path) -> None:
     write_photographs(tmp_path)
     shipped = REPOSITORY / "datasets" / "pocket" / "subjects"
@@ -190,9 +196,13 @@ def test_suite_nouns_are_those_of_the_people_drawn() -> None:
 def test_annotations_are_plain_json(dataset: Path) -> None:
     meta = json.loads((dataset / "00000" / "00000000.json").read_text())
     segment = meta["segments"][0]
-    top, left, bottom, right = segment["bbox"]
+    left, top, right, bottom = segment["bbox"]
     assert 0 <= top < bottom <= SIZE
     assert 0 <= left < right <= SIZE
+    inside = np.load(dataset / "00000" / "00000000.npy") == segment["id"]
+    assert inside[top, left:right].any()
+    assert inside[top:bottom, right - 1].any()
+    assert inside.sum() == inside[top:bottom, left:right].sum()
     assert meta["caption"][segment["start"] : segment["end"]].endswith(segment["word"])
 
 

@@ -70,6 +70,19 @@ def test_an_interrupted_stage_equals_an_uninterrupted_one(tmp_path: Path) -> Non
     assert torch.equal(resumed.bias, whole.bias)
 
 
+@pytest.mark.parametrize("interrupt_at", [1, 2, 8])
+def test_an_interruption_at_any_point_can_be_continued(tmp_path: Path, interrupt_at: int) -> None:
+    broken = _model()
+    with pytest.raises(InterruptionError):
+        train_stage(tmp_path, {"model": broken}, _loss_of(broken, interrupt_at), SETTINGS, CPU)
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 7, "seco')
+    resumed = _model()
+    train_stage(tmp_path, {"model": resumed}, _loss_of(resumed), SETTINGS, CPU)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps == [5, 10, 15, 20, 25, 30]
+
+
 def test_frozen_parameters_stay(tmp_path: Path) -> None:
     model = _model()
     model.bias.requires_grad_(False)

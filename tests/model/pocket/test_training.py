@@ -10,7 +10,7 @@ import torch
 from fc_bench.model.pocket import train as command
 from fc_bench.model.pocket.assemble import VARIANTS, open_fastcomposer, pack
 from fc_bench.model.pocket.quality import find_faces, generate_set, open_face_pack
-from fc_bench.model.pocket.train import STAGES, Workspace
+from fc_bench.model.pocket.train import STAGES, Workspace, run_stage
 
 
 @pytest.mark.slow
@@ -24,8 +24,8 @@ def test_every_stage_trains_and_packs_into_weights_that_generate(tmp_path: Path)
         face_people=20,
         workers=1,
     )
-    for stage, (_, run) in STAGES.items():
-        run(work, 3.0)
+    for stage in STAGES:
+        run_stage(work, stage, 3.0)
         assert work.model(stage).exists(), stage
     pack(work, tmp_path / "weights")
     for variant in VARIANTS:
@@ -39,6 +39,36 @@ def test_a_stage_out_of_order_names_the_one_it_needs(tmp_path: Path, capsys: pyt
     code = command.main(["--output", str(tmp_path), "--stage", "base", "--pictures", "100", "--people", "2"])
     assert code == 2
     assert "run the stage 'vae' first" in capsys.readouterr().err
+
+
+def test_a_stage_is_done_only_when_its_model_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = Workspace(tmp_path, torch.device("cpu"))
+
+    def interrupted(work: Workspace, seconds: float, target: Path) -> None:
+        (target / "half.safetensors").write_text("half")
+        raise KeyboardInterrupt
+
+    def finished(work: Workspace, seconds: float, target: Path) -> None:
+        (target / "whole.safetensors").write_text("whole")
+
+    monkeypatch.setitem(STAGES, "vae", (0.1, interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(work, "vae", 1.0)
+    assert not work.model("vae").exists()
+    monkeypatch.setitem(STAGES, "vae", (0.1, finished))
+    run_stage(work, "vae", 1.0)
+    assert [file.name for file in work.model("vae").iterdir()] == ["whole.safetensors"]
+
+
+def test_more_people_than_the_training_range_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--output", str(tmp_path), "--people", "150000"]) == 2
+    assert "more would be the ones that suites show" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "value"), [("--seconds", "0"), ("--seconds", "-1"), ("--workers", "0")])
+def test_a_number_that_is_not_positive_is_refused(tmp_path: Path, option: str, value: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--output", str(tmp_path), option, value])
 
 
 def test_a_malformed_budget_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
