@@ -36,7 +36,7 @@ from fc_bench.model.training.dataset import (
 from fc_bench.model.training.draws import Crop, SubjectTable
 
 log = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -196,10 +196,10 @@ class CacheBuilder:
         )
 
     def fingerprint(self) -> dict[str, object]:
-        """What the arrays depend on; the images themselves are represented by their ids."""
+        """What the arrays depend on; the images and segmentation maps themselves are represented by their ids."""
         data = self.config.data
         content = [
-            [r.id, r.caption, [[s.id, s.start, s.end, s.box, s.subject] for s in r.segments]] for r in self.records
+            [r.id, r.caption, [[s.id, s.start, s.end, s.subject] for s in r.segments]] for r in self.records
         ]
         models = {"vae": self.encoders.vae, "text_encoder": self.encoders.text_encoder}
         if self.cache.vision:

@@ -47,6 +47,8 @@ class DataConfig(Section):
     root: Path
     split: str = "train"
     """Reads image_ids_<split>.txt."""
+    labels: tuple[str, ...] | None = None
+    """Only segments of these classes (their coco_label) are subjects; null takes all."""
     reference: Literal["same-image", "other-image"] = "same-image"
     """Where a subject's reference comes from; other-image needs segments with "subject" (a subject with no other
     image uses its own)."""

@@ -168,8 +168,9 @@ class Training:
 
     def _batch_source(self, device: torch.device) -> BatchSource:
         config, unet = self.config, self.model.unet
-        records = read_records(config.data.root, config.data.split)
-        extra = read_records(config.data.root, config.data.reference_split) if config.data.reference_split else []
+        data = config.data
+        records = read_records(data.root, data.split, data.labels)
+        extra = read_records(data.root, data.reference_split, data.labels) if data.reference_split else []
         table = subject_table(records, extra)
         with loading(f"the pipeline {config.pipeline}"):
             tokenizer = CLIPTokenizer.from_pretrained(config.pipeline / "tokenizer")
