@@ -130,12 +130,15 @@ class Training:
         if self.ema is not None:
             self.ema.to(device)
         self.progress = Progress()
+        self.finite = torch.ones((), dtype=torch.bool, device=device)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
         self.accelerator.register_for_checkpointing(self.progress)
         if self.ema is not None:
             self.accelerator.register_for_checkpointing(self.ema)
         if checkpoints:
             self.accelerator.load_state(str(checkpoints[-1]))
+            if self.ema is not None:
+                self.ema.to(device)  # its loaded state lies on the CPU
             log.info("resumed at step %d", self.progress.step)
         self.started = time.monotonic() - self.progress.elapsed
         self.last_checkpoint = self.progress.elapsed
@@ -212,7 +215,6 @@ class Training:
         written = TrainingLog(config, accelerator.is_main_process, progress.step)
         batches = self.source.batches(progress.step * config.gradient_accumulation)
         self.wrapped.train()
-        losses = torch.zeros(3, device=accelerator.device)
         while not self._finished():
             rates = self._set_learning_rates()
             losses, norm = torch.zeros(3, device=accelerator.device), torch.zeros(())
@@ -225,33 +227,45 @@ class Training:
                     self.model.forget_attention()
                     losses += torch.stack([loss.detach() for loss in step_losses]) / config.gradient_accumulation
                     if accelerator.sync_gradients:
-                        norm = cast(Tensor, accelerator.clip_grad_norm_(self.parameters, config.optimizer.clip))
+                        norm = torch.as_tensor(accelerator.clip_grad_norm_(self.parameters, config.optimizer.clip))
                     self.optimizer.step()
                     self.optimizer.zero_grad(set_to_none=True)
             if self.ema is not None:
                 self.ema.step(self.parameters)
             progress.step += 1
             self._tick()
+            self._note_finite(losses, norm)
             written.add(torch.cat([losses, norm.detach().reshape(1).to(losses)]))
             if progress.step % config.log_every == 0:
                 samples = progress.step * config.batch_size * config.gradient_accumulation * accelerator.num_processes
                 means = cast(Tensor, accelerator.reduce(written.means(), "mean"))
                 written.write(progress.step, progress.elapsed, samples, means, rates)
             if self._checkpoint_due():
-                self._require_finite(losses)
                 self.save()
         if _step_of(_checkpoints(config.output)) != progress.step:
-            self._require_finite(losses)
             self.save()
+        elif accelerator.is_main_process and _written_step(config.output / "weights") != progress.step:
+            self._save_weights()
+        accelerator.wait_for_everyone()
         written.close()
         accelerator.end_training()
 
-    def _require_finite(self, losses: Tensor) -> None:
+    def _note_finite(self, losses: Tensor, norm: Tensor) -> None:
+        """Remember, without waiting for the device, whether an update broke the weights.
+
+        With fp16 a gradient that is not finite is legitimate: the scaler skips the update.
+        """
+        finite = torch.isfinite(losses).all()
+        if self.config.mixed_precision != "fp16":
+            finite = finite & torch.isfinite(norm.to(finite.device)).all()
+        self.finite = self.finite & finite
+
+    def _require_finite(self) -> None:
         """Refuse to save a training that has broken down."""
-        if not torch.isfinite(losses).all():
+        if not self.finite:
             raise ModelInputError(
-                f"the loss is no longer finite at step {self.progress.step} of {self.config.output}: lower the "
-                "learning rate or use mixed_precision bf16, and resume from the last checkpoint"
+                f"the loss or its gradient is no longer finite by step {self.progress.step} of {self.config.output}: "
+                "lower the learning rate or use mixed_precision bf16, and resume from the last checkpoint"
             )
 
     def _finished(self) -> bool:
@@ -286,7 +300,12 @@ class Training:
         return by_steps or (config.checkpoint_seconds is not None and since >= config.checkpoint_seconds)
 
     def save(self) -> None:
-        """Write a checkpoint and the weights; an interruption leaves the earlier ones."""
+        """Write the weights and a checkpoint; an interruption leaves the earlier ones.
+
+        The weights come first, so that they are never older than the newest checkpoint. Raises ModelInputError instead
+        of writing anything if losses or gradients were not finite since the last resumption.
+        """
+        self._require_finite()
         self.last_checkpoint = self.progress.elapsed
         folder = self.config.output / "checkpoints"
         partial = folder / "partial"
@@ -297,10 +316,10 @@ class Training:
         self.accelerator.save_state(str(partial))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
+            self._save_weights()
             partial.rename(folder / f"step-{self.progress.step:08d}")
             for old in _checkpoints(self.config.output)[: -self.config.keep_checkpoints]:
                 shutil.rmtree(old)
-            self._save_weights()
         self.accelerator.wait_for_everyone()
 
     def _save_weights(self) -> None:
@@ -367,6 +386,11 @@ def _attention(config: TrainingConfig, device: torch.device) -> AttentionKind:
 def _checkpoints(output: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     return sorted((output / "checkpoints").glob("step-*"))
+
+
+def _written_step(weights: Path) -> int | None:
+    file = weights / "training.json"
+    return json.loads(file.read_text(encoding="utf-8"))["step"] if file.is_file() else None
 
 
 def _step_of(checkpoints: list[Path]) -> int | None:

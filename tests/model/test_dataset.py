@@ -109,9 +109,7 @@ def test_crop_is_where_the_map_has_the_subject(box: dict, tmp_path: Path) -> Non
     write_record(tmp_path, image, segmentation, [{"id": 7, "start": 0, "end": 5, **box}])
     record = read_records(tmp_path, "train")[0]
     data = DataConfig(root=tmp_path, augmentation=None, background="keep")
-    crop = reference_crop(
-        read_image(record), read_segmentation(record, (64, 96)), record.segments[0], data, 50, [0]
-    )
+    crop = reference_crop(read_image(record), read_segmentation(record, (64, 96)), record.segments[0], data, 50, [0])
     subject = crop.permute(1, 2, 0) == torch.tensor([200, 100, 50])
     expected = torch.zeros(50, 50, dtype=torch.bool)
     expected[:, 15:35] = True  # padded at the sides
