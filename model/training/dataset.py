@@ -28,7 +28,7 @@ from torch.nn.functional import interpolate, pad
 from transformers import CLIPTokenizer
 
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.prompts import MAX_SUBJECTS, PLACEHOLDER, insert_placeholders, parse_prompt
+from fc_bench.model.prompts import MAX_SUBJECTS, PLACEHOLDER, ends_with_word, insert_placeholders, parse_prompt
 from fc_bench.model.references import square
 from fc_bench.model.training.augmentation import augment
 from fc_bench.model.training.config import DataConfig
@@ -84,13 +84,15 @@ def _read_record(root: Path, image_id: str, labels: Sequence[str] | None) -> Rec
     except (ValueError, KeyError, TypeError) as error:
         label = "" if labels is None else ", coco_label"
         raise ModelInputError(
-            f"{file} is not a record with a caption and segments (id, start, end{label}): {type(error).__name__} {error}"
+            f"{file} is not a record with a caption and segments (id, start, end{label}): "
+            f"{type(error).__name__} {error}"
         ) from error
     for segment in segments:
-        if not 0 <= segment.start < segment.end <= len(caption) or PLACEHOLDER in caption:
+        in_caption = 0 <= segment.start < segment.end <= len(caption) and PLACEHOLDER not in caption
+        if not in_caption or not ends_with_word(caption[segment.start : segment.end]):
             raise ModelInputError(
                 f"{file}: segment {segment.id} names characters {segment.start} to {segment.end}, which are no phrase "
-                f"of the caption {caption!r}"
+                f"of the caption {caption!r} that ends with a word"
             )
     by_end = {segment.end: segment for segment in reversed(segments)}  # of equal ends the first
     return Record(image_id, image, caption, tuple(by_end[end] for end in sorted(by_end))[:MAX_SUBJECTS])
@@ -182,7 +184,7 @@ def reference_crop(
     mask = segmentation == segment.id
     rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
     box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
-    crop, mask = image[:, *box], mask[box]
+    crop, mask = image[:, box[0], box[1]], mask[box]
     if data.background == "noise":
         noise = torch.from_numpy(rng.integers(0, 256, crop.shape, dtype=np.uint8))
         crop = torch.where(mask, crop, noise)

@@ -24,13 +24,14 @@ from accelerate.utils import broadcast
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fc_bench.model.attention import AttentionKind, attention_for
+from fc_bench.model.checkpoint import load_whole
 from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.fastcomposer import FastComposer, Losses
 from fc_bench.model.localization import map_sizes
-from fc_bench.model.postfuse import PostfuseModule
+from fc_bench.model.postfuse import PostfuseModule, check_features
 from fc_bench.model.prompts import check_tokenizer
 from fc_bench.model.references import load_image_encoder, reference_size
 from fc_bench.model.training.batches import BatchSource, FileBatches, FrozenEncoders, ImageFiles, Stream
@@ -39,6 +40,7 @@ from fc_bench.model.training.config import OptimizerConfig, TrainingConfig
 from fc_bench.model.training.dataset import read_records
 from fc_bench.model.training.draws import SampleDraws, subject_table
 from fc_bench.model.training.log import TrainingLog
+from fc_bench.model.yaml_file import read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -152,8 +154,8 @@ class Training:
                 f"{config.output} already holds a training: add --resume to continue it, or choose another folder"
             )
         if has_checkpoint:
-            earlier = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
-            changed = [k for k in resolved if k not in MAY_CHANGE and earlier.get(k) != resolved[k]]
+            earlier = read_yaml(file, TrainingConfig)
+            changed = [k for k in resolved if k not in MAY_CHANGE and getattr(earlier, k) != getattr(config, k)]
             if changed:
                 raise ModelInputError(
                     f"{config.output} was trained with other settings of {', '.join(changed)}: restore them "
@@ -352,18 +354,20 @@ def _load_model(config: TrainingConfig, attention: AttentionKind) -> FastCompose
     unet_folder, vision_folder = config.pipeline / "unet", config.image_encoder
     if config.initial is not None:
         unet_folder, vision_folder = config.initial / "unet", config.initial / "image_encoder"
-    unet = UNet2DConditionModel.from_pretrained(unet_folder, dtype=torch.float32)
+    unet = load_whole(UNet2DConditionModel, unet_folder)
     image_encoder = load_image_encoder(vision_folder)
     features = unet.config["cross_attention_dim"]
     if config.initial is not None:
-        postfuse = PostfuseModule.from_pretrained(config.initial / "postfuse_module", dtype=torch.float32)
+        postfuse = load_whole(PostfuseModule, config.initial / "postfuse_module")
     else:
         postfuse = PostfuseModule(features=features)
-    if image_encoder.config.projection_dim != features:
-        raise ModelInputError(
-            f"the image encoder {vision_folder} gives embeddings of {image_encoder.config.projection_dim} features, "
-            f"the UNet reads {features}: use the CLIP model that belongs to the text encoder"
-        )
+    text_config: Any = CLIPTextConfig.from_pretrained(config.pipeline / "text_encoder")
+    check_features(
+        postfuse=postfuse.config["features"],
+        text=text_config.hidden_size,
+        image=image_encoder.config.projection_dim,
+        unet=features,
+    )
     scheduler_config: Any = DDPMScheduler.load_config(config.pipeline / "scheduler")
     scheduler: Any = DDPMScheduler.from_config(scheduler_config)
     return FastComposer(

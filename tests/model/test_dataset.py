@@ -196,6 +196,7 @@ def rewrite(**fields: object) -> Callable[[Path], None]:
         (lambda stem: stem.with_suffix(".json").write_text("{"), r"00000000\.json is not a record"),
         (lambda stem: stem.with_suffix(".json").write_text('{"caption": "a"}'), r"00000000\.json is not a record"),
         (rewrite(end=99), "which are no phrase of the caption"),
+        (rewrite(start=1, end=2), "no phrase .* that ends with a word"),
         (rewrite(id=9), r"00000000\.npy has no pixel of segment 9"),
         (lambda stem: stem.with_suffix(".png").write_bytes(b"no image"), r"00000000\.png cannot be decoded"),
         (lambda stem: np.save(stem.with_suffix(".npy"), np.zeros((3, 3))), r"shape \(3, 3\), its image \(128, 128\)"),

@@ -382,6 +382,17 @@ def test_segments_of_other_classes_are_no_subjects(config_fields: dict) -> None:
     assert not next(training.source.batches(0)).subject_mask.any()
 
 
+def test_training_of_before_a_field_resumes(config_fields: dict) -> None:
+    config = configured(config_fields, max_steps=1)
+    train(config)
+    file = config.output / "config.yaml"
+    written = yaml.safe_load(file.read_text())
+    del written["data"]["labels"]
+    file.write_text(yaml.safe_dump(written))
+    train(configured(config_fields, max_steps=2), resume=True)
+    assert [line["step"] for line in lines(config)] == [1, 2]
+
+
 def test_old_checkpoints_go(config_fields: dict) -> None:
     config = configured(config_fields, checkpoint_every=1, keep_checkpoints=2)
     train(config)
@@ -392,7 +403,8 @@ def test_old_checkpoints_go(config_fields: dict) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"nose": 1}, "nose: Extra inputs"),
+        ({"nose": 1}, r'config\.yaml:\d+: unknown key "nose", known'),
+        ({"batch_sise": 1}, r'config\.yaml:\d+: unknown key "batch_sise", did you mean "batch_size"'),
         ({"data": {"root": "data", "p_keep_subject": 2}}, r"data\.p_keep_subject"),
         ({"max_steps": None}, "max_steps or max_seconds is needed"),
         ({"data": {"root": "data"}, "cache": {"folder": "c"}}, r"needs data\.variants"),
@@ -437,6 +449,13 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.pipeline == tmp_path / "sd"
     assert config.image_encoder == Path("/clip")
     assert config.data.root == tmp_path / "faces"
+
+
+def test_errors_name_the_line(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("pipeline: sd\nimage_encoder: clip\noutput: out\nmax_steps: 1\ndata:\n  root: x\n  worker: 2\n")
+    with pytest.raises(ModelInputError, match=r'config\.yaml:7: unknown key "worker", did you mean "workers"'):
+        load_config(file)
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1", "", "pipeline: 3"])
