@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from fc_bench.model.errors import ModelInputError
+from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.postfuse import PostfuseModule
 
 VIT_L_14: dict[str, Any] = {
@@ -107,6 +107,20 @@ def load_components(
         _load_strictly(model, weights[name], dtype, f"the checkpoint {file}, {name}")
         model.requires_grad_(False).eval()
     return models
+
+
+def load_whole(kind: type[ModelMixin], folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """The model of a folder. Raises ModelInputError if its weights are not just those that its configuration names."""
+    with loading(f"the model {folder}"):
+        loaded: Any = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    model, report = loaded
+    for fault in ("missing", "unexpected"):
+        if names := sorted(report[f"{fault}_keys"]):
+            raise ModelInputError(
+                f"the model {folder}: {len(names)} weights are {fault}, among them {names[0]}: restore its weights "
+                "and its config.json"
+            )
+    return model
 
 
 def _load_strictly(model: nn.Module, weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> None:

@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from fc_bench.model.checkpoint import load_components
+from fc_bench.model.checkpoint import load_components, load_whole
 from fc_bench.model.errors import ModelInputError, loading
-from fc_bench.model.postfuse import PostfuseModule
+from fc_bench.model.postfuse import PostfuseModule, check_features
 from fc_bench.model.prompts import PLACEHOLDER, ParsedPrompt, check_tokenizer, parse_prompt
 from fc_bench.model.references import embed_references, load_image_encoder, reference_pixels, reference_size
 
@@ -57,6 +57,12 @@ class FastComposerPipeline(StableDiffusionPipeline):
         )
         self.register_modules(postfuse_module=postfuse_module)
         check_tokenizer(tokenizer, text_encoder)
+        check_features(
+            postfuse=postfuse_module.config["features"],
+            text=text_encoder.config.hidden_size,
+            image=image_encoder.config.projection_dim,
+            unet=unet.config["cross_attention_dim"],
+        )
 
     @torch.no_grad()
     def __call__(
@@ -208,18 +214,16 @@ def load_fastcomposer(
 def _load(
     base: Path | str, checkpoint: Path, torch_dtype: torch.dtype, image_encoder: Path | str | None
 ) -> FastComposerPipeline:
-    if (checkpoint / "model_index.json").is_file():
-        return FastComposerPipeline.from_pretrained(checkpoint, dtype=torch_dtype)
     models: dict[str, Any]
     parts = ("unet", "image_encoder", "postfuse_module")
+    if (checkpoint / "model_index.json").is_file():
+        return FastComposerPipeline.from_pretrained(
+            checkpoint, dtype=torch_dtype, **_trained_parts(checkpoint, torch_dtype)
+        )
     if checkpoint.is_file():
         models = load_components(checkpoint, base, torch_dtype, image_encoder)
     elif all((checkpoint / part).is_dir() for part in parts):
-        models = {
-            "unet": UNet2DConditionModel.from_pretrained(checkpoint / "unet", dtype=torch_dtype),
-            "image_encoder": load_image_encoder(checkpoint / "image_encoder", torch_dtype),
-            "postfuse_module": PostfuseModule.from_pretrained(checkpoint / "postfuse_module", dtype=torch_dtype),
-        }
+        models = _trained_parts(checkpoint, torch_dtype)
     else:
         raise ModelInputError(
             f"{checkpoint} holds no FastComposer weights: give a saved pipeline folder, a folder with "
@@ -243,3 +247,11 @@ def _load(
         image_encoder=models["image_encoder"],
         postfuse_module=models["postfuse_module"],
     )
+
+
+def _trained_parts(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    return {
+        "unet": load_whole(UNet2DConditionModel, folder / "unet", dtype),
+        "image_encoder": load_image_encoder(folder / "image_encoder", dtype),
+        "postfuse_module": load_whole(PostfuseModule, folder / "postfuse_module", dtype),
+    }

@@ -23,6 +23,15 @@ class FeedForward(nn.Module):
         return outputs + inputs if self.residual else outputs
 
 
+def check_features(*, postfuse: int, text: int, image: int, unet: int) -> None:
+    """Raise ModelInputError unless all parts have embeddings of the same number of features."""
+    if not postfuse == text == image == unet:
+        raise ModelInputError(
+            f"the models do not fit: the text encoder gives {text} features, the image encoder {image}, the post-fuse "
+            f"module fuses {postfuse} and the UNet's cross-attention reads {unet}: use models that belong together"
+        )
+
+
 class PostfuseModule(ModelMixin, ConfigMixin):
     """h' = LayerNorm(MLP2(MLP1([h; e]) + h)) at every image token, h its text embedding and e its subject's.
 

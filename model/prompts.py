@@ -76,8 +76,10 @@ def parse_prompt(prompt: str, tokenizer: CLIPTokenizer, truncate: bool = False) 
         piece_ids = tokenizer(piece, add_special_tokens=False).input_ids if piece.strip() else []
         ids.extend(piece_ids)
         if index < num_subjects:
-            if not piece_ids:
-                where = "stands first" if index == 0 else f"number {index + 1} follows another placeholder"
+            if not ends_with_word(piece):
+                where = f"number {index + 1} follows {piece.strip()[-1:]!r}, which is no word"
+                if not piece_ids:
+                    where = "stands first" if index == 0 else f"number {index + 1} follows another placeholder"
                 raise ModelInputError(
                     f"in the prompt {prompt!r} a placeholder {PLACEHOLDER} {where}: put it right after the noun of its "
                     f"subject, as in 'a man {PLACEHOLDER} in the snow'"
@@ -94,6 +96,11 @@ def parse_prompt(prompt: str, tokenizer: CLIPTokenizer, truncate: bool = False) 
     ids = ids[:length] + [padding] * (length - len(ids))
     kept = tuple(position for position in image_tokens if position < length)
     return ParsedPrompt(plain_text(prompt), torch.tensor(ids), kept)
+
+
+def ends_with_word(text: str) -> bool:
+    """Whether the last character but spaces is a letter or digit, so that its token is a word's."""
+    return text.rstrip()[-1:].isalnum()
 
 
 def insert_placeholders(caption: str, ends: Sequence[int]) -> str:

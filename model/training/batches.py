@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from fc_bench.model.autoencoder import posterior
+from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer import TrainingBatch, resize_latent_masks
 from fc_bench.model.localization import attention_masks
 from fc_bench.model.training.config import TrainingConfig
@@ -219,9 +220,34 @@ class FileBatches:
 
 def numbered(batches: Dataset[Any], start: int, workers: int) -> Iterator[Any]:
     """Batches from number `start` on, without end, prepared ahead by worker processes if there are any."""
-    return iter(
-        DataLoader(batches, batch_size=None, sampler=_Numbers(start), num_workers=workers, collate_fn=_unchanged)
+    loader: Any = DataLoader(
+        ErrorsAsItems(batches), batch_size=None, sampler=_Numbers(start), num_workers=workers, collate_fn=_unchanged
     )
+    for batch in loader:
+        yield raised(batch)
+
+
+class ErrorsAsItems(Dataset[Any]):
+    """A dataset whose ModelInputErrors are items: a worker process would wrap what it raises in its traceback."""
+
+    def __init__(self, items: Any):
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.items[index]
+        except ModelInputError as error:
+            return error
+
+
+def raised(item: Any) -> Any:
+    """The item of an ErrorsAsItems; raises it if it is an error."""
+    if isinstance(item, ModelInputError):
+        raise item
+    return item
 
 
 class _Numbers:

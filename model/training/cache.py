@@ -22,7 +22,7 @@ from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer import TrainingBatch, resize_latent_masks
 from fc_bench.model.localization import attention_masks
 from fc_bench.model.references import lower_hidden_states, reference_size
-from fc_bench.model.training.batches import FrozenEncoders, Stream, numbered
+from fc_bench.model.training.batches import ErrorsAsItems, FrozenEncoders, Stream, numbered, raised
 from fc_bench.model.training.config import CacheConfig, TrainingConfig
 from fc_bench.model.training.dataset import (
     Record,
@@ -36,7 +36,7 @@ from fc_bench.model.training.dataset import (
 from fc_bench.model.training.draws import Crop, SubjectTable
 
 log = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -196,11 +196,9 @@ class CacheBuilder:
         )
 
     def fingerprint(self) -> dict[str, object]:
-        """What the arrays depend on; the images themselves are represented by their ids."""
+        """What the arrays depend on; the images and segmentation maps themselves are represented by their ids."""
         data = self.config.data
-        content = [
-            [r.id, r.caption, [[s.id, s.start, s.end, s.box, s.subject] for s in r.segments]] for r in self.records
-        ]
+        content = [[r.id, r.caption, [[s.id, s.start, s.end, s.subject] for s in r.segments]] for r in self.records]
         models = {"vae": self.encoders.vae, "text_encoder": self.encoders.text_encoder}
         if self.cache.vision:
             models["image_encoder"] = self.image_encoder
@@ -257,10 +255,15 @@ class CacheBuilder:
         variants = data.variants or 1
         references = self._reference_array((int(has_crop.sum()), variants), size)
         reader = _Encodable(self.records, self.config, targets, has_crop, slots, size)
-        loader = DataLoader(
-            reader, batch_size=self.cache.batch_size, num_workers=data.workers, collate_fn=_listed, shuffle=False
+        loader: Any = DataLoader(
+            ErrorsAsItems(reader),
+            batch_size=self.cache.batch_size,
+            num_workers=data.workers,
+            collate_fn=_listed,
+            shuffle=False,
         )
-        for done, examples in enumerate(loader):
+        for done, items in enumerate(loader):
+            examples: list[_Example] = [raised(item) for item in items]
             rows = [example.row for example in examples if example.row < targets]
             if rows:
                 masks = torch.stack([example.masks for example in examples if example.row < targets])
@@ -340,8 +343,8 @@ class _Encodable(Dataset[_Example]):
         return _Example(row, target_pixels(image, data.resolution), masks, crops)
 
 
-def _listed(examples: list[_Example]) -> list[_Example]:
-    return examples
+def _listed(items: list[Any]) -> list[Any]:
+    return items
 
 
 def _digest(model: torch.nn.Module) -> str:

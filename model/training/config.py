@@ -1,16 +1,23 @@
 """What a training run is: one YAML file, checked before anything is loaded.
 
 The defaults are the paper's (FastComposer, arXiv 2305.10431, section 5.1). Relative paths are relative to the file.
+Where the authors' implementation goes beyond the paper, this one departs from it in the following:
+
+- Training targets are not flipped; only the subjects' crops are.
+- The first four segments of a caption are read, not a random four of more (`max_subjects` are drawn of these).
+- Segmentation maps are resized without interpolation, also where a tall image is padded at its sides.
+- Crops are zoomed into their center, not into their top; are padded to a square before and not after zooming; color
+  jitter changes brightness, contrast and saturation, but not the hue.
+- The augmentations that move pixels are one resampling, and elastic deformation is drawn on a coarse grid.
 """
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from fc_bench.model.errors import ModelInputError
 from fc_bench.model.prompts import MAX_SUBJECTS
+from fc_bench.model.yaml_file import read_yaml
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -30,7 +37,7 @@ class AugmentationConfig(Section):
     rotate: Probability = 0.75
     max_degrees: NonNegative = 30.0
     color_jitter: Probability = 0.5
-    jitter_strength: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    jitter_strength: Annotated[float, Field(ge=0, lt=1)] = 0.5
     blur: Probability = 0.5
     max_blur: Annotated[float, Field(gt=0, le=0.1)] = 0.01
     """Largest standard deviation of the blur, as a fraction of the crop's side."""
@@ -47,6 +54,8 @@ class DataConfig(Section):
     root: Path
     split: str = "train"
     """Reads image_ids_<split>.txt."""
+    labels: tuple[str, ...] | None = None
+    """Only segments of these classes (their coco_label) are subjects; null takes all."""
     reference: Literal["same-image", "other-image"] = "same-image"
     """Where a subject's reference comes from; other-image needs segments with "subject" (a subject with no other
     image uses its own)."""
@@ -181,31 +190,14 @@ class TrainingConfig(Section):
 
 
 def load_config(path: Path) -> TrainingConfig:
-    """Read a training configuration. Raises ModelInputError with the file and the field if something is wrong."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelInputError(f"{path} cannot be read ({error.strerror}): check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelInputError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ModelInputError(f"{path} holds no fields: write `name: value` lines as the training documentation shows")
-    try:
-        return TrainingConfig.model_validate(_absolute(content, path.parent.resolve()))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ModelInputError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}") from error
-
-
-def _absolute(content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The content with its relative paths resolved against the file's folder."""
-    resolved = dict(content)
-    for name in ("pipeline", "image_encoder", "initial", "output"):
-        if isinstance(resolved.get(name), str):
-            resolved[name] = folder / resolved[name]
-    for section, name in (("data", "root"), ("cache", "folder")):
-        inner = resolved.get(section)
-        if isinstance(inner, dict) and isinstance(inner.get(name), str):
-            resolved[section] = {**inner, name: folder / inner[name]}
-    return resolved
+    """Read a training configuration. Raises ModelInputError with the file, line and field if something is wrong."""
+    config, folder = read_yaml(path, TrainingConfig), path.parent.resolve()
+    resolved: dict[str, Any] = {
+        name: folder / place
+        for name in ("pipeline", "image_encoder", "initial", "output")
+        if (place := getattr(config, name)) is not None
+    }
+    resolved["data"] = config.data.model_copy(update={"root": folder / config.data.root})
+    if config.cache is not None:
+        resolved["cache"] = config.cache.model_copy(update={"folder": folder / config.cache.folder})
+    return config.model_copy(update=resolved)

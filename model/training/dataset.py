@@ -6,14 +6,16 @@
                                            <id>.json  caption and segments
 
     {"caption": "a man and a woman reading",
-     "segments": [{"id": 1, "start": 0, "end": 5, "bbox": [h1, w1, h2, w2], "coco_label": "person", "subject": "p7"}]}
+     "segments": [{"id": 1, "start": 0, "end": 5, "coco_label": "person", "subject": "p7"}]}
 
-`id` is the segment's value in the map, `start` and `end` the characters of its noun phrase (end exclusive), `bbox` its
-box in pixels of the image (top, left, bottom, right; the latter two exclusive). `subject`, the identity, is an
-extension: it allows references from other images of the same person. The first four segments of a caption are read.
+`id` is the segment's value in the map, `start` and `end` the characters of its noun phrase (end exclusive),
+`coco_label` its class, which `data.labels` selects by. Where a segment lies is read from the map; `bbox` and other
+fields are ignored. `subject`, the identity, is an extension: it allows references from other images of the same
+person. The first four segments of a caption are read.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,11 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 from transformers import CLIPTokenizer
 
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.prompts import MAX_SUBJECTS, PLACEHOLDER, insert_placeholders, parse_prompt
+from fc_bench.model.prompts import MAX_SUBJECTS, PLACEHOLDER, ends_with_word, insert_placeholders, parse_prompt
 from fc_bench.model.references import square
 from fc_bench.model.training.augmentation import augment
 from fc_bench.model.training.config import DataConfig
@@ -34,13 +36,11 @@ from fc_bench.model.training.config import DataConfig
 
 @dataclass(frozen=True)
 class Segment:
-    """A subject in an image: its noun phrase, where it is, who it is."""
+    """A subject in an image: its value in the segmentation map, its noun phrase, who it is."""
 
     id: int
     start: int
     end: int
-    box: tuple[int, int, int, int]
-    """Top, left, bottom, right in pixels, upper bounds exclusive."""
     subject: str | None
 
 
@@ -54,18 +54,21 @@ class Record:
     segments: tuple[Segment, ...]
 
 
-def read_records(root: Path, split: str) -> list[Record]:
-    """All records of a split. Raises ModelInputError with the file for anything missing or malformed."""
+def read_records(root: Path, split: str, labels: Sequence[str] | None = None) -> list[Record]:
+    """All records of a split, with the segments of the classes `labels` (None: of all).
+
+    Raises ModelInputError with the file for anything missing or malformed.
+    """
     listing = root / f"image_ids_{split}.txt"
     if not listing.is_file():
         raise ModelInputError(f"{listing} is missing: it lists the image ids of the split {split!r}, one a line")
     ids = listing.read_text(encoding="utf-8").split()
     if not ids:
         raise ModelInputError(f"{listing} lists no image: write one image id a line")
-    return [_read_record(root, image_id) for image_id in ids]
+    return [_read_record(root, image_id, labels) for image_id in ids]
 
 
-def _read_record(root: Path, image_id: str) -> Record:
+def _read_record(root: Path, image_id: str, labels: Sequence[str] | None) -> Record:
     stem = root / image_id[:5] / image_id
     image = next((path for suffix in (".jpg", ".png") if (path := stem.with_name(image_id + suffix)).is_file()), None)
     if image is None:
@@ -73,30 +76,31 @@ def _read_record(root: Path, image_id: str) -> Record:
     file = stem.with_name(image_id + ".json")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        segments = [_segment(entry) for entry in content["segments"]]
+        entries = content["segments"]
+        segments = [_segment(entry) for entry in entries if labels is None or entry["coco_label"] in labels]
         caption = str(content["caption"])
     except OSError as error:
         raise ModelInputError(f"{file} cannot be read ({error.strerror}): restore it or drop its id") from error
     except (ValueError, KeyError, TypeError) as error:
+        label = "" if labels is None else ", coco_label"
         raise ModelInputError(
-            f"{file} is not a record with a caption and segments (id, start, end, bbox): {type(error).__name__} {error}"
+            f"{file} is not a record with a caption and segments (id, start, end{label}): "
+            f"{type(error).__name__} {error}"
         ) from error
     for segment in segments:
-        if not 0 <= segment.start < segment.end <= len(caption) or PLACEHOLDER in caption:
+        in_caption = 0 <= segment.start < segment.end <= len(caption) and PLACEHOLDER not in caption
+        if not in_caption or not ends_with_word(caption[segment.start : segment.end]):
             raise ModelInputError(
                 f"{file}: segment {segment.id} names characters {segment.start} to {segment.end}, which are no phrase "
-                f"of the caption {caption!r}"
+                f"of the caption {caption!r} that ends with a word"
             )
-        if not (segment.box[0] < segment.box[2] and segment.box[1] < segment.box[3]):
-            raise ModelInputError(f"{file}: segment {segment.id} has the box {segment.box}: give h1 < h2 and w1 < w2")
     by_end = {segment.end: segment for segment in reversed(segments)}  # of equal ends the first
     return Record(image_id, image, caption, tuple(by_end[end] for end in sorted(by_end))[:MAX_SUBJECTS])
 
 
 def _segment(entry: dict[str, Any]) -> Segment:
-    top, left, bottom, right = (int(value) for value in entry["bbox"])
     subject = str(entry["subject"]) if entry.get("subject") is not None else None
-    return Segment(int(entry["id"]), int(entry["start"]), int(entry["end"]), (top, left, bottom, right), subject)
+    return Segment(int(entry["id"]), int(entry["start"]), int(entry["end"]), subject)
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,10 @@ def read_image(record: Record) -> Tensor:
 
 
 def read_segmentation(record: Record, size: tuple[int, int]) -> Tensor:
-    """The segmentation map, [height, width]. Raises ModelInputError if it is not one of the image's size."""
+    """The segmentation map, [height, width].
+
+    Raises ModelInputError if it is not one of the image's size or lacks one of the record's segments.
+    """
     file = record.image.with_suffix(".npy")
     try:
         array = np.load(file, allow_pickle=False)
@@ -138,14 +145,20 @@ def read_segmentation(record: Record, size: tuple[int, int]) -> Tensor:
         raise ModelInputError(
             f"the segmentation map {file} has shape {array.shape}, its image {size}: they must have the same size"
         )
+    for segment in record.segments:
+        if not (array == segment.id).any():
+            raise ModelInputError(
+                f"the segmentation map {file} has no pixel of segment {segment.id}: restore it or drop the segment "
+                f"from {file.with_suffix('.json').name}"
+            )
     return torch.from_numpy(array.astype(np.int64))
 
 
 def target_pixels(image: Tensor, resolution: int) -> Tensor:
-    """The training target, shorter side resized and center cropped, [3, resolution, resolution] in -1..1."""
-    pixels = image.float()[None] / 127.5 - 1
-    size = _resized(image.shape[-2:], resolution)
-    if image.shape[-2:] != size:
+    """The training target, [3, resolution, resolution] in -1..1: a wide image cropped, a tall one padded with black."""
+    pixels = _pad_tall(image)[None].float() / 127.5 - 1
+    size = _resized(pixels.shape[-2:], resolution)
+    if pixels.shape[-2:] != size:
         pixels = interpolate(pixels, size, mode="bilinear", antialias=True, align_corners=False)
     return _center(pixels[0], resolution)
 
@@ -153,9 +166,9 @@ def target_pixels(image: Tensor, resolution: int) -> Tensor:
 def target_masks(segmentation: Tensor, segments: tuple[Segment, ...], resolution: int) -> Tensor:
     """The segments' masks in the training target, float 0 or 1, [segments, resolution, resolution]."""
     values = torch.tensor([segment.id for segment in segments], dtype=segmentation.dtype)
-    masks = (segmentation[None] == values.view(-1, 1, 1)).float()
-    size = _resized(segmentation.shape, resolution)
-    if segmentation.shape != size and len(segments):
+    masks = _pad_tall((segmentation[None] == values.view(-1, 1, 1)).float())
+    size = _resized(masks.shape[-2:], resolution)
+    if masks.shape[-2:] != size and len(segments):
         masks = interpolate(masks[None], size, mode="nearest-exact")[0]
     return _center(masks, resolution)
 
@@ -163,21 +176,28 @@ def target_masks(segmentation: Tensor, segments: tuple[Segment, ...], resolution
 def reference_crop(
     image: Tensor, segmentation: Tensor, segment: Segment, data: DataConfig, size: int, seed: list[int]
 ) -> Tensor:
-    """A segment's crop as the image encoder reads it, uint8 [3, size, size]: one draw of noise and augmentation."""
+    """A segment's crop as the image encoder reads it, uint8 [3, size, size]: one draw of noise and augmentation.
+
+    The crop is the bounding box of the segment's pixels in the map, which must have some.
+    """
     rng = np.random.default_rng(seed)
-    top, left, bottom, right = segment.box
-    crop = image[:, top:bottom, left:right]
-    if crop.numel() == 0:
-        raise ModelInputError(
-            f"segment {segment.id} has the box {segment.box} outside of its image of {tuple(image.shape[1:])}"
-        )
+    mask = segmentation == segment.id
+    rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
+    box = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+    crop, mask = image[:, box[0], box[1]], mask[box]
     if data.background == "noise":
         noise = torch.from_numpy(rng.integers(0, 256, crop.shape, dtype=np.uint8))
-        crop = torch.where(segmentation[None, top:bottom, left:right] == segment.id, crop, noise)
+        crop = torch.where(mask, crop, noise)
     pixels = square(crop, size)
     if data.augmentation is None:
         return pixels
     return (augment(pixels.float() / 255, data.augmentation, rng).clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def _pad_tall(pixels: Tensor) -> Tensor:
+    """A tall image with zeros at its sides up to a square, others as they are."""
+    border = max(0, pixels.shape[-2] - pixels.shape[-1]) // 2
+    return pad(pixels, (border, border, 0, 0))
 
 
 def _resized(size: tuple[int, ...], resolution: int) -> tuple[int, int]:

@@ -24,13 +24,14 @@ from accelerate.utils import broadcast
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fc_bench.model.attention import AttentionKind, attention_for
+from fc_bench.model.checkpoint import load_whole
 from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.fastcomposer import FastComposer, Losses
 from fc_bench.model.localization import map_sizes
-from fc_bench.model.postfuse import PostfuseModule
+from fc_bench.model.postfuse import PostfuseModule, check_features
 from fc_bench.model.prompts import check_tokenizer
 from fc_bench.model.references import load_image_encoder, reference_size
 from fc_bench.model.training.batches import BatchSource, FileBatches, FrozenEncoders, ImageFiles, Stream
@@ -39,6 +40,7 @@ from fc_bench.model.training.config import OptimizerConfig, TrainingConfig
 from fc_bench.model.training.dataset import read_records
 from fc_bench.model.training.draws import SampleDraws, subject_table
 from fc_bench.model.training.log import TrainingLog
+from fc_bench.model.yaml_file import read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -130,12 +132,15 @@ class Training:
         if self.ema is not None:
             self.ema.to(device)
         self.progress = Progress()
+        self.finite = torch.ones((), dtype=torch.bool, device=device)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
         self.accelerator.register_for_checkpointing(self.progress)
         if self.ema is not None:
             self.accelerator.register_for_checkpointing(self.ema)
         if checkpoints:
             self.accelerator.load_state(str(checkpoints[-1]))
+            if self.ema is not None:
+                self.ema.to(device)  # its loaded state lies on the CPU
             log.info("resumed at step %d", self.progress.step)
         self.started = time.monotonic() - self.progress.elapsed
         self.last_checkpoint = self.progress.elapsed
@@ -149,8 +154,8 @@ class Training:
                 f"{config.output} already holds a training: add --resume to continue it, or choose another folder"
             )
         if has_checkpoint:
-            earlier = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
-            changed = [k for k in resolved if k not in MAY_CHANGE and earlier.get(k) != resolved[k]]
+            earlier = read_yaml(file, TrainingConfig)
+            changed = [k for k in resolved if k not in MAY_CHANGE and getattr(earlier, k) != getattr(config, k)]
             if changed:
                 raise ModelInputError(
                     f"{config.output} was trained with other settings of {', '.join(changed)}: restore them "
@@ -168,8 +173,9 @@ class Training:
 
     def _batch_source(self, device: torch.device) -> BatchSource:
         config, unet = self.config, self.model.unet
-        records = read_records(config.data.root, config.data.split)
-        extra = read_records(config.data.root, config.data.reference_split) if config.data.reference_split else []
+        data = config.data
+        records = read_records(data.root, data.split, data.labels)
+        extra = read_records(data.root, data.reference_split, data.labels) if data.reference_split else []
         table = subject_table(records, extra)
         with loading(f"the pipeline {config.pipeline}"):
             tokenizer = CLIPTokenizer.from_pretrained(config.pipeline / "tokenizer")
@@ -211,7 +217,6 @@ class Training:
         written = TrainingLog(config, accelerator.is_main_process, progress.step)
         batches = self.source.batches(progress.step * config.gradient_accumulation)
         self.wrapped.train()
-        losses = torch.zeros(3, device=accelerator.device)
         while not self._finished():
             rates = self._set_learning_rates()
             losses, norm = torch.zeros(3, device=accelerator.device), torch.zeros(())
@@ -224,33 +229,45 @@ class Training:
                     self.model.forget_attention()
                     losses += torch.stack([loss.detach() for loss in step_losses]) / config.gradient_accumulation
                     if accelerator.sync_gradients:
-                        norm = cast(Tensor, accelerator.clip_grad_norm_(self.parameters, config.optimizer.clip))
+                        norm = torch.as_tensor(accelerator.clip_grad_norm_(self.parameters, config.optimizer.clip))
                     self.optimizer.step()
                     self.optimizer.zero_grad(set_to_none=True)
             if self.ema is not None:
                 self.ema.step(self.parameters)
             progress.step += 1
             self._tick()
+            self._note_finite(losses, norm)
             written.add(torch.cat([losses, norm.detach().reshape(1).to(losses)]))
             if progress.step % config.log_every == 0:
                 samples = progress.step * config.batch_size * config.gradient_accumulation * accelerator.num_processes
                 means = cast(Tensor, accelerator.reduce(written.means(), "mean"))
                 written.write(progress.step, progress.elapsed, samples, means, rates)
             if self._checkpoint_due():
-                self._require_finite(losses)
                 self.save()
         if _step_of(_checkpoints(config.output)) != progress.step:
-            self._require_finite(losses)
             self.save()
+        elif accelerator.is_main_process and _written_step(config.output / "weights") != progress.step:
+            self._save_weights()
+        accelerator.wait_for_everyone()
         written.close()
         accelerator.end_training()
 
-    def _require_finite(self, losses: Tensor) -> None:
+    def _note_finite(self, losses: Tensor, norm: Tensor) -> None:
+        """Remember, without waiting for the device, whether an update broke the weights.
+
+        With fp16 a gradient that is not finite is legitimate: the scaler skips the update.
+        """
+        finite = torch.isfinite(losses).all()
+        if self.config.mixed_precision != "fp16":
+            finite = finite & torch.isfinite(norm.to(finite.device)).all()
+        self.finite = self.finite & finite
+
+    def _require_finite(self) -> None:
         """Refuse to save a training that has broken down."""
-        if not torch.isfinite(losses).all():
+        if not self.finite:
             raise ModelInputError(
-                f"the loss is no longer finite at step {self.progress.step} of {self.config.output}: lower the "
-                "learning rate or use mixed_precision bf16, and resume from the last checkpoint"
+                f"the loss or its gradient is no longer finite by step {self.progress.step} of {self.config.output}: "
+                "lower the learning rate or use mixed_precision bf16, and resume from the last checkpoint"
             )
 
     def _finished(self) -> bool:
@@ -285,7 +302,12 @@ class Training:
         return by_steps or (config.checkpoint_seconds is not None and since >= config.checkpoint_seconds)
 
     def save(self) -> None:
-        """Write a checkpoint and the weights; an interruption leaves the earlier ones."""
+        """Write the weights and a checkpoint; an interruption leaves the earlier ones.
+
+        The weights come first, so that they are never older than the newest checkpoint. Raises ModelInputError instead
+        of writing anything if losses or gradients were not finite since the last resumption.
+        """
+        self._require_finite()
         self.last_checkpoint = self.progress.elapsed
         folder = self.config.output / "checkpoints"
         partial = folder / "partial"
@@ -296,10 +318,10 @@ class Training:
         self.accelerator.save_state(str(partial))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
+            self._save_weights()
             partial.rename(folder / f"step-{self.progress.step:08d}")
             for old in _checkpoints(self.config.output)[: -self.config.keep_checkpoints]:
                 shutil.rmtree(old)
-            self._save_weights()
         self.accelerator.wait_for_everyone()
 
     def _save_weights(self) -> None:
@@ -332,18 +354,20 @@ def _load_model(config: TrainingConfig, attention: AttentionKind) -> FastCompose
     unet_folder, vision_folder = config.pipeline / "unet", config.image_encoder
     if config.initial is not None:
         unet_folder, vision_folder = config.initial / "unet", config.initial / "image_encoder"
-    unet = UNet2DConditionModel.from_pretrained(unet_folder, dtype=torch.float32)
+    unet = load_whole(UNet2DConditionModel, unet_folder)
     image_encoder = load_image_encoder(vision_folder)
     features = unet.config["cross_attention_dim"]
     if config.initial is not None:
-        postfuse = PostfuseModule.from_pretrained(config.initial / "postfuse_module", dtype=torch.float32)
+        postfuse = load_whole(PostfuseModule, config.initial / "postfuse_module")
     else:
         postfuse = PostfuseModule(features=features)
-    if image_encoder.config.projection_dim != features:
-        raise ModelInputError(
-            f"the image encoder {vision_folder} gives embeddings of {image_encoder.config.projection_dim} features, "
-            f"the UNet reads {features}: use the CLIP model that belongs to the text encoder"
-        )
+    text_config: Any = CLIPTextConfig.from_pretrained(config.pipeline / "text_encoder")
+    check_features(
+        postfuse=postfuse.config["features"],
+        text=text_config.hidden_size,
+        image=image_encoder.config.projection_dim,
+        unet=features,
+    )
     scheduler_config: Any = DDPMScheduler.load_config(config.pipeline / "scheduler")
     scheduler: Any = DDPMScheduler.from_config(scheduler_config)
     return FastComposer(
@@ -366,6 +390,11 @@ def _attention(config: TrainingConfig, device: torch.device) -> AttentionKind:
 def _checkpoints(output: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     return sorted((output / "checkpoints").glob("step-*"))
+
+
+def _written_step(weights: Path) -> int | None:
+    file = weights / "training.json"
+    return json.loads(file.read_text(encoding="utf-8"))["step"] if file.is_file() else None
 
 
 def _step_of(checkpoints: list[Path]) -> int | None:

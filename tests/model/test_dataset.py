@@ -57,14 +57,19 @@ def test_masks_lie_on_their_subjects(record: Record) -> None:
     torch.testing.assert_close(smaller.mean((1, 2)), masks.mean((1, 2)), rtol=0.1, atol=0)
 
 
-@pytest.mark.parametrize("size", [(96, 128), (128, 96)])
-def test_target_is_the_center_of_the_shorter_side(size: tuple[int, int], record: Record) -> None:
-    image = torch.zeros(3, *size, dtype=torch.uint8)
-    image[:, size[0] // 2 - 8 : size[0] // 2 + 8, size[1] // 2 - 8 : size[1] // 2 + 8] = 255
+@pytest.mark.parametrize(("size", "visible"), [((96, 128), slice(None)), ((128, 96), slice(6, 42)), ((9, 8), None)])
+def test_target_crops_wide_images_and_pads_tall_ones(size: tuple[int, int], visible: slice | None) -> None:
+    image, everywhere = torch.full((3, *size), 255, dtype=torch.uint8), Segment(1, 0, 5, None)
     pixels = target_pixels(image, 48)
-    assert pixels.shape == (3, 48, 48)
-    assert pixels[:, 24, 24].min() > 0.99
-    assert pixels[:, 2, 2].max() < -0.99
+    mask = target_masks(torch.ones(size, dtype=torch.long), (everywhere,), 48)
+    expected = torch.zeros(48, 48)
+    expected[:, visible or slice(None)] = 1
+    inside = pixels > 0.99
+    assert torch.equal(mask[0], expected)
+    assert ((inside[0].float() - expected).abs().sum(1) <= 2).all()  # resizing blurs the edges
+    image[:, size[0] // 2 :] = 0
+    assert target_pixels(image, 48)[:, 26:].max() < -0.9
+    assert target_pixels(image, 48)[:, 0, 24].min() > 0.99
 
 
 def test_crop_shows_the_subject_on_noise(record: Record) -> None:
@@ -76,13 +81,55 @@ def test_crop_shows_the_subject_on_noise(record: Record) -> None:
     )
     assert left[0, 16, 16] > left[2, 16, 16] + 100
     assert right[2, 16, 16] > right[0, 16, 16] + 100
-    wide = Segment(1, 0, 5, (0, 0, 128, 128), None)
-    noisy = reference_crop(image, segmentation, wide, data, 128, [0]).float()
-    outside = noisy[:, segmentation != 1]
+    corners = segmentation.clone()
+    corners[0, 0] = corners[-1, -1] = 1  # the box is the whole image
+    noisy = reference_crop(image, corners, record.segments[0], data, 128, [0]).float()
+    outside = noisy[:, corners != 1]
     assert outside.mean() == pytest.approx(127.5, abs=3)
-    assert torch.equal(noisy[:, segmentation == 1], image[:, segmentation == 1].float())
-    kept = reference_crop(image, segmentation, wide, data.model_copy(update={"background": "keep"}), 128, [0])
-    assert torch.equal(kept, image)
+    assert torch.equal(noisy[:, corners == 1], image[:, corners == 1].float())
+    keep = data.model_copy(update={"background": "keep"})
+    assert torch.equal(reference_crop(image, corners, record.segments[0], keep, 128, [0]), image)
+
+
+def write_record(root: Path, image: np.ndarray, segmentation: np.ndarray, segments: list[dict]) -> None:
+    folder = root / "00000"
+    folder.mkdir()
+    (root / "image_ids_train.txt").write_text("00000000")
+    Image.fromarray(image).save(folder / "00000000.png")
+    np.save(folder / "00000000.npy", segmentation)
+    content = {"caption": "a man and a dog", "segments": segments}
+    (folder / "00000000.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("box", [{}, {"bbox": [3, 10, 23, 60]}, {"bbox": [10, 3, 60, 23]}, {"bbox": "unknown"}])
+def test_crop_is_where_the_map_has_the_subject(box: dict, tmp_path: Path) -> None:
+    image, segmentation = np.zeros((64, 96, 3), dtype=np.uint8), np.zeros((64, 96), dtype=np.int32)
+    segmentation[10:60, 3:23] = 7  # tall, at the left of a wide image
+    image[segmentation == 7] = (200, 100, 50)
+    write_record(tmp_path, image, segmentation, [{"id": 7, "start": 0, "end": 5, **box}])
+    record = read_records(tmp_path, "train")[0]
+    data = DataConfig(root=tmp_path, augmentation=None, background="keep")
+    crop = reference_crop(read_image(record), read_segmentation(record, (64, 96)), record.segments[0], data, 50, [0])
+    subject = crop.permute(1, 2, 0) == torch.tensor([200, 100, 50])
+    expected = torch.zeros(50, 50, dtype=torch.bool)
+    expected[:, 15:35] = True  # padded at the sides
+    assert torch.equal(subject.all(2), expected)
+
+
+def test_only_segments_of_the_labels_are_subjects(tmp_path: Path) -> None:
+    man = {"id": 1, "start": 0, "end": 5, "coco_label": "person"}
+    dog = {"id": 2, "start": 10, "end": 15, "coco_label": "dog"}
+    write_record(tmp_path, np.zeros((8, 8, 3), dtype=np.uint8), np.ones((8, 8)), [man, dog])
+
+    def ids(labels: tuple[str, ...] | None) -> list[int]:
+        return [segment.id for segment in read_records(tmp_path, "train", labels)[0].segments]
+
+    assert (ids(None), ids(("person",)), ids(("dog", "person")), ids(("cat",))) == ([1, 2], [1], [1, 2], [])
+    del dog["coco_label"]
+    (tmp_path / "00000" / "00000000.json").write_text(json.dumps({"caption": "a man and a dog", "segments": [dog]}))
+    assert ids(None) == [2]
+    with pytest.raises(ModelInputError, match=r"00000000\.json is not a record .*coco_label"):
+        ids(("person",))
 
 
 def test_augmentation_is_drawn_from_the_seed(record: Record) -> None:
@@ -110,7 +157,7 @@ def test_each_augmentation_acts_alone(name: str) -> None:
         data = DataConfig(root=Path(), augmentation=augmentation, background="keep")
         return reference_crop(texture, segmentation, everything, data, 128, [3]).float().numpy()
 
-    everything = Segment(1, 0, 5, (0, 0, 128, 128), None)
+    everything = Segment(1, 0, 5, None)
     plain, changed = crop(), crop(**{name: 1.0})
     assert np.abs(changed - plain).mean() > 0.5
     if name == "flip":
@@ -149,8 +196,8 @@ def rewrite(**fields: object) -> Callable[[Path], None]:
         (lambda stem: stem.with_suffix(".json").write_text("{"), r"00000000\.json is not a record"),
         (lambda stem: stem.with_suffix(".json").write_text('{"caption": "a"}'), r"00000000\.json is not a record"),
         (rewrite(end=99), "which are no phrase of the caption"),
-        (rewrite(bbox=[5, 5, 5, 9]), "h1 < h2"),
-        (rewrite(bbox=[500, 500, 505, 509]), "outside of its image"),
+        (rewrite(start=1, end=2), "no phrase .* that ends with a word"),
+        (rewrite(id=9), r"00000000\.npy has no pixel of segment 9"),
         (lambda stem: stem.with_suffix(".png").write_bytes(b"no image"), r"00000000\.png cannot be decoded"),
         (lambda stem: np.save(stem.with_suffix(".npy"), np.zeros((3, 3))), r"shape \(3, 3\), its image \(128, 128\)"),
         (lambda stem: (stem.parents[1] / "image_ids_train.txt").unlink(), "lists the image ids"),

@@ -1,7 +1,10 @@
 """Properties of the pipeline: what its images depend on and what they do not."""
 
 import shutil
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,9 +18,11 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pipeline import FastComposerPipeline, load_fastcomposer
+from fc_bench.model.postfuse import PostfuseModule
 
 from .conftest import GOLDEN
 
@@ -186,6 +191,50 @@ def test_incomplete_folder_is_one_sentence(lost: str, pipeline: FastComposerPipe
     shutil.rmtree(saved / lost) if (saved / lost).is_dir() else (saved / lost).unlink()
     with pytest.raises(ModelInputError, match=r"check that its folder is complete|restore") as error:
         load_fastcomposer(GOLDEN / "sd", saved)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize("fault", ["missing", "unexpected"])
+@pytest.mark.parametrize("part", ["unet", "postfuse_module", "image_encoder"])
+def test_lost_or_foreign_weights_are_one_sentence(
+    part: str, fault: str, complete: bool, pipeline: FastComposerPipeline, tmp_path: Path
+) -> None:
+    saved = tmp_path / "saved"
+    pipeline.save_pretrained(saved)
+    base = GOLDEN / "sd"
+    if not complete:
+        (saved / "model_index.json").unlink()
+    file = next((saved / part).glob("*.safetensors"))
+    state = load_file(file)
+    if fault == "missing":
+        del state[sorted(state)[0]]
+    else:
+        state["nose.weight"] = torch.zeros(1)
+    save_file(state, file, metadata={"format": "pt"})
+    if part == "image_encoder" and fault == "unexpected":  # the text tower of a whole CLIPModel is
+        load_fastcomposer(base, saved)
+        return
+    with pytest.raises(ModelInputError, match=f"{part}.* 1 weights|lacks 1 weights") as error:
+        load_fastcomposer(base, saved)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("part", ["postfuse_module", "image_encoder", "unet"])
+def test_parts_of_other_widths_are_one_sentence(part: str, pipeline: FastComposerPipeline, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay"
+    for name in ("unet", "image_encoder", "postfuse_module"):
+        getattr(pipeline, name).save_pretrained(overlay / name)
+    config: Any = deepcopy(pipeline.image_encoder.config)
+    config.projection_dim = 24
+    others: dict[str, Callable[[], Any]] = {
+        "postfuse_module": lambda: PostfuseModule(features=24),
+        "image_encoder": lambda: type(pipeline.image_encoder)(config),
+        "unet": lambda: type(pipeline.unet).from_config({**pipeline.unet.config, "cross_attention_dim": 24}),
+    }
+    others[part]().save_pretrained(overlay / part)
+    with pytest.raises(ModelInputError, match=r"the models do not fit: .*24") as error:
+        load_fastcomposer(GOLDEN / "sd", overlay)
     assert "\n" not in str(error.value)
 
 

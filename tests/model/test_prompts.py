@@ -39,6 +39,9 @@ def test_image_tokens_end_the_noun_phrases(prompt: str, text: str, pipeline: Fas
     [
         (f"{PLACEHOLDER} a man", "stands first"),
         (f"a man {PLACEHOLDER} {PLACEHOLDER}", "follows another placeholder"),
+        (f"a man, {PLACEHOLDER} and", "number 1 follows ',', which is no word"),
+        (f"a man {PLACEHOLDER} (left) {PLACEHOLDER}", r"number 2 follows '\)', which is no word"),
+        (f"a man {PLACEHOLDER}, {PLACEHOLDER}", "number 2 follows ',', which is no word"),
         (f"a man {PLACEHOLDER} and" * 5, "at most 4"),
         ("a man " * 20, "reads at most 24"),
     ],

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import fields as fields_of
@@ -122,6 +123,23 @@ def test_cache_of_other_data_is_refused(config_fields: dict, tmp_path: Path) -> 
         train(other)
 
 
+def layer_of(name: str) -> int | str:
+    """The vision layer of a weight, or its part."""
+    return int(name.split("layers.")[1].split(".")[0]) if ".encoder.layers." in name else name.split(".")[0]
+
+
+@pytest.mark.parametrize(("settings", "trained_layers"), [({}, {1, 2}), ({"vision_layers": 1}, {2})])
+def test_just_the_last_vision_layers_change(settings: dict, trained_layers: set[int], config_fields: dict) -> None:
+    training = Training(configured(config_fields, max_steps=1, **settings), resume=False)
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    training.run()
+    after = weights(training.config.output / "weights")
+    assert after.keys() == before.keys()
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert {layer_of(name) for name in changed} == {"unet", "postfuse_module", *trained_layers}
+    assert sum(name.startswith("postfuse_module.") for name in changed) == 14
+
+
 @pytest.mark.parametrize("vision_layers", [0, 1, "all"])
 def test_only_the_trained_parts_change(vision_layers: int | str, config_fields: dict) -> None:
     config = configured(config_fields, vision_layers=vision_layers, max_steps=1, cache=None)
@@ -222,9 +240,10 @@ def test_time_budget_ends_training_and_survives_resumption(config_fields: dict) 
     config = configured(fields, max_seconds=0.01)
     train(config)
     assert [line["step"] for line in lines(config)] == [1]
-    again = configured(fields, max_seconds=0.011)
-    train(again, resume=True)
-    assert len(lines(again)) <= 2
+    train(config, resume=True)
+    assert [line["step"] for line in lines(config)] == [1]
+    train(configured(fields, max_seconds=None, max_steps=2), resume=True)
+    assert [line["step"] for line in lines(config)] == [1, 2]
     progress = json.loads((config.output / "weights" / "training.json").read_text())
     assert progress["elapsed"] >= 0.01
 
@@ -281,6 +300,99 @@ def test_earlier_training_is_not_overwritten(config_fields: dict) -> None:
     assert [line["step"] for line in lines(configured(config_fields))] == [1]
 
 
+def test_resumed_average_moves_to_the_device(config_fields: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured(config_fields, ema_decay=0.9, max_steps=1)
+    train(config)
+    calls = []
+    load, move = EMAModel.load_state_dict, EMAModel.to
+    monkeypatch.setattr(EMAModel, "load_state_dict", lambda self, state: (calls.append("load"), load(self, state))[1])
+    monkeypatch.setattr(EMAModel, "to", lambda self, *place: (calls.append(f"to {place[0]}"), move(self, *place))[1])
+    Training(config, resume=True)
+    assert calls[-2:] == ["load", "to cpu"]
+
+
+@pytest.mark.parametrize("last", [2, 4])
+def test_broken_gradient_saves_nothing(last: int, config_fields: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured(config_fields, max_steps=1)
+    train(config)
+    kept = weights(config.output / "weights")
+    training = Training(configured(config_fields, max_steps=last), resume=True)
+    clip, calls = training.accelerator.clip_grad_norm_, []
+
+    def broken_once(*arguments: object) -> torch.Tensor:
+        norm = clip(*arguments)
+        calls.append(norm)
+        return norm if len(calls) > 1 else torch.tensor(float("inf"))
+
+    monkeypatch.setattr(training.accelerator, "clip_grad_norm_", broken_once)
+    with pytest.raises(ModelInputError, match="no longer finite") as error:
+        training.run()
+    assert "\n" not in str(error.value)
+    assert [folder.name for folder in (config.output / "checkpoints").iterdir()] == ["step-00000001"]
+    after = weights(config.output / "weights")
+    assert all(torch.equal(value, after[name]) for name, value in kept.items())
+
+
+@pytest.mark.parametrize("killed", ["before the checkpoint", "between as of old"])
+def test_weights_are_never_older_than_the_checkpoint(
+    killed: str, config_fields: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(configured(config_fields, output=tmp_path / "whole", max_steps=2))
+    config = configured(config_fields, max_steps=1)
+    first = train(config)
+    config = configured(config_fields, max_steps=2)
+    if killed == "before the checkpoint":
+        rename = Path.rename
+
+        def kill_at_checkpoint(self: Path, target: Path) -> Path:
+            if "step-" in str(target):
+                raise KeyboardInterrupt
+            return rename(self, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", kill_at_checkpoint)
+            with pytest.raises(KeyboardInterrupt):
+                train(config, resume=True)
+        assert json.loads((first / "training.json").read_text())["step"] == 2
+    else:
+        kept = shutil.copytree(first, tmp_path / "kept")
+        train(config, resume=True)
+        shutil.rmtree(first)
+        kept.rename(first)
+    assert_same(train(config, resume=True), whole)
+    assert json.loads((first / "training.json").read_text())["step"] == 2
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_defect_found_by_a_worker_is_one_sentence(
+    cached: bool, config_fields: dict, training_set: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(training_set, tmp_path / "data")
+    for file in root.glob("*/*.npy"):
+        file.unlink()
+    changes = {} if cached else {"cache": None}
+    config = configured(config_fields, data={"root": root, "workers": 1, "p_unconditional": 0.0}, **changes)
+    with pytest.raises(ModelInputError, match=r"\.npy cannot be read") as error:
+        train(config)
+    assert "\n" not in str(error.value)
+
+
+def test_segments_of_other_classes_are_no_subjects(config_fields: dict) -> None:
+    training = Training(configured(config_fields, data={"labels": ["dog"], "p_unconditional": 0.0}), resume=False)
+    assert not next(training.source.batches(0)).subject_mask.any()
+
+
+def test_training_of_before_a_field_resumes(config_fields: dict) -> None:
+    config = configured(config_fields, max_steps=1)
+    train(config)
+    file = config.output / "config.yaml"
+    written = yaml.safe_load(file.read_text())
+    del written["data"]["labels"]
+    file.write_text(yaml.safe_dump(written))
+    train(configured(config_fields, max_steps=2), resume=True)
+    assert [line["step"] for line in lines(config)] == [1, 2]
+
+
 def test_old_checkpoints_go(config_fields: dict) -> None:
     config = configured(config_fields, checkpoint_every=1, keep_checkpoints=2)
     train(config)
@@ -291,7 +403,8 @@ def test_old_checkpoints_go(config_fields: dict) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"nose": 1}, "nose: Extra inputs"),
+        ({"nose": 1}, r'config\.yaml:\d+: unknown key "nose", known'),
+        ({"batch_sise": 1}, r'config\.yaml:\d+: unknown key "batch_sise", did you mean "batch_size"'),
         ({"data": {"root": "data", "p_keep_subject": 2}}, r"data\.p_keep_subject"),
         ({"max_steps": None}, "max_steps or max_seconds is needed"),
         ({"data": {"root": "data"}, "cache": {"folder": "c"}}, r"needs data\.variants"),
@@ -323,6 +436,7 @@ def test_published_setting_is_the_papers() -> None:
     assert (config.p_masked_loss, config.masked_loss_normalization) == (0.5, "pixels")
     assert (config.data.p_unconditional, config.data.p_keep_subject, config.data.p_text_only) == (0.1, 0.9, 0)
     assert (config.data.resolution, config.data.reference, config.vision_layers) == (512, "same-image", 2)
+    assert config.data.labels == ("person",)
     assert set(config.optimizer.learning_rate.model_dump().values()) == {1e-5}
     assert (config.optimizer.weight_decay, config.optimizer.clip, config.optimizer.schedule) == (1e-2, 1.0, "constant")
     assert 8 * config.batch_size * config.gradient_accumulation == 128
@@ -335,6 +449,13 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.pipeline == tmp_path / "sd"
     assert config.image_encoder == Path("/clip")
     assert config.data.root == tmp_path / "faces"
+
+
+def test_errors_name_the_line(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("pipeline: sd\nimage_encoder: clip\noutput: out\nmax_steps: 1\ndata:\n  root: x\n  worker: 2\n")
+    with pytest.raises(ModelInputError, match=r'config\.yaml:7: unknown key "worker", did you mean "workers"'):
+        load_config(file)
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1", "", "pipeline: 3"])
