@@ -54,11 +54,6 @@ class Sample:
     seed: int
     shared_key: str
 
-    @property
-    def set_key(self) -> str:
-        """Name of the subject set."""
-        return "+".join(self.subjects)
-
 
 @dataclass(frozen=True)
 class Job:
@@ -167,6 +162,8 @@ def make_plan(
             left_out.append(
                 f"{row.label}: {too_large} subject sets left out, it takes at most {method.max_subjects} subject(s)."
             )
+    if not any(job.samples for job in jobs):
+        raise UserError(" ".join(["Nothing to do: no method takes any of the suite's subject sets.", *left_out]))
     return Plan(tuple(jobs), tuple(left_out))
 
 
