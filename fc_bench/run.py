@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -90,23 +91,25 @@ def run(options: RunOptions, console: Console) -> Outcome:
         settings = _settings(suite, setting, plan)
         _refuse_other_run(folder, settings)
         metrics = _checked_metrics(suite, setting, plan, metric_classes, console)
-        _begin(folder, settings, plan, metrics)
-        for subject in _asked(suite, plan):
-            if not folder.reference(subject.id).exists():
-                write_png(folder.reference(subject.id), read_photograph(subject.photographs[0]))
-        planned = [sample.id for sample in plan.samples()]
-        recorded = folder.samples()
-        pending = sum(
-            1 for name in planned if name not in recorded or (options.retry_errors and recorded[name]["status"] != "ok")
-        )
-        console.print(
-            f"{suite.file.name} on {backbone.name}: {len(planned)} samples, {pending} to generate, in {path}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-        _silence_loading_bars()
         try:
+            _begin(folder, settings, plan, metrics)
+            for subject in _asked(suite, plan):
+                if not folder.reference(subject.id).exists():
+                    write_png(folder.reference(subject.id), read_photograph(subject.photographs[0]))
+            planned = [sample.id for sample in plan.samples()]
+            recorded = folder.samples()
+            pending = sum(
+                1
+                for name in planned
+                if name not in recorded or (options.retry_errors and recorded[name]["status"] != "ok")
+            )
+            console.print(
+                f"{suite.file.name} on {backbone.name}: {len(planned)} samples, {pending} to generate, in {path}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+            _silence_loading_bars()
             if pending:
                 with progress(console, "Generating", pending) as show:
                     generate(
@@ -124,20 +127,27 @@ def run(options: RunOptions, console: Console) -> Outcome:
             _finish(folder, metrics)
         except OSError as error:
             raise UserError(
-                f"Writing to the run folder {path} failed ({error.strerror or error}); make room or make it writable, "
+                f"Writing to the run folder {path} failed ({error}); make room or make it writable, "
                 "then repeat the command: nothing finished is lost."
             ) from error
         return _outcome(folder, plan, list(metrics))
 
 
 def resolve_device(device: str) -> str:
-    """`auto` becomes `cuda` where there is one; raises UserError when a device that is asked for is absent."""
+    """`auto` becomes `cuda` where there is one; raises UserError for any other name and for a device that is absent."""
     import torch
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f'The device "{device}" is not available here; use --device cpu.')
+    if device == "cpu":
+        return device
+    named = re.fullmatch(r"cuda(?::(\d{1,4}))?", device, re.ASCII)
+    if named is None:
+        raise UserError(f'"{device}" is no device; give auto, cpu, cuda or cuda:N.')
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(named[1] or 0) >= count:
+        there = f"cuda devices here: {count}" if count else "there is no cuda device"
+        raise UserError(f'The device "{device}" is not available here, {there}; use --device cpu or auto.')
     return device
 
 
