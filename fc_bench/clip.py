@@ -76,6 +76,7 @@ class PromptConsistency:
             True,
             "CLIP cosine of the image and the prompt with plain class nouns, raw",
             headline=True,
+            of_image_alone=True,
         ),
     )
 
