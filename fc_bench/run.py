@@ -17,6 +17,7 @@ from fc_bench import registry
 from fc_bench.errors import UserError
 from fc_bench.generating import generate
 from fc_bench.model.backbone import Backbone, read_backbone
+from fc_bench.model.yaml_file import nearest
 from fc_bench.photographs import read_photograph
 from fc_bench.plan import MethodRow, Plan, check_prompt_lengths, make_plan, resolve_method
 from fc_bench.progress import progress
@@ -46,13 +47,12 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left: its folder, finished and planned samples of this command, and what was left out."""
+    """What a run left: its folder, finished and planned samples of this command, and how many scores failed."""
 
     folder: RunFolder
     finished: int
     planned: int
     score_errors: int
-    left_out: tuple[str, ...]
 
     @property
     def complete(self) -> bool:
@@ -73,6 +73,10 @@ def run(options: RunOptions, console: Console) -> Outcome:
             raise UserError(
                 f'Options are given for "{name}", which is not among the methods of this run; add --method {name}.'
             )
+    for name in backbone.methods:
+        if name not in registry.registered("methods"):
+            known = nearest(name, registry.registered("methods"))
+            raise UserError(f'The backbone "{backbone.name}" has options for the unknown method "{name}", {known}')
     setting = _setting(suite, backbone, options.device)
     metric_classes = {name: registry.load("metrics", name) for name in suite.file.metrics}
     methods: dict[str, tuple[type[Method], BaseModel, MethodRow]] = {}
@@ -88,7 +92,7 @@ def run(options: RunOptions, console: Console) -> Outcome:
     )
     path = options.out or _default_folder(suite, backbone)
     with opened_for_writing(path) as folder:
-        settings = _settings(suite, setting, plan)
+        settings = _settings(suite, setting, plan, metric_classes)
         _refuse_other_run(folder, settings)
         metrics = _checked_metrics(suite, setting, plan, metric_classes, console)
         try:
@@ -183,13 +187,15 @@ def _default_folder(suite: Suite, backbone: Backbone) -> Path:
     return Path("runs") / name
 
 
-def _settings(suite: Suite, setting: Setting, plan: Plan) -> dict[str, Any]:
+def _settings(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str, type[Metric]]) -> dict[str, Any]:
     """What must be equal for two commands to work in one folder, and the method rows, which may grow."""
     rows = {job.row.label: asdict(job.row) for job in plan.jobs}
     return {
         "suite": suite.content(),
         "backbone": setting.backbone.name,
         "scorers": {part: setting.backbone.fingerprint(part) for part in ("clip", "faces")},
+        "faces": setting.backbone.faces.model_dump(mode="json", exclude={"pack"}),
+        "columns": {name: [asdict(column) for column in metric.columns] for name, metric in metrics.items()},
         "sampler": asdict(setting.sampler),
         "device": setting.device,
         "dtype": setting.dtype,
@@ -203,18 +209,18 @@ def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
         return
     earlier = folder.settings()
     names = {
-        "suite": "suite or photographs",
-        "backbone": "backbone",
-        "scorers": "scoring weights",
-        "sampler": "sampler settings",
-        "device": "device",
-        "dtype": "number format",
+        "suite": "another suite or other photographs",
+        "backbone": "another backbone",
+        "scorers": "other scoring weights",
+        "faces": "other settings of the face models",
+        "columns": "other columns of a metric",
+        "sampler": "other sampler settings",
+        "device": "another device",
+        "dtype": "another number format",
     }
     for key, what in names.items():
         if earlier.get(key) != settings[key]:
-            raise UserError(
-                f"{folder.path} holds a run with another {what}; choose another folder with --out to keep both."
-            )
+            raise UserError(f"{folder.path} holds a run with {what}; choose another folder with --out to keep both.")
     for label, row in settings["methods"].items():
         before = earlier["methods"].get(label)
         if before is not None and before != row:
@@ -232,7 +238,7 @@ def _checked_metrics(
     for subject in subjects:
         for photograph in subject.photographs:
             read_photograph(photograph)
-    check_prompt_lengths(plan, setting)
+    check_prompt_lengths(plan, setting, scored="prompt-consistency" in classes)
     metrics = {name: metric(setting) for name, metric in classes.items()}
     for metric in metrics.values():
         metric.prepare(subjects)
@@ -254,7 +260,6 @@ def _begin(folder: RunFolder, settings: Mapping[str, Any], plan: Plan, metrics: 
         "format": FORMAT,
         **settings,
         "methods": {**earlier.get("methods", {}), **settings["methods"]},
-        "columns": {name: [asdict(column) for column in metric.columns] for name, metric in metrics.items()},
         "metrics": {name: dict(metric.provenance()) for name, metric in metrics.items()},
         "left_out": list(dict.fromkeys([*earlier.get("left_out", []), *plan.left_out])),
         "commands": [*earlier.get("commands", []), command],
@@ -278,4 +283,4 @@ def _outcome(folder: RunFolder, plan: Plan, metrics: Sequence[str]) -> Outcome:
     planned = [sample.id for sample in plan.samples()]
     finished = [name for name in planned if samples.get(name, {}).get("status") == "ok"]
     errors = sum(1 for name in finished for metric in metrics if scores[name, metric]["status"] != "ok")
-    return Outcome(folder, len(finished), len(planned), errors, plan.left_out)
+    return Outcome(folder, len(finished), len(planned), errors)
