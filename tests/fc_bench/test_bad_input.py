@@ -367,3 +367,27 @@ def test_damaged_or_incomplete_clip_is_told_before_anything_is_generated(fc_benc
     weights.write_bytes(weights.read_bytes()[:100])
     refused(fc_bench(*arguments), "CLIP scorer", "cannot be loaded")
     assert not (tmp_path / "run" / "samples.jsonl").exists()
+
+
+def test_scores_under_other_settings_of_the_face_models_do_not_mix(fc_bench, tiny_backbone, plugin, suite, tmp_path):
+    faces = yaml.safe_load(tiny_backbone.read_text())["faces"] | {"pack": str(tiny_backbone.parent / "faces")}
+    arguments = ("-m", "paste", "--out", tmp_path / "run")
+    file = moved(tiny_backbone, tmp_path)
+    assert fc_bench("run", suite, "--backbone", file, *arguments).code == 0
+    moved(tiny_backbone, tmp_path, faces=faces | {"det_thresh": 0.3})
+    refused(fc_bench("run", suite, "--backbone", file, *arguments), "other settings of the face models", "--out")
+
+
+def test_unknown_method_in_a_backbone_is_named(fc_bench, tiny_backbone, suite, tmp_path):
+    file = moved(tiny_backbone, tmp_path, methods={"fastcomposr": {"alpha": 0.5}})
+    done = fc_bench("run", suite, "--backbone", file, "-m", "text-only", "--out", tmp_path / "run")
+    refused(done, 'unknown method "fastcomposr"', 'did you mean "fastcomposer"?')
+
+
+def test_prompt_too_long_for_the_clip_scorer_is_told(run, suite_data, write_suite, fc_bench, copied_backbone, tmp_path):
+    import json
+
+    config = copied_backbone.parent / "clip" / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_max_length": 20}))
+    done = fc_bench("run", write_suite(suite_data), "--backbone", copied_backbone, "--out", tmp_path / "run")
+    refused(done, "the CLIP scorer", "at most 20", "shorten it")

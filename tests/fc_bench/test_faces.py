@@ -71,9 +71,8 @@ def test_accelerator_s_number_reaches_onnxruntime(tiny_backbone, monkeypatch):
     seen = {}
 
     class Recorder:
-        models = {"recognition": None}
-
         def __init__(self, **arguments):
+            self.models = {"recognition": None}
             seen.update(arguments)
 
         def prepare(self, **arguments):
