@@ -17,7 +17,7 @@ from fc_bench.model.errors import ModelInputError
 EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 4, 130
 
 
-class _Interrupted(Exception):
+class _InterruptedError(Exception):
     """Ctrl-C inside a verb."""
 
 
@@ -28,7 +28,7 @@ class _Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise _Interrupted from None
+            raise _InterruptedError from None
 
 
 app = typer.Typer(
@@ -56,7 +56,7 @@ def main() -> None:
         sys.stdout.flush()
         print(f"fc-bench: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
-    except (_Interrupted, KeyboardInterrupt):
+    except (_InterruptedError, KeyboardInterrupt):
         print("fc-bench: interrupted; the same command continues.", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
 
