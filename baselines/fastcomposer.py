@@ -50,6 +50,12 @@ class FastComposer:
         self._alpha = options.alpha
 
     @classmethod
+    def complete_options(cls, backbone: Backbone, options: FastComposerOptions) -> FastComposerOptions:
+        """With the checkpoint's name, so that the default one is the same row whether it is named or not."""
+        variant = backbone.variant(options.checkpoint).removeprefix("fastcomposer/")
+        return options.model_copy(update={"checkpoint": variant})
+
+    @classmethod
     def weights(cls, backbone: Backbone, options: FastComposerOptions) -> Mapping[str, Path]:
         """The pipeline and the chosen checkpoint."""
         return {

@@ -10,6 +10,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from fc_bench.model.backbone import Backbone, make_scheduler
+from fc_bench.model.errors import loading
 from fc_bench.protocols import Customization, Request, Setting, Subject
 
 
@@ -31,12 +32,11 @@ class TextOnly:
         import torch
         from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
 
-        pipeline: Any = StableDiffusionPipeline.from_pretrained(
-            setting.backbone.path("pipeline"),
-            dtype=getattr(torch, setting.dtype),
-            safety_checker=None,
-            requires_safety_checker=False,
-        )
+        folder = setting.backbone.path("pipeline")
+        with loading(f"the pipeline {folder}"):
+            pipeline: Any = StableDiffusionPipeline.from_pretrained(
+                folder, dtype=getattr(torch, setting.dtype), safety_checker=None, requires_safety_checker=False
+            )
         pipeline.scheduler = make_scheduler(setting.sampler.scheduler, pipeline.scheduler.config)
         pipeline.set_progress_bar_config(disable=True)
         self._pipeline = pipeline.to(setting.device)

@@ -6,8 +6,6 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder
 from fc_bench.statistics import cluster_bootstrap
@@ -71,12 +69,13 @@ def sample_rows(folder: RunFolder) -> list[Row]:
 def result_rows(folder: RunFolder) -> list[Row]:
     """The results, long: method, subjects, category, column, mean, low, high, n_sets, n_ok, n_total.
 
-    Quality columns: mean over subject sets of their means with a 95 % cluster-bootstrap interval; `n_ok` samples of
+    Quality columns: mean over subject sets of their means with a 95 % cluster-bootstrap interval (sets that share
+    images are one observation of a column that depends on the image alone); `n_ok` samples of
     the `n_total` planned have a value. Rows `ceiling` and `floor` come from the suite's own photographs. Cost columns
     have no interval.
     """
     samples = sample_rows(folder)
-    names = [column.name for column in columns_of(folder)]
+    columns = columns_of(folder)
     rows: list[Row] = []
     for subjects in sorted({sample["subjects"] for sample in samples}):
         part = [sample for sample in samples if sample["subjects"] == subjects]
@@ -85,29 +84,19 @@ def result_rows(folder: RunFolder) -> list[Row]:
             for category in [OVERALL, *dict.fromkeys(sample["category"] for sample in own)]:
                 chosen = [sample for sample in own if category in (OVERALL, sample["category"])]
                 head = {"method": method, "subjects": subjects, "category": category}
-                rows += [{**head, **_estimate(chosen, name)} for name in names]
+                rows += [{**head, **_estimate(chosen, column.name, column.of_image_alone)} for column in columns]
                 if category == OVERALL:
                     rows += [{**head, **cost} for cost in _costs(folder, method, own)]
         rows += _anchor_rows(folder, subjects)
     return rows
 
 
-def results_frame(folder: RunFolder) -> pd.DataFrame:
-    """`result_rows` as a frame."""
-    return pd.DataFrame(result_rows(folder))
-
-
-def samples_frame(folder: RunFolder) -> pd.DataFrame:
-    """`sample_rows` as a frame."""
-    return pd.DataFrame(sample_rows(folder))
-
-
-def _estimate(rows: Sequence[Row], column: str) -> Row:
+def _estimate(rows: Sequence[Row], column: str, of_image_alone: bool = False) -> Row:
     values: dict[str, list[float]] = {}
     for row in rows:
         if row.get(column) is not None:
             values.setdefault(row["set"], []).append(row[column])
-    estimate = cluster_bootstrap(values)
+    estimate = cluster_bootstrap(values, _sharing_images(rows) if of_image_alone else None)
     return {
         "column": column,
         "mean": estimate.mean,
@@ -117,6 +106,17 @@ def _estimate(rows: Sequence[Row], column: str) -> Row:
         "n_ok": sum(map(len, values.values())),
         "n_total": len(rows),
     }
+
+
+def _sharing_images(rows: Sequence[Row]) -> dict[str, str]:
+    """Subject set -> the first set that shows one of its images: what shares an image is no second observation."""
+    first: dict[str, str] = {}
+    groups: dict[str, str] = {}
+    for row in rows:
+        if row["image"] is not None:
+            group = groups.setdefault(row["set"], first.get(row["image"], row["set"]))
+            first.setdefault(row["image"], group)
+    return groups
 
 
 def _costs(folder: RunFolder, method: str, samples: Sequence[Row]) -> list[Row]:
@@ -142,7 +142,7 @@ def _anchor_rows(folder: RunFolder, subjects: int) -> list[Row]:
     anchors = [
         record
         for record in folder.scores().values()
-        if record["sample"].startswith("anchor:") and len(record["subjects"]) == subjects
+        if record["sample"].startswith("anchor:") and record["status"] == "ok" and len(record["subjects"]) == subjects
     ]
     rows: list[Row] = []
     for name in dict.fromkeys(record["row"] for record in anchors):

@@ -9,13 +9,30 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from fc_bench.errors import UserError
 from fc_bench.model.errors import ModelInputError
 
 EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 4, 130
 
+
+class _InterruptedError(Exception):
+    """Ctrl-C inside a verb."""
+
+
+class _Verbs(TyperGroup):
+    """The verbs; what typer would turn into a bare exit code on Ctrl-C reaches `main`."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise _InterruptedError from None
+
+
 app = typer.Typer(
+    cls=_Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -39,7 +56,7 @@ def main() -> None:
         sys.stdout.flush()
         print(f"fc-bench: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
-    except KeyboardInterrupt:
+    except (_InterruptedError, KeyboardInterrupt):
         print("fc-bench: interrupted; the same command continues.", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
 

@@ -10,21 +10,31 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
 
 
 class ClipScorer:
-    """Unit-length CLIP embeddings of images and texts, [n, dim] float32, from a CLIPModel folder with its tokenizer."""
+    """Unit-length CLIP embeddings of images and texts, [n, dim] float32, from a CLIPModel folder with its tokenizer.
+
+    Raises ModelInputError when the folder's files are damaged or weights are missing among them.
+    """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         import torch
         from transformers import CLIPModel, CLIPTokenizer
 
-        self._model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32)
-        self._model.eval().to(device)
-        self._tokenizer = CLIPTokenizer.from_pretrained(folder)
+        with loading(f"the CLIP scorer {folder}"):
+            model, info = CLIPModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+            self._tokenizer = CLIPTokenizer.from_pretrained(folder)
+            self._preprocessing = _preprocessing(folder, model.config.vision_config.image_size)
+        missing = sorted(info["missing_keys"])
+        if missing:
+            raise ModelInputError(
+                f"the CLIP scorer {folder} lacks {len(missing)} weights, first {missing[0]}: restore its weights file"
+            )
+        self._model: Any = model.eval().to(device)
         self._device = device
-        self._preprocessing = _preprocessing(folder, self._model.config.vision_config.image_size)
         self._texts: dict[str, Any] = {}
 
     def images(self, images: Sequence[Image.Image]) -> Any:
@@ -66,6 +76,7 @@ class PromptConsistency:
             True,
             "CLIP cosine of the image and the prompt with plain class nouns, raw",
             headline=True,
+            of_image_alone=True,
         ),
     )
 
@@ -75,13 +86,12 @@ class PromptConsistency:
         self._scorer: ClipScorer | None = None
 
     def prepare(self, subjects: Sequence[Subject]) -> None:
-        """Nothing: references play no part."""
+        """Load the scorer, so that damaged weights are told early; references play no part."""
+        self._loaded()
 
     def score(self, sample: ScoredSample) -> Score:
         """Measure one image."""
-        if self._scorer is None:
-            self._scorer = ClipScorer(self._folder, self._device)
-        return Score({"prompt_consistency": self._scorer.similarity(sample.image, sample.prompt)})
+        return Score({"prompt_consistency": self._loaded().similarity(sample.image, sample.prompt)})
 
     def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
         """None: a photograph of the subject does not show the prompt."""
@@ -90,6 +100,11 @@ class PromptConsistency:
     def provenance(self) -> Mapping[str, Any]:
         """The scorer's folder name, number format and preprocessing."""
         return {"model": self._folder.name, "dtype": "float32"}
+
+    def _loaded(self) -> ClipScorer:
+        if self._scorer is None:
+            self._scorer = ClipScorer(self._folder, self._device)
+        return self._scorer
 
 
 def preprocess(image: Image.Image, settings: Mapping[str, Any]) -> np.ndarray:

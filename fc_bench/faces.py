@@ -40,17 +40,22 @@ class FaceModels:
         from insightface.app import FaceAnalysis
 
         pack = backbone.path("faces")
-        providers = ["CPUExecutionProvider"]
-        if device.startswith("cuda"):
+        number = int(device.partition(":")[2] or 0) if device.startswith("cuda") else -1
+        providers, settings_of_providers = ["CPUExecutionProvider"], [{}]
+        if number >= 0:
             providers.insert(0, "CUDAExecutionProvider")
+            settings_of_providers.insert(0, {"device_id": str(number)})
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 self._app = FaceAnalysis(
-                    name=str(pack), allowed_modules=["detection", "recognition"], providers=providers
+                    name=str(pack),
+                    allowed_modules=["detection", "recognition"],
+                    providers=providers,
+                    provider_options=settings_of_providers,
                 )
                 settings = backbone.faces
                 self._app.prepare(
-                    ctx_id=0 if device.startswith("cuda") else -1,
+                    ctx_id=number,
                     det_size=settings.det_size,
                     det_thresh=settings.det_thresh,
                 )

@@ -20,7 +20,7 @@ from fc_bench.model.backbone import fingerprint
 from fc_bench.model.errors import ModelInputError
 from fc_bench.plan import Job, MethodRow, Plan, Sample
 from fc_bench.progress import Progress
-from fc_bench.protocols import Customization, Method, Request, Setting, fill, seed_from
+from fc_bench.protocols import Customization, Method, Request, Setting, fill
 from fc_bench.provenance import now
 from fc_bench.records import JOBS, SAMPLES, LineWriter, RunFolder, write_png
 
@@ -29,12 +29,17 @@ MakeMethod = Callable[[MethodRow], Method]
 
 @dataclass(frozen=True)
 class Generated:
-    """One image or the reason there is none; `seconds` is its share of its batch, None when nothing was computed."""
+    """One image or the reason there is none.
+
+    `seconds` is its share of its batch of `batch` images, None when that cannot be told: nothing was computed, or the
+    batch failed on the way.
+    """
 
     image: Image.Image | None
     error: BaseException | None
     seconds: float | None
     peak_memory: int | None
+    batch: int
 
 
 def generate(
@@ -110,7 +115,7 @@ def _run_job(
             requests = [Request(fill(sample.template, mentions), sample.prompt, sample.seed) for sample in chunk]
             for sample, generated in zip(chunk, _batch(method, customized, requests, writer.device), strict=True):
                 if sample.id in wanted:
-                    record = writer.sample(job, sample, mentions, generated, len(chunk))
+                    record = writer.sample(job, sample, mentions, generated)
                     if record["status"] == "ok":
                         images.setdefault(sample.shared_key, record)
         if not keep_artefacts:
@@ -144,13 +149,36 @@ def _customize(
     begun = time.perf_counter()
     with PeakMemory(writer.device) as memory:
         try:
-            result: Customization | Exception = method.customize(job.subject_set.subjects, _job_seed(job), artefact)
-            json.dumps(dict(result.details), allow_nan=False)
+            result: Customization | Exception = method.customize(job.subject_set.subjects, job.seed, artefact)
         except Exception as failure:
             result = failure
     seconds = time.perf_counter() - begun
-    writer.job(job, result, seconds, memory, load)
+    outcome: dict[str, Any] = {}
+    if not isinstance(result, Exception):
+        try:
+            outcome = _customized(result)
+        except Exception as failure:
+            result = failure
+    writer.job(job, _error(result) if isinstance(result, Exception) else outcome, seconds, memory, load)
     return result
+
+
+def _customized(result: Customization) -> dict[str, Any]:
+    """What is recorded of a customization; raises TypeError or ValueError when a method gave something else."""
+    if not isinstance(result, Customization):
+        raise TypeError(f"the method gave a {type(result).__name__} instead of a Customization")
+    if not isinstance(result.steps, int):
+        raise TypeError(f"the method gave {result.steps!r} as its number of steps")
+    kept = result.artefact if result.artefact is not None and result.artefact.exists() else None
+    outcome = {
+        "status": "ok",
+        "steps": result.steps,
+        "artefact_bytes": _bytes_below(kept) if kept else 0,
+        "artefact_sha256": fingerprint(kept) if kept else None,
+        "details": dict(result.details),
+    }
+    json.dumps(outcome, allow_nan=False)
+    return outcome
 
 
 def _batch(method: Method, customized: Customization, requests: Sequence[Request], device: str) -> list[Generated]:
@@ -169,12 +197,13 @@ def _batch(method: Method, customized: Customization, requests: Sequence[Request
         except Exception as failure:
             error = failure
     seconds = (time.perf_counter() - begun) / len(requests)
-    results = [Generated(image, None, seconds, memory.bytes) for image in images[: len(requests)]]
+    shared = seconds if error is None else None
+    results = [Generated(image, None, shared, memory.bytes, len(requests)) for image in images[: len(requests)]]
     if error is None:
         return results
     missing = requests[len(results) :]
     if len(requests) == 1:
-        return [*results, *(Generated(None, error, None, None) for _ in missing)]
+        return [*results, *(Generated(None, error, None, None, 1) for _ in missing)]
     return [*results, *(_batch(method, customized, [request], device)[0] for request in missing)]
 
 
@@ -195,9 +224,7 @@ class _Writer:
     def artefact_folder(self, job: Job) -> Path:
         return self._folder.path / "artefacts" / job.row.folder / job.subject_set.key
 
-    def sample(
-        self, job: Job, sample: Sample, mentions: Sequence[str], generated: Generated, batch: int
-    ) -> dict[str, Any]:
+    def sample(self, job: Job, sample: Sample, mentions: Sequence[str], generated: Generated) -> dict[str, Any]:
         """Image first, record after: a record never points at nothing."""
         record = _sample_record(sample, mentions)
         if generated.image is None:
@@ -210,7 +237,7 @@ class _Writer:
                 "status": "ok",
                 "image": name,
                 "seconds": generated.seconds,
-                "batch": batch,
+                "batch": generated.batch,
                 "peak_memory_bytes": generated.peak_memory,
             }
         return self._finish(record)
@@ -227,7 +254,7 @@ class _Writer:
     def job(
         self,
         job: Job,
-        result: Customization | Exception,
+        outcome: Mapping[str, Any],
         seconds: float,
         memory: PeakMemory,
         load: Mapping[str, Any],
@@ -240,18 +267,8 @@ class _Writer:
             "memory_kind": memory.kind,
             **load,
             "finished": now(),
+            **outcome,
         }
-        if isinstance(result, Exception):
-            record |= _error(result)
-        else:
-            kept = result.artefact if result.artefact is not None and result.artefact.exists() else None
-            record |= {
-                "status": "ok",
-                "steps": result.steps,
-                "artefact_bytes": _bytes_below(kept) if kept else 0,
-                "artefact_sha256": fingerprint(kept) if kept else None,
-                "details": dict(result.details),
-            }
         self._jobs.append(record)
 
     def job_failed(self, job: Job, missing: Sequence[Sample], error: Exception, load: Mapping[str, Any]) -> None:
@@ -306,10 +323,6 @@ def _by_row(plan: Plan) -> Iterator[tuple[MethodRow, list[Job]]]:
     for label in dict.fromkeys(job.row.label for job in plan.jobs):
         jobs = [job for job in plan.jobs if job.row.label == label]
         yield jobs[0].row, jobs
-
-
-def _job_seed(job: Job) -> int:
-    return seed_from(f"{job.row.name}\n{job.subject_set.key}")
 
 
 def _bytes_below(path: Path) -> int:

@@ -46,8 +46,15 @@ class Identity:
             "mixing: mean cosine of each matched face with the references of the other subjects in the image",
             headline=True,
         ),
-        Column("detection_rate", "faces found", True, "share of the subjects for whom there is a face", 2, True),
-        Column("face_count", "face count right", True, "share of images with exactly as many faces as subjects", 2),
+        Column("detection_rate", "faces found", True, "share of the subjects for whom there is a face", 2, True, True),
+        Column(
+            "face_count",
+            "face count right",
+            True,
+            "share of images with exactly as many faces as subjects",
+            digits=2,
+            of_image_alone=True,
+        ),
     )
 
     def __init__(self, setting: Setting) -> None:
@@ -55,6 +62,7 @@ class Identity:
         self._embedder = setting.backbone.faces.name
         self._references: dict[str, np.ndarray] = {}
         self._photographs: dict[tuple[str, int], Face | None] = {}
+        self._unusable: dict[str, str] = {}
 
     def prepare(self, subjects: Sequence[Subject]) -> None:
         """Embed every reference; raises UserError when one shows no face."""
@@ -75,23 +83,32 @@ class Identity:
     def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
         """`ceiling`: the other photographs of each subject; `floor`: each subject replaced by somebody else.
 
+        Only similarities: how many faces there are is so by construction. A photograph that is unreadable or shows no
+        face leaves its score out, and the provenance names it.
+
         Each person's face comes from a photograph of its own; a subject without a second photograph, or for whom the
         suite has nobody else, leaves the row out. Somebody else is the next subject of the suite with the same noun
         (or the next one at all) outside the set.
         """
         rows: dict[str, list[Score]] = {}
         references = self._references_of(subjects)
-        for number in range(1, min(len(subject.photographs) for subject in subjects)):
-            faces = [self._photographed(subject, number) for subject in subjects]
-            rows.setdefault("ceiling", []).append(self._anchor(references, faces))
+        shown = [("ceiling", subjects, number) for number in range(1, min(len(who.photographs) for who in subjects))]
         strangers = _strangers(subjects, others)
         if strangers is not None:
-            rows["floor"] = [self._anchor(references, [self._photographed(subject, 0) for subject in strangers])]
+            shown.append(("floor", strangers, 0))
+        for row, people, number in shown:
+            faces = [self._usable(person, number) for person in people]
+            found = [face for face in faces if face is not None]
+            if len(found) == len(subjects):
+                score = identity_score(references, found)
+                kept = {name: value for name, value in score.values.items() if name.startswith("identity")}
+                rows.setdefault(row, []).append(Score(kept, score.details))
         return rows
 
     def provenance(self) -> Mapping[str, Any]:
-        """Embedder's name, files and onnxruntime providers."""
-        return {"embedder": self._embedder, **self._models.provenance()}
+        """Embedder's name, files and onnxruntime providers; photographs no ceiling or floor could use, and why."""
+        unusable = {"photographs_left_out": dict(self._unusable)} if self._unusable else {}
+        return {"embedder": self._embedder, **self._models.provenance(), **unusable}
 
     def _references_of(self, subjects: Sequence[Subject]) -> list[np.ndarray]:
         missing = [subject for subject in subjects if subject.id not in self._references]
@@ -106,8 +123,15 @@ class Identity:
             self._photographs[key] = faces[0] if faces else None
         return self._photographs[key]
 
-    def _anchor(self, references: Sequence[np.ndarray], faces: Sequence[Face | None]) -> Score:
-        return identity_score(references, [face for face in faces if face is not None])
+    def _usable(self, subject: Subject, number: int) -> Face | None:
+        """The same, None for an unreadable photograph too; what is not usable is kept for the provenance."""
+        try:
+            face, reason = self._photographed(subject, number), "no face is found in it"
+        except UserError as error:
+            face, reason = None, str(error)
+        if face is None:
+            self._unusable[f"{subject.id}/{subject.photographs[number].name}"] = reason
+        return face
 
 
 def identity_score(references: Sequence[np.ndarray], faces: Sequence[Face]) -> Score:

@@ -18,6 +18,7 @@ class PeakMemory:
     def __init__(self, device: str) -> None:
         self.kind = "cuda allocated" if device.startswith("cuda") else "rss"
         self.bytes = 0
+        self._device = device
 
     def __enter__(self) -> PeakMemory:
         if self.kind == "rss":
@@ -31,7 +32,7 @@ class PeakMemory:
         else:
             import torch
 
-            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.reset_peak_memory_stats(self._device)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,7 +43,7 @@ class PeakMemory:
         else:
             import torch
 
-            self.bytes = torch.cuda.max_memory_allocated()
+            self.bytes = torch.cuda.max_memory_allocated(self._device)
 
     def _watch(self) -> None:
         while not self._done.wait(INTERVAL):

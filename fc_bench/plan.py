@@ -12,8 +12,9 @@ from pydantic_core import to_jsonable_python
 from fc_bench import registry
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import fingerprint
+from fc_bench.model.errors import loading
 from fc_bench.model.yaml_file import nearest, sentence
-from fc_bench.protocols import Method, Setting, fill, seed_of
+from fc_bench.protocols import Method, Setting, fill, seed_from, seed_of
 from fc_bench.suite import SubjectSet, Suite, digest
 
 
@@ -54,11 +55,6 @@ class Sample:
     seed: int
     shared_key: str
 
-    @property
-    def set_key(self) -> str:
-        """Name of the subject set."""
-        return "+".join(self.subjects)
-
 
 @dataclass(frozen=True)
 class Job:
@@ -67,6 +63,8 @@ class Job:
     row: MethodRow
     subject_set: SubjectSet
     samples: tuple[Sample, ...]
+    seed: int
+    """Of the customization: decided by the suite's seed, the method and the subjects."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def resolve_method(
     method = registry.load("methods", name)
     suited = setting.backbone.methods.get(name, {})
     try:
-        options = method.Options.model_validate({**suited, **overrides})
+        options = _completed(method, setting, method.Options.model_validate({**suited, **overrides}))
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "extra_forbidden":
@@ -100,12 +98,29 @@ def resolve_method(
             raise UserError(f'The method "{name}" has no option "{first["loc"][-1]}", {known}') from None
         raise UserError(f'Option of the method "{name}": {sentence(error, method.Options)}') from None
     resolved = options.model_dump(mode="json")
-    defaults = {key: suited.get(key, _default(method.Options, key)) for key in resolved}
+    defaults = _defaults(method, setting, suited, resolved)
     given = {key: value for key, value in resolved.items() if key in overrides}
     changed = [f"{key}={value}" for key, value in sorted(given.items()) if value != defaults[key]]
     label = f"{name}[{','.join(changed)}]" if changed else name
     weights = {part: fingerprint(path) for part, path in method.weights(setting.backbone, options).items()}
     return method, options, MethodRow(label, name, resolved, weights)
+
+
+def _completed(method: type[Method], setting: Setting, options: BaseModel) -> BaseModel:
+    """The options with what the method takes from the backbone written out, where it has such options."""
+    complete = getattr(method, "complete_options", None)
+    return options if complete is None else complete(setting.backbone, options)
+
+
+def _defaults(
+    method: type[Method], setting: Setting, suited: Mapping[str, Any], resolved: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What each option is when the command line is silent."""
+    try:
+        return _completed(method, setting, method.Options.model_validate(suited)).model_dump(mode="json")
+    except ValidationError:
+        # An option has to be given.
+        return {key: suited.get(key, _default(method.Options, key)) for key in resolved}
 
 
 def _default(options: type[BaseModel], key: str) -> Any:
@@ -162,24 +177,34 @@ def make_plan(
                             identity, row.label, ids, prompt.category, prompt.template, text, index, seed, shared_key
                         )
                     )
-            jobs.append(Job(row, subject_set, tuple(samples)))
+            seed = seed_from(f"{suite.file.seed}\n{row.name}\n{subject_set.key}")
+            jobs.append(Job(row, subject_set, tuple(samples), seed))
         if too_large:
             left_out.append(
                 f"{row.label}: {too_large} subject sets left out, it takes at most {method.max_subjects} subject(s)."
             )
+    if not any(job.samples for job in jobs):
+        raise UserError(" ".join(["Nothing to do: no method takes any of the suite's subject sets.", *left_out]))
     return Plan(tuple(jobs), tuple(left_out))
 
 
-def check_prompt_lengths(plan: Plan, setting: Setting) -> None:
-    """Raise UserError for the first prompt that the backbone's text encoder would cut off."""
+def check_prompt_lengths(plan: Plan, setting: Setting, scored: bool = True) -> None:
+    """Raise UserError for the first prompt that the backbone's text encoder, or its CLIP scorer, would cut off.
+
+    The prompt is measured with its class nouns alone, as text-only and FastComposer encode it; a method that mentions
+    subjects with more tokens has to check its own.
+    """
     from transformers import CLIPTokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(setting.backbone.path("pipeline") / "tokenizer")
-    longest = int(tokenizer.model_max_length)
-    for prompt in dict.fromkeys(sample.prompt for sample in plan.samples()):
-        length = len(tokenizer(prompt)["input_ids"])
-        if length > longest:
-            raise UserError(
-                f'The prompt "{prompt}" takes {length} tokens, the text encoder of the backbone '
-                f'"{setting.backbone.name}" at most {longest}; shorten it.'
-            )
+    backbone = setting.backbone
+    readers = {f'the text encoder of the backbone "{backbone.name}"': backbone.path("pipeline") / "tokenizer"}
+    if scored:
+        readers[f'the CLIP scorer of the backbone "{backbone.name}"'] = backbone.path("clip")
+    for reader, folder in readers.items():
+        with loading(f"the tokenizer {folder}"):
+            tokenizer = CLIPTokenizer.from_pretrained(folder)
+        longest = int(tokenizer.model_max_length)
+        for prompt in dict.fromkeys(sample.prompt for sample in plan.samples()):
+            length = len(tokenizer(prompt)["input_ids"])
+            if length > longest:
+                raise UserError(f'The prompt "{prompt}" takes {length} tokens, {reader} at most {longest}; shorten it.')

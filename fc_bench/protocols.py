@@ -82,6 +82,9 @@ class Customization:
 class Method(Protocol):
     """A way of putting subjects into images. Registered as an entry point of the group `fc_bench.methods`.
 
+    A method whose options leave something to the backbone may have a classmethod `complete_options(backbone, options)`
+    that returns them written out; it is called before options are recorded and compared.
+
     The class is called with the run's setting and its validated options; heavy loading belongs there. An exception
     from `customize` fails that job, one from `generate` the samples not yet yielded; the run goes on.
     """
@@ -117,7 +120,11 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class Column:
-    """One number a metric gives, with all that tables and plots need to know of it; headlines show everywhere."""
+    """One number a metric gives, with all that tables and plots need to know of it; headlines show everywhere.
+
+    `of_image_alone`: the value depends on image and prompt, not on the subjects' photographs, so that samples which
+    share an image are one observation.
+    """
 
     name: str
     title: str
@@ -125,6 +132,7 @@ class Column:
     description: str
     digits: int = 3
     headline: bool = False
+    of_image_alone: bool = False
 
 
 @dataclass(frozen=True)

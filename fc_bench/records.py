@@ -168,20 +168,31 @@ def opened_for_writing(path: Path) -> Iterator[RunFolder]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
             raise UserError(
                 f"Another process is working in {path} (process {holder}); wait for it or choose another folder "
                 "with --out."
             ) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()} on {socket.gethostname()}")
-        lock.flush()
+        except OSError as error:
+            raise UserError(
+                f"The run folder {path} cannot be locked ({error.strerror}); choose one on another file system with "
+                "--out."
+            ) from None
+        try:
+            lock.truncate(0)
+            lock.write(f"{os.getpid()} on {socket.gethostname()}")
+            lock.flush()
+        except OSError as error:
+            raise UserError(
+                f"The run folder {path} cannot be written ({error.strerror}); make room or choose another with --out."
+            ) from None
         try:
             yield RunFolder(path)
         finally:
-            lock.truncate(0)
+            with suppress(OSError):
+                lock.truncate(0)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

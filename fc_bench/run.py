@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from fc_bench import registry
 from fc_bench.errors import UserError
 from fc_bench.generating import generate
 from fc_bench.model.backbone import Backbone, read_backbone
+from fc_bench.model.yaml_file import nearest
 from fc_bench.photographs import read_photograph
 from fc_bench.plan import MethodRow, Plan, check_prompt_lengths, make_plan, resolve_method
 from fc_bench.progress import progress
@@ -45,13 +47,12 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left: its folder, finished and planned samples of this command, and what was left out."""
+    """What a run left: its folder, finished and planned samples of this command, and how many scores failed."""
 
     folder: RunFolder
     finished: int
     planned: int
     score_errors: int
-    left_out: tuple[str, ...]
 
     @property
     def complete(self) -> bool:
@@ -72,6 +73,10 @@ def run(options: RunOptions, console: Console) -> Outcome:
             raise UserError(
                 f'Options are given for "{name}", which is not among the methods of this run; add --method {name}.'
             )
+    for name in backbone.methods:
+        if name not in registry.registered("methods"):
+            known = nearest(name, registry.registered("methods"))
+            raise UserError(f'The backbone "{backbone.name}" has options for the unknown method "{name}", {known}')
     setting = _setting(suite, backbone, options.device)
     metric_classes = {name: registry.load("metrics", name) for name in suite.file.metrics}
     methods: dict[str, tuple[type[Method], BaseModel, MethodRow]] = {}
@@ -87,26 +92,28 @@ def run(options: RunOptions, console: Console) -> Outcome:
     )
     path = options.out or _default_folder(suite, backbone)
     with opened_for_writing(path) as folder:
-        settings = _settings(suite, setting, plan)
+        settings = _settings(suite, setting, plan, metric_classes)
         _refuse_other_run(folder, settings)
         metrics = _checked_metrics(suite, setting, plan, metric_classes, console)
-        _begin(folder, settings, plan, metrics)
-        for subject in _asked(suite, plan):
-            if not folder.reference(subject.id).exists():
-                write_png(folder.reference(subject.id), read_photograph(subject.photographs[0]))
-        planned = [sample.id for sample in plan.samples()]
-        recorded = folder.samples()
-        pending = sum(
-            1 for name in planned if name not in recorded or (options.retry_errors and recorded[name]["status"] != "ok")
-        )
-        console.print(
-            f"{suite.file.name} on {backbone.name}: {len(planned)} samples, {pending} to generate, in {path}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-        _silence_loading_bars()
         try:
+            _begin(folder, settings, plan, metrics)
+            for subject in _asked(suite, plan):
+                if not folder.reference(subject.id).exists():
+                    write_png(folder.reference(subject.id), read_photograph(subject.photographs[0]))
+            planned = [sample.id for sample in plan.samples()]
+            recorded = folder.samples()
+            pending = sum(
+                1
+                for name in planned
+                if name not in recorded or (options.retry_errors and recorded[name]["status"] != "ok")
+            )
+            console.print(
+                f"{suite.file.name} on {backbone.name}: {len(planned)} samples, {pending} to generate, in {path}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+            _silence_loading_bars()
             if pending:
                 with progress(console, "Generating", pending) as show:
                     generate(
@@ -124,20 +131,27 @@ def run(options: RunOptions, console: Console) -> Outcome:
             _finish(folder, metrics)
         except OSError as error:
             raise UserError(
-                f"Writing to the run folder {path} failed ({error.strerror or error}); make room or make it writable, "
+                f"Writing to the run folder {path} failed ({error}); make room or make it writable, "
                 "then repeat the command: nothing finished is lost."
             ) from error
         return _outcome(folder, plan, list(metrics))
 
 
 def resolve_device(device: str) -> str:
-    """`auto` becomes `cuda` where there is one; raises UserError when a device that is asked for is absent."""
+    """`auto` becomes `cuda` where there is one; raises UserError for any other name and for a device that is absent."""
     import torch
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f'The device "{device}" is not available here; use --device cpu.')
+    if device == "cpu":
+        return device
+    named = re.fullmatch(r"cuda(?::(\d{1,4}))?", device, re.ASCII)
+    if named is None:
+        raise UserError(f'"{device}" is no device; give auto, cpu, cuda or cuda:N.')
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(named[1] or 0) >= count:
+        there = f"cuda devices here: {count}" if count else "there is no cuda device"
+        raise UserError(f'The device "{device}" is not available here, {there}; use --device cpu or auto.')
     return device
 
 
@@ -173,13 +187,15 @@ def _default_folder(suite: Suite, backbone: Backbone) -> Path:
     return Path("runs") / name
 
 
-def _settings(suite: Suite, setting: Setting, plan: Plan) -> dict[str, Any]:
+def _settings(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str, type[Metric]]) -> dict[str, Any]:
     """What must be equal for two commands to work in one folder, and the method rows, which may grow."""
     rows = {job.row.label: asdict(job.row) for job in plan.jobs}
     return {
         "suite": suite.content(),
         "backbone": setting.backbone.name,
         "scorers": {part: setting.backbone.fingerprint(part) for part in ("clip", "faces")},
+        "faces": setting.backbone.faces.model_dump(mode="json", exclude={"pack"}),
+        "columns": {name: [asdict(column) for column in metric.columns] for name, metric in metrics.items()},
         "sampler": asdict(setting.sampler),
         "device": setting.device,
         "dtype": setting.dtype,
@@ -193,18 +209,18 @@ def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
         return
     earlier = folder.settings()
     names = {
-        "suite": "suite or photographs",
-        "backbone": "backbone",
-        "scorers": "scoring weights",
-        "sampler": "sampler settings",
-        "device": "device",
-        "dtype": "number format",
+        "suite": "another suite or other photographs",
+        "backbone": "another backbone",
+        "scorers": "other scoring weights",
+        "faces": "other settings of the face models",
+        "columns": "other columns of a metric",
+        "sampler": "other sampler settings",
+        "device": "another device",
+        "dtype": "another number format",
     }
     for key, what in names.items():
         if earlier.get(key) != settings[key]:
-            raise UserError(
-                f"{folder.path} holds a run with another {what}; choose another folder with --out to keep both."
-            )
+            raise UserError(f"{folder.path} holds a run with {what}; choose another folder with --out to keep both.")
     for label, row in settings["methods"].items():
         before = earlier["methods"].get(label)
         if before is not None and before != row:
@@ -222,7 +238,7 @@ def _checked_metrics(
     for subject in subjects:
         for photograph in subject.photographs:
             read_photograph(photograph)
-    check_prompt_lengths(plan, setting)
+    check_prompt_lengths(plan, setting, scored="prompt-consistency" in classes)
     metrics = {name: metric(setting) for name, metric in classes.items()}
     for metric in metrics.values():
         metric.prepare(subjects)
@@ -244,7 +260,6 @@ def _begin(folder: RunFolder, settings: Mapping[str, Any], plan: Plan, metrics: 
         "format": FORMAT,
         **settings,
         "methods": {**earlier.get("methods", {}), **settings["methods"]},
-        "columns": {name: [asdict(column) for column in metric.columns] for name, metric in metrics.items()},
         "metrics": {name: dict(metric.provenance()) for name, metric in metrics.items()},
         "left_out": list(dict.fromkeys([*earlier.get("left_out", []), *plan.left_out])),
         "commands": [*earlier.get("commands", []), command],
@@ -268,4 +283,4 @@ def _outcome(folder: RunFolder, plan: Plan, metrics: Sequence[str]) -> Outcome:
     planned = [sample.id for sample in plan.samples()]
     finished = [name for name in planned if samples.get(name, {}).get("status") == "ok"]
     errors = sum(1 for name in finished for metric in metrics if scores[name, metric]["status"] != "ok")
-    return Outcome(folder, len(finished), len(planned), errors, plan.left_out)
+    return Outcome(folder, len(finished), len(planned), errors)

@@ -55,25 +55,34 @@ def score(
                     show.say(f"{name} of sample {record['id']}: {type(error).__name__}: {error}")
                 writer.append(entry)
             show.advance()
-        _score_anchors(suite, folder, metrics, writer)
+        _score_anchors(suite, folder, metrics, writer, show)
     finally:
         writer.close()
 
 
-def _score_anchors(suite: Suite, folder: RunFolder, metrics: Mapping[str, Metric], writer: LineWriter) -> None:
-    """Ceiling and floor of each subject set that the run has samples of; ids `ceiling:p01+p02:1`."""
+def _score_anchors(
+    suite: Suite, folder: RunFolder, metrics: Mapping[str, Metric], writer: LineWriter, show: Progress
+) -> None:
+    """Ceiling and floor of each subject set that the run has samples of; ids `anchor:ceiling:p01+p02:1`."""
     subjects = {subject.id: subject for subject in suite.subjects}
     done = folder.scores()
     for key in dict.fromkeys(tuple(record["subjects"]) for record in folder.planned().values()):
         people: list[Subject] = [subjects[name] for name in key]
         for name, metric in metrics.items():
-            for row, scores in metric.anchors(people, suite.subjects).items():
-                for number, value in enumerate(scores):
-                    sample = f"anchor:{row}:{'+'.join(key)}:{number}"
-                    if (sample, name) not in done:
-                        writer.append(
-                            {"sample": sample, "metric": name, "row": row, "subjects": key, **_entry(value, metric)}
-                        )
+            try:
+                entries = [
+                    {"sample": f"anchor:{row}:{'+'.join(key)}:{number}", "row": row, **_entry(value, metric)}
+                    for row, scores in metric.anchors(people, suite.subjects).items()
+                    for number, value in enumerate(scores)
+                ]
+            except Exception as error:
+                failure = "".join(traceback.format_exception(error))
+                entries = [{"sample": f"anchor:failed:{'+'.join(key)}", "row": None, "status": "error"}]
+                entries[0]["error"] = failure
+                show.say(f"{name} of the photographs of {'+'.join(key)}: {type(error).__name__}: {error}")
+            for entry in entries:
+                if (entry["sample"], name) not in done:
+                    writer.append({"metric": name, "subjects": key, **entry})
 
 
 def _entry(value: Score, metric: Metric) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import SchedulerName, sha256_of
@@ -36,6 +36,14 @@ class PhotographPattern(_Part):
 
     pattern: str = "subjects/{id}/{n}.png"
     count: int = Field(default=1, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _tells_photographs_apart(self) -> PhotographPattern:
+        needed = ["{id}", "{n}"] if self.count > 1 else ["{id}"]
+        for slot in needed:
+            if slot not in self.pattern:
+                raise ValueError(f'the pattern "{self.pattern}" lacks {slot}, so photographs would be the same file')
+        return self
 
 
 class SubjectEntry(_Part):
@@ -80,14 +88,38 @@ class Singles(_Part):
     """Images of one subject: `subjects` all or a list of ids; prompts by category, each with `{subject}` once."""
 
     subjects: Literal["all"] | list[Name] = "all"
-    prompts: dict[Name, list[SingleTemplate]] = Field(min_length=1)
+    prompts: dict[Name, Annotated[list[SingleTemplate], Field(min_length=1)]] = Field(min_length=1)
+
+    @field_validator("subjects")
+    @classmethod
+    def _each_once(cls, subjects: str | list[str]) -> str | list[str]:
+        if not subjects:
+            raise ValueError("the list is empty; name subjects or write all")
+        twice = next((name for name in subjects if subjects.count(name) > 1), None) if subjects != "all" else None
+        if twice:
+            raise ValueError(f'the subject "{twice}" is listed twice')
+        return subjects
 
 
 class Multi(_Part):
     """Images of several subjects: `all-pairs` or listed sets of ids; prompts with `{subjects}` once."""
 
     subjects: Literal["all-pairs"] | list[Annotated[list[Name], Field(min_length=2, max_length=8)]] = "all-pairs"
-    prompts: dict[Name, list[MultiTemplate]] = Field(min_length=1)
+    prompts: dict[Name, Annotated[list[MultiTemplate], Field(min_length=1)]] = Field(min_length=1)
+
+    @field_validator("subjects")
+    @classmethod
+    def _each_once(cls, subjects: str | list[list[str]]) -> str | list[list[str]]:
+        if isinstance(subjects, str):
+            return subjects
+        if not subjects:
+            raise ValueError("the list is empty; name sets of subjects or write all-pairs")
+        for group in subjects:
+            if len(set(group)) != len(group):
+                raise ValueError(f"the set {group} names a subject twice")
+            if subjects.count(group) > 1:
+                raise ValueError(f"the set {group} is listed twice")
+        return subjects
 
 
 class SuiteFile(_Part):
@@ -121,9 +153,6 @@ class SuiteFile(_Part):
         for name in [*asked, *(name for group in sets for name in group)]:
             if name not in ids:
                 raise ValueError(f'no subject has the id "{name}", {nearest(name, ids)}')
-        for group in sets:
-            if len(set(group)) != len(group):
-                raise ValueError(f"the set {group} names a subject twice")
         for part in (self.single, self.multi):
             texts = [text for texts in part.prompts.values() for text in texts] if part else []
             twice = next((text for text in texts if texts.count(text) > 1), None)

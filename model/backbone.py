@@ -154,7 +154,6 @@ class Backbone(_Part):
 class RequiredFile:
     """One file a component needs."""
 
-    component: str
     path: Path
     present: bool
 
@@ -185,7 +184,7 @@ def required_files(component: str, path: Path) -> list[RequiredFile]:
 
     def need(*alternatives: str) -> RequiredFile:
         found = next((name for name in alternatives if (path / name).is_file()), None)
-        return RequiredFile(component, path / (found or alternatives[0]), found is not None)
+        return RequiredFile(path / (found or alternatives[0]), found is not None)
 
     def model(folder: str, stem: str) -> list[RequiredFile]:
         weights = [f"{folder}{stem}{suffix}" for suffix in (".safetensors", ".safetensors.index.json", ".bin")]
@@ -203,7 +202,7 @@ def required_files(component: str, path: Path) -> list[RequiredFile]:
         ]
     if component.startswith("fastcomposer/"):
         if path.suffix == ".bin":
-            return [RequiredFile(component, path, path.is_file())]
+            return [RequiredFile(path, path.is_file())]
         return [
             *model("unet/", "diffusion_pytorch_model"),
             *model("image_encoder/", "model"),
@@ -213,8 +212,8 @@ def required_files(component: str, path: Path) -> list[RequiredFile]:
         return [*model("", "model"), need(*tokenizer)]
     found = sorted(path.glob("*.onnx"))
     if not found:
-        return [RequiredFile(component, path / "*.onnx (detector and recognizer)", False)]
-    return [RequiredFile(component, file, True) for file in found]
+        return [RequiredFile(path / "*.onnx (detector and recognizer)", False)]
+    return [RequiredFile(file, True) for file in found]
 
 
 def files_of(path: Path) -> Iterator[Path]:

@@ -37,7 +37,14 @@ def quality(results: Sequence[Row], columns: Sequence[Column]) -> list[Block]:
         rows = []
         for method in dict.fromkeys(row["method"] for row in part):
             cells = {row["column"]: row for row in part if row["method"] == method}
-            rows.append((ANCHORS.get(method, method), _counts(cells), *(_cell(cells, column) for column in filled)))
+            most = _most(cells)
+            rows.append(
+                (
+                    ANCHORS.get(method, method),
+                    f"{most['n_ok']} / {most['n_total']}",
+                    *(_cell(cells, column, most["n_ok"]) for column in filled),
+                )
+            )
         title = "One subject" if subjects == 1 else f"{subjects} subjects together"
         tables.append(Block(title, ("method", "n", *(column.title for column in filled)), tuple(rows)))
     return tables
@@ -70,8 +77,14 @@ def by_category(results: Sequence[Row], columns: Sequence[Column]) -> list[Block
             rows = []
             for method in dict.fromkeys(row["method"] for row in part):
                 own = [row for row in part if row["method"] == method and row["column"] == column.name]
-                cells = {row["category"]: {column.name: row} for row in own}
-                rows.append((method, *(_cell(cells.get(category, {}), column) for category in categories)))
+                found = {row["category"]: row for row in own}
+                cells = [
+                    _cell({column.name: found[category]}, column, found[category]["n_total"])
+                    if category in found
+                    else NOTHING
+                    for category in categories
+                ]
+                rows.append((method, *cells))
             tables.append(Block(f"{column.title} by category, {who}", ("method", *categories), tuple(rows)))
     return tables
 
@@ -147,39 +160,47 @@ def notes(folder: RunFolder) -> list[str]:
     """What a reader has to know beside the numbers."""
     settings = folder.settings()
     lines = [
-        "Mean over subjects (or sets of subjects) with its 95 % interval (bootstrap over subjects); n = samples "
-        "measured / planned."
+        "Mean over subjects (or sets of subjects) with its 95 % interval (expanded percentile bootstrap over them, "
+        "from three independent ones on), given the suite's prompts and seeds; n = samples measured / planned, in "
+        "brackets behind a value where it rests on fewer."
     ]
     embedder = settings["metrics"].get("identity", {}).get("embedder")
     if embedder:
         lines.append(f"Identity is measured with the face models {embedder}.")
+    for photograph, reason in settings["metrics"].get("identity", {}).get("photographs_left_out", {}).items():
+        lines.append(f"Ceiling and floor leave out the photograph {photograph}: {reason}")
     samples = folder.samples().values()
     shared = sum(1 for record in samples if record.get("same_image_as"))
     if shared:
         lines.append(
             f"{shared} samples share the image of another sample: their method sees no photograph, so prompt and seed "
-            "decide the image."
+            "decide the image. They count as one observation in what depends on the image alone."
         )
     failed = sum(1 for record in samples if record["status"] == "error")
     if failed:
         lines.append(f"{failed} samples failed; samples.jsonl has the reasons, --retry-errors tries them again.")
+    for label, row in settings["methods"].items():
+        if row["options"]:
+            chosen = ", ".join(f"{key} = {value}" for key, value in row["options"].items())
+            lines.append(f"Options of {label}: {chosen}.")
     return [*lines, *settings["left_out"]]
 
 
-def _counts(cells: Mapping[str, Row]) -> str:
+def _most(cells: Mapping[str, Row]) -> Row:
+    """The quality column with the most values."""
     quality = [cell for name, cell in cells.items() if name not in {column.name for column in COST_COLUMNS}]
-    best = max(quality, key=lambda cell: cell["n_ok"])
-    return f"{best['n_ok']} / {best['n_total']}"
+    return max(quality, key=lambda cell: cell["n_ok"])
 
 
-def _cell(cells: Mapping[str, Row], column: Column) -> str:
+def _cell(cells: Mapping[str, Row], column: Column, expected: int = 0) -> str:
+    """Mean and interval; the number of values in brackets where it is below the expected one."""
     cell = cells.get(column.name)
     if cell is None or not _has(cell):
         return NOTHING
     value = f"{cell['mean']:.{column.digits}f}"
-    if cell["low"] is None:
-        return value
-    return f"{value} [{cell['low']:.{column.digits}f}, {cell['high']:.{column.digits}f}]"
+    if cell["low"] is not None:
+        value += f" [{cell['low']:.{column.digits}f}, {cell['high']:.{column.digits}f}]"
+    return f"{value} ({cell['n_ok']})" if cell["n_ok"] < expected else value
 
 
 def _has(row: Row) -> bool:

@@ -83,6 +83,10 @@ def test_fastcomposer_gives_each_placeholder_its_own_photograph(setting, subject
     forward = pixels(method, [bob, cid], "a photo of {subjects}", [5], tmp_path)
     backward = pixels(method, [cid, bob], "a photo of {subjects}", [5], tmp_path)
     assert (forward != backward).any()
+    other_first = pixels(method, [cid, cid], "a photo of {subjects}", [5], tmp_path)
+    other_second = pixels(method, [bob, bob], "a photo of {subjects}", [5], tmp_path)
+    assert (forward != other_first).any()
+    assert (forward != other_second).any()
 
 
 @pytest.mark.parametrize("scheduler", ["pndm", "ddim", "dpm", "euler"])

@@ -151,13 +151,14 @@ def test_subject_that_nobody_declared_is_named(run, suite_data, write_suite):
 def test_photograph_outside_the_suite_is_refused(run, suite_data, write_suite, tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "secret.png")
     suite_data["subjects"][0]["photographs"] = ["../secret.png"]
-    refused(run(write_suite(suite_data)), "secret.png", "outside")
+    refused(run(write_suite(suite_data)), '"../secret.png" of the subject "ann"', "lies outside the suite's folder")
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "-dash"])
 def test_subject_id_that_is_no_file_name_is_refused(run, suite_data, write_suite, name):
     suite_data["subjects"][0]["id"] = name
-    refused(run(write_suite(suite_data)), "suite.yaml:", "id")
+    suite = write_suite(suite_data)
+    refused(run(suite), f"suite.yaml:{line_with(suite, '- id:')}: subjects.0.id: String should match pattern")
 
 
 def test_unwritable_run_folder_is_named(fc_bench, tiny_backbone, suite, plugin, tmp_path):
@@ -246,4 +247,147 @@ def test_absent_device_is_refused(run, suite):
 
     if torch.cuda.is_available():
         pytest.skip("there is such a device")
-    refused(run(suite, "--device", "cuda"), '"cuda"', "--device cpu")
+    refused(run(suite, "--device", "cuda"), '"cuda" is not available', "--device cpu")
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "parts"),
+    [
+        ("multi", {"subjects": [["ann", "bob"], ["ann", "bob"]]}, ("subjects:", "['ann', 'bob'] is listed twice")),
+        ("multi", {"subjects": []}, ("subjects:", "the list is empty")),
+        ("single", {"subjects": ["ann", "ann"]}, ("subjects:", '"ann" is listed twice')),
+        ("single", {"subjects": []}, ("subjects:", "the list is empty")),
+        ("single", {"prompts": {"context": []}}, ("context:", "at least 1 item")),
+        ("photographs", {"pattern": "people/all-{n}.png"}, ("photographs:", "lacks {id}")),
+        ("photographs", {"pattern": "people/{id}-1.png"}, ("photographs:", "lacks {n}")),
+    ],
+)
+def test_what_would_be_generated_twice_or_not_at_all_names_its_line(
+    run, suite_data, write_suite, part, value, parts, tmp_path
+):
+    key, message = parts
+    suite_data = {name: suite_data[name] for name in suite_data if name not in ("single", "multi")} | {
+        part: suite_data[part] | value
+    }
+    if part == "photographs":
+        suite_data["single"] = {"prompts": {"context": ["a {subject}"]}}
+    suite = write_suite(suite_data)
+    lines = suite.read_text().splitlines()
+    start = line_with(suite, f"{part}:")
+    number = next(n for n, line in enumerate(lines, 1) if n >= start and key in line)
+    refused(run(suite), f"suite.yaml:{number}:", message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_same_set_in_another_order_is_another_set(run, suite_data, write_suite, records, tmp_path):
+    suite_data["multi"]["subjects"] = [["ann", "bob"], ["bob", "ann"]]
+    assert run(write_suite(suite_data)).code == 0
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    assert len({sample["id"] for sample in samples}) == len(samples) == 11
+
+
+def test_plan_without_a_sample_is_refused(run, suite_data, write_suite, tmp_path):
+    del suite_data["single"]
+    suite_data["multi"]["subjects"] = [["ann", "bob", "cid"]]
+    refused(run(write_suite(suite_data)), "no method takes", "paste: 1 subject sets left out")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError(13, "Permission denied"), OSError(28, "No space left on device")], ids=["denied", "full"]
+)
+@pytest.mark.parametrize("writer", ["write_json", "write_lines", "write_png"])
+def test_run_folder_that_cannot_be_written_before_generating_is_named(run, suite, tmp_path, monkeypatch, error, writer):
+    def failing(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(f"fc_bench.run.{writer}", failing)
+    refused(run(suite), str(tmp_path / "run"), str(error.strerror), "repeat the command")
+
+
+def test_lock_that_fails_otherwise_is_not_said_to_be_another_process(run, suite, monkeypatch):
+    import fcntl
+
+    def unsupported(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    refused(run(suite), "cannot be locked", "Operation not supported")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:-1", "mps", "cpu:0", "CUDA", ""])
+def test_name_that_is_no_device_is_refused(run, suite, device):
+    refused(run(suite, "--device", device), f'"{device}" is no device', "auto, cpu, cuda or cuda:N")
+
+
+def test_device_number_beyond_those_present_is_refused(monkeypatch):
+    import torch
+
+    from fc_bench.errors import UserError
+    from fc_bench.run import resolve_device
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [resolve_device(name) for name in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda", "cpu", "cuda", "cuda:1"]
+    with pytest.raises(UserError, match='"cuda:2" is not available here, cuda devices here: 2'):
+        resolve_device("cuda:2")
+
+
+@pytest.fixture
+def copied_backbone(tiny_backbone, tmp_path):
+    """The backbone's own copy of all files, to be damaged."""
+    import shutil
+
+    shutil.copytree(tiny_backbone.parent, tmp_path / "backbone")
+    return tmp_path / "backbone" / tiny_backbone.name
+
+
+@pytest.mark.parametrize("method", ["text-only", "fastcomposer"])
+@pytest.mark.parametrize("damaged", ["pipeline/vae/diffusion_pytorch_model", "pipeline/text_encoder/model"])
+def test_damaged_pipeline_is_told_by_every_method_before_anything_is_generated(
+    fc_bench, copied_backbone, suite, tmp_path, method, damaged
+):
+    weights = copied_backbone.parent / f"{damaged}.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    done = fc_bench("run", suite, "--backbone", copied_backbone, "-m", method, "--out", tmp_path / "run")
+    refused(done, "cannot be loaded", str(copied_backbone.parent / "pipeline"))
+    assert not list((tmp_path / "run").rglob("images"))
+
+
+def test_damaged_or_incomplete_clip_is_told_before_anything_is_generated(fc_bench, copied_backbone, suite, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    weights = copied_backbone.parent / "clip" / "model.safetensors"
+    state = load_file(weights)
+    lost = state.pop("text_projection.weight")
+    assert lost.numel()
+    save_file(state, weights, {"format": "pt"})
+    arguments = ("run", suite, "--backbone", copied_backbone, "-m", "text-only", "--out", tmp_path / "run")
+    refused(fc_bench(*arguments), "CLIP scorer", "lacks 1 weights, first text_projection.weight")
+    weights.write_bytes(weights.read_bytes()[:100])
+    refused(fc_bench(*arguments), "CLIP scorer", "cannot be loaded")
+    assert not (tmp_path / "run" / "samples.jsonl").exists()
+
+
+def test_scores_under_other_settings_of_the_face_models_do_not_mix(fc_bench, tiny_backbone, plugin, suite, tmp_path):
+    faces = yaml.safe_load(tiny_backbone.read_text())["faces"] | {"pack": str(tiny_backbone.parent / "faces")}
+    arguments = ("-m", "paste", "--out", tmp_path / "run")
+    file = moved(tiny_backbone, tmp_path)
+    assert fc_bench("run", suite, "--backbone", file, *arguments).code == 0
+    moved(tiny_backbone, tmp_path, faces=faces | {"det_thresh": 0.3})
+    refused(fc_bench("run", suite, "--backbone", file, *arguments), "other settings of the face models", "--out")
+
+
+def test_unknown_method_in_a_backbone_is_named(fc_bench, tiny_backbone, suite, tmp_path):
+    file = moved(tiny_backbone, tmp_path, methods={"fastcomposr": {"alpha": 0.5}})
+    done = fc_bench("run", suite, "--backbone", file, "-m", "text-only", "--out", tmp_path / "run")
+    refused(done, 'unknown method "fastcomposr"', 'did you mean "fastcomposer"?')
+
+
+def test_prompt_too_long_for_the_clip_scorer_is_told(run, suite_data, write_suite, fc_bench, copied_backbone, tmp_path):
+    import json
+
+    config = copied_backbone.parent / "clip" / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_max_length": 20}))
+    done = fc_bench("run", write_suite(suite_data), "--backbone", copied_backbone, "--out", tmp_path / "run")
+    refused(done, "the CLIP scorer", "at most 20", "shorten it")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -64,13 +67,22 @@ def test_doctor_counts_missing_files_and_says_what_to_do(fc_bench, tiny_backbone
     assert "Build it again" in done.err
 
 
-def test_interruption_says_how_to_go_on(fc_bench, monkeypatch):
-    import fc_bench.cli as cli
-
-    def interrupted() -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(cli, "app", interrupted)
-    done = fc_bench("run")
-    assert done.code == 130
-    assert "the same command continues" in done.err
+def test_interruption_says_how_to_go_on(tiny_backbone, plugin_folder, suite, tmp_path):
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom fc_bench.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program, "run", str(suite), "--backbone", str(tiny_backbone)]
+    command += ["-m", "paste", "-o", "paste.seconds=1", "--batch-size", "1", "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "PYTHONPATH": str(plugin_folder)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    samples = tmp_path / "run" / "samples.jsonl"
+    deadline = time.monotonic() + 120
+    while not (samples.exists() and samples.read_bytes().endswith(b"\n")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "fc-bench: interrupted; the same command continues.\n"
+    assert len(samples.read_text().splitlines()) < 11

@@ -63,3 +63,23 @@ def test_damaged_model_file_is_refused_with_its_folder(tiny_backbone, tmp_path):
     file.write_text(yaml.safe_dump(declared))
     with pytest.raises(UserError, match="cannot be loaded"):
         FaceModels(read_backbone(str(file)), "cpu")
+
+
+def test_accelerator_s_number_reaches_onnxruntime(tiny_backbone, monkeypatch):
+    import insightface.app
+
+    seen = {}
+
+    class Recorder:
+        def __init__(self, **arguments):
+            self.models = {"recognition": None}
+            seen.update(arguments)
+
+        def prepare(self, **arguments):
+            seen.update(arguments)
+
+    monkeypatch.setattr(insightface.app, "FaceAnalysis", Recorder)
+    FaceModels(read_backbone(str(tiny_backbone)), "cuda:1")
+    assert seen["providers"] == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert seen["provider_options"] == [{"device_id": "1"}, {}]
+    assert seen["ctx_id"] == 1

@@ -33,3 +33,10 @@ def test_a_label_names_what_differs_from_the_backbone_s_choice(tiny_backbone):
 def test_an_unknown_option_of_the_backbone_is_named(tiny_backbone):
     with pytest.raises(UserError, match='has no option "alhpa", did you mean "alpha"'):
         resolve_method("fastcomposer", {}, _setting(tiny_backbone, {"fastcomposer": {"alhpa": 1}}))
+
+
+def test_the_default_checkpoint_is_the_same_row_whether_it_is_named_or_not(tiny_backbone):
+    setting = _setting(tiny_backbone, {})
+    silent, named = (resolve_method("fastcomposer", given, setting)[2] for given in ({}, {"checkpoint": "random"}))
+    assert silent == named
+    assert silent.options["checkpoint"] == "random"

@@ -299,3 +299,103 @@ def test_scores_lost_are_computed_again_without_generating(run, records, tmp_pat
 
     assert sorted(records(folder / "scores.jsonl"), key=key) == sorted(scores, key=key)
     assert (folder / "samples.jsonl").read_bytes() == samples
+
+
+def test_samples_that_share_an_image_give_no_interval_of_what_depends_on_the_image_alone(run, tmp_path):
+    run(methods=("text-only", "paste"))
+    shared, own = (column(tmp_path, "prompt_consistency", method) for method in ("text-only", "paste"))
+    assert (shared["n_ok"], shared["n_sets"], shared["low"]) == ("9", "3", "")
+    assert shared["mean"] != ""
+    assert own["low"] != ""
+
+
+def test_value_that_rests_on_fewer_samples_than_its_row_says_so(run, suite_data, write_suite, tmp_path):
+    suite_data["metrics"] = ["identity", "brightness"]
+    run(suite=write_suite(suite_data))
+    text = (tmp_path / "run" / "report" / "table.md").read_text()
+    brightness = column(tmp_path, "brightness", "paste")
+    assert "| paste | 9 / 9 | 1.000 [1.000, 1.000] |" in text
+    assert f"[{float(brightness['low']):.3f}, {float(brightness['high']):.3f}] (6) |" in text
+
+
+def test_category_with_failed_samples_shows_how_many_are_left(run, tmp_path):
+    run("-o", "paste.fail_prompt=beach")
+    text = (tmp_path / "run" / "report" / "table.md").read_text()
+    table = text.split("## identity by category, one subject")[1].split("##")[0]
+    assert "1.000 [1.000, 1.000] (3) | 1.000 [1.000, 1.000] |" in table
+
+
+def test_options_of_each_row_stand_under_the_tables(run, tmp_path):
+    run("-o", "paste.seconds=0.001")
+    text = (tmp_path / "run" / "report" / "table.md").read_text()
+    assert "Options of paste[seconds=0.001]: seconds = 0.001, fail_prompt = " in text
+
+
+def test_ceiling_and_floor_say_nothing_about_what_is_so_by_construction(run, tmp_path):
+    run()
+    with (tmp_path / "run" / "report" / "results.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["method"] in ("ceiling", "floor")]
+    assert {row["column"] for row in rows} == {"identity", "identity_mean", "identity_detected", "identity_other"}
+
+
+def test_photograph_without_a_face_is_left_out_of_the_ceiling_and_named(run, suite, tmp_path):
+    Image.new("RGB", (128, 128), "gray").save(suite.parent / "people" / "bob-2.png")
+    assert run().code == 0
+    assert float(column(tmp_path, "identity", "ceiling")["mean"]) > 0.99
+    assert column(tmp_path, "identity", "ceiling")["n_ok"] == "2"
+    note = "Ceiling and floor leave out the photograph bob/bob-2.png: no face is found in it"
+    assert note in (tmp_path / "run" / "report" / "table.md").read_text()
+
+
+def test_stranger_without_a_usable_photograph_leaves_the_floor_out_and_is_named(run, suite, tmp_path):
+    (suite.parent / "people" / "bob-1.png").write_bytes(b"no image")
+    assert run("--limit-subjects", 1).code == 0
+    with (tmp_path / "run" / "report" / "results.csv").open() as file:
+        assert "floor" not in {row["method"] for row in csv.DictReader(file)}
+    assert "leave out the photograph bob/bob-1.png" in (tmp_path / "run" / "report" / "table.md").read_text()
+
+
+def test_failing_anchors_are_recorded_and_the_scores_stay(run, records, tmp_path, monkeypatch):
+    from fc_bench.identity import Identity
+
+    def failing(*_: object) -> None:
+        raise ZeroDivisionError("no such person")
+
+    monkeypatch.setattr(Identity, "anchors", failing)
+    assert run().code == 0
+    failed = [score for score in records(tmp_path / "run" / "scores.jsonl") if score["sample"].startswith("anchor")]
+    assert len(failed) == 5
+    assert all("ZeroDivisionError: no such person" in score["error"] for score in failed)
+    assert column(tmp_path, "identity", "paste")["n_ok"] == "9"
+
+
+def test_images_of_a_failed_batch_have_the_batch_and_time_they_were_made_with(run, records, tmp_path):
+    run("-o", "paste.fail_prompt=beach", "--batch-size", 3)
+    samples = [s for s in records(tmp_path / "run" / "samples.jsonl") if s["subjects"] == ["ann"]]
+    before, failed, after = samples
+    assert (before["batch"], before["seconds"]) == (3, None)
+    assert failed["status"] == "error"
+    assert after["batch"] == 1
+    assert after["seconds"] > 0
+
+
+@pytest.mark.parametrize("result", [None, "done"])
+def test_customization_that_is_none_fails_its_jobs_only(run, records, tmp_path, monkeypatch, result):
+    import paste_faces
+
+    monkeypatch.setattr(paste_faces.Paste, "customize", lambda *_: result)
+    assert run(methods=("paste", "text-only")).code == 4
+    jobs = records(tmp_path / "run" / "jobs.jsonl")
+    assert {job["status"] for job in jobs if job["method"] == "paste"} == {"error"}
+    assert all("instead of a Customization" in job["error"]["message"] for job in jobs if job["method"] == "paste")
+    assert {s["status"] for s in records(tmp_path / "run" / "samples.jsonl") if s["method"] == "text-only"} == {"ok"}
+
+
+def test_seed_of_customizing_is_decided_by_the_suite_s_seed(run, suite_data, write_suite, records, tmp_path):
+    seeds = []
+    for seed in (7, 8, 7):
+        suite_data["seed"] = seed
+        run("--out", tmp_path / f"run{len(seeds)}", suite=write_suite(suite_data))
+        seeds.append([job["details"]["seed"] for job in records(tmp_path / f"run{len(seeds)}" / "jobs.jsonl")])
+    assert seeds[0] == seeds[2]
+    assert not set(seeds[0]) & set(seeds[1])

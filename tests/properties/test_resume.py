@@ -78,6 +78,7 @@ def test_killed_run_repeated_gives_the_same_samples_none_twice(start, finish, tm
     with (killed / "samples.jsonl").open("ab") as file:
         file.write(b'{"id": "half a rec')
     kill_when(start(killed, *arguments), killed / "scores.jsonl", 3)
+    assert 3 <= lines_in(killed / "scores.jsonl") < 22
     finish(killed, *arguments)
     assert contents(killed) == contents(tmp_path / "whole")
     assert len(contents(killed)) == 11
@@ -89,6 +90,7 @@ def test_killed_run_of_the_diffusion_pipeline_gives_the_same_bytes(start, finish
     finish(tmp_path / "whole", *arguments)
     killed = tmp_path / "killed"
     kill_when(start(killed, *arguments), killed / "samples.jsonl", 4)
+    assert 4 <= lines_in(killed / "samples.jsonl") < 44
     finish(killed, *arguments)
     assert contents(killed) == contents(tmp_path / "whole")
     assert len(contents(killed)) == 44

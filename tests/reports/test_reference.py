@@ -1,0 +1,41 @@
+"""Publishing a run: what lies in the reference folder and the README is the run's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from fc_bench.errors import UserError
+from fc_bench.reports.reference import publish
+
+
+@pytest.fixture
+def finished(fc_bench, tiny_backbone, plugin, suite, tmp_path):
+    folder = tmp_path / "run"
+    assert fc_bench("run", suite, "--backbone", tiny_backbone, "-m", "paste", "--out", folder).code == 0
+    return folder
+
+
+def test_published_run_is_copied_and_its_table_replaces_the_old_one(finished, tmp_path):
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    marker = "<!-- results: reports/reference/trio/headline.md -->"
+    (repository / "README.md").write_text(f"before\n{marker}\nold numbers\n<!-- end of results -->\nafter\n")
+    target = publish(finished, repository)
+    assert {file.name for file in target.iterdir()} >= {"table.md", "table.csv", "results.csv", "grid.png", "run.json"}
+    for name in ("table.md", "results.csv", "grid.png"):
+        assert (target / name).read_bytes() == (finished / "report" / name).read_bytes()
+    headline = (target / "headline.md").read_text()
+    assert "| paste | 9 / 9 | 1.000 [1.000, 1.000] |" in headline
+    readme = (repository / "README.md").read_text()
+    assert readme == f"before\n{marker}\n\n{headline}\n<!-- end of results -->\nafter\n"
+
+
+def test_readme_without_a_place_for_the_table_is_refused(finished, tmp_path):
+    (tmp_path / "README.md").write_text("nothing here\n")
+    with pytest.raises(UserError, match="has no place for a table"):
+        publish(finished, tmp_path)
+
+
+def test_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is no run folder"):
+        publish(tmp_path, tmp_path)
