@@ -129,11 +129,11 @@ def measured_as(stage: str) -> str:
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested measures as one level, the names joined in words."""
-    flat: dict[str, Any] = {}
+    joined: dict[str, Any] = {}
     for name, value in values.items():
         label = f"{prefix}{name}".replace("_", " ")
-        flat.update(flat(value, f"{label}, ") if isinstance(value, Mapping) else {label: value})
-    return flat
+        joined.update(flat(value, f"{label}, ") if isinstance(value, Mapping) else {label: value})
+    return joined
 
 
 def table(facts: Mapping[str, Any]) -> str:
