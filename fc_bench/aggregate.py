@@ -114,8 +114,8 @@ def _sharing_images(rows: Sequence[Row]) -> dict[str, str]:
     groups: dict[str, str] = {}
     for row in rows:
         if row["image"] is not None:
-            group = groups.setdefault(row["set"], first.get(row["image"], row["set"]))
-            first.setdefault(row["image"], group)
+            name, image = str(row["set"]), str(row["image"])
+            first.setdefault(image, groups.setdefault(name, first.get(image, name)))
     return groups
 
 

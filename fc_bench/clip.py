@@ -25,7 +25,8 @@ class ClipScorer:
         from transformers import CLIPModel, CLIPTokenizer
 
         with loading(f"the CLIP scorer {folder}"):
-            model, info = CLIPModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+            loaded: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+            model, info = loaded
             self._tokenizer = CLIPTokenizer.from_pretrained(folder)
             self._preprocessing = _preprocessing(folder, model.config.vision_config.image_size)
         missing = sorted(info["missing_keys"])
