@@ -56,8 +56,17 @@ def pack(work: Workspace, weights: Path) -> None:
     (weights / "faces").mkdir()
     for stage in ("detector", "recognizer"):
         shutil.copy(needed[stage] / f"{stage}.onnx", weights / "faces" / f"{stage}.onnx")
+    for config in weights.rglob("*.json"):
+        _forget_origin(config)
     shutil.rmtree(final, ignore_errors=True)
     weights.replace(final)
+
+
+def _forget_origin(config: Path) -> None:
+    """Drop the folder a model was loaded from, which means nothing elsewhere."""
+    content = json.loads(config.read_text())
+    if content.pop("_name_or_path", None) is not None:
+        config.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def open_base(weights: Path) -> StableDiffusionPipeline:
