@@ -214,6 +214,7 @@ def doctor(
 
 
 def _report(path: Path) -> None:
+    from fc_bench.aggregate import result_rows
     from fc_bench.records import RunFolder
     from fc_bench.reports.grid import write_grid
     from fc_bench.reports.tables import print_report, write_report
@@ -221,13 +222,14 @@ def _report(path: Path) -> None:
     folder = RunFolder(path)
     folder.settings()
     try:
-        files = write_report(folder)
+        results = result_rows(folder)
+        files = write_report(folder, results)
         grid = write_grid(folder)
     except OSError as error:
         raise UserError(
             f"The report cannot be written below {path} ({error}); make room or make it writable."
         ) from None
-    print_report(folder, _console())
+    print_report(folder, results, _console())
     for file in [*files, *([grid] if grid else [])]:
         _say(f"wrote {file}")
 

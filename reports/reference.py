@@ -13,6 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from fc_bench.aggregate import result_rows
 from fc_bench.errors import UserError
 from fc_bench.records import RunFolder
 from fc_bench.reports.grid import write_grid
@@ -27,17 +28,16 @@ def publish(run: Path, repository: Path = REPOSITORY) -> Path:
 
     Raises UserError when `run` is no run folder or the repository's README has no place for the table.
     """
-    if not (run / "run.json").is_file():
-        raise UserError(f"{run} is no run folder: it has no run.json; name the folder that `fc-bench run` printed.")
     folder = RunFolder(run)
     target = repository / "reports" / "reference" / str(folder.settings()["suite"]["name"])
     target.mkdir(parents=True, exist_ok=True)
-    files = [*write_report(folder), write_grid(folder)]
+    results = result_rows(folder)
+    files = [*write_report(folder, results), write_grid(folder)]
     for file in files:
         if file is not None:
             shutil.copy(file, target / file.name)
     shutil.copy(run / "run.json", target / "run.json")
-    (target / "headline.md").write_text(headline_markdown(folder))
+    (target / "headline.md").write_text(headline_markdown(folder, results))
     renew_readme(repository)
     return target
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fc_bench.aggregate import COST_COLUMNS, OVERALL, Row, columns_of, result_rows
+from fc_bench.aggregate import COST_COLUMNS, OVERALL, Row, columns_of
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder, write_atomically
 
@@ -89,9 +89,8 @@ def by_category(results: Sequence[Row], columns: Sequence[Column]) -> list[Block
     return tables
 
 
-def write_report(folder: RunFolder) -> list[Path]:
+def write_report(folder: RunFolder, results: Sequence[Row]) -> list[Path]:
     """Write `report/table.md`, `report/table.csv` and `report/results.csv` (long); returns their paths."""
-    results = result_rows(folder)
     report = folder.path / "report"
     text, wide, long = report / "table.md", report / "table.csv", report / "results.csv"
     write_atomically(text, markdown(folder, results).encode())
@@ -100,9 +99,8 @@ def write_report(folder: RunFolder) -> list[Path]:
     return [text, wide, long]
 
 
-def print_report(folder: RunFolder, console: Console) -> None:
+def print_report(folder: RunFolder, results: Sequence[Row], console: Console) -> None:
     """Show the headline columns and the costs on the console."""
-    results = result_rows(folder)
     headlines = [column for column in columns_of(folder) if column.headline]
     for block in [*quality(results, headlines), cost(results)]:
         table = Table(title=block.title, title_justify="left")
@@ -146,9 +144,8 @@ def markdown(folder: RunFolder, results: Sequence[Row]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def headline_markdown(folder: RunFolder) -> str:
+def headline_markdown(folder: RunFolder, results: Sequence[Row]) -> str:
     """The tables of the terminal, headline columns and costs, as Markdown without a title of its own."""
-    results = result_rows(folder)
     headlines = [column for column in columns_of(folder) if column.headline]
     tables = [
         f"**{block.title}**\n\n{markdown_table(block)}" for block in [*quality(results, headlines), cost(results)]

@@ -105,10 +105,7 @@ def measure(weights: Path, pictures: int = 64) -> dict[str, Any]:
             "colors_of_real": quality.measure_colors(faces, real),
         }
         generated = quality.generate_set(base, subjects, pictures, None)
-        results["base"][name] = {
-            "identity": quality.measure_identity(faces, generated),
-            "colors": quality.measure_colors(faces, generated),
-        }
+        results["base"][name] = _measure_people(faces, generated)
     for variant, stage in VARIANTS.items():
         pipeline = open_fastcomposer(weights, variant)
         results[stage] = {}
@@ -116,13 +113,17 @@ def measure(weights: Path, pictures: int = 64) -> dict[str, Any]:
             by_alpha = {}
             for alpha in (ALPHA, 1.0):
                 generated = quality.generate_set(pipeline, subjects, pictures, alpha)
-                by_alpha[f"alpha_{alpha}"] = {
-                    "identity": quality.measure_identity(faces, generated),
-                    "colors": quality.measure_colors(faces, generated),
-                }
+                by_alpha[f"alpha_{alpha}"] = _measure_people(faces, generated)
             results[stage][name] = by_alpha
         results[stage]["attention"] = quality.measure_attention(pipeline, SUPERVISED_LAYERS)
     return results
+
+
+def _measure_people(faces: Any, generated: quality.GeneratedSet) -> dict[str, Any]:
+    return {
+        "identity": quality.measure_identity(faces, generated),
+        "colors": quality.measure_colors(faces, generated),
+    }
 
 
 def draw_grids(weights: Path, cards: Path) -> None:

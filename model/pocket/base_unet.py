@@ -61,11 +61,6 @@ def training_noise() -> DDPMScheduler:
     return DDPMScheduler(**_NOISE, clip_sample=False)
 
 
-def set_attention(unet: UNet2DConditionModel, device: torch.device) -> None:
-    """The attention that trains faster on the device."""
-    use_attention(unet, attention_for(device))
-
-
 def train_base_unet(
     data: PackedDataset,
     latents: NDArray[np.float16],
@@ -77,13 +72,12 @@ def train_base_unet(
 ) -> UNet2DConditionModel:
     """Train by v-prediction on cached latents, heads weighted higher, timesteps stratified within a batch."""
     unet = build_unet()
-    set_attention(unet, device)
+    use_attention(unet, attention_for(device))
     nn.Module.to(text_encoder.eval().requires_grad_(False), device)
     noise = training_noise()
     token_ids = tokenize_captions(data, tokenizer)
     empty = np.array(tokenizer("", padding="max_length").input_ids, np.int16)
     weights = _head_weights(data)
-
     batch = settings.batch_size
 
     def loss(rng: np.random.Generator, progress: float) -> dict[str, Tensor]:

@@ -142,38 +142,8 @@ def describe(person: Person, rng: np.random.Generator, most: int) -> tuple[str, 
 
 
 def _geometry_words(person: Person) -> list[str]:
-    found = ["a long face" if person.aspect > 1.2 else "a round face"]
-    if person.jaw > 0.88:
-        found.append("a wide jaw")
-    if person.jaw < 0.68:
-        found.append("a narrow jaw")
-    if person.eye_size > 1.25:
-        found.append("big eyes")
-    if person.eye_size < 1.05:
-        found.append("small eyes")
-    if person.eye_spacing < 0.39:
-        found.append("close eyes")
-    if person.eye_spacing > 0.44:
-        found.append("wide-set eyes")
-    if person.brow_thickness > 0.09:
-        found.append("thick eyebrows")
-    if person.brow_thickness < 0.045:
-        found.append("thin eyebrows")
-    if person.nose_width > 0.17:
-        found.append("a wide nose")
-    if person.nose_width < 0.125:
-        found.append("a thin nose")
-    if person.mouth_width > 0.42:
-        found.append("a wide mouth")
-    if person.mouth_width < 0.32:
-        found.append("a small mouth")
-    if person.lip_thickness > 0.12:
-        found.append("full lips")
-    if person.freckles:
-        found.append("freckles")
-    if person.mole:
-        found.append("a mole")
-    return found
+    ranges = words.GEOMETRY_WORDS.items()
+    return [phrase for phrase, (trait, low, high) in ranges if low < getattr(person, trait) < high]
 
 
 def trait_vector(person: Person) -> NDArray[np.float32]:

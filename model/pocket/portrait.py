@@ -12,7 +12,6 @@ from fc_bench.model.pocket.canvas import Canvas, Points, ellipse, hsv
 from fc_bench.model.pocket.people import Person
 from fc_bench.model.pocket.vocabulary import EYE_COLORS
 
-_ANGLES = np.linspace(0, 2 * np.pi, 33)[:-1]
 _RAINBOW = [(228, 40, 50), (250, 150, 40), (250, 226, 60), (60, 180, 80), (50, 110, 220), (140, 70, 190)]
 _PINK = (250, 60, 160)
 _RED = (214, 34, 40)
@@ -97,7 +96,7 @@ class _Artist:
         self.rotation = np.array(
             [[math.cos(pose.roll), -math.sin(pose.roll)], [math.sin(pose.roll), math.cos(pose.roll)]], np.float32
         )
-        outline = np.stack([np.cos(_ANGLES), person.aspect * np.sin(_ANGLES)], 1).astype(np.float32)
+        outline = ellipse(0, 0, 1, person.aspect)
         lower = outline[:, 1] > 0
         outline[lower, 0] *= 1 - (1 - person.jaw) * (outline[lower, 1] / person.aspect) ** 2
         self.outline = outline

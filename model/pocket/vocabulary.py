@@ -90,25 +90,27 @@ EYE_COLORS = {
 
 FACIAL_HAIR = {"none": "", "stubble": "stubble", "moustache": "a moustache", "goatee": "a goatee", "beard": "a beard"}
 
-GEOMETRY_WORDS = (
-    "a long face",
-    "a round face",
-    "a narrow jaw",
-    "a wide jaw",
-    "big eyes",
-    "small eyes",
-    "close eyes",
-    "wide-set eyes",
-    "thick eyebrows",
-    "thin eyebrows",
-    "a wide nose",
-    "a thin nose",
-    "a wide mouth",
-    "a small mouth",
-    "full lips",
-    "freckles",
-    "a mole",
-)
+_ANY = float("inf")
+GEOMETRY_WORDS = {
+    "a long face": ("aspect", 1.2, _ANY),
+    "a round face": ("aspect", -_ANY, 1.2),
+    "a wide jaw": ("jaw", 0.88, _ANY),
+    "a narrow jaw": ("jaw", -_ANY, 0.68),
+    "big eyes": ("eye_size", 1.25, _ANY),
+    "small eyes": ("eye_size", -_ANY, 1.05),
+    "close eyes": ("eye_spacing", -_ANY, 0.39),
+    "wide-set eyes": ("eye_spacing", 0.44, _ANY),
+    "thick eyebrows": ("brow_thickness", 0.09, _ANY),
+    "thin eyebrows": ("brow_thickness", -_ANY, 0.045),
+    "a wide nose": ("nose_width", 0.17, _ANY),
+    "a thin nose": ("nose_width", -_ANY, 0.125),
+    "a wide mouth": ("mouth_width", 0.42, _ANY),
+    "a small mouth": ("mouth_width", -_ANY, 0.32),
+    "full lips": ("lip_thickness", 0.12, _ANY),
+    "freckles": ("freckles", 0, _ANY),
+    "a mole": ("mole", 0, _ANY),
+}
+"""Words -> the trait they speak of and the open range in which they are true; lengths in half face widths."""
 
 CLASS_NOUNS = ("man", "woman")
 
