@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fc_bench.model.backbone import Backbone, make_scheduler
 from fc_bench.photographs import read_photograph
-from fc_bench.protocols import Customization, Request, Setting, Subject
+from fc_bench.protocols import Checkpoints, Customization, Request, Setting, Subject
 
 
 class FastComposerOptions(BaseModel):
@@ -69,7 +69,9 @@ class FastComposer:
 
         return f"{subject.noun} {PLACEHOLDER}"
 
-    def customize(self, subjects: Sequence[Subject], seed: int, artefact_folder: Path) -> Customization:
+    def customize(
+        self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
+    ) -> Customization:
         """Read the reference photographs; nothing is trained and nothing kept."""
         return Customization(tuple(subjects), state=[read_photograph(subject.photographs[0]) for subject in subjects])
 

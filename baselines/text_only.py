@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fc_bench.model.backbone import Backbone, make_scheduler
 from fc_bench.model.errors import loading
-from fc_bench.protocols import Customization, Request, Setting, Subject
+from fc_bench.protocols import Checkpoints, Customization, Request, Setting, Subject
 
 
 class TextOnlyOptions(BaseModel):
@@ -51,7 +51,9 @@ class TextOnly:
         """The class noun."""
         return subject.noun
 
-    def customize(self, subjects: Sequence[Subject], seed: int, artefact_folder: Path) -> Customization:
+    def customize(
+        self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
+    ) -> Customization:
         """Nothing to do."""
         return Customization(tuple(subjects))
 

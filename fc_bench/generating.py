@@ -149,7 +149,7 @@ def _customize(
     begun = time.perf_counter()
     with PeakMemory(writer.device) as memory:
         try:
-            result: Customization | Exception = method.customize(job.subject_set.subjects, job.seed, artefact)
+            result: Customization | Exception = method.customize(job.subject_set.subjects, job.seed, artefact, None)
         except Exception as failure:
             result = failure
     seconds = time.perf_counter() - begun

@@ -1,4 +1,4 @@
-"""What a method and a metric are: the two protocols a plug-in implements, and what passes through them."""
+"""What a method and a metric are: the protocols a plug-in implements, and what passes through them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -65,16 +65,32 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Checkpoints:
+    """Where a customization leaves, every `every` training steps, what it can go on from after an interruption.
+
+    `folder` exists, belongs to this customization alone, keeps its content over interruptions and failures, and is
+    removed when the customization is finished.
+    """
+
+    folder: Path
+    every: int
+
+
+@dataclass(frozen=True)
 class Customization:
     """A method fitted to a set of subjects.
 
     `artefact` is the folder with everything the method keeps per subject set (None: nothing), `steps` the training
-    steps taken, `details` goes into the job's record, `state` is the method's own and is not recorded.
+    steps taken and `seconds_per_step` what one took (None: not told), `details` goes into the job's record, `state` is
+    the method's own and is not recorded. `shared_seconds` were spent on what all subjects of a class share and what is
+    kept for them (class images of prior preservation made just now): they are recorded beside the job's own seconds.
     """
 
     subjects: tuple[Subject, ...]
     artefact: Path | None = None
     steps: int = 0
+    seconds_per_step: float | None = None
+    shared_seconds: float = 0.0
     details: Mapping[str, Any] = field(default_factory=dict)
     state: Any = None
 
@@ -83,7 +99,10 @@ class Method(Protocol):
     """A way of putting subjects into images. Registered as an entry point of the group `fc_bench.methods`.
 
     A method whose options leave something to the backbone may have a classmethod `complete_options(backbone, options)`
-    that returns them written out; it is called before options are recorded and compared.
+    that returns them written out; it is called before options are recorded and compared. A method that a reader of
+    the table has to be told about may have a classmethod `remark(options, subjects)` that returns what to know of it on
+    sets of `subjects` subjects (that it extends a paper's protocol, say), or None; it stands as a footnote at the row.
+    A method that can be loaded from what it left is `Restorable`.
 
     The class is called with the run's setting and its validated options; heavy loading belongs there. An exception
     from `customize` fails that job, one from `generate` the samples not yet yielded; the run goes on.
@@ -109,12 +128,31 @@ class Method(Protocol):
         """
         ...
 
-    def customize(self, subjects: Sequence[Subject], seed: int, artefact_folder: Path) -> Customization:
-        """Fit to the subjects; what is kept goes below `artefact_folder` (exists, empty)."""
+    def customize(
+        self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
+    ) -> Customization:
+        """Fit to the subjects; what is kept goes below `artefact_folder` (exists, empty).
+
+        With `checkpoints` it goes on from what an interrupted customization left there; None: keep none.
+        """
         ...
 
     def generate(self, customization: Customization, requests: Sequence[Request]) -> Iterator[Image.Image]:
         """One RGB image per request, in order; the requests form one batch."""
+        ...
+
+
+@runtime_checkable
+class Restorable(Protocol):
+    """A method that can be loaded from the artefacts it left, so that nothing finished is customized twice."""
+
+    @property
+    def tunes_apart(self) -> bool:
+        """Whether subjects are customized one by one and then loaded together."""
+        ...
+
+    def restore(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> Customization:
+        """What `customize` returned, from one artefact folder, or one per subject in their order when tuned apart."""
         ...
 
 

@@ -29,7 +29,7 @@ def subjects(tmp_path: Path, people, portrait) -> dict[str, Subject]:
 
 def pixels(method, subjects: list[Subject], template: str, seeds: list[int], folder: Path) -> np.ndarray:
     """Images of the template for the subjects, [seeds, height, width, 3]."""
-    customization = method.customize(subjects, 0, folder)
+    customization = method.customize(subjects, 0, folder, None)
     mentions = [method.mention(subject, position) for position, subject in enumerate(subjects)]
     plain = fill(template, [subject.noun for subject in subjects])
     requests = [Request(fill(template, mentions), plain, seed) for seed in seeds]

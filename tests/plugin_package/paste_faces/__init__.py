@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from fc_bench.model.backbone import Backbone
-from fc_bench.protocols import Column, Customization, Request, Score, ScoredSample, Setting, Subject
+from fc_bench.protocols import Checkpoints, Column, Customization, Request, Score, ScoredSample, Setting, Subject
 
 ARTEFACT = b"x" * 2**20
 
@@ -48,7 +48,9 @@ class Paste:
     def mention(self, subject: Subject, position: int) -> str:
         return f"<{position}> {subject.noun}"
 
-    def customize(self, subjects: Sequence[Subject], seed: int, artefact_folder: Path) -> Customization:
+    def customize(
+        self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
+    ) -> Customization:
         if any(subject.id == self._options.fail_subject for subject in subjects):
             raise RuntimeError("diverged")
         (artefact_folder / "weights.bin").write_bytes(ARTEFACT)
