@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from fc_bench.model.backbone import Backbone, make_scheduler
-from fc_bench.model.errors import loading
+from fc_bench.model.backbone import Backbone
 from fc_bench.protocols import Checkpoints, Customization, Request, Setting, Subject
 
 
@@ -29,18 +28,10 @@ class TextOnly:
     Options: ClassVar[type[BaseModel]] = TextOnlyOptions
 
     def __init__(self, setting: Setting, options: TextOnlyOptions) -> None:
-        import torch
-        from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import StableDiffusionPipeline
+        from fc_bench.baselines.tuning.base_pipeline import BasePipeline
 
-        folder = setting.backbone.path("pipeline")
-        with loading(f"the pipeline {folder}"):
-            pipeline: Any = StableDiffusionPipeline.from_pretrained(
-                folder, dtype=getattr(torch, setting.dtype), safety_checker=None, requires_safety_checker=False
-            )
-        pipeline.scheduler = make_scheduler(setting.sampler.scheduler, pipeline.scheduler.config)
-        pipeline.set_progress_bar_config(disable=True)
-        self._pipeline = pipeline.to(setting.device)
-        self._sampler = setting.sampler
+        self._base = BasePipeline(setting)
+        self._pipeline = self._base.pipeline()
 
     @classmethod
     def weights(cls, backbone: Backbone, options: TextOnlyOptions) -> Mapping[str, Path]:
@@ -59,12 +50,4 @@ class TextOnly:
 
     def generate(self, customization: Customization, requests: Sequence[Request]) -> Iterator[Image.Image]:
         """One batch through the pipeline."""
-        sampler = self._sampler
-        yield from self._pipeline(
-            [request.prompt for request in requests],
-            num_inference_steps=sampler.steps,
-            guidance_scale=sampler.guidance_scale,
-            height=sampler.resolution,
-            width=sampler.resolution,
-            generator=[request.generator() for request in requests],
-        ).images
+        yield from self._base.sample(self._pipeline, requests)

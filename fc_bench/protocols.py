@@ -84,12 +84,14 @@ class Customization:
     steps taken and `seconds_per_step` what one took (None: not told), `details` goes into the job's record, `state` is
     the method's own and is not recorded. `shared_seconds` were spent on what all subjects of a class share and what is
     kept for them (class images of prior preservation made just now): they are recorded beside the job's own seconds.
+    `earlier_seconds` were spent before an interruption, up to the checkpoint it went on from: they count as the job's.
     """
 
     subjects: tuple[Subject, ...]
     artefact: Path | None = None
     steps: int = 0
     seconds_per_step: float | None = None
+    earlier_seconds: float = 0.0
     shared_seconds: float = 0.0
     details: Mapping[str, Any] = field(default_factory=dict)
     state: Any = None

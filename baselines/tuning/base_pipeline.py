@@ -1,0 +1,128 @@
+"""The backbone's pipeline part by part: frozen parts are shared, what a method changes is read afresh from its files.
+
+A method never trains a part it shares, so no customization can leave a trace in the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from fc_bench.errors import UserError
+from fc_bench.model.backbone import make_scheduler
+from fc_bench.model.errors import loading
+from fc_bench.protocols import Request, Setting
+
+
+class BasePipeline:
+    """The Stable Diffusion pipeline of a run's backbone, on its device in its number format."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.device = torch.device(setting.device)
+        self.dtype: torch.dtype = getattr(torch, setting.dtype)
+        self._folder = setting.backbone.path("pipeline")
+
+    @cached_property
+    def vae(self) -> AutoencoderKL:
+        """The frozen autoencoder."""
+        return self._read(AutoencoderKL, "vae", self.dtype)
+
+    @cached_property
+    def unet(self) -> UNet2DConditionModel:
+        """The frozen UNet, shared: for methods that train something else."""
+        return self._read(UNet2DConditionModel, "unet", self.dtype)
+
+    @cached_property
+    def text_encoder(self) -> CLIPTextModel:
+        """The frozen text encoder, shared."""
+        return self._read(CLIPTextModel, "text_encoder", self.dtype)
+
+    @cached_property
+    def tokenizer(self) -> CLIPTokenizer:
+        """The tokenizer, shared: add no token to it."""
+        return self.fresh_tokenizer()
+
+    def fresh_unet(self, dtype: torch.dtype | None = None) -> UNet2DConditionModel:
+        """A UNet of one's own, in the run's number format unless another is given."""
+        return self._read(UNet2DConditionModel, "unet", dtype or self.dtype)
+
+    def fresh_text_encoder(self, dtype: torch.dtype | None = None) -> CLIPTextModel:
+        """A text encoder of one's own."""
+        return self._read(CLIPTextModel, "text_encoder", dtype or self.dtype)
+
+    def fresh_tokenizer(self) -> CLIPTokenizer:
+        """A tokenizer of one's own."""
+        with loading(f"the tokenizer {self._folder / 'tokenizer'}"):
+            return CLIPTokenizer.from_pretrained(self._folder / "tokenizer")
+
+    def noise_schedule(self) -> DDPMScheduler:
+        """The forward process of training, with the pipeline's schedule and prediction type."""
+        return DDPMScheduler.from_config(self._scheduler_config())
+
+    def pipeline(
+        self,
+        unet: UNet2DConditionModel | None = None,
+        text_encoder: CLIPTextModel | None = None,
+        tokenizer: CLIPTokenizer | None = None,
+    ) -> StableDiffusionPipeline:
+        """A stock pipeline with the run's sampler: the parts given, the shared ones for the rest."""
+        absent: Any = None
+        pipeline = StableDiffusionPipeline(
+            vae=self.vae,
+            text_encoder=text_encoder or self.text_encoder,
+            tokenizer=tokenizer or self.tokenizer,
+            unet=unet or self.unet,
+            scheduler=make_scheduler(self.setting.sampler.scheduler, self._scheduler_config()),
+            safety_checker=absent,
+            feature_extractor=absent,
+            requires_safety_checker=False,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def placed(self, model: Any) -> Any:
+        """A model on the run's device, frozen."""
+        return model.to(self.device).requires_grad_(False).eval()
+
+    def sample(self, pipeline: StableDiffusionPipeline, requests: Sequence[Request]) -> Iterator[Image.Image]:
+        """One image per request, in one batch with the run's sampler; each has its own noise.
+
+        Raises UserError for a prompt that the text encoder would cut off.
+        """
+        sampler = self.setting.sampler
+        prompts = [request.prompt for request in requests]
+        self._check_lengths(pipeline, prompts)
+        untyped: Any = pipeline
+        yield from untyped(
+            prompts,
+            num_inference_steps=sampler.steps,
+            guidance_scale=sampler.guidance_scale,
+            height=sampler.resolution,
+            width=sampler.resolution,
+            generator=[request.generator() for request in requests],
+        ).images
+
+    def _check_lengths(self, pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> None:
+        longest = int(pipeline.tokenizer.model_max_length)
+        for prompt in prompts:
+            length = len(pipeline.tokenizer(pipeline.maybe_convert_prompt(prompt, pipeline.tokenizer))["input_ids"])
+            if length > longest:
+                raise UserError(
+                    f'The prompt "{prompt}" takes {length} tokens, the text encoder at most {longest}; shorten it.'
+                )
+
+    def _scheduler_config(self) -> Any:
+        with loading(f"the scheduler {self._folder / 'scheduler'}"):
+            return DDPMScheduler.load_config(self._folder, subfolder="scheduler")
+
+    def _read(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
+        with loading(f"the {part} of {self._folder}"):
+            model = kind.from_pretrained(self._folder / part, dtype=dtype)
+        return self.placed(model)

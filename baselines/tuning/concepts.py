@@ -1,0 +1,99 @@
+"""What a customization is trained on: the subjects' photographs and, for prior preservation, class images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fc_bench.baselines.tuning.base_pipeline import BasePipeline
+from fc_bench.baselines.tuning.class_images import class_images
+from fc_bench.baselines.tuning.latents import Posteriors, encode, pixels, square
+from fc_bench.baselines.tuning.loop import PICTURES, Draws
+from fc_bench.errors import UserError
+from fc_bench.photographs import read_photograph
+from fc_bench.protocols import Subject
+
+
+def photographs_of(subject: Subject, count: int, side: int) -> list[Image.Image]:
+    """The subject's first `count` photographs as squares of `side` pixels; raises UserError when it has fewer."""
+    if len(subject.photographs) < count:
+        raise UserError(
+            f"The subject {subject.id} has {len(subject.photographs)} photographs, tuning takes {count}; "
+            "add some or lower the method's option photographs."
+        )
+    return [square(read_photograph(path), side) for path in subject.photographs[:count]]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Encoded pictures, each with its prompt."""
+
+    posteriors: Posteriors
+    prompts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+def encoded(base: BasePipeline, parts: Sequence[tuple[Sequence[Image.Image], str]]) -> Pictures:
+    """Pictures of several concepts, one after the other, each part with its prompt."""
+    images = torch.stack([pixels(image) for part, _ in parts for image in part])
+    prompts = [prompt for part, prompt in parts for _ in part]
+    return Pictures(encode(base.vae, images), tuple(prompts))
+
+
+class ClassPictures:
+    """Encoded class images by prompt, made when first needed and kept for all subjects of a run."""
+
+    def __init__(self, base: BasePipeline, count: int) -> None:
+        self._base = base
+        self._count = count
+        self._encoded: dict[tuple[str, ...], Pictures] = {}
+        self.made = 0
+        self.seconds = 0.0
+        """Images drawn, and seconds spent on drawing, since this object exists."""
+
+    def of(self, prompts: Sequence[str]) -> Pictures | None:
+        """The class images of each distinct prompt, one after the other; None when none are asked for."""
+        if not self._count:
+            return None
+        distinct = tuple(dict.fromkeys(prompts))
+        if distinct not in self._encoded:
+            parts = []
+            for prompt in distinct:
+                drawn = class_images(self._base, prompt, self._count)
+                self.made += drawn.made
+                self.seconds += drawn.seconds
+                parts.append((drawn.images, prompt))
+            self._encoded[distinct] = encoded(self._base, parts)
+        return self._encoded[distinct]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Photographs, and class images beside them, of one customization."""
+
+    photographs: Pictures
+    class_pictures: Pictures | None
+
+    def rows(self, step: int, batch_size: int, draws: Draws) -> tuple[list[int], list[int]]:
+        """Rows of the step's photographs and of its class images: epochs over the larger set, the other repeats."""
+        prior = len(self.class_pictures) if self.class_pictures else 0
+        items = draws.items(step, batch_size, max(len(self.photographs), prior))
+        return [item % len(self.photographs) for item in items], [item % prior for item in items] if prior else []
+
+    def batch(self, step: int, batch_size: int, draws: Draws) -> tuple[Tensor, list[str], int]:
+        """Latents of a step, their prompts, and how many of them are photographs (they come first)."""
+        own, prior = self.rows(step, batch_size, draws)
+        shape = (len(own) + len(prior), *self.photographs.posteriors.mean.shape[1:])
+        noise = torch.randn(shape, generator=draws.torch(PICTURES, step)).to(self.photographs.posteriors.mean.device)
+        latents = [self.photographs.posteriors.sample(own, noise[: len(own)])]
+        prompts = [self.photographs.prompts[row] for row in own]
+        if self.class_pictures is not None:
+            latents.append(self.class_pictures.posteriors.sample(prior, noise[len(own) :]))
+            prompts += [self.class_pictures.prompts[row] for row in prior]
+        return torch.cat(latents), prompts, len(own)

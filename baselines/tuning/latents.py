@@ -1,0 +1,61 @@
+"""Photographs as the posteriors of their latents, encoded once and sampled anew at every step.
+
+That is exactly what encoding at every step gives, as long as the pixels are the same; one sample kept would not be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image
+from torch import Tensor
+
+from fc_bench.model.autoencoder import posterior
+
+BATCH = 8
+"""Pictures encoded together."""
+
+
+@dataclass(frozen=True)
+class Posteriors:
+    """Means and standard deviations of latents, as the UNet sees them, each [pictures, channels, height, width]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def sample(self, rows: Sequence[int], noise: Tensor) -> Tensor:
+        """Latents of the given rows; `noise` is standard normal, [rows, channels, height, width]."""
+        chosen = torch.as_tensor(rows, device=self.mean.device)
+        return self.mean[chosen] + self.std[chosen] * noise
+
+
+def square(image: Image.Image, side: int) -> Image.Image:
+    """The centre of a picture at `side` x `side` pixels: shorter side resized (bilinear), longer one cropped."""
+    scale = side / min(image.size)
+    size = [max(side, round(length * scale)) for length in image.size]
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    return image.resize((size[0], size[1]), Image.Resampling.BILINEAR).crop((left, top, left + side, top + side))
+
+
+def pixels(image: Image.Image) -> Tensor:
+    """[3, height, width] in -1..1."""
+    return torch.from_numpy(np.array(image, dtype=np.float32) / 127.5 - 1.0).permute(2, 0, 1)
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, pictures: Tensor) -> Posteriors:
+    """Posteriors, in float32, of pictures [pictures, 3, height, width] in -1..1."""
+    means, deviations = [], []
+    for batch in pictures.split(BATCH):
+        found = posterior(vae, batch.to(vae.device, vae.dtype))
+        means.append(found.mean.float())
+        deviations.append(found.std.float())
+    scale = float(vae.config["scaling_factor"])
+    return Posteriors(torch.cat(means) * scale, torch.cat(deviations) * scale)

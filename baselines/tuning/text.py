@@ -1,0 +1,50 @@
+"""Prompts as the text encoder's features, and what a method may say in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from fc_bench.errors import UserError
+
+
+def encode_prompts(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: Sequence[str]) -> Tensor:
+    """[prompts, length, features], padded to the tokenizer's full length; equal prompts are encoded once.
+
+    Carries a gradient where the text encoder does.
+    """
+    distinct = list(dict.fromkeys(prompts))
+    tokens = tokenizer(
+        distinct, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
+    )
+    features = text_encoder(tokens.input_ids.to(text_encoder.device))[0]
+    return features[[distinct.index(prompt) for prompt in prompts]]
+
+
+class FrozenPrompts:
+    """Features of prompts under a text encoder that does not change, each computed once."""
+
+    def __init__(self, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
+        self._tokenizer = tokenizer
+        self._text_encoder = text_encoder
+        self._features: dict[str, Tensor] = {}
+
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """[prompts, length, features]"""
+        for prompt in prompts:
+            if prompt not in self._features:
+                with torch.no_grad():
+                    self._features[prompt] = encode_prompts(self._tokenizer, self._text_encoder, [prompt])[0]
+        return torch.stack([self._features[prompt] for prompt in prompts])
+
+
+def single_token(tokenizer: CLIPTokenizer, word: str, what: str) -> int:
+    """The id of a word that has to be one token; raises UserError, naming the pieces, when it is none or several."""
+    pieces = tokenizer.tokenize(word)
+    if len(pieces) != 1:
+        shown = ", ".join(f'"{piece}"' for piece in pieces) or "nothing"
+        raise UserError(f'{what} "{word}" has to be one token of the text encoder but becomes {shown}; choose another.')
+    return int(tokenizer.convert_tokens_to_ids(pieces[0]))
