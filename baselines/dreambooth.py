@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from pydantic import BaseModel
-from pydantic import Field
+from pydantic import BaseModel, Field
 from transformers import CLIPTextModel
 
 from fc_bench.baselines.tuning.base_pipeline import BasePipeline
