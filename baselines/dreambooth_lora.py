@@ -1,0 +1,103 @@
+"""DreamBooth through low-rank adapters (LoRA, arXiv 2106.09685) of the attention: kilobytes per subject."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.training_utils import cast_training_params
+from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
+from peft import LoraConfig
+from peft.utils.save_and_load import get_peft_model_state_dict
+from pydantic import BaseModel, Field
+
+from fc_bench.baselines.tuning.loop import Tuned
+from fc_bench.baselines.tuning.rare_token import RareTokenMethod, RareTokenOptions, RareTokenTraining
+from fc_bench.model.errors import loading
+from fc_bench.protocols import Checkpoints, Customization, Subject
+
+UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
+TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
+"""Projections with an adapter, as in the diffusers example."""
+
+
+class DreamBoothLoRAOptions(RareTokenOptions):
+    """`rank` of the adapters; other defaults are the diffusers example's."""
+
+    steps: int = Field(default=500, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    rank: int = Field(default=4, ge=1)
+
+
+class DreamBoothLoRA(RareTokenMethod):
+    """One adapter per subject, trained on that subject alone; a set's adapters are active together."""
+
+    description: ClassVar[str] = "low-rank adapters of the attention tuned to a rare token, with prior preservation"
+    Options: ClassVar[type[BaseModel]] = DreamBoothLoRAOptions
+
+    def customize(
+        self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
+    ) -> Customization:
+        """Train each subject's adapter under the rare token of its position; write `<id>/pytorch_lora_weights...`."""
+        before = self.class_pictures.seconds
+        tuned = []
+        for position, subject in enumerate(subjects):
+            own = replace(checkpoints, folder=_made(checkpoints.folder / subject.id)) if checkpoints else None
+            tuned.append(self._train(subject, position, seed, artefact_folder / subject.id, own))
+        return self.finished(subjects, artefact_folder, tuned, self.class_pictures.seconds - before)
+
+    def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
+        """The base model with the subjects' adapters, not fused."""
+        (artefact,) = artefacts
+        encoder = self.base.fresh_text_encoder() if self.options.train_text_encoder else None
+        pipeline = self.base.pipeline(self.base.fresh_unet(), encoder)
+        names = [f"subject_{position}" for position in range(len(subjects))]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are what is wanted
+            for name, subject in zip(names, subjects, strict=True):
+                with loading(f"the artefact {artefact / subject.id}"):
+                    pipeline.load_lora_weights(artefact / subject.id, adapter_name=name)
+        pipeline.set_adapters(names)
+        return pipeline
+
+    def _train(
+        self, subject: Subject, position: int, seed: int, folder: Path, checkpoints: Checkpoints | None
+    ) -> Tuned:
+        options: DreamBoothLoRAOptions = self.options
+        torch.manual_seed(seed)  # peft draws the adapters' initial weights from the global generator
+        unet = self.base.fresh_unet()
+        _add_adapter(unet, options.rank, UNET_LAYERS)
+        encoder = None
+        if options.train_text_encoder:
+            encoder = self.base.fresh_text_encoder()
+            _add_adapter(encoder, options.rank, TEXT_LAYERS)
+        training = RareTokenTraining(self.base, options, self.examples([subject], position), unet, encoder)
+        tuned = self.tune(training, seed, checkpoints, options.prior_weight)
+        StableDiffusionPipeline.save_lora_weights(
+            folder,
+            unet_lora_layers=_layers(unet, self.base.dtype),
+            text_encoder_lora_layers=_layers(encoder, self.base.dtype) if encoder is not None else None,
+        )
+        return tuned
+
+
+def _add_adapter(model: Any, rank: int, layers: list[str]) -> None:
+    """Only the adapter is trained, in float32."""
+    model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=layers))
+    cast_training_params(model, torch.float32)
+
+
+def _layers(model: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The adapter's weights under diffusers' names, in the number format they are sampled in."""
+    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(model))
+    return {name: tensor.to(dtype) for name, tensor in state.items()}
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

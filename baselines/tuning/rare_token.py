@@ -1,0 +1,103 @@
+"""Methods that bind a subject to a rare token before its class noun, with prior preservation (DreamBooth's way)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from diffusers import UNet2DConditionModel
+from pydantic import BaseModel, Field
+from transformers import CLIPTextModel
+
+from fc_bench.baselines.tuning.base_pipeline import BasePipeline
+from fc_bench.baselines.tuning.concepts import ClassPictures, Examples, encoded, photographs_of
+from fc_bench.baselines.tuning.loop import Batch, Draws
+from fc_bench.baselines.tuning.method import TunedMethod, TuningOptions
+from fc_bench.baselines.tuning.text import FrozenPrompts, encode_prompts, single_token
+from fc_bench.protocols import Setting, Subject
+
+
+class RareTokenOptions(TuningOptions):
+    """What such a method can be told beside the common options."""
+
+    rare_tokens: tuple[str, str] = ("sks", "ohwx")
+    """What stands before the class noun of a set's first and second subject; one token each."""
+    class_images: int = Field(default=200, ge=0)
+    """Class images of each class noun for prior preservation, 0 for none."""
+    prior_weight: float = Field(default=1.0, ge=0)
+    train_text_encoder: bool = False
+
+
+class RareTokenMethod(TunedMethod):
+    """Mentions are `sks man`; photographs are "a photo of a sks man", class images "a photo of a man"."""
+
+    Options: ClassVar[type[BaseModel]]
+
+    def __init__(self, setting: Setting, options: Any) -> None:
+        super().__init__(setting, options)
+        for token in options.rare_tokens:
+            single_token(self.base.tokenizer, token, "The rare token")
+        self.class_pictures = ClassPictures(self.base, options.class_images)
+
+    def mention(self, subject: Subject, position: int) -> str:
+        """The rare token of the position and the class noun."""
+        return f"{self.options.rare_tokens[position]} {subject.noun}"
+
+    def examples(self, subjects: Sequence[Subject], first_position: int = 0) -> Examples:
+        """Photographs of subjects that stand at `first_position` and after, and class images of their nouns."""
+        side, count = self.base.setting.sampler.resolution, self.options.photographs
+        parts = [
+            (photographs_of(subject, count, side), f"a photo of a {self.mention(subject, position)}")
+            for position, subject in enumerate(subjects, first_position)
+        ]
+        class_prompts = [f"a photo of a {subject.noun}" for subject in subjects]
+        return Examples(encoded(self.base, parts), self.class_pictures.of(class_prompts))
+
+
+class RareTokenTraining:
+    """Trains what a method makes trainable in a UNet of its own and, if there is one, a text encoder of its own."""
+
+    def __init__(
+        self,
+        base: BasePipeline,
+        options: RareTokenOptions,
+        examples: Examples,
+        unet: UNet2DConditionModel,
+        text_encoder: CLIPTextModel | None,
+    ) -> None:
+        self.unet = unet
+        self.text_encoder = text_encoder
+        if text_encoder is not None:
+            text_encoder.train()
+            if options.gradient_checkpointing:
+                text_encoder.gradient_checkpointing_enable()
+        self._tokenizer = base.tokenizer
+        self._frozen = FrozenPrompts(base.tokenizer, base.text_encoder) if text_encoder is None else None
+        self._options = options
+        self._examples = examples
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Whatever is trainable, at one learning rate."""
+        models = [self.unet, *([self.text_encoder] if self.text_encoder is not None else [])]
+        return [
+            {
+                "params": [parameter for parameter in model.parameters() if parameter.requires_grad],
+                "lr": self._options.learning_rate,
+                "weight_decay": self._options.weight_decay,
+            }
+            for model in models
+        ]
+
+    def batch(self, step: int, draws: Draws) -> Batch:
+        """Photographs and class images with their prompts."""
+        latents, prompts, photographs = self._examples.batch(step, self._options.batch_size, draws)
+        if self._frozen is not None:
+            return Batch(latents, self._frozen(prompts), photographs)
+        assert self.text_encoder is not None
+        return Batch(latents, encode_prompts(self._tokenizer, self.text_encoder, prompts), photographs)
+
+    def after_backward(self) -> None:
+        """Nothing to do."""
+
+    def after_update(self) -> None:
+        """Nothing to do."""
