@@ -51,7 +51,7 @@ class DreamBooth(RareTokenMethod):
         tuned = self.tune(training, seed, checkpoints, options.prior_weight)
         for name, model in (("unet", unet), ("text_encoder", encoder)):
             if model is not None:
-                model.to(self.base.dtype).save_pretrained(artefact_folder / name)
+                torch.nn.Module.to(model, self.base.dtype).save_pretrained(artefact_folder / name)
         return self.finished(subjects, artefact_folder, [tuned], self.class_pictures.seconds - before)
 
     def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:

@@ -1,4 +1,7 @@
-"""The photographs of the suite `pocket`: sixteen drawn people, five photographs each.
+"""The photographs of the pocket suites: drawn people, five photographs each.
+
+Sixteen of the evaluation range (`p01` ...) for results, and six of the training range (`t01` ...) for choosing a
+method's settings.
 
 python -m fc_bench.model.pocket.subjects datasets/pocket/subjects
 """
@@ -10,11 +13,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from fc_bench.model.pocket.people import EVALUATION_PEOPLE, Person, make_person
+from fc_bench.model.pocket.people import EVALUATION_PEOPLE, TRAINING_PEOPLE, Person, make_person
 from fc_bench.model.pocket.render import render_photograph
 from fc_bench.model.pocket.vocabulary import CLASS_NOUNS
 
 SUBJECTS = 16
+TUNING_SUBJECTS = 6
 PHOTOGRAPHS = 5
 
 
@@ -26,9 +30,19 @@ def suite_people() -> dict[str, Person]:
     }
 
 
+def tuning_people() -> dict[str, Person]:
+    """Subject id -> person of the training range, for choosing settings: men have odd numbers, women even ones."""
+    chosen: dict[str, Person] = {}
+    people = map(make_person, TRAINING_PEOPLE)
+    for number in range(1, TUNING_SUBJECTS + 1):
+        noun = CLASS_NOUNS[(number + 1) % 2]
+        chosen[f"t{number:02d}"] = next(person for person in people if person.noun == noun)
+    return chosen
+
+
 def write_photographs(folder: Path) -> None:
     """Draw `<folder>/<subject>/<1..5>.png`; the same pictures every time."""
-    for subject, person in suite_people().items():
+    for subject, person in {**suite_people(), **tuning_people()}.items():
         (folder / subject).mkdir(parents=True, exist_ok=True)
         for number in range(PHOTOGRAPHS):
             picture = render_photograph(person, number)
