@@ -11,3 +11,4 @@ DATASETS = next(
 """The suites' folder: `fc_bench/datasets` in a wheel, `datasets` beside it in a checkout."""
 
 POCKET_SUITE = DATASETS / "pocket" / "suite.yaml"
+POCKET_FULL_SUITE = DATASETS / "pocket" / "full.yaml"

@@ -1,4 +1,4 @@
-"""The photographs of the suite `pocket`: sixteen drawn people, five photographs each.
+"""The photographs of the suites `pocket` and `pocket-full`: sixteen drawn people, five photographs each.
 
 python -m fc_bench.model.pocket.subjects datasets/pocket/subjects
 """
