@@ -119,12 +119,10 @@ class Customizer:
     def _together(self, job: Job) -> Customization | Failure:
         """Customize to each subject that is not done, then load all of them; recorded once for the same artefacts."""
         keys = [part.subject_set.key for part in job.parts]
-        for part in job.parts:
-            if not self._is_whole(part):
-                fitted = self._fitted(part)
-                if isinstance(fitted, Failure):
-                    self._record(job, {"parts": keys, **fitted.record()})
-                    return fitted
+        failure = self._first_failure(job.parts)
+        if failure is not None:
+            self._record(job, {"parts": keys, **failure.record()})
+            return failure
         result, cost = self._loaded(job, [self._artefacts / key for key in keys])
         outcome: dict[str, Any] = {}
         if isinstance(result, Customization):
@@ -139,6 +137,15 @@ class Customizer:
         if earlier.get("artefact_sha256") != outcome["artefact_sha256"]:
             self._record(job, {**cost, "parts": keys, **outcome})
         return result
+
+    def _first_failure(self, parts: Sequence[Job]) -> Failure | None:
+        """Customize to the parts that are not done, up to the first that fails; what they hold in memory is let go."""
+        for part in parts:
+            if not self._is_whole(part):
+                fitted = self._fitted(part)
+                if isinstance(fitted, Failure):
+                    return fitted
+        return None
 
     def _is_whole(self, job: Job) -> bool:
         """Whether the job is finished and what it left is still what was recorded, so that it can be restored."""
