@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fc_bench.protocols import Column
-from fc_bench.records import RunFolder
+from fc_bench.records import JOBS, RunFolder, read_lines
 from fc_bench.statistics import cluster_bootstrap
 
 Row = dict[str, Any]
@@ -23,7 +23,15 @@ COST_COLUMNS = (
         "median over the images this method generated, in batches, from prompt to decoded image",
         digits=2,
     ),
-    Column("customize_seconds", "s to customize", False, "mean over the subject sets", digits=2),
+    Column(
+        "customize_seconds",
+        "s to customize",
+        False,
+        "mean over the subject sets, without what the subjects of a class share",
+        digits=2,
+    ),
+    Column("steps", "steps", None, "training steps per subject set, mean", digits=0),
+    Column("seconds_per_step", "s per step", False, "of training, mean over the subject sets", digits=3),
     Column(
         "peak_memory_gib",
         "peak GiB",
@@ -91,6 +99,15 @@ def result_rows(folder: RunFolder) -> list[Row]:
     return rows
 
 
+def shared_seconds(folder: RunFolder) -> dict[str, float]:
+    """Method -> seconds spent in this run on what all subjects of a class share, over all its customizations."""
+    spent: dict[str, float] = {}
+    for record in read_lines(folder.path / JOBS):
+        if record.get("shared_seconds"):
+            spent[record["method"]] = spent.get(record["method"], 0.0) + record["shared_seconds"]
+    return spent
+
+
 def _estimate(rows: Sequence[Row], column: str, of_image_alone: bool = False) -> Row:
     values: dict[str, list[float]] = {}
     for row in rows:
@@ -126,9 +143,12 @@ def _costs(folder: RunFolder, method: str, samples: Sequence[Row]) -> list[Row]:
     seconds = [sample["seconds"] for sample in samples if sample["seconds"] is not None]
     peaks = [sample["peak_memory_bytes"] for sample in samples if sample["peak_memory_bytes"] is not None]
     peaks += [job["peak_memory_bytes"] for job in finished]
+    per_step = [job["seconds_per_step"] for job in finished if job.get("seconds_per_step") is not None]
     values: dict[str, tuple[float | None, int, int]] = {
         "image_seconds": (statistics.median(seconds) if seconds else None, len(seconds), len(samples)),
         "customize_seconds": (_mean([job["seconds"] for job in finished]), len(finished), len(jobs)),
+        "steps": (_mean([job["steps"] for job in finished]), len(finished), len(jobs)),
+        "seconds_per_step": (_mean(per_step), len(per_step), len(jobs)),
         "peak_memory_gib": (max(peaks) / 2**30 if peaks else None, len(peaks), len(samples) + len(jobs)),
         "artefact_mib": (_mean([job["artefact_bytes"] / 2**20 for job in finished]), len(finished), len(jobs)),
     }

@@ -11,4 +11,5 @@ DATASETS = next(
 """The suites' folder: `fc_bench/datasets` in a wheel, `datasets` beside it in a checkout."""
 
 POCKET_SUITE = DATASETS / "pocket" / "suite.yaml"
+POCKET_FULL_SUITE = DATASETS / "pocket" / "full.yaml"
 POCKET_TUNING_SUITE = DATASETS / "pocket" / "tuning.yaml"

@@ -104,6 +104,12 @@ def run(
     keep_artefacts: Annotated[
         bool, typer.Option("--keep-artefacts", help="Keep what methods store per subject set.")
     ] = False,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Have tuning keep checkpoints each N steps to go on from if interrupted.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Generate and score a suite's images with each method; the same command continues an interrupted run.
 
@@ -128,6 +134,7 @@ def run(
             device=device,
             retry_errors=retry_errors,
             keep_artefacts=keep_artefacts,
+            checkpoint_every=checkpoint_every,
         ),
         _console(),
     )

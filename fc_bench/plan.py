@@ -65,14 +65,26 @@ class Job:
     samples: tuple[Sample, ...]
     seed: int
     """Of the customization: decided by the suite's seed, the method and the subjects."""
+    parts: tuple[Job, ...] = ()
+    """The subjects of a set of several as jobs of their own, without samples: for methods that tune apart."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a reader of the tables has to know about a method on sets of `subjects` subjects."""
+
+    method: str
+    subjects: int
+    text: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All jobs in the order they run, and what was left out with the reason."""
+    """All jobs in the order they run, what was left out with the reason, and the methods' remarks."""
 
     jobs: tuple[Job, ...]
     left_out: tuple[str, ...]
+    remarks: tuple[Remark, ...]
 
     def samples(self) -> Iterator[Sample]:
         """All samples in order."""
@@ -132,7 +144,7 @@ def _default(options: type[BaseModel], key: str) -> Any:
 def make_plan(
     suite: Suite,
     setting: Setting,
-    rows: Sequence[tuple[type[Method], MethodRow]],
+    rows: Sequence[tuple[type[Method], BaseModel, MethodRow]],
     limit_subjects: int | None = None,
     images_per_prompt: int | None = None,
 ) -> Plan:
@@ -147,7 +159,8 @@ def make_plan(
     digests = suite.photograph_digests()
     jobs: list[Job] = []
     left_out: list[str] = []
-    for method, row in rows:
+    remarks: list[Remark] = []
+    for method, options, row in rows:
         shared = {
             "suite": [suite.file.name, suite.file.version],
             "sampler": asdict(setting.sampler),
@@ -177,15 +190,29 @@ def make_plan(
                             identity, row.label, ids, prompt.category, prompt.template, text, index, seed, shared_key
                         )
                     )
-            seed = seed_from(f"{suite.file.seed}\n{row.name}\n{subject_set.key}")
-            jobs.append(Job(row, subject_set, tuple(samples), seed))
+            alone = [SubjectSet((subject,)) for subject in subjects] if len(subjects) > 1 else []
+            parts = tuple(Job(row, part, (), _customization_seed(suite, row, part)) for part in alone)
+            jobs.append(Job(row, subject_set, tuple(samples), _customization_seed(suite, row, subject_set), parts))
         if too_large:
             left_out.append(
                 f"{row.label}: {too_large} subject sets left out, it takes at most {method.max_subjects} subject(s)."
             )
+        sizes = sorted({len(job.subject_set.subjects) for job in jobs if job.row is row})
+        remarks += _remarks(method, options, row, sizes)
     if not any(job.samples for job in jobs):
         raise UserError(" ".join(["Nothing to do: no method takes any of the suite's subject sets.", *left_out]))
-    return Plan(tuple(jobs), tuple(left_out))
+    return Plan(tuple(jobs), tuple(left_out), tuple(remarks))
+
+
+def _customization_seed(suite: Suite, row: MethodRow, subject_set: SubjectSet) -> int:
+    return seed_from(f"{suite.file.seed}\n{row.name}\n{subject_set.key}")
+
+
+def _remarks(method: type[Method], options: BaseModel, row: MethodRow, sizes: Sequence[int]) -> list[Remark]:
+    """What the method says about itself on sets of these sizes, where it says anything."""
+    remark = getattr(method, "remark", None)
+    told = {size: remark(options, size) for size in sizes} if remark is not None else {}
+    return [Remark(row.label, size, text) for size, text in told.items() if text]
 
 
 def check_prompt_lengths(plan: Plan, setting: Setting, scored: bool = True) -> None:

@@ -6,6 +6,8 @@
     jobs.jsonl        one line per customization
     scores.jsonl      one line per scored sample and metric
     images/<method>/<subjects>/<sample-id>.png
+    artefacts/<method>/<subjects>/     what a method left, until its samples are finished (or kept)
+    checkpoints/<method>/<subjects>/   of a customization that is not finished, where asked for
     references/<subject>.png   a copy, so that a report needs nothing but the folder
     report/           derived, can be deleted
 

@@ -43,6 +43,7 @@ class RunOptions:
     device: str = "auto"
     retry_errors: bool = False
     keep_artefacts: bool = False
+    checkpoint_every: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def run(options: RunOptions, console: Console) -> Outcome:
     plan = make_plan(
         suite,
         setting,
-        [(method, row) for method, _, row in methods.values()],
+        list(methods.values()),
         options.limit_subjects,
         options.images_per_prompt,
     )
@@ -125,6 +126,7 @@ def run(options: RunOptions, console: Console) -> Outcome:
                         options.batch_size,
                         options.retry_errors,
                         options.keep_artefacts,
+                        options.checkpoint_every,
                     )
             with progress(console, "Scoring", len(pending_scores(folder, list(metrics), options.retry_errors))) as show:
                 score(suite, folder, metrics, show, options.retry_errors)
@@ -255,6 +257,8 @@ def _begin(folder: RunFolder, settings: Mapping[str, Any], plan: Plan, metrics: 
     """Write run.json and the plan; an earlier run's methods and samples stay."""
     earlier = folder.settings() if (folder.path / RUN).exists() else {}
     provenance = {"code": commit(), "versions": versions(), "hardware": hardware()}
+    remarks = {(remark["method"], remark["subjects"]): remark for remark in earlier.get("remarks", [])}
+    remarks |= {(remark.method, remark.subjects): asdict(remark) for remark in plan.remarks}
     command = {"command": shlex.join(["fc-bench", *sys.argv[1:]]), "started": now(), **provenance}
     merged = {
         "format": FORMAT,
@@ -262,6 +266,7 @@ def _begin(folder: RunFolder, settings: Mapping[str, Any], plan: Plan, metrics: 
         "methods": {**earlier.get("methods", {}), **settings["methods"]},
         "metrics": {name: dict(metric.provenance()) for name, metric in metrics.items()},
         "left_out": list(dict.fromkeys([*earlier.get("left_out", []), *plan.left_out])),
+        "remarks": list(remarks.values()),
         "commands": [*earlier.get("commands", []), command],
     }
     planned = folder.planned()

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fc_bench.aggregate import COST_COLUMNS, OVERALL, Row, columns_of
+from fc_bench.aggregate import COST_COLUMNS, OVERALL, Row, columns_of, shared_seconds
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder, write_atomically
 
 NOTHING = "–"
 ANCHORS = {"ceiling": "ceiling (own photographs)", "floor": "floor (somebody else)"}
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+Marks = Mapping[tuple[str, int], str]
+"""Footnote mark by (method, number of subjects)."""
+NO_MARKS: Marks = {}
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Block:
     rows: tuple[tuple[str, ...], ...]
 
 
-def quality(results: Sequence[Row], columns: Sequence[Column]) -> list[Block]:
+def quality(results: Sequence[Row], columns: Sequence[Column], marks: Marks = NO_MARKS) -> list[Block]:
     """One table per number of subjects, methods as rows and `columns` as columns; a column nobody has is left out."""
     tables = []
     for subjects in sorted({row["subjects"] for row in results}):
@@ -40,7 +46,7 @@ def quality(results: Sequence[Row], columns: Sequence[Column]) -> list[Block]:
             most = _most(cells)
             rows.append(
                 (
-                    ANCHORS.get(method, method),
+                    ANCHORS.get(method, method) + marks.get((method, subjects), ""),
                     f"{most['n_ok']} / {most['n_total']}",
                     *(_cell(cells, column, most["n_ok"]) for column in filled),
                 )
@@ -50,21 +56,26 @@ def quality(results: Sequence[Row], columns: Sequence[Column]) -> list[Block]:
     return tables
 
 
-def cost(results: Sequence[Row]) -> Block:
-    """What each method costs, a row per number of subjects."""
+def cost(results: Sequence[Row], marks: Marks = NO_MARKS) -> Block:
+    """What each method costs, a row per number of subjects; n = customizations finished / begun."""
     names = {column.name for column in COST_COLUMNS}
     cells: dict[tuple[str, int], dict[str, Row]] = {}
     for row in results:
         if row["column"] in names:
             cells.setdefault((row["method"], row["subjects"]), {})[row["column"]] = row
     rows = tuple(
-        (method, str(subjects), *(_cell(found, column) for column in COST_COLUMNS))
+        (
+            method + marks.get((method, subjects), ""),
+            str(subjects),
+            f"{found['customize_seconds']['n_ok']} / {found['customize_seconds']['n_total']}",
+            *(_cell(found, column) for column in COST_COLUMNS),
+        )
         for (method, subjects), found in cells.items()
     )
-    return Block("Cost", ("method", "subjects", *(column.title for column in COST_COLUMNS)), rows)
+    return Block("Cost", ("method", "subjects", "n", *(column.title for column in COST_COLUMNS)), rows)
 
 
-def by_category(results: Sequence[Row], columns: Sequence[Column]) -> list[Block]:
+def by_category(results: Sequence[Row], columns: Sequence[Column], marks: Marks = NO_MARKS) -> list[Block]:
     """For each number of subjects and each column: methods as rows, prompt categories as columns."""
     tables = []
     for subjects in sorted({row["subjects"] for row in results}):
@@ -84,7 +95,7 @@ def by_category(results: Sequence[Row], columns: Sequence[Column]) -> list[Block
                     else NOTHING
                     for category in categories
                 ]
-                rows.append((method, *cells))
+                rows.append((method + marks.get((method, subjects), ""), *cells))
             tables.append(Block(f"{column.title} by category, {who}", ("method", *categories), tuple(rows)))
     return tables
 
@@ -102,7 +113,8 @@ def write_report(folder: RunFolder, results: Sequence[Row]) -> list[Path]:
 def print_report(folder: RunFolder, results: Sequence[Row], console: Console) -> None:
     """Show the headline columns and the costs on the console."""
     headlines = [column for column in columns_of(folder) if column.headline]
-    for block in [*quality(results, headlines), cost(results)]:
+    marks = footnote_marks(folder)
+    for block in [*quality(results, headlines, marks), cost(results, marks)]:
         table = Table(title=block.title, title_justify="left")
         for number, title in enumerate(block.header):
             table.add_column(escape(title), justify="left" if number == 0 else "right", overflow="fold")
@@ -117,9 +129,9 @@ def markdown(folder: RunFolder, results: Sequence[Row]) -> str:
     """The whole report as Markdown: tables, what the columns mean, provenance."""
     settings = folder.settings()
     suite, command, sampler = settings["suite"], settings["commands"][-1], settings["sampler"]
-    columns = columns_of(folder)
-    tables = [*quality(results, columns), cost(results)]
-    tables += by_category(results, [column for column in columns if column.headline])
+    columns, marks = columns_of(folder), footnote_marks(folder)
+    tables = [*quality(results, columns, marks), cost(results, marks)]
+    tables += by_category(results, [column for column in columns if column.headline], marks)
     parts = [f"# {suite['name']} {suite['version']} on {settings['backbone']}", suite["description"]]
     for block in tables:
         parts += [f"## {block.title}", markdown_table(block)]
@@ -147,8 +159,10 @@ def markdown(folder: RunFolder, results: Sequence[Row]) -> str:
 def headline_markdown(folder: RunFolder, results: Sequence[Row]) -> str:
     """The tables of the terminal, headline columns and costs, as Markdown without a title of its own."""
     headlines = [column for column in columns_of(folder) if column.headline]
+    marks = footnote_marks(folder)
     tables = [
-        f"**{block.title}**\n\n{markdown_table(block)}" for block in [*quality(results, headlines), cost(results)]
+        f"**{block.title}**\n\n{markdown_table(block)}"
+        for block in [*quality(results, headlines, marks), cost(results, marks)]
     ]
     return "\n\n".join([*tables, *notes(folder)]) + "\n"
 
@@ -156,10 +170,11 @@ def headline_markdown(folder: RunFolder, results: Sequence[Row]) -> str:
 def notes(folder: RunFolder) -> list[str]:
     """What a reader has to know beside the numbers."""
     settings = folder.settings()
-    lines = [
+    lines = [f"{mark} {text}" for text, mark in _footnotes(settings.get("remarks", [])).items()]
+    lines += [
         "Mean over subjects (or sets of subjects) with its 95 % interval (expanded percentile bootstrap over them, "
         "from three independent ones on), given the suite's prompts and seeds; n = samples measured / planned, in "
-        "brackets behind a value where it rests on fewer."
+        "brackets behind a value where it rests on fewer; under Cost, customizations finished / begun."
     ]
     embedder = settings["metrics"].get("identity", {}).get("embedder")
     if embedder:
@@ -176,11 +191,29 @@ def notes(folder: RunFolder) -> list[str]:
     failed = sum(1 for record in samples if record["status"] == "error")
     if failed:
         lines.append(f"{failed} samples failed; samples.jsonl has the reasons, --retry-errors tries them again.")
+    for label, seconds in shared_seconds(folder).items():
+        lines.append(
+            f"{label} spent {seconds:.1f} s in this run on what all subjects of a class share (class images), made "
+            "once per class; its seconds to customize do not hold them."
+        )
     for label, row in settings["methods"].items():
         if row["options"]:
             chosen = ", ".join(f"{key} = {value}" for key, value in row["options"].items())
             lines.append(f"Options of {label}: {chosen}.")
     return [*lines, *settings["left_out"]]
+
+
+def footnote_marks(folder: RunFolder) -> Marks:
+    """The mark of each row that its method has a remark on."""
+    remarks = folder.settings().get("remarks", [])
+    footnotes = _footnotes(remarks)
+    return {(remark["method"], remark["subjects"]): footnotes[remark["text"]] for remark in remarks}
+
+
+def _footnotes(remarks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Text -> mark; rows with the same remark share it."""
+    texts = dict.fromkeys(remark["text"] for remark in remarks)
+    return {text: str(number).translate(_SUPERSCRIPT) for number, text in enumerate(texts, start=1)}
 
 
 def _most(cells: Mapping[str, Row]) -> Row:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fc_bench.builtin import POCKET_SUITE
-from fc_bench.model.yaml_file import read_yaml
+from fc_bench.builtin import POCKET_FULL_SUITE, POCKET_SUITE
 from fc_bench.protocols import fill, seed_of
-from fc_bench.suite import SuiteFile, read_suite
+from fc_bench.suite import read_suite
 
 
 @pytest.mark.parametrize(
@@ -45,12 +44,31 @@ def test_photographs_may_be_listed_for_a_subject(suite_data, write_suite):
     assert [path.name for path in subject.photographs] == ["ann-2.png"]
 
 
-def test_pocket_suite_is_well_formed_and_small_enough_for_a_laptop():
-    file = read_yaml(POCKET_SUITE, SuiteFile)
-    assert [subject.noun for subject in file.subjects] == ["man", "woman"] * 8
-    assert file.single is not None
-    assert file.multi is not None
-    singles = len(file.subjects) * sum(map(len, file.single.prompts.values()))
-    pairs = len(file.multi.subjects) * sum(map(len, file.multi.prompts.values()))
-    assert (singles + pairs) * file.images_per_prompt <= 200
-    assert set(file.single.prompts) == set(file.multi.prompts) == {"accessory", "style", "context", "action"}
+@pytest.mark.parametrize(
+    ("path", "name", "people", "images"), [(POCKET_SUITE, "pocket", 8, 52), (POCKET_FULL_SUITE, "pocket-full", 16, 168)]
+)
+def test_pocket_suites_ask_for_as_many_images_as_their_card_says(path, name, people, images):
+    suite = read_suite(path)
+    assert suite.file.name == name
+    assert [subject.noun for subject in suite.subjects] == ["man", "woman"] * (people // 2)
+    assert sum(len(prompts) for _, prompts in suite.subject_sets()) * suite.file.images_per_prompt == images
+    card = (POCKET_SUITE.parent / "README.md").read_text()
+    (row,) = [line for line in card.splitlines() if line.startswith(f"| `{name}` ")]
+    assert [int(cell) for cell in row.split("|")[3:-1]] == [
+        people,
+        len(suite.subject_sets()[0][1]),
+        len(suite.subject_sets()) - people,
+        len(suite.subject_sets()[-1][1]),
+        images,
+    ]
+
+
+def test_quick_pocket_suite_is_a_part_of_the_full_one():
+    quick, full = read_suite(POCKET_SUITE), read_suite(POCKET_FULL_SUITE)
+    assert quick.file.single is not None
+    assert set(quick.file.single.prompts) == {"accessory", "style", "context", "action"}
+    assert quick.file.seed == full.file.seed
+    assert quick.subjects == full.subjects[: len(quick.subjects)]
+    everything = {group.key: set(prompts) for group, prompts in full.subject_sets()}
+    for group, prompts in quick.subject_sets():
+        assert set(prompts) < everything[group.key]

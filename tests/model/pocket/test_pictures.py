@@ -188,7 +188,7 @@ def test_shipped_photographs_are_what_the_renderer_draws(tmp_path: Path) -> None
 def test_suite_nouns_are_those_of_the_people_drawn() -> None:
     import yaml
 
-    suite = yaml.safe_load((REPOSITORY / "datasets" / "pocket" / "suite.yaml").read_text())
+    suite = yaml.safe_load((REPOSITORY / "datasets" / "pocket" / "full.yaml").read_text())
     declared = {subject["id"]: subject["noun"] for subject in suite["subjects"]}
     assert declared == {name: person.noun for name, person in suite_people().items()}
 

@@ -1,9 +1,10 @@
-"""A method and a metric that live outside fc-bench and are found through their entry points alone."""
+"""Methods and a metric that live outside fc-bench and are found through their entry points alone."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -69,6 +70,41 @@ class Paste:
             noise = torch.randint(0, 200, (16, 128, 3), generator=request.generator(), dtype=torch.uint8)
             picture[112:] = noise.numpy()
             yield Image.fromarray(picture)
+
+
+class CollageOptions(PasteOptions):
+    """`apart`: each subject is customized alone; `shared_seconds` are said to be for the whole class."""
+
+    apart: bool = False
+    shared_seconds: float = 0.0
+
+
+class Collage(Paste):
+    """Paste that keeps the pixels it needs and can be loaded from them."""
+
+    Options: ClassVar[type[BaseModel]] = CollageOptions
+
+    def __init__(self, setting: Setting, options: CollageOptions) -> None:
+        super().__init__(setting, options)
+        self._shared_seconds = options.shared_seconds
+        self.tunes_apart = options.apart
+
+    @classmethod
+    def remark(cls, options: CollageOptions, subjects: int) -> str | None:
+        return "Two people are pasted side by side." if subjects > 1 else None
+
+    def customize(
+        self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
+    ) -> Customization:
+        fitted = super().customize(subjects, seed, artefact_folder, checkpoints)
+        (artefact_folder / "weights.bin").unlink()
+        for position, image in enumerate(fitted.state):
+            np.save(artefact_folder / f"{position}.npy", image)
+        return replace(fitted, shared_seconds=self._shared_seconds, seconds_per_step=0.25 * len(subjects))
+
+    def restore(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> Customization:
+        files = [file for folder in artefacts for file in sorted(folder.glob("*.npy"))]
+        return Customization(tuple(subjects), state=[np.load(file) for file in files])
 
 
 class Brightness:

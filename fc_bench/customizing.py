@@ -1,0 +1,249 @@
+"""Customizing: a method fitted to each subject set once, recorded, and restored from what it left where it can be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from fc_bench.errors import Failure
+from fc_bench.memory import PeakMemory
+from fc_bench.model.backbone import sha256_of
+from fc_bench.plan import Job, MethodRow
+from fc_bench.protocols import Checkpoints, Customization, Method, Restorable
+from fc_bench.provenance import now
+from fc_bench.records import LineWriter, RunFolder
+from fc_bench.suite import digest
+
+
+class Customizer:
+    """Customizes one method to subject sets and appends each customization to jobs.jsonl.
+
+    A customization that is finished and whose artefact still lies in the run folder as it was recorded is restored
+    instead, where the method is `Restorable`. A set of several subjects of a method that tunes apart is made of one
+    customization per subject, each recorded as the job of that subject alone and shared by all sets.
+
+    `load` goes into every record; with `checkpoint_every` methods are asked for checkpoints.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        row: MethodRow,
+        folder: RunFolder,
+        records: LineWriter,
+        device: str,
+        load: Mapping[str, Any],
+        keep_artefacts: bool = False,
+        checkpoint_every: int | None = None,
+    ) -> None:
+        self._method = method
+        self._restorable = method if isinstance(method, Restorable) else None
+        self._apart = self._restorable is not None and self._restorable.tunes_apart
+        self._writer, self._records = records, folder.jobs()
+        self._artefacts = folder.path / "artefacts" / row.folder
+        self._checkpoints = folder.path / "checkpoints" / row.folder
+        self._device, self._load = device, dict(load)
+        self._keep_artefacts, self._checkpoint_every = keep_artefacts, checkpoint_every
+        self._failed: dict[str, Failure] = {}
+        self._whole: set[str] = set()
+        """Sets whose artefact this command made or found whole."""
+
+    def customize(self, job: Job) -> Customization | Failure:
+        """The method fitted to the job's subjects, or why it is not."""
+        if self._apart and job.parts:
+            return self._together(job)
+        if self._is_whole(job):
+            return self._restored(job)
+        return self._fitted(job)
+
+    def refuse(self, job: Job, error: Exception) -> Failure:
+        """Record that the job failed before it was customized."""
+        failure = Failure.of(error)
+        self._record(job, failure.record())
+        return failure
+
+    def release(self, job: Job) -> None:
+        """Remove the job's artefact now that its samples are finished, unless it is kept or other sets may need it."""
+        if not (self._keep_artefacts or self._apart):
+            _remove(self._artefacts / job.subject_set.key)
+
+    def close(self) -> None:
+        """Remove the artefacts this command worked with now that all sets are finished, unless they are kept."""
+        for key in () if self._keep_artefacts else self._whole:
+            _remove(self._artefacts / key)
+
+    def _fitted(self, job: Job) -> Customization | Failure:
+        """Customize from the beginning, or from a checkpoint; what failed in this command is not tried again."""
+        key = job.subject_set.key
+        if key in self._failed:
+            return self._failed[key]
+        artefact = self._artefacts / key
+        shutil.rmtree(artefact, ignore_errors=True)
+        artefact.mkdir(parents=True)
+        checkpoints = None
+        if self._checkpoint_every is not None:
+            checkpoints = Checkpoints(self._checkpoints / key, self._checkpoint_every)
+            checkpoints.folder.mkdir(parents=True, exist_ok=True)
+        result, cost = self._measured(
+            lambda: self._method.customize(job.subject_set.subjects, job.seed, artefact, checkpoints)
+        )
+        outcome: dict[str, Any] = {}
+        if isinstance(result, Customization):
+            try:
+                outcome = self._outcome(result, artefact, cost["seconds"])
+            except Exception as error:
+                result = Failure.of(error)
+        if isinstance(result, Failure):
+            self._failed[key] = result
+            _remove(artefact)
+            self._record(job, {**cost, **result.record()})
+            return result
+        self._record(job, {**cost, **outcome})
+        self._whole.add(key)
+        _remove(self._checkpoints / job.subject_set.key)
+        return result
+
+    def _restored(self, job: Job) -> Customization | Failure:
+        """Load what an earlier command finished; recorded only when that fails."""
+        result, cost = self._loaded(job, [self._artefacts / job.subject_set.key])
+        if isinstance(result, Failure):
+            self._record(job, {**cost, **result.record()})
+        _remove(self._checkpoints / job.subject_set.key)
+        return result
+
+    def _together(self, job: Job) -> Customization | Failure:
+        """Customize to each subject that is not done, then load all of them; recorded once for the same artefacts."""
+        keys = [part.subject_set.key for part in job.parts]
+        failure = self._first_failure(job.parts)
+        if failure is not None:
+            self._record(job, {"parts": keys, **failure.record()})
+            return failure
+        result, cost = self._loaded(job, [self._artefacts / key for key in keys])
+        outcome: dict[str, Any] = {}
+        if isinstance(result, Customization):
+            try:
+                outcome = _summed([self._records[job.row.label, key] for key in keys], cost, result.details)
+            except Exception as error:
+                result = Failure.of(error)
+        if isinstance(result, Failure):
+            self._record(job, {**cost, "parts": keys, **result.record()})
+            return result
+        earlier = self._records.get((job.row.label, job.subject_set.key), {})
+        if earlier.get("artefact_sha256") != outcome["artefact_sha256"]:
+            self._record(job, {**cost, "parts": keys, **outcome})
+        return result
+
+    def _first_failure(self, parts: Sequence[Job]) -> Failure | None:
+        """Customize to the parts that are not done, up to the first that fails; what they hold in memory is let go."""
+        for part in parts:
+            if not self._is_whole(part):
+                fitted = self._fitted(part)
+                if isinstance(fitted, Failure):
+                    return fitted
+        return None
+
+    def _is_whole(self, job: Job) -> bool:
+        """Whether the job is finished and what it left is still what was recorded, so that it can be restored."""
+        key = job.subject_set.key
+        artefact = self._artefacts / key
+        record = self._records.get((job.row.label, key), {})
+        if self._restorable is None or record.get("status") != "ok":
+            return False
+        if key not in self._whole and artefact.is_dir() and _sha256_below(artefact) == record["artefact_sha256"]:
+            self._whole.add(key)
+        return key in self._whole
+
+    def _loaded(self, job: Job, artefacts: Sequence[Path]) -> tuple[Customization | Failure, dict[str, Any]]:
+        method = self._restorable
+        assert method is not None
+        return self._measured(lambda: method.restore(job.subject_set.subjects, artefacts))
+
+    def _measured(self, work: Callable[[], Customization]) -> tuple[Customization | Failure, dict[str, Any]]:
+        """The result of `work` and what it cost."""
+        begun = time.perf_counter()
+        with PeakMemory(self._device) as memory:
+            try:
+                result: Customization | Failure = work()
+                if not isinstance(result, Customization):
+                    raise TypeError(f"the method gave a {type(result).__name__} instead of a Customization")
+            except Exception as error:
+                result = Failure.of(error)
+        seconds = time.perf_counter() - begun
+        return result, {"seconds": seconds, "peak_memory_bytes": memory.bytes, "memory_kind": memory.kind}
+
+    def _outcome(self, result: Customization, artefact: Path, seconds: float) -> dict[str, Any]:
+        """What is recorded of a customization; raises TypeError or ValueError when it holds something else."""
+        if not isinstance(result.steps, int):
+            raise TypeError(f"the method gave {result.steps!r} as its number of steps")
+        if not isinstance(result.seconds_per_step, (int, float, type(None))):
+            raise TypeError(f"the method gave {result.seconds_per_step!r} as its seconds per step")
+        if not 0 <= result.shared_seconds <= seconds:
+            raise ValueError(f"the method gave {result.shared_seconds} shared seconds of {seconds}")
+        if self._restorable is not None and result.artefact != artefact:
+            raise ValueError("the artefact of a method that can be restored has to be the artefact folder it was given")
+        kept = result.artefact if result.artefact is not None and result.artefact.exists() else None
+        outcome = {
+            "status": "ok",
+            "seconds": seconds - result.shared_seconds,
+            "shared_seconds": result.shared_seconds,
+            "steps": result.steps,
+            "seconds_per_step": result.seconds_per_step,
+            "artefact_bytes": sum(file.stat().st_size for file in _files_below(kept)) if kept else 0,
+            "artefact_sha256": _sha256_below(kept) if kept else None,
+            "details": dict(result.details),
+        }
+        json.dumps(outcome, allow_nan=False)
+        return outcome
+
+    def _record(self, job: Job, outcome: Mapping[str, Any]) -> None:
+        record = job_record(job, self._load, outcome)
+        self._writer.append(record)
+        self._records[job.row.label, job.subject_set.key] = record
+
+
+def job_record(job: Job, load: Mapping[str, Any], outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of jobs.jsonl."""
+    return {"method": job.row.label, "set": job.subject_set.key, **load, "finished": now(), **outcome}
+
+
+def _summed(
+    parts: Sequence[Mapping[str, Any]], loading: Mapping[str, Any], details: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is recorded of a set whose subjects were customized one by one: all of it together, and the loading."""
+    steps = sum(part["steps"] for part in parts)
+    spent = [part["steps"] * part["seconds_per_step"] for part in parts if part["seconds_per_step"] is not None]
+    outcome = {
+        "status": "ok",
+        "seconds": sum(part["seconds"] for part in parts) + loading["seconds"],
+        "shared_seconds": 0.0,
+        "peak_memory_bytes": max(loading["peak_memory_bytes"], *(part["peak_memory_bytes"] for part in parts)),
+        "steps": steps,
+        "seconds_per_step": sum(spent) / steps if len(spent) == len(parts) and steps else None,
+        "artefact_bytes": sum(part["artefact_bytes"] for part in parts),
+        "artefact_sha256": digest([part["artefact_sha256"] for part in parts]),
+        "details": dict(details),
+    }
+    json.dumps(outcome, allow_nan=False)
+    return outcome
+
+
+def _files_below(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def _sha256_below(path: Path) -> str:
+    """sha256 over relative names and contents of all files (hexadecimal)."""
+    return digest([[file.relative_to(path).as_posix(), sha256_of(file)] for file in _files_below(path)])
+
+
+def _remove(folder: Path) -> None:
+    """Remove a subject set's folder, and the method's and the kind's where nothing else is in them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        folder.parent.rmdir()
+        folder.parent.parent.rmdir()
