@@ -184,12 +184,14 @@ class Customizer:
             raise TypeError(f"the method gave {result.seconds_per_step!r} as its seconds per step")
         if not 0 <= result.shared_seconds <= seconds:
             raise ValueError(f"the method gave {result.shared_seconds} shared seconds of {seconds}")
+        if not result.earlier_seconds >= 0:
+            raise ValueError(f"the method gave {result.earlier_seconds} earlier seconds")
         if self._restorable is not None and result.artefact != artefact:
             raise ValueError("the artefact of a method that can be restored has to be the artefact folder it was given")
         kept = result.artefact if result.artefact is not None and result.artefact.exists() else None
         outcome = {
             "status": "ok",
-            "seconds": seconds - result.shared_seconds,
+            "seconds": result.earlier_seconds + seconds - result.shared_seconds,
             "shared_seconds": result.shared_seconds,
             "steps": result.steps,
             "seconds_per_step": result.seconds_per_step,

@@ -236,10 +236,16 @@ class _Progress:
         os.replace(partial, file)
 
     def restore(self) -> tuple[int, float]:
-        """Steps taken and seconds spent before; (0, 0.0) without a checkpoint."""
+        """Steps taken and seconds spent before; (0, 0.0) without a checkpoint; UserError when it is damaged."""
         if self._checkpoints is None or not self._file().exists():
             return 0, 0.0
-        state = torch.load(self._file(), map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self._file(), map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever zip, pickle or the file system say of a damaged file
+            raise UserError(
+                f"The checkpoint {self._file()} cannot be read ({type(error).__name__}); delete it to tune from the "
+                "beginning."
+            ) from error
         with torch.no_grad():
             for parameter, value in zip(self._parameters, state["parameters"], strict=True):
                 parameter.copy_(value)

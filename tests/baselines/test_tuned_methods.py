@@ -176,6 +176,19 @@ def test_continued_from_a_checkpoint_the_artefact_is_the_same(case, setting, sub
     assert fingerprint(tmp_path / "second") == fingerprint(tmp_path / "whole")
 
 
+def test_a_damaged_checkpoint_is_told_with_its_file(setting, subjects, tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 2)
+    checkpoints.folder.mkdir()
+    method = build("dreambooth", setting)
+    interrupt_after(method, 3)
+    with pytest.raises(KeyboardInterrupt):
+        customize(method, subjects[:1], tmp_path / "first", checkpoints=checkpoints)
+    (file,) = checkpoints.folder.iterdir()
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"checkpoint.pt cannot be read .* delete it to tune from the beginning"):
+        customize(build("dreambooth", setting), subjects[:1], tmp_path / "second", checkpoints=checkpoints)
+
+
 def interrupt_after(method: Any, steps: int) -> None:
     """Ctrl-C when the step after `steps` begins."""
     tune = method.tune

@@ -256,9 +256,23 @@ def test_what_a_class_shares_is_recorded_beside_the_job_s_own_seconds(run, jobs,
     assert "collage[shared_seconds=4.0] spent 20.0 s in this run on what all subjects of a class share" in done.out
 
 
+def test_seconds_before_an_interruption_count_as_the_job_s(run, jobs, plugin, monkeypatch):
+    from dataclasses import replace
+
+    import paste_faces
+
+    clock = itertools.count(0, 10)
+    monkeypatch.setattr("fc_bench.customizing.time", SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    original = paste_faces.Collage.customize
+    monkeypatch.setattr(paste_faces.Collage, "customize", lambda *given: replace(original(*given), earlier_seconds=7.0))
+    assert run("--limit-subjects", 1).code == 0
+    assert [job["seconds"] for job in jobs()] == [17.0]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"earlier_seconds": -1.0}, "-1.0 earlier seconds"),
         ({"shared_seconds": 1e6}, "1000000.0 shared seconds of"),
         ({"seconds_per_step": "fast"}, "'fast' as its seconds per step"),
         ({"seconds_per_step": float("nan")}, "ValueError"),
