@@ -1,4 +1,4 @@
-"""New tokens: their embeddings are learnt beside the text encoder's frozen table, kept in a file, loaded by diffusers."""
+"""New tokens: embeddings learnt beside the text encoder's frozen table, kept in a file, loaded by diffusers."""
 
 from __future__ import annotations
 

@@ -61,7 +61,9 @@ def tensors_of() -> Callable[..., dict[str, torch.Tensor]]:
     def copy(base: Any) -> dict[str, torch.Tensor]:
         parts = {"unet": base.unet, "vae": base.vae, "text_encoder": base.text_encoder}
         return {
-            f"{part}.{name}": tensor.clone() for part, model in parts.items() for name, tensor in model.state_dict().items()
+            f"{part}.{name}": tensor.clone()
+            for part, model in parts.items()
+            for name, tensor in model.state_dict().items()
         }
 
     return copy
