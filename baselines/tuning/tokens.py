@@ -9,6 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers.utils import logging as transformers_logging
 
 from fc_bench.baselines.tuning.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.text import encode_prompts
@@ -89,8 +90,14 @@ def save_tokens(rows: Tensor, token: str, file: Path) -> None:
 def load_tokens(pipeline: StableDiffusionPipeline, token: str, file: Path) -> None:
     """Teach a pipeline, whose tokenizer and text encoder have to be one's own, a token from its file.
 
-    diffusers draws from the global generator on the way (the table's enlargement), which no image depends on. Raises
-    ModelInputError when the file cannot be read.
+    diffusers enlarges the table with random rows before it fills them in: the global generator moves on, and
+    transformers' remark about such rows is not for the reader of a run. Raises ModelInputError when the file cannot be
+    read.
     """
-    with loading(f"the token {file}"):
-        pipeline.load_textual_inversion(file.parent, token=token, weight_name=file.name, use_safetensors=True)
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        with loading(f"the token {file}"):
+            pipeline.load_textual_inversion(file.parent, token=token, weight_name=file.name, use_safetensors=True)
+    finally:
+        transformers_logging.set_verbosity(verbosity)

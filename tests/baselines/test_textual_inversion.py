@@ -239,9 +239,9 @@ def test_a_subject_whose_id_has_capitals_is_known_by_all_its_vectors(setting, tu
 
 
 def test_an_initializer_of_several_tokens_is_refused_with_its_pieces(setting, tunable, tmp_path):
-    with pytest.raises(UserError, match='initializer "man" has to be one token .* "m", "a", "n</w>"'):
+    with pytest.raises(UserError, match=r'initializer "man" has to be one token .* "m", "a", "n</w>"'):
         method_of(setting, initializer="man")
-    with pytest.raises(UserError, match='initializer "woman" has to be one token'):
+    with pytest.raises(UserError, match=r'initializer "woman" has to be one token'):
         learnt(method_of(setting, initializer=None), tunable["ann"], tmp_path / "artefact")
 
 
