@@ -98,6 +98,6 @@ def load_tokens(pipeline: StableDiffusionPipeline, token: str, file: Path) -> No
     transformers_logging.set_verbosity_error()
     try:
         with loading(f"the token {file}"):
-            pipeline.load_textual_inversion(file.parent, token=token, weight_name=file.name, use_safetensors=True)
+            pipeline.load_textual_inversion(str(file.parent), token=token, weight_name=file.name, use_safetensors=True)
     finally:
         transformers_logging.set_verbosity(verbosity)
