@@ -18,14 +18,19 @@ from fc_bench.photographs import read_photograph
 from fc_bench.protocols import Subject
 
 
-def photographs_of(subject: Subject, count: int, side: int) -> list[Image.Image]:
-    """The subject's first `count` photographs as squares of `side` pixels; raises UserError when it has fewer."""
+def originals_of(subject: Subject, count: int) -> list[Image.Image]:
+    """The subject's first `count` photographs; raises UserError when it has fewer."""
     if len(subject.photographs) < count:
         raise UserError(
             f"The subject {subject.id} has {len(subject.photographs)} photographs, tuning takes {count}; "
             "add some or lower the method's option photographs."
         )
-    return [square(read_photograph(path), side) for path in subject.photographs[:count]]
+    return [read_photograph(path) for path in subject.photographs[:count]]
+
+
+def photographs_of(subject: Subject, count: int, side: int) -> list[Image.Image]:
+    """The subject's first `count` photographs as squares of `side` pixels; raises UserError when it has fewer."""
+    return [square(photograph, side) for photograph in originals_of(subject, count)]
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,14 @@ class ClassPictures:
         return self._encoded[distinct]
 
 
+def paired_rows(
+    step: int, batch_size: int, draws: Draws, photographs: int, class_images: int
+) -> tuple[list[int], list[int]]:
+    """A step's rows of so many photographs and class images: epochs over the larger set, the other one repeats."""
+    items = draws.items(step, batch_size, max(photographs, class_images))
+    return [item % photographs for item in items], [item % class_images for item in items] if class_images else []
+
+
 @dataclass(frozen=True)
 class Examples:
     """Photographs, and class images beside them, of one customization."""
@@ -81,10 +94,9 @@ class Examples:
     class_pictures: Pictures | None
 
     def rows(self, step: int, batch_size: int, draws: Draws) -> tuple[list[int], list[int]]:
-        """Rows of the step's photographs and of its class images: epochs over the larger set, the other repeats."""
+        """Rows of the step's photographs and of its class images."""
         prior = len(self.class_pictures) if self.class_pictures else 0
-        items = draws.items(step, batch_size, max(len(self.photographs), prior))
-        return [item % len(self.photographs) for item in items], [item % prior for item in items] if prior else []
+        return paired_rows(step, batch_size, draws, len(self.photographs), prior)
 
     def batch(self, step: int, batch_size: int, draws: Draws) -> tuple[Tensor, list[str], int]:
         """Latents of a step, their prompts, and how many of them are photographs (they come first)."""

@@ -23,7 +23,7 @@ from fc_bench.protocols import Checkpoints
 
 CHECK_EVERY = 25
 """Steps between two looks at whether the loss is still a number; looking waits for an accelerator."""
-ORDER, DIFFUSION, PICTURES = range(3)
+ORDER, DIFFUSION, PICTURES, AUGMENTATION = range(4)
 """Streams of random draws."""
 
 
@@ -124,7 +124,7 @@ def tune(
     """Take the steps, from the newest checkpoint on if there is one.
 
     `precision` other than float32 computes under autocast; with float16 the loss is scaled. Raises UserError when the
-    loss is no longer a number.
+    loss, or a weight after the last step, is no longer a number.
     """
     unet = training.unet
     device = unet.device
@@ -158,6 +158,10 @@ def tune(
         if due:
             progress.save(taken, earlier + time.perf_counter() - begun)
     unet.eval()
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
+        raise UserError(
+            f"Tuning diverged: a weight is not a number after step {settings.steps}; lower the learning rate."
+        )
     seconds = time.perf_counter() - begun
     last = float(torch.stack(losses).mean()) if losses else float("nan")
     return Tuned(settings.steps, first, seconds, earlier, last)

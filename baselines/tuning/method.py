@@ -87,10 +87,14 @@ class TunedMethod(ABC):
     def tune(self, training: Training, seed: int, checkpoints: Checkpoints | None, prior_weight: float = 1.0) -> Tuned:
         """Run the shared loop with the method's options."""
         options: TuningOptions = self.options
+        settings = Settings(options.steps, options.batch_size, options.max_grad_norm, prior_weight)
         if options.gradient_checkpointing:
             training.unet.enable_gradient_checkpointing()
-        settings = Settings(options.steps, options.batch_size, options.max_grad_norm, prior_weight)
-        return tune(training, self.base.noise_schedule(), settings, seed, self.base.dtype, checkpoints)
+        try:
+            return tune(training, self.base.noise_schedule(), settings, seed, self.base.dtype, checkpoints)
+        finally:  # the UNet may be the shared one
+            training.unet.eval()
+            training.unet.disable_gradient_checkpointing()
 
     def finished(
         self,

@@ -1,0 +1,273 @@
+"""Custom Diffusion (arXiv 2212.04488): the text's keys and values in cross-attention, and a new token, are learnt."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.attention_processor import CustomDiffusionAttnProcessor2_0
+from pydantic import BaseModel, Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fc_bench.baselines.tuning.base_pipeline import BasePipeline
+from fc_bench.baselines.tuning.concepts import ClassPictures, originals_of, paired_rows
+from fc_bench.baselines.tuning.latents import Posteriors, encode, square
+from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws
+from fc_bench.baselines.tuning.merging import caption_features, captions, mention_features, merge, whitening
+from fc_bench.baselines.tuning.method import TunedMethod, TuningOptions
+from fc_bench.baselines.tuning.rescaling import LARGEST, draw_rescaling, rescale, valid_region
+from fc_bench.baselines.tuning.text import FrozenPrompts, single_token
+from fc_bench.baselines.tuning.tokens import NewTokens, load_tokens, save_tokens, token_of
+from fc_bench.errors import UserError
+from fc_bench.model.errors import loading
+from fc_bench.protocols import Checkpoints, Customization, Setting, Subject
+
+FILE = "pytorch_custom_diffusion_weights.safetensors"
+BEFORE = "photo of a"
+"""What stands before the mention in a photograph's prompt."""
+BLOCK = 16
+"""Steps whose photographs are encoded together; blocks start at multiples of it, wherever a training goes on."""
+
+
+class CustomDiffusionOptions(TuningOptions):
+    """Defaults are those for faces."""
+
+    steps: int = Field(default=750, ge=1)
+    learning_rate: float = Field(default=5e-6, gt=0)
+    batch_size: int = Field(default=2, ge=1)
+    initializers: tuple[str, str] = ("sks", "olis")
+    """The one-token words whose embeddings the first and the second subject's token start from."""
+    class_images: int = Field(default=200, ge=0)
+    """Class images of each class noun for prior preservation, 0 for none."""
+    prior_weight: float = Field(default=1.0, ge=0)
+    two_subjects: Literal["joint", "merge"] = "joint"
+    """One training of both subjects, or two whose weights are merged in closed form (section 3.2)."""
+
+
+class CustomDiffusion(TunedMethod):
+    """Mentions are `<p03> man`; photographs are "photo of a <p03> man", with words for how they are rescaled.
+
+    Class images are those of "a photo of a man", as for every method with prior preservation, so that all share them.
+    """
+
+    description: ClassVar[str] = "cross-attention's keys and values and a new token tuned, with prior preservation"
+    Options: ClassVar[type[BaseModel]] = CustomDiffusionOptions
+
+    def __init__(self, setting: Setting, options: CustomDiffusionOptions) -> None:
+        super().__init__(setting, options)
+        for word in options.initializers:
+            single_token(self.base.tokenizer, word, "The initializer")
+        self.class_pictures = ClassPictures(self.base, options.class_images)
+
+    @classmethod
+    def remark(cls, options: CustomDiffusionOptions, subjects: int) -> str | None:
+        """Published comparisons train two subjects jointly."""
+        if subjects == 1 or options.two_subjects == "joint":
+            return None
+        return "subjects tuned apart and merged in closed form, where published comparisons train them jointly"
+
+    @property
+    def tunes_apart(self) -> bool:
+        """When weights are merged."""
+        return self.options.two_subjects == "merge"
+
+    def mention(self, subject: Subject, position: int) -> str:
+        """`<p03> man`"""
+        return f"{token_of(subject)} {subject.noun}"
+
+    def customize(
+        self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
+    ) -> Customization:
+        """Train on all subjects' photographs; write the keys and values, and `<id>.safetensors` for each token."""
+        before = self.class_pictures.seconds
+        training = _KeysAndValues(self.base, self.options, subjects, self.class_pictures)
+        tuned = self.tune(training, seed, checkpoints, self.options.prior_weight)
+        training.save(artefact_folder)
+        return self.finished(subjects, artefact_folder, [tuned], self.class_pictures.seconds - before)
+
+    def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
+        """A UNet with the tuned, or merged, keys and values in the place of its own, and the subjects' tokens.
+
+        Folding them in is exact: what the training's attention adds, the detached first token, is about gradients.
+        """
+        base, unet = self.base, self.base.fresh_unet()
+        pipeline = base.pipeline(unet, base.fresh_text_encoder(), base.fresh_tokenizer())
+        homes = artefacts if len(artefacts) > 1 else [artefacts[0]] * len(subjects)
+        for subject, artefact in zip(subjects, homes, strict=True):
+            load_tokens(pipeline, token_of(subject), artefact / token_file(subject))
+        tuned = [read_keys_and_values(unet, artefact / FILE) for artefact in artefacts]
+        weights = tuned[0]
+        if len(tuned) > 1:
+            encoder = copy.deepcopy(pipeline.text_encoder).float()
+            words = [mention_features(pipeline.tokenizer, encoder, BEFORE, self.mention(s, 0)) for s in subjects]
+            weights = merge({name: unet.get_parameter(name) for name in weights}, tuned, words, self._root)
+        unet.load_state_dict(weights, strict=False)
+        return pipeline
+
+    @cached_property
+    def _root(self) -> Tensor:
+        """What the merge keeps of the base model, the same for all subjects."""
+        encoder = self.base.fresh_text_encoder(torch.float32)
+        return whitening(caption_features(self.base.tokenizer, encoder, captions()))
+
+
+def token_file(subject: Subject) -> str:
+    """Name of a token's file: the id alone, as brackets are not for file names everywhere."""
+    return f"{subject.id}.safetensors"
+
+
+def read_keys_and_values(unet: UNet2DConditionModel, file: Path) -> dict[str, Tensor]:
+    """The UNet's cross-attention weights of an artefact, by their names in the UNet.
+
+    Raises UserError when it holds others than those of this UNet, or not all.
+    """
+    with loading(f"the artefact {file}"):
+        stored = {name: tensor for name, tensor in load_file(file).items() if tensor.numel()}
+    found = {name.replace(".processor", "").replace("_custom_diffusion", ""): tensor for name, tensor in stored.items()}
+    wanted = {
+        f"{name.removesuffix('.processor')}.{layer}.weight"
+        for name in unet.attn_processors
+        if _is_cross_attention(name)
+        for layer in ("to_k", "to_v")
+    }
+    if found.keys() != wanted:
+        odd = min(found.keys() ^ wanted)
+        problem = "holds" if odd in found else "lacks"
+        raise UserError(f"The artefact {file} {problem} {odd}: it belongs to another UNet; customize again.")
+    for name, tensor in found.items():
+        if tensor.shape != unet.get_parameter(name).shape:
+            raise UserError(f"The artefact {file} has {name} of another shape: it belongs to another UNet.")
+    return found
+
+
+def _is_cross_attention(processor: str) -> bool:
+    return processor.endswith("attn2.processor")
+
+
+def install_processors(unet: UNet2DConditionModel) -> dict[str, CustomDiffusionAttnProcessor2_0]:
+    """Give a UNet's cross-attention diffusers' Custom Diffusion, from its own weights, in float32; by layer's name."""
+    processors: dict[str, Any] = dict(unet.attn_processors)
+    for name in filter(_is_cross_attention, processors):
+        layer: Any = unet.get_submodule(name.removesuffix(".processor"))
+        outputs, inputs = layer.to_k.weight.shape
+        processor = CustomDiffusionAttnProcessor2_0(True, False, outputs, inputs)
+        processor.load_state_dict(
+            {f"{own}_custom_diffusion.weight": layer.get_parameter(f"{own}.weight") for own in ("to_k", "to_v")}
+        )
+        processors[name] = processor.to(unet.device)
+    unet.set_attn_processor(dict(processors))
+    return {name: processor for name, processor in processors.items() if _is_cross_attention(name)}
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Rescaled photographs of `BLOCK` steps, one row each: latents' posteriors, valid regions, prompts."""
+
+    posteriors: Posteriors
+    masks: Tensor
+    prompts: list[str]
+
+
+class _KeysAndValues:
+    """The training of a UNet of its own, in cross-attention's keys and values, and of the subjects' tokens."""
+
+    def __init__(
+        self,
+        base: BasePipeline,
+        options: CustomDiffusionOptions,
+        subjects: Sequence[Subject],
+        class_pictures: ClassPictures,
+    ) -> None:
+        self._base = base
+        self._options = options
+        self._subjects = subjects
+        self._canvas = base.setting.sampler.resolution
+        starts = [single_token(base.tokenizer, word, "The initializer") for word in options.initializers]
+        self.tokens = NewTokens(
+            base, [token_of(subject) for subject in subjects], starts[: len(subjects)], options.gradient_checkpointing
+        )
+        self.unet = base.fresh_unet()
+        self.processors = install_processors(self.unet)
+        originals = [(subject, photo) for subject in subjects for photo in originals_of(subject, options.photographs)]
+        largest = int(LARGEST * self._canvas)
+        self._photographs = [square(photo, min(largest, *photo.size)) for _, photo in originals]
+        self._prompts = [f"{BEFORE} {token_of(subject)} {subject.noun}" for subject, _ in originals]
+        self._class_pictures = class_pictures.of([f"a photo of a {subject.noun}" for subject in subjects])
+        self._class_text = FrozenPrompts(base.tokenizer, base.text_encoder)
+        self._block: tuple[int, _Block] | None = None
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Keys and values, and the tokens' embeddings, at one learning rate.
+
+        The embeddings do not decay: toward 0 is away from the words they stand among. (In the diffusers example the
+        decay meant for them shrinks the whole table.)
+        """
+        rate = self._options.learning_rate
+        weights = [parameter for processor in self.processors.values() for parameter in processor.parameters()]
+        return [
+            {"params": weights, "lr": rate, "weight_decay": self._options.weight_decay},
+            {"params": [self.tokens.rows], "lr": rate, "weight_decay": 0.0},
+        ]
+
+    def batch(self, step: int, draws: Draws) -> Batch:
+        """Rescaled photographs and class images with their prompts."""
+        index, position = divmod(step, BLOCK)
+        if self._block is None or self._block[0] != index:
+            self._block = (index, self._encoded(index * BLOCK, draws))
+        block, count = self._block[1], self._options.batch_size
+        rows = list(range(position * count, (position + 1) * count))
+        prior = self._rows(step, draws)[1]
+        shape = (count + len(prior), *block.posteriors.mean.shape[1:])
+        noise = torch.randn(shape, generator=draws.torch(PICTURES, step)).to(self._base.device)
+        latents = [block.posteriors.sample(rows, noise[:count])]
+        text = [self.tokens.encode([block.prompts[row] for row in rows])]
+        if self._class_pictures is not None:
+            latents.append(self._class_pictures.posteriors.sample(prior, noise[count:]))
+            text.append(self._class_text([self._class_pictures.prompts[row] for row in prior]))
+        return Batch(torch.cat(latents), torch.cat(text), count, block.masks[rows])
+
+    def after_backward(self) -> None:
+        """Nothing to do."""
+
+    def after_update(self) -> None:
+        """Nothing to do."""
+
+    def save(self, folder: Path) -> None:
+        """Write the artefact in diffusers' format.
+
+        `save_attn_procs` of diffusers leaves out of a safetensors file that self-attention has no weights, without
+        which its own `load_attn_procs` refuses the file; here an empty tensor says so.
+        """
+        weights = {
+            f"{name}.{key}": value for name, p in self.processors.items() for key, value in p.state_dict().items()
+        }
+        bare = {name: torch.empty(0) for name in self.unet.attn_processors if name not in self.processors}
+        stored = {name: tensor.detach().to("cpu", self._base.dtype).contiguous() for name, tensor in weights.items()}
+        save_file({**stored, **bare}, folder / FILE, metadata={"format": "pt"})
+        for subject, row in zip(self._subjects, self.tokens.rows, strict=True):
+            save_tokens(row, token_of(subject), folder / token_file(subject))
+
+    def _rows(self, step: int, draws: Draws) -> tuple[list[int], list[int]]:
+        classes = len(self._class_pictures) if self._class_pictures else 0
+        return paired_rows(step, self._options.batch_size, draws, len(self._photographs), classes)
+
+    def _encoded(self, first: int, draws: Draws) -> _Block:
+        pictures, prompts, hows = [], [], []
+        for step in range(first, first + BLOCK):
+            drawn = draws.numpy(AUGMENTATION, step)
+            for row in self._rows(step, draws)[0]:
+                how = draw_rescaling(drawn, self._canvas)
+                pictures.append(rescale(self._photographs[row], how, self._canvas))
+                prompts.append(how.prefix + self._prompts[row])
+                hows.append(how)
+        posteriors = encode(self._base.vae, torch.stack(pictures))
+        cells = posteriors.mean.shape[-1]
+        masks = torch.stack([valid_region(how, self._canvas, cells) for how in hows])
+        return _Block(posteriors, masks.to(self._base.device), prompts)

@@ -1,0 +1,150 @@
+"""Textual Inversion (arXiv 2208.01618): everything is frozen but the embedding of one new token, the subject."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image, ImageOps
+from pydantic import BaseModel, Field
+
+from fc_bench.baselines.tuning.base_pipeline import BasePipeline
+from fc_bench.baselines.tuning.concepts import photographs_of
+from fc_bench.baselines.tuning.latents import encode, pixels
+from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws
+from fc_bench.baselines.tuning.method import TunedMethod, TuningOptions
+from fc_bench.baselines.tuning.text import single_token
+from fc_bench.baselines.tuning.tokens import NewTokens, load_tokens, save_tokens, token_of, vectors_of
+from fc_bench.protocols import Checkpoints, Customization, Setting, Subject
+
+FILE = "learned_embeds.safetensors"
+FLIPPED_SHARE = 0.5
+"""Share of the photographs that are seen mirrored, as in the diffusers example."""
+TEMPLATES = (
+    "a photo of a {}",
+    "a rendering of a {}",
+    "a cropped photo of the {}",
+    "the photo of a {}",
+    "a photo of a clean {}",
+    "a photo of a dirty {}",
+    "a dark photo of the {}",
+    "a photo of my {}",
+    "a photo of the cool {}",
+    "a close-up photo of a {}",
+    "a bright photo of the {}",
+    "a cropped photo of a {}",
+    "a photo of the {}",
+    "a good photo of the {}",
+    "a photo of one {}",
+    "a close-up photo of the {}",
+    "a rendition of the {}",
+    "a photo of the clean {}",
+    "a rendition of a {}",
+    "a photo of a nice {}",
+    "a good photo of a {}",
+    "a photo of the nice {}",
+    "a photo of the small {}",
+    "a photo of the weird {}",
+    "a photo of the large {}",
+    "a photo of a cool {}",
+    "a photo of a small {}",
+)
+"""The prompts of training: the paper's, a subset of CLIP's ImageNet templates (appendix E)."""
+
+
+class TextualInversionOptions(TuningOptions):
+    """Defaults are the diffusers example's: a learning rate of 5e-4 for each photograph of a batch of 4.
+
+    Weight decay applies to the trained embedding, as there; no other row of the table is ever touched.
+    """
+
+    steps: int = Field(default=3000, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    batch_size: int = Field(default=4, ge=1)
+    initializer: str | None = None
+    """The one-token word whose embedding the new ones start from; None: the subject's class noun."""
+    vectors: int = Field(default=1, ge=1, le=16)
+    """Embeddings that stand for the subject, one after the other."""
+
+
+class TextualInversion(TunedMethod):
+    """Subjects are learnt one by one and loaded together."""
+
+    description: ClassVar[str] = "the embedding of a new token learnt, everything else frozen"
+    Options: ClassVar[type[BaseModel]] = TextualInversionOptions
+
+    def __init__(self, setting: Setting, options: TextualInversionOptions) -> None:
+        super().__init__(setting, options)
+        if options.initializer is not None:
+            single_token(self.base.tokenizer, options.initializer, "The initializer")
+
+    @property
+    def tunes_apart(self) -> bool:
+        """Always: an embedding knows nothing of another one."""
+        return True
+
+    def mention(self, subject: Subject, position: int) -> str:
+        """The token alone, `<p03>`."""
+        return token_of(subject)
+
+    def customize(
+        self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
+    ) -> Customization:
+        """Learn one subject's embedding; write `learned_embeds.safetensors`."""
+        (subject,) = subjects
+        training = _Embedding(self.base, self.options, subject)
+        tuned = self.tune(training, seed, checkpoints)
+        save_tokens(training.tokens.rows, token_of(subject), artefact_folder / FILE)
+        return self.finished(subjects, artefact_folder, [tuned])
+
+    def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
+        """The base model, whose text encoder knows the tokens of all subjects."""
+        pipeline = self.base.pipeline(
+            text_encoder=self.base.fresh_text_encoder(), tokenizer=self.base.fresh_tokenizer()
+        )
+        for subject, artefact in zip(subjects, artefacts, strict=True):
+            load_tokens(pipeline, token_of(subject), artefact / FILE)
+        return pipeline
+
+
+class _Embedding:
+    """Photographs, mirrored by chance, each under a template drawn for it, through the shared frozen UNet."""
+
+    def __init__(self, base: BasePipeline, options: TextualInversionOptions, subject: Subject) -> None:
+        word = options.initializer or subject.noun
+        start = single_token(base.tokenizer, word, "The initializer")
+        vectors = vectors_of(token_of(subject), options.vectors)
+        self.unet = base.unet
+        self.tokens = NewTokens(base, vectors, [start] * len(vectors), options.gradient_checkpointing)
+        self._options = options
+        self._words = " ".join(vectors)
+        photographs = photographs_of(subject, options.photographs, base.setting.sampler.resolution)
+        both: list[Image.Image] = [*photographs, *(ImageOps.mirror(photograph) for photograph in photographs)]
+        self._posteriors = encode(base.vae, torch.stack([pixels(image) for image in both]))
+        self._photographs = len(photographs)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The new embeddings."""
+        options = self._options
+        return [{"params": [self.tokens.rows], "lr": options.learning_rate, "weight_decay": options.weight_decay}]
+
+    def batch(self, step: int, draws: Draws) -> Batch:
+        """Photographs with their prompts."""
+        count = self._options.batch_size
+        drawn = draws.numpy(AUGMENTATION, step)
+        mirrored = drawn.random(count) < FLIPPED_SHARE
+        prompts = [TEMPLATES[number].format(self._words) for number in drawn.integers(len(TEMPLATES), size=count)]
+        items = draws.items(step, count, self._photographs)
+        rows = [item + self._photographs * int(flip) for item, flip in zip(items, mirrored, strict=True)]
+        shape = (count, *self._posteriors.mean.shape[1:])
+        noise = torch.randn(shape, generator=draws.torch(PICTURES, step)).to(self._posteriors.mean.device)
+        return Batch(self._posteriors.sample(rows, noise), self.tokens.encode(prompts), count)
+
+    def after_backward(self) -> None:
+        """Nothing to do."""
+
+    def after_update(self) -> None:
+        """Nothing to do."""

@@ -1,0 +1,103 @@
+"""New tokens: embeddings learnt beside the text encoder's frozen table, kept in a file, loaded by diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers.utils import logging as transformers_logging
+
+from fc_bench.baselines.tuning.base_pipeline import BasePipeline
+from fc_bench.baselines.tuning.text import encode_prompts
+from fc_bench.errors import UserError
+from fc_bench.model.errors import loading
+from fc_bench.protocols import Subject
+
+
+def token_of(subject: Subject) -> str:
+    """`<id>`: in brackets, because an added token also matches inside words; lower case, as prompts are read."""
+    return f"<{subject.id.lower()}>"
+
+
+def vectors_of(token: str, count: int) -> list[str]:
+    """The tokens of several vectors, diffusers' `<id>`, `<id>_1`, ...; in a prompt they stand one after the other."""
+    return [token, *(f"{token}_{number}" for number in range(1, count))]
+
+
+class NewTokens:
+    """A tokenizer and a text encoder of one's own that know new tokens; the tokens' embeddings alone can be trained.
+
+    Each starts as the embedding of another token. Raises UserError when the tokenizer knows one of them already.
+    """
+
+    def __init__(
+        self, base: BasePipeline, tokens: Sequence[str], starts: Sequence[int], gradient_checkpointing: bool = False
+    ) -> None:
+        self.tokens = list(tokens)
+        self._tokenizer = base.fresh_tokenizer()
+        self._text_encoder = base.fresh_text_encoder(torch.float32)
+        first = len(self._tokenizer)
+        if self._tokenizer.add_tokens(self.tokens) != len(self.tokens):
+            raise UserError(
+                f"The text encoder already knows one of the tokens {', '.join(self.tokens)}; "
+                "give the subject another id in the suite."
+            )
+        self._table = _ExtendedTable(self._text_encoder.get_input_embeddings(), first, starts)
+        self._text_encoder.set_input_embeddings(self._table)
+        self._text_encoder.train()
+        if gradient_checkpointing:
+            self._text_encoder.gradient_checkpointing_enable()
+
+    @property
+    def rows(self) -> nn.Parameter:
+        """The trained embeddings [tokens, features], in float32."""
+        return self._table.rows
+
+    def encode(self, prompts: Sequence[str]) -> Tensor:
+        """[prompts, length, features] with a gradient for the rows."""
+        return encode_prompts(self._tokenizer, self._text_encoder, prompts)
+
+
+class _ExtendedTable(nn.Module):
+    """Token embeddings: the frozen table's below `first`, trained ones from there on.
+
+    The table is no parameter of the training at all, so neither an update nor weight decay can reach it, and the
+    optimizer keeps state for the new rows alone.
+    """
+
+    def __init__(self, table: nn.Module, first: int, starts: Sequence[int]) -> None:
+        super().__init__()
+        assert isinstance(table, nn.Embedding)
+        self._table = table
+        self._first = first
+        self.rows = nn.Parameter(table.weight[list(starts)].detach().clone())
+
+    def forward(self, ids: Tensor) -> Tensor:
+        new = (ids >= self._first).unsqueeze(-1)
+        known = self._table(ids.clamp(max=self._first - 1))
+        return torch.where(new, self.rows[(ids - self._first).clamp(min=0)], known)
+
+
+def save_tokens(rows: Tensor, token: str, file: Path) -> None:
+    """Write a token's embeddings [vectors, features] as diffusers' Textual Inversion example does."""
+    save_file({token: rows.detach().cpu().contiguous()}, file, metadata={"format": "pt"})
+
+
+def load_tokens(pipeline: StableDiffusionPipeline, token: str, file: Path) -> None:
+    """Teach a pipeline, whose tokenizer and text encoder have to be one's own, a token from its file.
+
+    diffusers enlarges the table with random rows before it fills them in: the global generator moves on, and
+    transformers' remark about such rows is not for the reader of a run. Raises ModelInputError when the file cannot be
+    read.
+    """
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        with loading(f"the token {file}"):
+            pipeline.load_textual_inversion(str(file.parent), token=token, weight_name=file.name, use_safetensors=True)
+    finally:
+        transformers_logging.set_verbosity(verbosity)

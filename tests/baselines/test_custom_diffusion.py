@@ -1,0 +1,355 @@
+"""Custom Diffusion tunes cross-attention's keys and values and a token, for subjects jointly or apart."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextModel
+
+from fc_bench.baselines import custom_diffusion
+from fc_bench.baselines.custom_diffusion import (
+    BEFORE,
+    FILE,
+    CustomDiffusion,
+    CustomDiffusionOptions,
+    install_processors,
+    read_keys_and_values,
+)
+from fc_bench.baselines.text_only import TextOnly, TextOnlyOptions
+from fc_bench.baselines.tuning import loop
+from fc_bench.baselines.tuning.merging import caption_features, captions, mention_features, merge, whitening
+from fc_bench.errors import UserError
+from fc_bench.model.backbone import read_backbone
+from fc_bench.protocols import Checkpoints, Restorable, Setting
+
+FEW = {
+    "steps": 4,
+    "learning_rate": 0.05,
+    "batch_size": 2,
+    "photographs": 3,
+    "class_images": 2,
+    "initializers": ("s", "o"),
+}
+
+
+def method_of(setting, **options) -> CustomDiffusion:
+    return CustomDiffusion(setting, CustomDiffusionOptions(**{**FEW, **options}))
+
+
+def learnt(method, subjects, folder: Path, seed: int = 0, checkpoints: Checkpoints | None = None):
+    folder.mkdir()
+    return method.customize(subjects, seed, folder, checkpoints)
+
+
+def kept(folder: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of an artefact."""
+    return {
+        f"{file.name}:{name}": tensor
+        for file in sorted(folder.glob("*.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def stock_pipeline(setting) -> StableDiffusionPipeline:
+    pipeline = StableDiffusionPipeline.from_pretrained(setting.backbone.path("pipeline"), safety_checker=None)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False, set_alpha_to_one=False)
+    return pipeline
+
+
+def stock_image(pipeline, prompt: str) -> np.ndarray:
+    generator = torch.Generator("cpu").manual_seed(5)
+    (image,) = pipeline(
+        prompt, num_inference_steps=2, guidance_scale=3.0, height=64, width=64, generator=generator
+    ).images
+    return np.asarray(image).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def spanning(tiny_backbone: Path, tmp_path_factory) -> Setting:
+    """The tiny backbone with a text encoder whose features span their space; a fresh layer norm's sum to zero."""
+    folder = tmp_path_factory.mktemp("spanning") / "backbone"
+    shutil.copytree(tiny_backbone.parent, folder)
+    encoder = CLIPTextModel.from_pretrained(folder / "pipeline" / "text_encoder")
+    norm = encoder.get_submodule("final_layer_norm")
+    torch.nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(3))
+    encoder.save_pretrained(folder / "pipeline" / "text_encoder")
+    from fc_bench.protocols import Sampler
+
+    return Setting(read_backbone(str(folder / tiny_backbone.name)), Sampler("ddim", 2, 3.0, 64), "cpu", "float32")
+
+
+def test_the_artefact_changes_the_image_and_stock_diffusers_gives_the_same_one(setting, tunable, images_of, tmp_path):
+    method = method_of(setting)
+    customization = learnt(method, [tunable["ann"]], tmp_path / "artefact")
+    ours = images_of(method, customization)[0]
+    stock = stock_pipeline(setting)
+    stock.load_textual_inversion(tmp_path / "artefact", weight_name="ann.safetensors")
+    token_alone = stock_image(stock, "a <ann> woman")
+    # Without the pipeline diffusers reads the file and changes nothing.
+    stock.unet.load_attn_procs(tmp_path / "artefact", weight_name=FILE, _pipeline=stock)
+    assert np.abs(ours - stock_image(stock, "a <ann> woman")).max() <= 1
+    assert (ours != stock_image(stock_pipeline(setting), "a woman")).any()
+    assert (ours != token_alone).any()
+
+
+def test_every_key_value_and_token_is_trained_and_nothing_else_is_kept(setting, tunable, tmp_path):
+    method = method_of(setting)
+    learnt(method, [tunable["ann"]], tmp_path / "artefact")
+    weights = read_keys_and_values(method.base.unet, tmp_path / "artefact" / FILE)
+    cross = [
+        name for name, _ in method.base.unet.named_parameters() if ".attn2.to_k." in name or ".attn2.to_v." in name
+    ]
+    assert set(weights) == set(cross)
+    assert all((weights[name] != method.base.unet.get_parameter(name)).any() for name in cross)
+    (row,) = load_file(tmp_path / "artefact" / "ann.safetensors").values()
+    start = method.base.text_encoder.get_input_embeddings().weight[method.base.tokenizer.convert_tokens_to_ids("s</w>")]
+    assert (row != start).any()
+    assert sorted(file.name for file in (tmp_path / "artefact").iterdir()) == ["ann.safetensors", FILE]
+
+
+def test_only_cross_attention_and_the_tokens_row_of_the_loaded_pipeline_differ(setting, tunable, tmp_path):
+    method = method_of(setting)
+    pipeline = learnt(method, [tunable["ann"]], tmp_path / "artefact").state
+    for name, parameter in method.base.unet.named_parameters():
+        tuned = ".attn2.to_k." in name or ".attn2.to_v." in name
+        assert torch.equal(parameter, pipeline.unet.get_parameter(name)) != tuned
+    table, own = (part.get_input_embeddings().weight for part in (pipeline.text_encoder, method.base.text_encoder))
+    assert torch.equal(table[: len(own)], own)
+    assert len(table) == len(own) + 1
+
+
+def test_a_fresh_method_and_a_fresh_process_restore_the_same_image(setting, tunable, images_of, tmp_path):
+    method = method_of(setting)
+    expected = images_of(method, learnt(method, [tunable["ann"]], tmp_path / "artefact"))
+    fresh = method_of(setting)
+    assert isinstance(fresh, Restorable)
+    assert (images_of(fresh, fresh.restore([tunable["ann"]], [tmp_path / "artefact"])) == expected).all()
+    program = f"""
+import numpy as np
+from pathlib import Path
+from fc_bench.baselines.custom_diffusion import CustomDiffusion, CustomDiffusionOptions
+from fc_bench.model.backbone import read_backbone
+from fc_bench.protocols import Request, Sampler, Setting, Subject
+setting = Setting(read_backbone({str(setting.backbone._file)!r}), Sampler("ddim", 2, 3.0, 64), "cpu", "float32")
+method = CustomDiffusion(setting, CustomDiffusionOptions(initializers=("s", "o")))
+customization = method.restore([Subject("ann", "woman", ())], [Path({str(tmp_path / "artefact")!r})])
+(image,) = method.generate(customization, [Request("a <ann> woman", "a woman", 5)])
+np.save({str(tmp_path / "image.npy")!r}, np.asarray(image))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert np.abs(np.load(tmp_path / "image.npy").astype(np.int16) - expected[0]).max() <= 1
+
+
+def test_the_base_model_stays_as_it_is_after_a_job_and_after_a_failed_one(
+    setting, tunable, images_of, tensors_of, tmp_path
+):
+    method = method_of(setting)
+    text_only = TextOnly(setting, TextOnlyOptions())
+    text_only._base, text_only._pipeline = method.base, method.base.pipeline()
+    plain = text_only.customize([tunable["ann"]], 0, tmp_path, None)
+    image, tensors = images_of(text_only, plain), tensors_of(method.base)
+    learnt(method, [tunable["ann"]], tmp_path / "fine")
+    method.options = method.options.model_copy(update={"learning_rate": 1e38})
+    with pytest.raises(UserError, match="diverged"):
+        learnt(method, [tunable["bob"]], tmp_path / "failed")
+    after = tensors_of(method.base)
+    assert all(torch.equal(after[name], tensor) for name, tensor in tensors.items())
+    assert (images_of(text_only, plain) == image).all()
+    assert all(not parameter.requires_grad for parameter in method.base.unet.parameters())
+    assert len(method.base.tokenizer) == len(method.base.fresh_tokenizer())
+
+
+def test_the_first_tokens_keys_and_values_carry_no_gradient(setting):
+    unet = method_of(setting).base.fresh_unet()
+    processors = install_processors(unet)
+
+    def gradients(position: int) -> list[float]:
+        """Sizes of the gradients when a text has a feature at one position alone."""
+        text = torch.zeros(1, 5, 16)
+        text[:, position] = 1.0
+        unet.zero_grad()
+        latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+        unet(latents, torch.tensor([500]), text).sample.square().sum().backward()
+        return [float(parameter.grad.abs().max()) for part in processors.values() for parameter in part.parameters()]
+
+    assert max(gradients(0)) == 0
+    assert min(gradients(1)) > 0
+
+
+def test_processors_start_as_the_layers_own_attention(setting):
+    base = method_of(setting).base
+    unet = base.fresh_unet()
+    install_processors(unet)
+    generator = torch.Generator().manual_seed(1)
+    latents, text = torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 5, 16, generator=generator)
+    torch.testing.assert_close(unet(latents, 500, text).sample, base.unet(latents, 500, text).sample)
+
+
+def test_token_rows_do_not_decay(setting, tunable):
+    method = method_of(setting)
+    training = custom_diffusion._KeysAndValues(method.base, method.options, [tunable["ann"]], method.class_pictures)
+    weights, tokens = training.parameter_groups()
+    assert [parameter.shape for parameter in tokens["params"]] == [(1, 16)]
+    assert tokens["weight_decay"] == 0
+    assert weights["weight_decay"] == method.options.weight_decay > 0
+
+
+def test_class_images_are_those_of_the_class_noun_and_made_once(setting, tunable, tmp_path, own_cache):
+    method = method_of(setting)
+    first = learnt(method, [tunable["ann"], tunable["bob"]], tmp_path / "pair")
+    again = learnt(method, [tunable["ann"]], tmp_path / "one")
+    assert first.shared_seconds > 0
+    assert again.shared_seconds == 0
+    assert len(list(own_cache.glob("class-images/*/*.png"))) == 4
+    without = learnt(method_of(setting, class_images=0), [tunable["ann"]], tmp_path / "without")
+    assert not same(kept(tmp_path / "without"), kept(tmp_path / "one"))
+    assert without.shared_seconds == 0
+
+
+def test_two_subjects_are_trained_jointly_by_default(setting, tunable, images_of, tmp_path):
+    method = method_of(setting)
+    pair = [tunable["ann"], tunable["bob"]]
+    assert not method.tunes_apart
+    assert CustomDiffusion.remark(method.options, 2) is None
+    customization = learnt(method, pair, tmp_path / "artefact")
+    ann, bob = (load_file(tmp_path / "artefact" / f"{name}.safetensors")[f"<{name}>"] for name in ("ann", "bob"))
+    assert (ann != bob).any()
+    image = images_of(method, customization, "{subjects}")
+    fresh = method_of(setting)
+    assert (images_of(fresh, fresh.restore(pair, [tmp_path / "artefact"]), "{subjects}") == image).all()
+    assert (stock_image(stock_pipeline(setting), "a woman and a man") != image[0]).any()
+
+
+def test_merged_weights_give_each_subjects_words_its_own_outputs(spanning, tunable, images_of, tmp_path):
+    method = method_of(spanning, two_subjects="merge")
+    assert method.tunes_apart
+    remark = CustomDiffusion.remark(method.options, 2)
+    assert remark is not None
+    assert "merged" in remark
+    pair = [tunable["ann"], tunable["bob"]]
+    artefacts = [tmp_path / subject.id for subject in pair]
+    for subject, artefact in zip(pair, artefacts, strict=True):
+        learnt(method, [subject], artefact)
+    merged = method.restore(pair, artefacts)
+    pipeline = merged.state
+    for subject, artefact in zip(pair, artefacts, strict=True):
+        alone = method.restore([subject], [artefact]).state
+        words = mention_features(pipeline.tokenizer, pipeline.text_encoder, BEFORE, method.mention(subject, 0))
+        assert len(words) == 1 + len(subject.noun)
+        for name in read_keys_and_values(alone.unet, artefact / FILE):
+            wanted = words.float() @ alone.unet.get_parameter(name).T
+            torch.testing.assert_close(
+                words.float() @ pipeline.unet.get_parameter(name).T, wanted, atol=1e-4, rtol=1e-4
+            )
+    image = images_of(method, merged, "{subjects}")
+    reversed_pair = method.restore(pair[::-1], artefacts[::-1])
+    assert (images_of(method, reversed_pair, "{subjects}") != image).any()
+    assert (stock_image(stock_pipeline(spanning), "a woman and a man") != image[0]).any()
+
+
+def test_the_merge_changes_other_captions_least_among_all_that_meet_the_targets():
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    features, words = normal(60, 12), [normal(3, 12), normal(2, 12)]
+    own, tuned = {"w": normal(7, 12)}, [{"w": normal(7, 12)}, {"w": normal(7, 12)}]
+    found = merge(own, tuned, words, whitening(features))["w"]
+    for part, target in zip(tuned, words, strict=True):
+        torch.testing.assert_close(found @ target.T, part["w"] @ target.T)
+
+    def disturbance(weight: torch.Tensor) -> float:
+        return float(((weight - own["w"]) @ features.T).square().sum())
+
+    free = torch.linalg.svd(torch.cat(words))[2][5:]  # directions that no target sees
+    for _ in range(20):
+        assert disturbance(found + 0.01 * normal(7, len(free)) @ free) > disturbance(found)
+
+
+def test_a_merge_is_refused_when_captions_or_words_do_not_decide_it(setting):
+    method = method_of(setting)
+    flat = caption_features(method.base.tokenizer, method.base.text_encoder, captions())
+    with pytest.raises(UserError, match="span 15 of its 16 features"):
+        whitening(flat)
+    generator = torch.Generator().manual_seed(0)
+    words = torch.randn(2, 16, generator=generator, dtype=torch.float64)
+    root = whitening(torch.randn(60, 16, generator=generator, dtype=torch.float64))
+    with pytest.raises(UserError, match="cannot tell the subjects' words apart"):
+        merge({}, [{}, {}], [words, words], root)
+
+
+def test_equal_seeds_give_equal_artefacts(setting, tunable, tmp_path):
+    for folder, seed in (("one", 3), ("same", 3), ("other", 4)):
+        learnt(method_of(setting), [tunable["ann"]], tmp_path / folder, seed)
+    assert same(kept(tmp_path / "one"), kept(tmp_path / "same"))
+    assert not same(kept(tmp_path / "one"), kept(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_how_many_steps_are_encoded_together_changes_nothing(setting, tunable, tmp_path, monkeypatch, length):
+    learnt(method_of(setting), [tunable["ann"]], tmp_path / "usual")
+    monkeypatch.setattr(custom_diffusion, "BLOCK", length)
+    learnt(method_of(setting), [tunable["ann"]], tmp_path / "other")
+    usual, other = kept(tmp_path / "usual"), kept(tmp_path / "other")
+    for name, tensor in usual.items():
+        torch.testing.assert_close(other[name], tensor, atol=1e-3, rtol=1e-3)
+
+
+def test_an_interrupted_customization_ends_with_the_same_artefact(setting, tunable, tmp_path, monkeypatch):
+    monkeypatch.setattr(custom_diffusion, "BLOCK", 2)
+    learnt(method_of(setting, steps=5), [tunable["ann"]], tmp_path / "whole")
+    (tmp_path / "checkpoints").mkdir()
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 3)
+    computed = loop.diffusion_loss
+
+    def interrupted(unet, schedule, batch, draws, step, prior_weight):
+        if step == 4:
+            raise KeyboardInterrupt
+        return computed(unet, schedule, batch, draws, step, prior_weight)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "diffusion_loss", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            learnt(method_of(setting, steps=5), [tunable["ann"]], tmp_path / "broken", checkpoints=checkpoints)
+    again = learnt(method_of(setting, steps=5), [tunable["ann"]], tmp_path / "continued", checkpoints=checkpoints)
+    assert again.details["continued_from"] == [3]
+    assert same(kept(tmp_path / "continued"), kept(tmp_path / "whole"))
+
+
+def test_an_artefact_of_another_unet_is_refused(setting, tunable, tmp_path):
+    method = method_of(setting)
+    learnt(method, [tunable["ann"]], tmp_path / "artefact")
+    file = tmp_path / "artefact" / FILE
+    stored = load_file(file)
+    name = next(name for name in stored if "to_k_custom_diffusion" in name)
+    for change, problem in (
+        ({name: None}, "lacks"),
+        ({name.replace("to_k", "to_q"): stored[name].clone()}, "holds"),
+        ({name: stored[name][:2].clone()}, "shape"),
+    ):
+        save_file({key: value for key, value in {**stored, **change}.items() if value is not None}, file)
+        with pytest.raises(UserError, match=problem):
+            method.restore([tunable["ann"]], [tmp_path / "artefact"])
+
+
+def test_an_initializer_of_several_tokens_is_refused_with_its_pieces(setting):
+    with pytest.raises(UserError, match=r'initializer "sks" has to be one token .* "s", "k", "s</w>"'):
+        method_of(setting, initializers=("sks", "o"))
+
+
+def test_too_few_photographs_are_refused(setting, tunable, tmp_path):
+    with pytest.raises(UserError, match="ann has 3 photographs, tuning takes 5"):
+        learnt(method_of(setting, photographs=5), [tunable["ann"]], tmp_path / "artefact")

@@ -1,0 +1,261 @@
+"""Textual Inversion learns one subject's embedding and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from safetensors.torch import load_file
+
+from fc_bench.baselines.text_only import TextOnly, TextOnlyOptions
+from fc_bench.baselines.textual_inversion import TEMPLATES, TextualInversion, TextualInversionOptions
+from fc_bench.baselines.tuning import loop
+from fc_bench.baselines.tuning.text import encode_prompts
+from fc_bench.baselines.tuning.tokens import NewTokens
+from fc_bench.errors import UserError
+from fc_bench.protocols import Checkpoints, Restorable
+
+FEW = {"steps": 4, "learning_rate": 0.05, "batch_size": 2, "photographs": 3, "initializer": "m"}
+
+
+def method_of(setting, **options) -> TextualInversion:
+    return TextualInversion(setting, TextualInversionOptions(**{**FEW, **options}))
+
+
+def learnt(method: TextualInversion, subject, folder: Path, seed: int = 0, checkpoints: Checkpoints | None = None):
+    folder.mkdir()
+    return method.customize([subject], seed, folder, checkpoints)
+
+
+def embeddings(folder: Path) -> torch.Tensor:
+    (found,) = load_file(folder / "learned_embeds.safetensors").values()
+    return found
+
+
+def stock_pipeline(setting) -> StableDiffusionPipeline:
+    pipeline = StableDiffusionPipeline.from_pretrained(setting.backbone.path("pipeline"), safety_checker=None)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False, set_alpha_to_one=False)
+    return pipeline
+
+
+def stock_image(pipeline: StableDiffusionPipeline, prompt: str, seed: int = 5) -> np.ndarray:
+    generator = torch.Generator("cpu").manual_seed(seed)
+    (image,) = pipeline(
+        prompt, num_inference_steps=2, guidance_scale=3.0, height=64, width=64, generator=generator
+    ).images
+    return np.asarray(image).astype(np.int16)
+
+
+def test_there_are_the_27_templates_of_the_paper():
+    assert len(set(TEMPLATES)) == 27
+    assert all(template.count("{}") == 1 for template in TEMPLATES)
+
+
+@pytest.mark.parametrize("vectors", [1, 3])
+def test_the_artefact_changes_the_image_and_stock_diffusers_gives_the_same_one(
+    setting, tunable, images_of, tmp_path, vectors
+):
+    method = method_of(setting, vectors=vectors)
+    customization = learnt(method, tunable["ann"], tmp_path / "artefact")
+    ours = images_of(method, customization)[0]
+    stock = stock_pipeline(setting)
+    assert (ours != stock_image(stock, "a woman")).any()
+    stock.load_textual_inversion(tmp_path / "artefact", weight_name="learned_embeds.safetensors")
+    assert np.abs(ours - stock_image(stock, "a <ann>")).max() <= 1
+    assert embeddings(tmp_path / "artefact").shape == (vectors, 16)
+    assert customization.steps == 4
+    assert customization.seconds_per_step is not None
+
+
+def test_training_moves_the_embeddings_away_from_the_initializer(setting, tunable, tmp_path):
+    method = method_of(setting, vectors=2)
+    learnt(method, tunable["ann"], tmp_path / "artefact")
+    start = method.base.text_encoder.get_input_embeddings().weight[method.base.tokenizer.convert_tokens_to_ids("m</w>")]
+    first, second = embeddings(tmp_path / "artefact")
+    assert (first != start).any()
+    assert (second != start).any()
+    assert (first != second).any()
+
+
+def test_a_fresh_method_restores_the_same_image_whatever_the_global_generator(setting, tunable, images_of, tmp_path):
+    method = method_of(setting)
+    expected = images_of(method, learnt(method, tunable["ann"], tmp_path / "artefact"))
+    for global_seed in (1, 2):
+        torch.manual_seed(global_seed)
+        fresh = method_of(setting)
+        assert isinstance(fresh, Restorable)
+        assert (images_of(fresh, fresh.restore([tunable["ann"]], [tmp_path / "artefact"])) == expected).all()
+
+
+def test_a_fresh_process_restores_the_same_image(setting, tunable, images_of, tmp_path):
+    method = method_of(setting)
+    expected = images_of(method, learnt(method, tunable["ann"], tmp_path / "artefact"))
+    program = f"""
+import numpy as np
+from pathlib import Path
+from fc_bench.baselines.textual_inversion import TextualInversion, TextualInversionOptions
+from fc_bench.model.backbone import read_backbone
+from fc_bench.protocols import Request, Sampler, Setting, Subject
+setting = Setting(read_backbone({str(setting.backbone._file)!r}), Sampler("ddim", 2, 3.0, 64), "cpu", "float32")
+method = TextualInversion(setting, TextualInversionOptions())
+customization = method.restore([Subject("ann", "woman", ())], [Path({str(tmp_path / "artefact")!r})])
+(image,) = method.generate(customization, [Request("a <ann>", "a woman", 5)])
+np.save({str(tmp_path / "image.npy")!r}, np.asarray(image))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert np.abs(np.load(tmp_path / "image.npy").astype(np.int16) - expected[0]).max() <= 1
+
+
+def test_subjects_learnt_apart_are_loaded_together(setting, tunable, images_of, tmp_path):
+    method = method_of(setting)
+    assert method.tunes_apart
+    for name in ("ann", "bob", "cid"):
+        learnt(method, tunable[name], tmp_path / name)
+    pair = [tunable["ann"], tunable["bob"]]
+    together = images_of(method, method.restore(pair, [tmp_path / "ann", tmp_path / "bob"]), "{subjects}")
+    for artefacts in (["cid", "bob"], ["ann", "cid"]):
+        other = images_of(method, method.restore(pair, [tmp_path / name for name in artefacts]), "{subjects}")
+        assert (other != together).any()
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_base_model_stays_as_it_is_after_a_job_and_after_a_failed_one(
+    setting, tunable, images_of, tensors_of, tmp_path, checkpointing
+):
+    method = method_of(setting, gradient_checkpointing=checkpointing)
+    text_only = TextOnly(setting, TextOnlyOptions())
+    text_only._base, text_only._pipeline = method.base, method.base.pipeline()
+    plain = text_only.customize([tunable["ann"]], 0, tmp_path, None)
+    image, tensors = images_of(text_only, plain), tensors_of(method.base)
+    learnt(method, tunable["ann"], tmp_path / "fine")
+    method.options = method.options.model_copy(update={"learning_rate": 1e38})
+    with pytest.raises(UserError, match="diverged"):
+        learnt(method, tunable["bob"], tmp_path / "failed")
+    after = tensors_of(method.base)
+    assert all(torch.equal(after[name], tensor) for name, tensor in tensors.items())
+    assert (images_of(text_only, plain) == image).all()
+    unet = method.base.unet
+    assert not unet.training
+    assert not unet.is_gradient_checkpointing
+    assert all(not parameter.requires_grad and parameter.grad is None for parameter in unet.parameters())
+    assert len(method.base.tokenizer) == len(method.base.fresh_tokenizer())
+
+
+def test_gradient_checkpointing_gives_the_same_embeddings(setting, tunable, tmp_path):
+    learnt(method_of(setting), tunable["ann"], tmp_path / "without")
+    learnt(method_of(setting, gradient_checkpointing=True), tunable["ann"], tmp_path / "with")
+    torch.testing.assert_close(embeddings(tmp_path / "with"), embeddings(tmp_path / "without"))
+
+
+def test_only_the_tokens_rows_of_the_loaded_table_differ_from_the_base_models(setting, tunable, tmp_path):
+    method = method_of(setting, vectors=2)
+    customization = learnt(method, tunable["ann"], tmp_path / "artefact")
+    table = customization.state.text_encoder.get_input_embeddings().weight
+    own = method.base.text_encoder.get_input_embeddings().weight
+    assert torch.equal(table[: len(own)], own)
+    assert torch.equal(table[len(own) :], embeddings(tmp_path / "artefact"))
+
+
+def test_training_can_reach_the_new_rows_alone(setting):
+    base = method_of(setting).base
+    tokens = NewTokens(base, ["<ann>", "<ann>_1"], [5, 7])
+    encoder = tokens._text_encoder
+    plain = encode_prompts(base.tokenizer, base.text_encoder, ["a photo of a man"])
+    assert torch.equal(tokens.encode(["a photo of a man"]), plain)
+    optimizer = torch.optim.AdamW([tokens.rows], lr=0.1, weight_decay=0.5)
+    tokens.encode(["a photo of a <ann> <ann>_1"]).square().sum().backward()
+    optimizer.step()
+    trained = [name for name, parameter in encoder.named_parameters() if parameter.grad is not None]
+    assert [name.rsplit(".", 1)[-1] for name in trained] == ["rows"]
+    assert (tokens.rows[0] != base.text_encoder.get_input_embeddings().weight[5]).any()
+    assert torch.equal(tokens.encode(["a photo of a man"]), plain)
+
+
+def test_equal_seeds_give_equal_artefacts(setting, tunable, tmp_path):
+    for folder, seed in (("one", 3), ("same", 3), ("other", 4)):
+        learnt(method_of(setting), tunable["ann"], tmp_path / folder, seed)
+    assert torch.equal(embeddings(tmp_path / "one"), embeddings(tmp_path / "same"))
+    assert (embeddings(tmp_path / "one") != embeddings(tmp_path / "other")).any()
+
+
+def test_photographs_are_seen_in_both_orientations_under_many_templates(setting, tunable, tmp_path, monkeypatch):
+    method = method_of(setting, batch_size=4, steps=12)
+    seen_rows, seen_prompts = set(), set()
+    encode, sample = NewTokens.encode, None
+    from fc_bench.baselines.tuning.latents import Posteriors
+
+    sample = Posteriors.sample
+
+    def encode_and_note(self, prompts):
+        seen_prompts.update(prompts)
+        return encode(self, prompts)
+
+    def sample_and_note(self, rows, noise):
+        seen_rows.update(rows)
+        return sample(self, rows, noise)
+
+    monkeypatch.setattr(NewTokens, "encode", encode_and_note)
+    monkeypatch.setattr(Posteriors, "sample", sample_and_note)
+    learnt(method, tunable["ann"], tmp_path / "artefact")
+    assert seen_rows == set(range(6))
+    assert seen_prompts <= {template.format("<ann>") for template in TEMPLATES}
+    assert len(seen_prompts) > 10
+
+
+def test_an_interrupted_customization_ends_with_the_same_artefact(setting, tunable, tmp_path, monkeypatch):
+    learnt(method_of(setting), tunable["ann"], tmp_path / "whole")
+    (tmp_path / "checkpoints").mkdir()
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 2)
+    computed = loop.diffusion_loss
+
+    def interrupted(unet, schedule, batch, draws, step, prior_weight):
+        if step == 3:
+            raise KeyboardInterrupt
+        return computed(unet, schedule, batch, draws, step, prior_weight)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "diffusion_loss", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            learnt(method_of(setting), tunable["ann"], tmp_path / "broken", checkpoints=checkpoints)
+    again = learnt(method_of(setting), tunable["ann"], tmp_path / "continued", checkpoints=checkpoints)
+    assert again.details["continued_from"] == [2]
+    assert torch.equal(embeddings(tmp_path / "continued"), embeddings(tmp_path / "whole"))
+
+
+def test_a_subject_whose_id_has_capitals_is_known_by_all_its_vectors(setting, tunable, images_of, tmp_path):
+    method = method_of(setting, vectors=2)
+    subject = replace(tunable["ann"], id="Ann")
+    customization = learnt(method, subject, tmp_path / "artefact")
+    pipeline = customization.state
+    prompt = pipeline.maybe_convert_prompt(f"a {method.mention(subject, 0)}", pipeline.tokenizer)
+    known = len(method.base.tokenizer)
+    assert [number for number in pipeline.tokenizer(prompt).input_ids if number >= known] == [known, known + 1]
+
+
+def test_an_initializer_of_several_tokens_is_refused_with_its_pieces(setting, tunable, tmp_path):
+    with pytest.raises(UserError, match=r'initializer "man" has to be one token .* "m", "a", "n</w>"'):
+        method_of(setting, initializer="man")
+    with pytest.raises(UserError, match=r'initializer "woman" has to be one token'):
+        learnt(method_of(setting, initializer=None), tunable["ann"], tmp_path / "artefact")
+
+
+def test_too_few_photographs_are_refused(setting, tunable, tmp_path):
+    with pytest.raises(UserError, match="ann has 3 photographs, tuning takes 5"):
+        learnt(method_of(setting, photographs=5), tunable["ann"], tmp_path / "artefact")
+
+
+def test_a_damaged_artefact_is_told_in_one_sentence(setting, tunable, tmp_path):
+    from fc_bench.model.errors import ModelInputError
+
+    method = method_of(setting)
+    learnt(method, tunable["ann"], tmp_path / "artefact")
+    file = tmp_path / "artefact" / "learned_embeds.safetensors"
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(ModelInputError, match="learned_embeds"):
+        method.restore([tunable["ann"]], [tmp_path / "artefact"])
