@@ -1,6 +1,6 @@
 """Choosing a method's settings: a grid of options over a suite made for it, recorded as a table.
 
-    python -m fc_bench.baselines.sweep baselines/sweeps/pocket.yaml
+    python -m fc_bench.baselines.sweep baselines/sweeps/pocket/dreambooth.yaml
 
 runs every combination into one run folder (interrupted, the same command continues) and writes the table beside the
 sweep file. Settings belong to a backbone; they are chosen on people that no result is reported on.
@@ -29,7 +29,7 @@ from fc_bench.registry import suite_file
 from fc_bench.run import RunOptions, resolve_device, resolve_sampler, run
 from fc_bench.suite import read_suite
 
-COLUMNS = ("identity", "prompt_consistency", "customize_seconds", "seconds_per_step", "image_seconds")
+COLUMNS = ("identity", "prompt_consistency")
 
 
 class Sweep(BaseModel):
@@ -109,10 +109,10 @@ def main() -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser("python -m fc_bench.baselines.sweep", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("sweep", type=Path, help="sweep file (YAML)")
-    parser.add_argument("--out", type=Path, help="run folder; runs/sweep-<name> if not given")
+    parser.add_argument("--out", type=Path, help="run folder; runs/sweep-<folder>-<name> if not given")
     parser.add_argument("--method", action="append", default=[], help="only this method (repeatable)")
     options = parser.parse_args()
-    out = options.out or Path("runs") / f"sweep-{options.sweep.stem}"
+    out = options.out or Path("runs") / f"sweep-{options.sweep.parent.name}-{options.sweep.stem}"
     try:
         print(f"wrote {run_sweep(options.sweep, out, options.method, Console())}")
     except (UserError, ModelInputError) as error:
