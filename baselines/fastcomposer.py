@@ -45,6 +45,8 @@ class FastComposer:
         )
         pipeline.scheduler = make_scheduler(setting.sampler.scheduler, pipeline.scheduler.config)
         pipeline.set_progress_bar_config(disable=True)
+        for part in (pipeline.unet, pipeline.vae):
+            part.to(memory_format=torch.channels_last)  # as every other method's
         self._pipeline = pipeline
         self._sampler = setting.sampler
         self._alpha = options.alpha

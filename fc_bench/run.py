@@ -33,7 +33,14 @@ class RunOptions:
     """What the command line asks for; `options` maps a method's name to its overrides."""
 
     suite: str = "pocket"
-    methods: Sequence[str] = ("text-only", "fastcomposer")
+    methods: Sequence[str] = (
+        "text-only",
+        "fastcomposer",
+        "textual-inversion",
+        "dreambooth",
+        "dreambooth-lora",
+        "custom-diffusion",
+    )
     backbone: str = "pocket"
     out: Path | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -88,8 +88,9 @@ class BasePipeline:
         return pipeline
 
     def placed(self, model: Any) -> Any:
-        """A model on the run's device, frozen."""
-        return model.to(self.device).requires_grad_(False).eval()
+        """A model on the run's device, frozen; convolutions run faster with channels last in memory."""
+        model = model.to(self.device).requires_grad_(False).eval()
+        return model if isinstance(model, CLIPTextModel) else model.to(memory_format=torch.channels_last)
 
     def sample(self, pipeline: StableDiffusionPipeline, requests: Sequence[Request]) -> Iterator[Image.Image]:
         """One image per request, in one batch with the run's sampler; each has its own noise.
