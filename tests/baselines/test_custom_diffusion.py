@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextModel
 
 from fc_bench.baselines import custom_diffusion
 from fc_bench.baselines.custom_diffusion import (
@@ -24,8 +22,7 @@ from fc_bench.baselines.custom_diffusion import (
 )
 from fc_bench.baselines.tuning.merging import caption_features, captions, mention_features, merge, whitening
 from fc_bench.errors import UserError
-from fc_bench.model.backbone import read_backbone
-from fc_bench.protocols import Customization, Sampler, Setting, Subject
+from fc_bench.protocols import Customization, Subject
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -73,18 +70,6 @@ def stock_image(pipeline, prompt: str) -> np.ndarray:
         prompt, num_inference_steps=2, guidance_scale=3.0, height=64, width=64, generator=generator
     ).images
     return np.asarray(image).astype(np.int16)
-
-
-@pytest.fixture(scope="module")
-def spanning(tiny_backbone: Path, tmp_path_factory) -> Setting:
-    """The tiny backbone with a text encoder whose features span their space; a fresh layer norm's sum to zero."""
-    folder = tmp_path_factory.mktemp("spanning") / "backbone"
-    shutil.copytree(tiny_backbone.parent, folder)
-    encoder = CLIPTextModel.from_pretrained(folder / "pipeline" / "text_encoder")
-    norm = encoder.get_submodule("final_layer_norm")
-    torch.nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(3))
-    encoder.save_pretrained(folder / "pipeline" / "text_encoder")
-    return Setting(read_backbone(str(folder / tiny_backbone.name)), Sampler("ddim", 2, 3.0, 64), "cpu", "float32")
 
 
 def test_the_artefact_changes_the_image_and_stock_diffusers_gives_the_same_one(setting, tunable, images_of, tmp_path):
@@ -188,8 +173,8 @@ def test_two_subjects_are_trained_jointly_by_default(setting, tunable, images_of
     assert (stock_image(stock_pipeline(setting), "a woman and a man") != image[0]).any()
 
 
-def test_merged_weights_give_each_subjects_words_its_own_outputs(spanning, tunable, images_of, tmp_path):
-    method = method_of(spanning, two_subjects="merge")
+def test_merged_weights_give_each_subjects_words_its_own_outputs(setting, tunable, images_of, tmp_path):
+    method = method_of(setting, two_subjects="merge")
     assert method.tunes_apart
     remark = CustomDiffusion.remark(method.options, 2)
     assert remark is not None
@@ -212,7 +197,7 @@ def test_merged_weights_give_each_subjects_words_its_own_outputs(spanning, tunab
     image = images_of(method, merged, "{subjects}")
     reversed_pair = method.restore(pair[::-1], artefacts[::-1])
     assert (images_of(method, reversed_pair, "{subjects}") != image).any()
-    assert (stock_image(stock_pipeline(spanning), "a woman and a man") != image[0]).any()
+    assert (stock_image(stock_pipeline(setting), "a woman and a man") != image[0]).any()
 
 
 def test_the_merge_changes_other_captions_least_among_all_that_meet_the_targets():
@@ -235,16 +220,34 @@ def test_the_merge_changes_other_captions_least_among_all_that_meet_the_targets(
         assert disturbance(found + 0.01 * normal(7, len(free)) @ free) > disturbance(found)
 
 
-def test_a_merge_is_refused_when_captions_or_words_do_not_decide_it(setting):
-    method = method_of(setting)
-    flat = caption_features(method.base.tokenizer, method.base.text_encoder, captions())
-    with pytest.raises(UserError, match="span 15 of its 16 features"):
-        whitening(flat)
+def test_a_merge_is_refused_when_captions_or_words_do_not_decide_it():
     generator = torch.Generator().manual_seed(0)
+    features = torch.randn(60, 16, generator=generator, dtype=torch.float64)
+    with pytest.raises(UserError, match="span 9 of its 16 features"):
+        whitening(features @ torch.diag(torch.arange(16) < 9).double())
     words = torch.randn(2, 16, generator=generator, dtype=torch.float64)
-    root = whitening(torch.randn(60, 16, generator=generator, dtype=torch.float64))
     with pytest.raises(UserError, match="cannot tell the subjects' words apart"):
-        merge({}, [{}, {}], [words, words], root)
+        merge({}, [{}, {}], [words, words], whitening(features))
+
+
+def test_a_direction_that_captions_hardly_show_does_not_blow_up_the_merge():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(60, 12, generator=generator, dtype=torch.float64)
+    features[:, 0] = 1e-5 * features[:, 0].abs()
+    words = [torch.randn(2, 12, generator=generator, dtype=torch.float64) for _ in range(2)]
+    own = {"w": torch.randn(7, 12, generator=generator)}
+    tuned = [{"w": own["w"] + 0.1 * torch.randn(7, 12, generator=generator)} for _ in range(2)]
+    found = merge(own, tuned, words, whitening(features))["w"]
+    assert (found - own["w"]).abs().max() < 1
+    for part, target in zip(tuned, words, strict=True):
+        torch.testing.assert_close(found @ target.T.float(), part["w"] @ target.T.float(), atol=1e-5, rtol=1e-5)
+
+
+def test_captions_of_a_whole_text_encoder_span_all_but_the_layer_norms_direction(setting):
+    base = method_of(setting).base
+    features = caption_features(base.tokenizer, base.text_encoder, captions())
+    assert len(set(captions())) == len(captions())
+    assert whitening(features).shape == (16, 15)
 
 
 @pytest.mark.parametrize("length", [1, 3])
