@@ -18,8 +18,14 @@ CAPTIONS = 240
 """Captions whose words' features stand for what is to stay: more words than any text encoder has features."""
 BATCH = 24
 """Captions encoded together."""
-RANK_TOLERANCE = 1e-6
+ROUNDING = 1e-6
 """Singular values below this share of the largest are rounding in float32."""
+WEAKEST = 1e-4
+"""Directions with a singular value below this share of the largest stay the base model's.
+
+The last layer norm leaves all features (nearly) on one plane through 0. Across it captions say (next to) nothing, and
+the closed form answers with weights a thousand times the base model's, which no other number format survives.
+"""
 
 _STYLES = (
     "a photo of", "an oil painting of", "a pencil sketch of", "a watercolor of", "a black and white picture of",
@@ -74,18 +80,19 @@ def mention_features(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, befo
 
 
 def whitening(features: Tensor) -> Tensor:
-    """A root of the inverse second moment of regularization features [tokens, features]: [features, features].
+    """A root of the inverse second moment of regularization features [tokens, features]: [features, directions].
 
-    Raises UserError when they do not span the space, so that the merge would have no single solution.
+    Raises UserError when they do not span their space (but for the one direction across the layer norm's plane).
     """
     _, sizes, directions = torch.linalg.svd(features, full_matrices=False)
-    rank, wanted = int((sizes > RANK_TOLERANCE * sizes[0]).sum()), features.shape[1]
-    if rank < wanted:
+    rank, wanted = int((sizes > ROUNDING * sizes[0]).sum()), features.shape[1]
+    if rank < wanted - 1:
         raise UserError(
             f"Tuned weights cannot be merged with this text encoder: the regularization captions span {rank} of its "
             f"{wanted} features; use custom-diffusion.two_subjects=joint."
         )
-    return directions.T / sizes
+    strong = sizes > WEAKEST * sizes[0]
+    return directions[strong].T / sizes[strong]
 
 
 def merge(
@@ -99,7 +106,7 @@ def merge(
     """
     targets = torch.cat(list(words))
     whitened = targets @ root
-    if int(torch.linalg.matrix_rank(whitened, rtol=RANK_TOLERANCE)) < len(targets):
+    if int(torch.linalg.matrix_rank(whitened, rtol=ROUNDING)) < len(targets):
         raise UserError(
             "Tuned weights cannot be merged: the text encoder cannot tell the subjects' words apart; "
             "use custom-diffusion.two_subjects=joint."

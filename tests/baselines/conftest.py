@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from fc_bench.model.backbone import read_backbone
 from fc_bench.protocols import Request, Sampler, Setting, Subject, fill
@@ -22,9 +21,9 @@ def setting(tiny_backbone: Path) -> Setting:
     return Setting(read_backbone(str(tiny_backbone)), Sampler("ddim", 2, 3.0, 64), "cpu", "float32")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test reads or leaves class images in the user's cache."""
+    """A cache for class images that is the test's own."""
     monkeypatch.setenv("FC_BENCH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -52,18 +51,3 @@ def images_of() -> Callable[..., np.ndarray]:
         return np.stack([np.asarray(image) for image in method.generate(customization, requests)]).astype(np.int16)
 
     return draw
-
-
-@pytest.fixture
-def tensors_of() -> Callable[..., dict[str, torch.Tensor]]:
-    """A copy of all tensors of a base model's shared parts, to compare with later."""
-
-    def copy(base: Any) -> dict[str, torch.Tensor]:
-        parts = {"unet": base.unet, "vae": base.vae, "text_encoder": base.text_encoder}
-        return {
-            f"{part}.{name}": tensor.clone()
-            for part, model in parts.items()
-            for name, tensor in model.state_dict().items()
-        }
-
-    return copy

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +11,13 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file
 
-from fc_bench.baselines.text_only import TextOnly, TextOnlyOptions
 from fc_bench.baselines.textual_inversion import TEMPLATES, TextualInversion, TextualInversionOptions
-from fc_bench.baselines.tuning import loop
+from fc_bench.baselines.tuning.latents import Posteriors
 from fc_bench.baselines.tuning.text import encode_prompts
 from fc_bench.baselines.tuning.tokens import NewTokens
 from fc_bench.errors import UserError
-from fc_bench.protocols import Checkpoints, Restorable
+from fc_bench.model.errors import ModelInputError
+from fc_bench.protocols import Customization, Subject
 
 FEW = {"steps": 4, "learning_rate": 0.05, "batch_size": 2, "photographs": 3, "initializer": "m"}
 
@@ -28,9 +26,9 @@ def method_of(setting, **options) -> TextualInversion:
     return TextualInversion(setting, TextualInversionOptions(**{**FEW, **options}))
 
 
-def learnt(method: TextualInversion, subject, folder: Path, seed: int = 0, checkpoints: Checkpoints | None = None):
+def learnt(method: TextualInversion, subject: Subject, folder: Path) -> Customization:
     folder.mkdir()
-    return method.customize([subject], seed, folder, checkpoints)
+    return method.customize([subject], 0, folder, None)
 
 
 def embeddings(folder: Path) -> torch.Tensor:
@@ -89,27 +87,7 @@ def test_a_fresh_method_restores_the_same_image_whatever_the_global_generator(se
     for global_seed in (1, 2):
         torch.manual_seed(global_seed)
         fresh = method_of(setting)
-        assert isinstance(fresh, Restorable)
         assert (images_of(fresh, fresh.restore([tunable["ann"]], [tmp_path / "artefact"])) == expected).all()
-
-
-def test_a_fresh_process_restores_the_same_image(setting, tunable, images_of, tmp_path):
-    method = method_of(setting)
-    expected = images_of(method, learnt(method, tunable["ann"], tmp_path / "artefact"))
-    program = f"""
-import numpy as np
-from pathlib import Path
-from fc_bench.baselines.textual_inversion import TextualInversion, TextualInversionOptions
-from fc_bench.model.backbone import read_backbone
-from fc_bench.protocols import Request, Sampler, Setting, Subject
-setting = Setting(read_backbone({str(setting.backbone._file)!r}), Sampler("ddim", 2, 3.0, 64), "cpu", "float32")
-method = TextualInversion(setting, TextualInversionOptions())
-customization = method.restore([Subject("ann", "woman", ())], [Path({str(tmp_path / "artefact")!r})])
-(image,) = method.generate(customization, [Request("a <ann>", "a woman", 5)])
-np.save({str(tmp_path / "image.npy")!r}, np.asarray(image))
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
-    assert np.abs(np.load(tmp_path / "image.npy").astype(np.int16) - expected[0]).max() <= 1
 
 
 def test_subjects_learnt_apart_are_loaded_together(setting, tunable, images_of, tmp_path):
@@ -124,33 +102,16 @@ def test_subjects_learnt_apart_are_loaded_together(setting, tunable, images_of, 
         assert (other != together).any()
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_the_base_model_stays_as_it_is_after_a_job_and_after_a_failed_one(
-    setting, tunable, images_of, tensors_of, tmp_path, checkpointing
-):
-    method = method_of(setting, gradient_checkpointing=checkpointing)
-    text_only = TextOnly(setting, TextOnlyOptions())
-    text_only._base, text_only._pipeline = method.base, method.base.pipeline()
-    plain = text_only.customize([tunable["ann"]], 0, tmp_path, None)
-    image, tensors = images_of(text_only, plain), tensors_of(method.base)
-    learnt(method, tunable["ann"], tmp_path / "fine")
+def test_gradient_checkpointing_gives_the_same_embeddings_and_ends_with_the_training(setting, tunable, tmp_path):
+    learnt(method_of(setting), tunable["ann"], tmp_path / "without")
+    method = method_of(setting, gradient_checkpointing=True)
+    learnt(method, tunable["ann"], tmp_path / "with")
+    torch.testing.assert_close(embeddings(tmp_path / "with"), embeddings(tmp_path / "without"))
     method.options = method.options.model_copy(update={"learning_rate": 1e38})
     with pytest.raises(UserError, match="diverged"):
         learnt(method, tunable["bob"], tmp_path / "failed")
-    after = tensors_of(method.base)
-    assert all(torch.equal(after[name], tensor) for name, tensor in tensors.items())
-    assert (images_of(text_only, plain) == image).all()
-    unet = method.base.unet
-    assert not unet.training
-    assert not unet.is_gradient_checkpointing
-    assert all(not parameter.requires_grad and parameter.grad is None for parameter in unet.parameters())
-    assert len(method.base.tokenizer) == len(method.base.fresh_tokenizer())
-
-
-def test_gradient_checkpointing_gives_the_same_embeddings(setting, tunable, tmp_path):
-    learnt(method_of(setting), tunable["ann"], tmp_path / "without")
-    learnt(method_of(setting, gradient_checkpointing=True), tunable["ann"], tmp_path / "with")
-    torch.testing.assert_close(embeddings(tmp_path / "with"), embeddings(tmp_path / "without"))
+    assert not method.base.unet.is_gradient_checkpointing
+    assert not method.base.unet.training
 
 
 def test_only_the_tokens_rows_of_the_loaded_table_differ_from_the_base_models(setting, tunable, tmp_path):
@@ -177,20 +138,10 @@ def test_training_can_reach_the_new_rows_alone(setting):
     assert torch.equal(tokens.encode(["a photo of a man"]), plain)
 
 
-def test_equal_seeds_give_equal_artefacts(setting, tunable, tmp_path):
-    for folder, seed in (("one", 3), ("same", 3), ("other", 4)):
-        learnt(method_of(setting), tunable["ann"], tmp_path / folder, seed)
-    assert torch.equal(embeddings(tmp_path / "one"), embeddings(tmp_path / "same"))
-    assert (embeddings(tmp_path / "one") != embeddings(tmp_path / "other")).any()
-
-
 def test_photographs_are_seen_in_both_orientations_under_many_templates(setting, tunable, tmp_path, monkeypatch):
     method = method_of(setting, batch_size=4, steps=12)
     seen_rows, seen_prompts = set(), set()
-    encode, sample = NewTokens.encode, None
-    from fc_bench.baselines.tuning.latents import Posteriors
-
-    sample = Posteriors.sample
+    encode, sample = NewTokens.encode, Posteriors.sample
 
     def encode_and_note(self, prompts):
         seen_prompts.update(prompts)
@@ -206,26 +157,6 @@ def test_photographs_are_seen_in_both_orientations_under_many_templates(setting,
     assert seen_rows == set(range(6))
     assert seen_prompts <= {template.format("<ann>") for template in TEMPLATES}
     assert len(seen_prompts) > 10
-
-
-def test_an_interrupted_customization_ends_with_the_same_artefact(setting, tunable, tmp_path, monkeypatch):
-    learnt(method_of(setting), tunable["ann"], tmp_path / "whole")
-    (tmp_path / "checkpoints").mkdir()
-    checkpoints = Checkpoints(tmp_path / "checkpoints", 2)
-    computed = loop.diffusion_loss
-
-    def interrupted(unet, schedule, batch, draws, step, prior_weight):
-        if step == 3:
-            raise KeyboardInterrupt
-        return computed(unet, schedule, batch, draws, step, prior_weight)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "diffusion_loss", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            learnt(method_of(setting), tunable["ann"], tmp_path / "broken", checkpoints=checkpoints)
-    again = learnt(method_of(setting), tunable["ann"], tmp_path / "continued", checkpoints=checkpoints)
-    assert again.details["continued_from"] == [2]
-    assert torch.equal(embeddings(tmp_path / "continued"), embeddings(tmp_path / "whole"))
 
 
 def test_a_subject_whose_id_has_capitals_is_known_by_all_its_vectors(setting, tunable, images_of, tmp_path):
@@ -245,17 +176,18 @@ def test_an_initializer_of_several_tokens_is_refused_with_its_pieces(setting, tu
         learnt(method_of(setting, initializer=None), tunable["ann"], tmp_path / "artefact")
 
 
-def test_too_few_photographs_are_refused(setting, tunable, tmp_path):
-    with pytest.raises(UserError, match="ann has 3 photographs, tuning takes 5"):
-        learnt(method_of(setting, photographs=5), tunable["ann"], tmp_path / "artefact")
-
-
 def test_a_damaged_artefact_is_told_in_one_sentence(setting, tunable, tmp_path):
-    from fc_bench.model.errors import ModelInputError
-
     method = method_of(setting)
     learnt(method, tunable["ann"], tmp_path / "artefact")
     file = tmp_path / "artefact" / "learned_embeds.safetensors"
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(ModelInputError, match="learned_embeds"):
         method.restore([tunable["ann"]], [tmp_path / "artefact"])
+
+
+def test_in_half_precision_it_is_trained_in_full_and_changes_the_image(setting, tunable, images_of, tmp_path):
+    method = method_of(replace(setting, dtype="bfloat16"))
+    learnt_images = images_of(method, learnt(method, tunable["ann"], tmp_path / "artefact"))
+    barely = method_of(replace(setting, dtype="bfloat16"), learning_rate=1e-12)
+    assert np.abs(learnt_images - images_of(barely, learnt(barely, tunable["ann"], tmp_path / "barely"))).max() > 3
+    assert embeddings(tmp_path / "artefact").dtype == torch.float32

@@ -24,6 +24,12 @@ CASES = {
     "dreambooth with text encoder": ("dreambooth", {**PRIOR, "train_text_encoder": True}),
     "dreambooth-lora": ("dreambooth-lora", {**PRIOR, "rank": 2}),
     "dreambooth-lora with text encoder": ("dreambooth-lora", {**PRIOR, "rank": 2, "train_text_encoder": True}),
+    "textual-inversion": ("textual-inversion", {**TINY, "learning_rate": 0.1, "initializer": "x"}),
+    "textual-inversion of several vectors": (
+        "textual-inversion",
+        {**TINY, "learning_rate": 0.1, "initializer": "x", "vectors": 3, "gradient_checkpointing": True},
+    ),
+    "custom-diffusion": ("custom-diffusion", {**TINY, "class_images": 2, "initializers": ["x", "y"]}),
 }
 JOINT = [name for name in CASES]
 TEMPLATE = {1: "a photo of a {subject}", 2: "a photo of {subjects}"}
@@ -110,7 +116,9 @@ def test_restored_from_its_artefact_the_images_are_the_same(case, count, setting
     assert (images(again, again.restore(subjects[:count], folders)) == expected).all()
 
 
-@pytest.mark.parametrize("case", ["dreambooth with text encoder", "dreambooth-lora"])
+@pytest.mark.parametrize(
+    "case", ["dreambooth with text encoder", "dreambooth-lora", "textual-inversion", "custom-diffusion"]
+)
 def test_a_fresh_process_makes_the_same_image_of_the_artefact(case, setting, subjects, tmp_path, tiny_backbone):
     method = build(case, setting)
     expected = images(method, customize(method, subjects[:1], tmp_path / "artefact"), seeds=(5,))[0]
