@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -51,7 +51,7 @@ class DreamBooth(RareTokenMethod):
         tuned = self.tune(training, seed, checkpoints, options.prior_weight)
         for name, model in (("unet", unet), ("text_encoder", encoder)):
             if model is not None:
-                torch.nn.Module.to(model, self.base.dtype).save_pretrained(artefact_folder / name)
+                _in_format(model, self.base.dtype).save_pretrained(artefact_folder / name)
         return self.finished(subjects, artefact_folder, [tuned], self.class_pictures.seconds - before)
 
     def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
@@ -63,3 +63,8 @@ class DreamBooth(RareTokenMethod):
             if (artefact / "text_encoder").exists():
                 encoder = base.placed(CLIPTextModel.from_pretrained(artefact / "text_encoder", dtype=base.dtype))
         return base.pipeline(base.placed(unet), encoder)
+
+
+def _in_format(model: Any, dtype: torch.dtype) -> Any:
+    """The model in a number format, without the library's warning about modules that want another one."""
+    return torch.nn.Module.to(model, dtype)

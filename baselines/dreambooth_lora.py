@@ -61,7 +61,7 @@ class DreamBoothLoRA(RareTokenMethod):
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are what is wanted
             for name, subject in zip(names, subjects, strict=True):
                 with loading(f"the artefact {artefact / subject.id}"):
-                    pipeline.load_lora_weights(artefact / subject.id, adapter_name=name)
+                    pipeline.load_lora_weights(str(artefact / subject.id), adapter_name=name)
         pipeline.set_adapters(names)
         return pipeline
 
@@ -78,11 +78,10 @@ class DreamBoothLoRA(RareTokenMethod):
             _add_adapter(encoder, options.rank, TEXT_LAYERS)
         training = RareTokenTraining(self.base, options, self.examples([subject], position), unet, encoder)
         tuned = self.tune(training, seed, checkpoints, options.prior_weight)
-        StableDiffusionPipeline.save_lora_weights(
-            folder,
-            unet_lora_layers=_layers(unet, self.base.dtype),
-            text_encoder_lora_layers=_layers(encoder, self.base.dtype) if encoder is not None else None,
-        )
+        layers = {"unet_lora_layers": _layers(unet, self.base.dtype)}
+        if encoder is not None:
+            layers["text_encoder_lora_layers"] = _layers(encoder, self.base.dtype)
+        StableDiffusionPipeline.save_lora_weights(folder, **layers)
         return tuned
 
 
@@ -92,7 +91,7 @@ def _add_adapter(model: Any, rank: int, layers: list[str]) -> None:
     cast_training_params(model, torch.float32)
 
 
-def _layers(model: Any, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def _layers(model: Any, dtype: torch.dtype) -> dict[str, Any]:
     """The adapter's weights under diffusers' names, in the number format they are sampled in."""
     state = convert_state_dict_to_diffusers(get_peft_model_state_dict(model))
     return {name: tensor.to(dtype) for name, tensor in state.items()}

@@ -46,7 +46,7 @@ def quality(results: Sequence[Row], columns: Sequence[Column], marks: Marks = NO
             most = _most(cells)
             rows.append(
                 (
-                    ANCHORS.get(method, method) + marks.get((method, subjects), ""),
+                    str(ANCHORS.get(method, method)) + marks.get((method, subjects), ""),
                     f"{most['n_ok']} / {most['n_total']}",
                     *(_cell(cells, column, most["n_ok"]) for column in filled),
                 )

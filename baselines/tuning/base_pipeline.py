@@ -64,7 +64,8 @@ class BasePipeline:
 
     def noise_schedule(self) -> DDPMScheduler:
         """The forward process of training, with the pipeline's schedule and prediction type."""
-        return DDPMScheduler.from_config(self._scheduler_config())
+        untyped: Any = DDPMScheduler.from_config(self._scheduler_config())  # declared as if it gave unused options, too
+        return untyped
 
     def pipeline(
         self,

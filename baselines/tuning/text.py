@@ -47,4 +47,4 @@ def single_token(tokenizer: CLIPTokenizer, word: str, what: str) -> int:
     if len(pieces) != 1:
         shown = ", ".join(f'"{piece}"' for piece in pieces) or "nothing"
         raise UserError(f'{what} "{word}" has to be one token of the text encoder but becomes {shown}; choose another.')
-    return int(tokenizer.convert_tokens_to_ids(pieces[0]))
+    return tokenizer.get_vocab()[pieces[0]]

@@ -92,7 +92,7 @@ def plain_dreambooth(base: BasePipeline, options: Any, subject: Subject, steps: 
 
 
 def plain_custom_diffusion(base: BasePipeline, options: Any, subject: Subject, steps: int) -> float:
-    """Seconds per step of the plain loop: the whole embedding table is a parameter, other rows' gradients are zeroed."""
+    """Seconds per step of the plain loop: the whole embedding table trains, other rows' gradients are zeroed."""
     unet = base.fresh_unet().train()
     weights = [parameter for processor in install_processors(unet).values() for parameter in processor.parameters()]
     tokenizer, text_encoder = base.fresh_tokenizer(), base.fresh_text_encoder(torch.float32)
