@@ -22,7 +22,7 @@ from fc_bench.baselines.tuning.latents import Posteriors, encode, square
 from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws
 from fc_bench.baselines.tuning.merging import caption_features, captions, mention_features, merge, whitening
 from fc_bench.baselines.tuning.method import TunedMethod, TuningOptions
-from fc_bench.baselines.tuning.rescaling import LARGEST, draw_rescaling, rescale, valid_region
+from fc_bench.baselines.tuning.rescaling import LARGEST, draw_rescaling, rescale, valid_region, whole
 from fc_bench.baselines.tuning.text import FrozenPrompts, single_token
 from fc_bench.baselines.tuning.tokens import NewTokens, load_tokens, save_tokens, token_of
 from fc_bench.errors import UserError
@@ -47,6 +47,8 @@ class CustomDiffusionOptions(TuningOptions):
     class_images: int = Field(default=200, ge=0)
     """Class images of each class noun for prior preservation, 0 for none."""
     prior_weight: float = Field(default=1.0, ge=0)
+    augmentation: bool = True
+    """Photographs rescaled by chance, with prompts that say so; without it all are seen whole."""
     two_subjects: Literal["joint", "merge"] = "joint"
     """One training of both subjects, or two whose weights are merged in closed form (section 3.2)."""
 
@@ -263,7 +265,7 @@ class _KeysAndValues:
         for step in range(first, first + BLOCK):
             drawn = draws.numpy(AUGMENTATION, step)
             for row in self._rows(step, draws)[0]:
-                how = draw_rescaling(drawn, self._canvas)
+                how = draw_rescaling(drawn, self._canvas) if self._options.augmentation else whole(self._canvas)
                 pictures.append(rescale(self._photographs[row], how, self._canvas))
                 prompts.append(how.prefix + self._prompts[row])
                 hows.append(how)

@@ -81,7 +81,8 @@ class DreamBoothLoRA(RareTokenMethod):
         layers = {"unet_lora_layers": _layers(unet, self.base.dtype)}
         if encoder is not None:
             layers["text_encoder_lora_layers"] = _layers(encoder, self.base.dtype)
-        StableDiffusionPipeline.save_lora_weights(folder, **layers)
+        untyped: Any = StableDiffusionPipeline  # whose declaration wants modules
+        untyped.save_lora_weights(folder, **layers)
         return tuned
 
 

@@ -52,6 +52,11 @@ def draw_rescaling(drawn: np.random.Generator, canvas: int) -> Rescaling:
     return Rescaling(side, top, left, prefix)
 
 
+def whole(canvas: int) -> Rescaling:
+    """The photograph as it is, filling the canvas."""
+    return Rescaling(canvas, 0, 0, "")
+
+
 def rescale(photograph: Image.Image, how: Rescaling, canvas: int) -> Tensor:
     """A square photograph as the canvas shows it, [3, canvas, canvas] in -1..1, zero around it."""
     shown = pixels(photograph.resize((how.side, how.side), Image.Resampling.BILINEAR))
