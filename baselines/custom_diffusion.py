@@ -64,8 +64,6 @@ class CustomDiffusion(TunedMethod):
 
     def __init__(self, setting: Setting, options: CustomDiffusionOptions) -> None:
         super().__init__(setting, options)
-        for word in options.initializers:
-            single_token(self.base.tokenizer, word, "The initializer")
         self.class_pictures = ClassPictures(self.base, options.class_images)
 
     @classmethod
@@ -191,9 +189,10 @@ class _KeysAndValues:
         self._options = options
         self._subjects = subjects
         self._canvas = base.setting.sampler.resolution
-        starts = [single_token(base.tokenizer, word, "The initializer") for word in options.initializers]
+        words = options.initializers[: len(subjects)]
+        starts = [single_token(base.tokenizer, word, "The initializer") for word in words]
         self.tokens = NewTokens(
-            base, [token_of(subject) for subject in subjects], starts[: len(subjects)], options.gradient_checkpointing
+            base, [token_of(subject) for subject in subjects], starts, options.gradient_checkpointing
         )
         self.unet = base.fresh_unet()
         self.processors = install_processors(self.unet)

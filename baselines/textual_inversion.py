@@ -18,7 +18,7 @@ from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws
 from fc_bench.baselines.tuning.method import TunedMethod, TuningOptions
 from fc_bench.baselines.tuning.text import single_token
 from fc_bench.baselines.tuning.tokens import NewTokens, load_tokens, save_tokens, token_of, vectors_of
-from fc_bench.protocols import Checkpoints, Customization, Setting, Subject
+from fc_bench.protocols import Checkpoints, Customization, Subject
 
 FILE = "learned_embeds.safetensors"
 FLIPPED_SHARE = 0.5
@@ -75,11 +75,6 @@ class TextualInversion(TunedMethod):
 
     description: ClassVar[str] = "the embedding of a new token learnt, everything else frozen"
     Options: ClassVar[type[BaseModel]] = TextualInversionOptions
-
-    def __init__(self, setting: Setting, options: TextualInversionOptions) -> None:
-        super().__init__(setting, options)
-        if options.initializer is not None:
-            single_token(self.base.tokenizer, options.initializer, "The initializer")
 
     @property
     def tunes_apart(self) -> bool:

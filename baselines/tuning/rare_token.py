@@ -35,8 +35,6 @@ class RareTokenMethod(TunedMethod):
 
     def __init__(self, setting: Setting, options: Any) -> None:
         super().__init__(setting, options)
-        for token in options.rare_tokens:
-            single_token(self.base.tokenizer, token, "The rare token")
         self.class_pictures = ClassPictures(self.base, options.class_images)
 
     def mention(self, subject: Subject, position: int) -> str:
@@ -44,7 +42,12 @@ class RareTokenMethod(TunedMethod):
         return f"{self.options.rare_tokens[position]} {subject.noun}"
 
     def examples(self, subjects: Sequence[Subject], first_position: int = 0) -> Examples:
-        """Photographs of subjects that stand at `first_position` and after, and class images of their nouns."""
+        """Photographs of subjects that stand at `first_position` and after, and class images of their nouns.
+
+        Raises UserError when a rare token is not one token.
+        """
+        for token in self.options.rare_tokens[first_position : first_position + len(subjects)]:
+            single_token(self.base.tokenizer, token, "The rare token")
         side, count = self.base.setting.sampler.resolution, self.options.photographs
         parts = [
             (photographs_of(subject, count, side), f"a photo of a {self.mention(subject, position)}")

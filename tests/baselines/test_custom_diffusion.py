@@ -276,9 +276,10 @@ def test_an_artefact_of_another_unet_is_refused(setting, tunable, tmp_path):
             method.restore([tunable["ann"]], [tmp_path / "artefact"])
 
 
-def test_an_initializer_of_several_tokens_is_refused_with_its_pieces(setting):
+def test_an_initializer_of_several_tokens_is_refused_with_its_pieces(setting, tunable, tmp_path):
+    method = method_of(setting, initializers=("sks", "o"))
     with pytest.raises(UserError, match=r'initializer "sks" has to be one token .* "s", "k", "s</w>"'):
-        method_of(setting, initializers=("sks", "o"))
+        learnt(method, [tunable["ann"]], tmp_path / "artefact")
 
 
 def test_in_half_precision_it_is_trained_in_full_and_changes_the_image(setting, tunable, images_of, tmp_path):

@@ -171,9 +171,9 @@ def test_a_subject_whose_id_has_capitals_is_known_by_all_its_vectors(setting, tu
 
 def test_an_initializer_of_several_tokens_is_refused_with_its_pieces(setting, tunable, tmp_path):
     with pytest.raises(UserError, match=r'initializer "man" has to be one token .* "m", "a", "n</w>"'):
-        method_of(setting, initializer="man")
+        learnt(method_of(setting, initializer="man"), tunable["ann"], tmp_path / "word")
     with pytest.raises(UserError, match=r'initializer "woman" has to be one token'):
-        learnt(method_of(setting, initializer=None), tunable["ann"], tmp_path / "artefact")
+        learnt(method_of(setting, initializer=None), tunable["ann"], tmp_path / "noun")
 
 
 def test_a_damaged_artefact_is_told_in_one_sentence(setting, tunable, tmp_path):

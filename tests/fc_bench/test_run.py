@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 
@@ -50,14 +51,42 @@ def test_run_measures_what_the_images_show(run, tmp_path):
     assert column(tmp_path, "prompt_consistency", "paste")["n_ok"] == "9"
 
 
-def test_default_methods_are_text_only_and_fastcomposer(run, records, tmp_path):
-    done = run(methods=())
+def test_without_methods_every_built_in_one_is_run(run, records, tmp_path, tiny_backbone, monkeypatch):
+    monkeypatch.setenv("FC_BENCH_CACHE", str(tmp_path / "cache"))
+    brief = {"steps": 1, "photographs": 1}
+    prior = {**brief, "class_images": 1}
+    methods = {
+        "textual-inversion": {**brief, "initializer": "m"},
+        "dreambooth": {**prior, "rare_tokens": ["x", "y"]},
+        "dreambooth-lora": {**prior, "rare_tokens": ["x", "y"]},
+        "custom-diffusion": {**prior, "initializers": ["x", "y"]},
+    }
+    declared = {**yaml.safe_load(tiny_backbone.read_text()), "methods": methods}
+    backbone = tiny_backbone.with_name("with-methods.yaml")
+    backbone.write_text(yaml.safe_dump(declared))
+    done = run("--backbone", backbone, methods=())
     assert done.code == 0, done.err
     samples = records(tmp_path / "run" / "samples.jsonl")
-    assert {sample["method"] for sample in samples} == {"text-only", "fastcomposer"}
+    assert {sample["method"] for sample in samples} == {"text-only", "fastcomposer", *methods}
+    assert {sample["status"] for sample in samples} == {"ok"}
     prompts = {sample["generated_prompt"] for sample in samples if sample["method"] == "fastcomposer"}
     assert "a photo of a woman <|image|> and a man <|image|>" in prompts
     assert all("<|image|>" not in sample["prompt"] for sample in samples)
+
+
+def test_a_job_that_cannot_be_tuned_fails_alone_with_its_sentence_and_the_table_counts_it(run, records, tmp_path):
+    done = run(methods=("dreambooth", "text-only"))
+    assert done.code == 4
+    sentence = 'The rare token "sks" has to be one token of the text encoder but becomes "s", "k", "s</w>"'
+    assert sentence in done.out
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    assert {sample["status"] for sample in samples if sample["method"] == "text-only"} == {"ok"}
+    failed = [sample for sample in samples if sample["method"] == "dreambooth"]
+    assert all(sample["error"]["message"].startswith(sentence) for sample in failed)
+    assert column(tmp_path, "prompt_consistency", "dreambooth")["n_ok"] == "0"
+    assert column(tmp_path, "prompt_consistency", "dreambooth")["n_total"] == "9"
+    assert column(tmp_path, "prompt_consistency", "text-only")["n_ok"] == "9"
+    assert column(tmp_path, "customize_seconds", "dreambooth")["n_ok"] == "0"
 
 
 def test_run_is_printed_and_written_as_markdown_csv_and_grid(run, tmp_path):
