@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,17 +16,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fc_bench.baselines.tuning.base_pipeline import BasePipeline
-from fc_bench.baselines.tuning.concepts import ClassPictures, originals_of, paired_rows
+from fc_bench.baselines.tuning.concepts import Pictures, originals_of, paired_rows
 from fc_bench.baselines.tuning.latents import Posteriors, encode, square
-from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws
+from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws, Tuned
 from fc_bench.baselines.tuning.merging import caption_features, captions, mention_features, merge, whitening
 from fc_bench.baselines.tuning.method import TunedMethod, TuningOptions
-from fc_bench.baselines.tuning.rescaling import LARGEST, draw_rescaling, rescale, valid_region, whole
+from fc_bench.baselines.tuning.rescaling import LARGEST, Rescaling, draw_rescaling, rescale, valid_region, whole
 from fc_bench.baselines.tuning.text import FrozenPrompts, single_token
 from fc_bench.baselines.tuning.tokens import NewTokens, load_tokens, save_tokens, token_of
 from fc_bench.errors import UserError
 from fc_bench.model.errors import loading
-from fc_bench.protocols import Checkpoints, Customization, Setting, Subject
+from fc_bench.protocols import Checkpoints, Setting, Subject
 
 FILE = "pytorch_custom_diffusion_weights.safetensors"
 BEFORE = "photo of a"
@@ -59,12 +58,12 @@ class CustomDiffusion(TunedMethod):
     Class images are those of "a photo of a man", as for every method with prior preservation, so that all share them.
     """
 
-    description: ClassVar[str] = "cross-attention's keys and values and a new token tuned, with prior preservation"
+    description: ClassVar[str] = "cross-attention's keys and values and a new token tuned"
     Options: ClassVar[type[BaseModel]] = CustomDiffusionOptions
 
     def __init__(self, setting: Setting, options: CustomDiffusionOptions) -> None:
         super().__init__(setting, options)
-        self.class_pictures = ClassPictures(self.base, options.class_images)
+        self._root = self._kept_by_merging() if options.two_subjects == "merge" else None
 
     @classmethod
     def remark(cls, options: CustomDiffusionOptions, subjects: int) -> str | None:
@@ -82,15 +81,14 @@ class CustomDiffusion(TunedMethod):
         """`<p03> man`"""
         return f"{token_of(subject)} {subject.noun}"
 
-    def customize(
+    def train(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
-    ) -> Customization:
-        """Train on all subjects' photographs; write the keys and values, and `<id>.safetensors` for each token."""
-        before = self.class_pictures.seconds
-        training = _KeysAndValues(self.base, self.options, subjects, self.class_pictures)
-        tuned = self.tune(training, seed, checkpoints, self.options.prior_weight)
+    ) -> list[Tuned]:
+        """Train on all subjects' photographs; write keys and values, and `token-<id>.safetensors` for each."""
+        training = _KeysAndValues(self.base, self.options, subjects, self.class_pictures.of(subjects))
+        tuned = self.tune(training, subjects, seed, checkpoints, self.options.prior_weight)
         training.save(artefact_folder)
-        return self.finished(subjects, artefact_folder, [tuned], self.class_pictures.seconds - before)
+        return [tuned]
 
     def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
         """A UNet with the tuned, or merged, keys and values in the place of its own, and the subjects' tokens.
@@ -105,22 +103,22 @@ class CustomDiffusion(TunedMethod):
         tuned = [read_keys_and_values(unet, artefact / FILE) for artefact in artefacts]
         weights = tuned[0]
         if len(tuned) > 1:
+            assert self._root is not None
             encoder = copy.deepcopy(pipeline.text_encoder).float()
             words = [mention_features(pipeline.tokenizer, encoder, BEFORE, self.mention(s, 0)) for s in subjects]
             weights = merge({name: unet.get_parameter(name) for name in weights}, tuned, words, self._root)
         unet.load_state_dict(weights, strict=False)
         return pipeline
 
-    @cached_property
-    def _root(self) -> Tensor:
+    def _kept_by_merging(self) -> Tensor:
         """What the merge keeps of the base model, the same for all subjects."""
         encoder = self.base.fresh_text_encoder(torch.float32)
         return whitening(caption_features(self.base.tokenizer, encoder, captions()))
 
 
 def token_file(subject: Subject) -> str:
-    """Name of a token's file: the id alone, as brackets are not for file names everywhere."""
-    return f"{subject.id}.safetensors"
+    """Name of a token's file: without brackets, which are not for file names everywhere."""
+    return f"token-{subject.id}.safetensors"
 
 
 def read_keys_and_values(unet: UNet2DConditionModel, file: Path) -> dict[str, Tensor]:
@@ -168,7 +166,7 @@ def install_processors(unet: UNet2DConditionModel) -> dict[str, CustomDiffusionA
 
 @dataclass(frozen=True)
 class _Block:
-    """Rescaled photographs of `BLOCK` steps, one row each: latents' posteriors, valid regions, prompts."""
+    """Photographs as shown, one row each: latents' posteriors, valid regions, prompts."""
 
     posteriors: Posteriors
     masks: Tensor
@@ -183,14 +181,14 @@ class _KeysAndValues:
         base: BasePipeline,
         options: CustomDiffusionOptions,
         subjects: Sequence[Subject],
-        class_pictures: ClassPictures,
+        class_pictures: Pictures | None,
     ) -> None:
         self._base = base
         self._options = options
         self._subjects = subjects
         self._canvas = base.setting.sampler.resolution
         words = options.initializers[: len(subjects)]
-        starts = [single_token(base.tokenizer, word, "The initializer") for word in words]
+        starts = [single_token(base.tokenizer, word, "The option initializers:") for word in words]
         self.tokens = NewTokens(
             base, [token_of(subject) for subject in subjects], starts, options.gradient_checkpointing
         )
@@ -200,7 +198,7 @@ class _KeysAndValues:
         largest = int(LARGEST * self._canvas)
         self._photographs = [square(photo, min(largest, *photo.size)) for _, photo in originals]
         self._prompts = [f"{BEFORE} {token_of(subject)} {subject.noun}" for subject, _ in originals]
-        self._class_pictures = class_pictures.of([f"a photo of a {subject.noun}" for subject in subjects])
+        self._class_pictures = class_pictures
         self._class_text = FrozenPrompts(base.tokenizer, base.text_encoder)
         self._block: tuple[int, _Block] | None = None
 
@@ -219,12 +217,9 @@ class _KeysAndValues:
 
     def batch(self, step: int, draws: Draws) -> Batch:
         """Rescaled photographs and class images with their prompts."""
-        index, position = divmod(step, BLOCK)
-        if self._block is None or self._block[0] != index:
-            self._block = (index, self._encoded(index * BLOCK, draws))
-        block, count = self._block[1], self._options.batch_size
-        rows = list(range(position * count, (position + 1) * count))
-        prior = self._rows(step, draws)[1]
+        own, prior = self._rows(step, draws)
+        block, rows = self._shown(step, own, draws)
+        count = len(rows)
         shape = (count + len(prior), *block.posteriors.mean.shape[1:])
         noise = torch.randn(shape, generator=draws.torch(PICTURES, step)).to(self._base.device)
         latents = [block.posteriors.sample(rows, noise[:count])]
@@ -233,12 +228,6 @@ class _KeysAndValues:
             latents.append(self._class_pictures.posteriors.sample(prior, noise[count:]))
             text.append(self._class_text([self._class_pictures.prompts[row] for row in prior]))
         return Batch(torch.cat(latents), torch.cat(text), count, block.masks[rows])
-
-    def after_backward(self) -> None:
-        """Nothing to do."""
-
-    def after_update(self) -> None:
-        """Nothing to do."""
 
     def save(self, folder: Path) -> None:
         """Write the artefact in diffusers' format.
@@ -259,16 +248,32 @@ class _KeysAndValues:
         classes = len(self._class_pictures) if self._class_pictures else 0
         return paired_rows(step, self._options.batch_size, draws, len(self._photographs), classes)
 
-    def _encoded(self, first: int, draws: Draws) -> _Block:
-        pictures, prompts, hows = [], [], []
+    def _shown(self, step: int, own: list[int], draws: Draws) -> tuple[_Block, list[int]]:
+        """The step's photographs as it shows them: rows of what is encoded once, or of the step's block."""
+        if not self._options.augmentation:
+            if self._block is None:
+                everyone = list(range(len(self._photographs)))
+                self._block = (0, self._encoded(everyone, [whole(self._canvas)] * len(everyone)))
+            return self._block[1], own
+        index, position = divmod(step, BLOCK)
+        if self._block is None or self._block[0] != index:
+            self._block = (index, self._rescaled(index * BLOCK, draws))
+        return self._block[1], list(range(position * len(own), (position + 1) * len(own)))
+
+    def _rescaled(self, first: int, draws: Draws) -> _Block:
+        """The photographs of a block of steps, each rescaled anew."""
+        rows, hows = [], []
         for step in range(first, first + BLOCK):
             drawn = draws.numpy(AUGMENTATION, step)
             for row in self._rows(step, draws)[0]:
-                how = draw_rescaling(drawn, self._canvas) if self._options.augmentation else whole(self._canvas)
-                pictures.append(rescale(self._photographs[row], how, self._canvas))
-                prompts.append(how.prefix + self._prompts[row])
-                hows.append(how)
-        posteriors = encode(self._base.vae, torch.stack(pictures))
+                rows.append(row)
+                hows.append(draw_rescaling(drawn, self._canvas))
+        return self._encoded(rows, hows)
+
+    def _encoded(self, rows: list[int], hows: list[Rescaling]) -> _Block:
+        shown = list(zip(rows, hows, strict=True))
+        pictures = torch.stack([rescale(self._photographs[row], how, self._canvas) for row, how in shown])
+        posteriors = encode(self._base.vae, pictures)
         cells = posteriors.mean.shape[-1]
         masks = torch.stack([valid_region(how, self._canvas, cells) for how in hows])
-        return _Block(posteriors, masks.to(self._base.device), prompts)
+        return _Block(posteriors, masks.to(self._base.device), [how.prefix + self._prompts[row] for row, how in shown])

@@ -11,9 +11,10 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from pydantic import BaseModel, Field
 from transformers import CLIPTextModel
 
+from fc_bench.baselines.tuning.loop import Tuned
 from fc_bench.baselines.tuning.rare_token import RareTokenMethod, RareTokenOptions, RareTokenTraining
 from fc_bench.model.errors import loading
-from fc_bench.protocols import Checkpoints, Customization, Subject
+from fc_bench.protocols import Checkpoints, Subject
 
 
 class DreamBoothOptions(RareTokenOptions):
@@ -27,7 +28,7 @@ class DreamBoothOptions(RareTokenOptions):
 class DreamBooth(RareTokenMethod):
     """Joint training for two subjects: one model, a rare token each."""
 
-    description: ClassVar[str] = "the whole UNet (and text encoder) tuned to a rare token, with prior preservation"
+    description: ClassVar[str] = "the whole UNet (and text encoder) tuned to a rare token"
     Options: ClassVar[type[BaseModel]] = DreamBoothOptions
 
     @classmethod
@@ -37,22 +38,22 @@ class DreamBooth(RareTokenMethod):
             return None
         return "joint training, a rare token for each subject: an extension, DreamBooth has no published way for two"
 
-    def customize(
+    def train(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
-    ) -> Customization:
+    ) -> list[Tuned]:
         """Train on all subjects' photographs; write `unet/` and, if trained, `text_encoder/`."""
         options: DreamBoothOptions = self.options
-        examples, before = self.examples(subjects), self.class_pictures.seconds
+        examples = self.examples(subjects)
         unet = self.base.fresh_unet(torch.float32).requires_grad_(True)
         encoder = None
         if options.train_text_encoder:
             encoder = self.base.fresh_text_encoder(torch.float32).requires_grad_(True)
         training = RareTokenTraining(self.base, options, examples, unet, encoder)
-        tuned = self.tune(training, seed, checkpoints, options.prior_weight)
+        tuned = self.tune(training, subjects, seed, checkpoints, options.prior_weight)
         for name, model in (("unet", unet), ("text_encoder", encoder)):
             if model is not None:
                 _in_format(model, self.base.dtype).save_pretrained(artefact_folder / name)
-        return self.finished(subjects, artefact_folder, [tuned], self.class_pictures.seconds - before)
+        return [tuned]
 
     def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
         """The tuned UNet, and text encoder, beside the base model's other parts."""

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from fc_bench.baselines.tuning.loop import Tuned
 from fc_bench.baselines.tuning.rare_token import RareTokenMethod, RareTokenOptions, RareTokenTraining
 from fc_bench.model.errors import loading
-from fc_bench.protocols import Checkpoints, Customization, Subject
+from fc_bench.protocols import Checkpoints, Subject
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
@@ -37,19 +37,18 @@ class DreamBoothLoRAOptions(RareTokenOptions):
 class DreamBoothLoRA(RareTokenMethod):
     """One adapter per subject, trained on that subject alone; a set's adapters are active together."""
 
-    description: ClassVar[str] = "low-rank adapters of the attention tuned to a rare token, with prior preservation"
+    description: ClassVar[str] = "low-rank adapters of the attention tuned to a rare token"
     Options: ClassVar[type[BaseModel]] = DreamBoothLoRAOptions
 
-    def customize(
+    def train(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
-    ) -> Customization:
+    ) -> list[Tuned]:
         """Train each subject's adapter under the rare token of its position; write `<id>/pytorch_lora_weights...`."""
-        before = self.class_pictures.seconds
         tuned = []
         for position, subject in enumerate(subjects):
             own = replace(checkpoints, folder=_made(checkpoints.folder / subject.id)) if checkpoints else None
-            tuned.append(self._train(subject, position, seed, artefact_folder / subject.id, own))
-        return self.finished(subjects, artefact_folder, tuned, self.class_pictures.seconds - before)
+            tuned.append(self._train_one(subject, position, seed + position, artefact_folder / subject.id, own))
+        return tuned
 
     def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
         """The base model with the subjects' adapters, not fused."""
@@ -65,7 +64,7 @@ class DreamBoothLoRA(RareTokenMethod):
         pipeline.set_adapters(names)
         return pipeline
 
-    def _train(
+    def _train_one(
         self, subject: Subject, position: int, seed: int, folder: Path, checkpoints: Checkpoints | None
     ) -> Tuned:
         options: DreamBoothLoRAOptions = self.options
@@ -77,7 +76,7 @@ class DreamBoothLoRA(RareTokenMethod):
             encoder = self.base.fresh_text_encoder()
             _add_adapter(encoder, options.rank, TEXT_LAYERS)
         training = RareTokenTraining(self.base, options, self.examples([subject], position), unet, encoder)
-        tuned = self.tune(training, seed, checkpoints, options.prior_weight)
+        tuned = self.tune(training, [subject], seed, checkpoints, options.prior_weight)
         layers = {"unet_lora_layers": _layers(unet, self.base.dtype)}
         if encoder is not None:
             layers["text_encoder_lora_layers"] = _layers(encoder, self.base.dtype)

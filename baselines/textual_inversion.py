@@ -14,11 +14,11 @@ from pydantic import BaseModel, Field
 from fc_bench.baselines.tuning.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.concepts import photographs_of
 from fc_bench.baselines.tuning.latents import encode, pixels
-from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws
+from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws, Tuned
 from fc_bench.baselines.tuning.method import TunedMethod, TuningOptions
 from fc_bench.baselines.tuning.text import single_token
 from fc_bench.baselines.tuning.tokens import NewTokens, load_tokens, save_tokens, token_of, vectors_of
-from fc_bench.protocols import Checkpoints, Customization, Subject
+from fc_bench.protocols import Checkpoints, Subject
 
 FILE = "learned_embeds.safetensors"
 FLIPPED_SHARE = 0.5
@@ -64,6 +64,7 @@ class TextualInversionOptions(TuningOptions):
     steps: int = Field(default=3000, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0)
     batch_size: int = Field(default=4, ge=1)
+    max_grad_norm: float | None = Field(default=None, gt=0)
     initializer: str | None = None
     """The one-token word whose embedding the new ones start from; None: the subject's class noun."""
     vectors: int = Field(default=1, ge=1, le=16)
@@ -75,6 +76,7 @@ class TextualInversion(TunedMethod):
 
     description: ClassVar[str] = "the embedding of a new token learnt, everything else frozen"
     Options: ClassVar[type[BaseModel]] = TextualInversionOptions
+    shared_parts: ClassVar[tuple[str, ...]] = ("vae", "unet", "tokenizer")
 
     @property
     def tunes_apart(self) -> bool:
@@ -85,15 +87,15 @@ class TextualInversion(TunedMethod):
         """The token alone, `<p03>`."""
         return token_of(subject)
 
-    def customize(
+    def train(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
-    ) -> Customization:
+    ) -> list[Tuned]:
         """Learn one subject's embedding; write `learned_embeds.safetensors`."""
         (subject,) = subjects
         training = _Embedding(self.base, self.options, subject)
-        tuned = self.tune(training, seed, checkpoints)
+        tuned = self.tune(training, subjects, seed, checkpoints)
         save_tokens(training.tokens.rows, token_of(subject), artefact_folder / FILE)
-        return self.finished(subjects, artefact_folder, [tuned])
+        return [tuned]
 
     def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
         """The base model, whose text encoder knows the tokens of all subjects."""
@@ -109,8 +111,8 @@ class _Embedding:
     """Photographs, mirrored by chance, each under a template drawn for it, through the shared frozen UNet."""
 
     def __init__(self, base: BasePipeline, options: TextualInversionOptions, subject: Subject) -> None:
-        word = options.initializer or subject.noun
-        start = single_token(base.tokenizer, word, "The initializer")
+        what = "The option initializer:" if options.initializer else f"The class noun of {subject.id} as initializer:"
+        start = single_token(base.tokenizer, options.initializer or subject.noun, what)
         vectors = vectors_of(token_of(subject), options.vectors)
         self.unet = base.unet
         self.tokens = NewTokens(base, vectors, [start] * len(vectors), options.gradient_checkpointing)
@@ -137,9 +139,3 @@ class _Embedding:
         shape = (count, *self._posteriors.mean.shape[1:])
         noise = torch.randn(shape, generator=draws.torch(PICTURES, step)).to(self._posteriors.mean.device)
         return Batch(self._posteriors.sample(rows, noise), self.tokens.encode(prompts), count)
-
-    def after_backward(self) -> None:
-        """Nothing to do."""
-
-    def after_update(self) -> None:
-        """Nothing to do."""

@@ -213,12 +213,17 @@ def write_json(path: Path, data: Any) -> None:
     write_atomically(path, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def write_png(path: Path, image: Image.Image) -> None:
-    """Write an image as PNG, atomically."""
+def write_png(path: Path, image: Image.Image, texts: Mapping[str, str] | None = None) -> None:
+    """Write an image as PNG with texts about it, atomically."""
     from io import BytesIO
 
+    from PIL.PngImagePlugin import PngInfo
+
+    about = PngInfo()
+    for key, text in (texts or {}).items():
+        about.add_text(key, text)
     buffer = BytesIO()
-    image.save(buffer, format="PNG")
+    image.save(buffer, format="PNG", pnginfo=about)
     write_atomically(path, buffer.getvalue())
 
 

@@ -6,9 +6,11 @@ in the cache folder of the user (`FC_BENCH_CACHE`, else `~/.cache/fc-bench`) und
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +32,15 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class ClassImages:
-    """The class images of one prompt; `made` of them were drawn now, in `seconds`."""
+    """The class images of one prompt; drawing them took `seconds`, whenever that was."""
 
     images: list[Image.Image]
-    made: int
     seconds: float
+
+    @property
+    def sha256(self) -> str:
+        """Over all pixels (hexadecimal): what a customization was trained on."""
+        return hashlib.sha256(b"".join(image.tobytes() for image in self.images)).hexdigest()
 
 
 def class_images(base: BasePipeline, prompt: str, count: int) -> ClassImages:
@@ -44,47 +50,57 @@ def class_images(base: BasePipeline, prompt: str, count: int) -> ClassImages:
     """
     folder = _folder(base, prompt)
     files = [folder / f"{number:04}.png" for number in range(count)]
-    found = {file: _readable(file) for file in files}
+    found = {file: _read(file) for file in files}
     missing = [file for file in files if found[file] is None]
-    begun = time.perf_counter()
     if missing:
         pipeline = base.pipeline(base.fresh_unet())
         for start in range(0, len(missing), BATCH):
-            _draw(base, pipeline, prompt, missing[start : start + BATCH], found)
-    images = [image for image in found.values() if image is not None]
-    return ClassImages(images, len(missing), time.perf_counter() - begun if missing else 0.0)
+            _draw(base, pipeline, prompt, missing[start : start + BATCH])
+    drawn = [found[file] or _read(file) for file in files]
+    whole = [image for image in drawn if image is not None]
+    if len(whole) != count:
+        raise UserError(f"Class images in {folder} changed while they were read; repeat the command.")
+    return ClassImages(whole, sum(float(image.info["seconds"]) for image in whole))
 
 
-def _draw(
-    base: BasePipeline,
-    pipeline: StableDiffusionPipeline,
-    prompt: str,
-    files: list[Path],
-    found: dict[Path, Image.Image | None],
-) -> None:
+def _draw(base: BasePipeline, pipeline: StableDiffusionPipeline, prompt: str, files: list[Path]) -> None:
+    """Draw and keep images, each with its share of the batch's seconds."""
     requests = [Request(prompt, prompt, seed_from(f"class image\n{prompt}\n{int(file.stem)}")) for file in files]
-    for file, image in zip(files, base.sample(pipeline, requests), strict=True):
+    begun = time.perf_counter()
+    images = list(base.sample(pipeline, requests))
+    seconds = (time.perf_counter() - begun) / len(images)
+    for file, image in zip(files, images, strict=True):
         try:
-            write_png(file, image)
+            write_png(file, image, {"prompt": prompt, "seconds": f"{seconds:.4f}"})
         except OSError as error:
             raise UserError(
                 f"Class images cannot be kept in {file.parent} ({error.strerror}); set FC_BENCH_CACHE to a folder that "
                 "can be written."
             ) from None
-        found[file] = image
 
 
 def _folder(base: BasePipeline, prompt: str) -> Path:
-    backbone, sampler = base.setting.backbone, asdict(base.setting.sampler)
-    decides = [backbone.fingerprint("pipeline"), sampler, base.setting.dtype, prompt]
+    """Named by all that decides the pixels, down to the libraries that round."""
+    setting = base.setting
+    libraries = {name: version(name) for name in ("torch", "diffusers", "transformers")}
+    decides = [
+        setting.backbone.fingerprint("pipeline"),
+        asdict(setting.sampler),
+        setting.dtype,
+        base.device.type,
+        libraries,
+        prompt,
+    ]
     cache = Path(os.environ.get("FC_BENCH_CACHE") or "~/.cache/fc-bench").expanduser()
-    return cache / "class-images" / f"{backbone.name}-{digest(decides)[:16]}"
+    return cache / "class-images" / f"{setting.backbone.name}-{digest(decides)[:16]}"
 
 
-def _readable(file: Path) -> Image.Image | None:
+def _read(file: Path) -> Image.Image | None:
     """A class image drawn earlier; None when it is not there or damaged, so that it is drawn again."""
     try:
         with Image.open(file) as image:
+            image.load()
+            float(image.info["seconds"])
             return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, KeyError):
         return None

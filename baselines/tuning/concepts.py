@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from PIL import Image
@@ -51,31 +53,44 @@ def encoded(base: BasePipeline, parts: Sequence[tuple[Sequence[Image.Image], str
     return Pictures(encode(base.vae, images), tuple(prompts))
 
 
+def class_prompt(subject: Subject) -> str:
+    """What the subject's class images show; the same for all methods, which share them."""
+    return f"a photo of a {subject.noun}"
+
+
 class ClassPictures:
     """Encoded class images by prompt, made when first needed and kept for all subjects of a run."""
 
     def __init__(self, base: BasePipeline, count: int) -> None:
         self._base = base
         self._count = count
-        self._encoded: dict[tuple[str, ...], Pictures] = {}
-        self.made = 0
+        self._encoded: dict[str, Pictures] = {}
+        self._about: dict[str, dict[str, Any]] = {}
         self.seconds = 0.0
-        """Images drawn, and seconds spent on drawing, since this object exists."""
+        """Seconds spent on drawing, reading and encoding class images since this object exists."""
 
-    def of(self, prompts: Sequence[str]) -> Pictures | None:
-        """The class images of each distinct prompt, one after the other; None when none are asked for."""
+    def of(self, subjects: Sequence[Subject]) -> Pictures | None:
+        """The class images of each of the subjects' class nouns, one after the other; None when none are asked for."""
         if not self._count:
             return None
-        distinct = tuple(dict.fromkeys(prompts))
-        if distinct not in self._encoded:
-            parts = []
-            for prompt in distinct:
-                drawn = class_images(self._base, prompt, self._count)
-                self.made += drawn.made
-                self.seconds += drawn.seconds
-                parts.append((drawn.images, prompt))
-            self._encoded[distinct] = encoded(self._base, parts)
-        return self._encoded[distinct]
+        found = [self._of(prompt) for prompt in dict.fromkeys(map(class_prompt, subjects))]
+        posteriors = Posteriors(
+            torch.cat([part.posteriors.mean for part in found]), torch.cat([part.posteriors.std for part in found])
+        )
+        return Pictures(posteriors, tuple(prompt for part in found for prompt in part.prompts))
+
+    def about(self, subjects: Sequence[Subject]) -> dict[str, dict[str, Any]]:
+        """By prompt: which images the subjects were trained beside, and how long drawing them took once."""
+        return {prompt: self._about[prompt] for prompt in map(class_prompt, subjects) if prompt in self._about}
+
+    def _of(self, prompt: str) -> Pictures:
+        if prompt not in self._encoded:
+            begun = time.perf_counter()
+            drawn = class_images(self._base, prompt, self._count)
+            self._encoded[prompt] = encoded(self._base, [(drawn.images, prompt)])
+            self._about[prompt] = {"count": self._count, "sha256": drawn.sha256, "seconds_to_draw": drawn.seconds}
+            self.seconds += time.perf_counter() - begun
+        return self._encoded[prompt]
 
 
 def paired_rows(

@@ -27,9 +27,6 @@ class Posteriors:
     mean: Tensor
     std: Tensor
 
-    def __len__(self) -> int:
-        return len(self.mean)
-
     def sample(self, rows: Sequence[int], noise: Tensor) -> Tensor:
         """Latents of the given rows; `noise` is standard normal, [rows, channels, height, width]."""
         chosen = torch.as_tensor(rows, device=self.mean.device)

@@ -5,12 +5,10 @@ Every random draw is a function of seed and step, so a customization continued f
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +16,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
+from fc_bench.baselines.tuning.checkpoint import CheckpointFile, Reached
 from fc_bench.errors import UserError
 from fc_bench.protocols import Checkpoints
 
@@ -28,12 +27,11 @@ ORDER, DIFFUSION, PICTURES, AUGMENTATION = range(4)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a customization is optimized; `batch_size` counts photographs, class images come on top."""
+class LoopSettings:
+    """How a customization is optimized; `max_grad_norm` None: gradients are not clipped."""
 
     steps: int
-    batch_size: int
-    max_grad_norm: float
+    max_grad_norm: float | None
     prior_weight: float = 1.0
 
 
@@ -87,44 +85,40 @@ class Training(Protocol):
         """The step's batch; latents' posterior noise comes from the draws, text may carry a gradient."""
         ...
 
-    def after_backward(self) -> None:
-        """Before gradients are clipped."""
-        ...
-
-    def after_update(self) -> None:
-        """After the weights have changed."""
-        ...
-
 
 @dataclass(frozen=True)
 class Tuned:
-    """What `tune` did: steps of the whole customization, those of this process, their seconds, the losses' mean."""
+    """What `tune` did: all steps, the first of this process, its seconds, those before, updates made, the mean loss.
+
+    With float16 a step whose gradients overflow makes no update. `last_loss` is over up to `CHECK_EVERY` last steps.
+    """
 
     steps: int
     continued_from: int
     seconds: float
     earlier_seconds: float
+    updates: int
     last_loss: float
 
     @property
     def seconds_per_step(self) -> float:
-        """Over the steps of this process; over the earlier ones when it took none."""
-        taken = self.steps - self.continued_from
-        return self.seconds / taken if taken else self.earlier_seconds / self.steps
+        """Over all steps."""
+        return (self.seconds + self.earlier_seconds) / self.steps
 
 
 def tune(
     training: Training,
     schedule: DDPMScheduler,
-    settings: Settings,
+    settings: LoopSettings,
     seed: int,
     precision: torch.dtype,
     checkpoints: Checkpoints | None = None,
+    identity: str = "",
 ) -> Tuned:
-    """Take the steps, from the newest checkpoint on if there is one.
+    """Take the steps, from the newest checkpoint on if there is one; `identity` says whose it has to be.
 
     `precision` other than float32 computes under autocast; with float16 the loss is scaled. Raises UserError when the
-    loss, or a weight after the last step, is no longer a number.
+    loss, or a weight after the last step, is no longer a number, and when no update could be made at all.
     """
     unet = training.unet
     device = unet.device
@@ -133,38 +127,34 @@ def tune(
     optimizer = torch.optim.AdamW(groups, fused=device.type in ("cpu", "cuda"))
     scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
     draws = Draws(seed)
-    progress = _Progress(optimizer, parameters, scaler, checkpoints)
-    first, earlier = progress.restore()
-    losses: list[Tensor] = []
+    file = CheckpointFile(checkpoints, identity, parameters, optimizer, scaler)
+    before = file.restore()
+    losses = before.losses
     unet.train()
     begun = time.perf_counter()
-    for step in range(first, settings.steps):
+    for step in range(before.steps, settings.steps):
         with _autocast(device, precision):
             loss = diffusion_loss(unet, schedule, training.batch(step, draws), draws, step, settings.prior_weight)
         scaler.scale(loss).backward()
-        training.after_backward()
-        scaler.unscale_(optimizer)
-        nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
+        if settings.max_grad_norm is not None:
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        training.after_update()
         losses.append(loss.detach())
         taken = step + 1
-        due = progress.due(taken)
+        due = file.due(taken)
         if due or taken % CHECK_EVERY == 0 or taken == settings.steps:
             _require_finite(losses, taken)
             losses = losses[-CHECK_EVERY:]
         if due:
-            progress.save(taken, earlier + time.perf_counter() - begun)
+            file.save(Reached(taken, before.seconds + time.perf_counter() - begun, losses))
     unet.eval()
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
-        raise UserError(
-            f"Tuning diverged: a weight is not a number after step {settings.steps}; lower the learning rate."
-        )
+    updates = _require_updates(optimizer, parameters, settings.steps)
     seconds = time.perf_counter() - begun
-    last = float(torch.stack(losses).mean()) if losses else float("nan")
-    return Tuned(settings.steps, first, seconds, earlier, last)
+    last = float(torch.stack([loss.cpu() for loss in losses]).mean())
+    return Tuned(settings.steps, before.steps, seconds, before.seconds, updates, last)
 
 
 def diffusion_loss(
@@ -182,13 +172,20 @@ def diffusion_loss(
     timesteps: Any = torch.randint(count, (len(latents),), generator=generator).to(latents.device)
     noisy = schedule.add_noise(latents, noise, timesteps)
     predicted = unet(noisy.to(unet.dtype), timesteps, batch.text.to(unet.dtype)).sample
-    wanted = noise
-    if schedule.config["prediction_type"] == "v_prediction":
-        wanted = schedule.get_velocity(latents, noise, timesteps)
+    wanted = _target(schedule, latents, noise, timesteps)
     errors = nn.functional.mse_loss(predicted.float(), wanted.float(), reduction="none")
     own, prior = errors[: batch.photographs], errors[batch.photographs :]
     loss = own.mean() if batch.mask is None else _masked_mean(own, batch.mask)
     return loss + prior_weight * prior.mean() if len(prior) else loss
+
+
+def _target(schedule: DDPMScheduler, latents: Any, noise: Any, timesteps: Any) -> Tensor:
+    kind = schedule.config["prediction_type"]
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        return schedule.get_velocity(latents, noise, timesteps)
+    raise UserError(f'The backbone\'s UNet predicts "{kind}"; tuning knows "epsilon" and "v_prediction".')
 
 
 def _masked_mean(errors: Tensor, mask: Tensor) -> Tensor:
@@ -200,63 +197,20 @@ def _autocast(device: torch.device, precision: torch.dtype) -> Any:
 
 
 def _require_finite(losses: Sequence[Tensor], taken: int) -> None:
-    bad = ~torch.isfinite(torch.stack(list(losses)))
+    bad = ~torch.isfinite(torch.stack([loss.cpu() for loss in losses]))
     if bool(bad.any()):
         step = taken - len(losses) + int(bad.nonzero()[0]) + 1
         raise UserError(f"Tuning diverged: the loss of step {step} is not a number; lower the learning rate.")
 
 
-class _Progress:
-    """Checkpoints of one customization: trained parameters, the optimizer's and the scaler's state."""
-
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        parameters: Sequence[nn.Parameter],
-        scaler: torch.amp.GradScaler,
-        checkpoints: Checkpoints | None,
-    ) -> None:
-        self._optimizer = optimizer
-        self._parameters = parameters
-        self._scaler = scaler
-        self._checkpoints = checkpoints
-
-    def due(self, taken: int) -> bool:
-        """Whether a checkpoint is to be left after so many steps."""
-        return self._checkpoints is not None and taken % self._checkpoints.every == 0
-
-    def save(self, taken: int, seconds: float) -> None:
-        """Leave a checkpoint in the place of the earlier one, by atomic rename."""
-        file = self._file()
-        partial = file.with_suffix(".part")
-        state = {
-            "steps": taken,
-            "seconds": seconds,
-            "parameters": [parameter.detach() for parameter in self._parameters],
-            "optimizer": self._optimizer.state_dict(),
-            "scaler": self._scaler.state_dict(),
-        }
-        torch.save(state, partial)
-        os.replace(partial, file)
-
-    def restore(self) -> tuple[int, float]:
-        """Steps taken and seconds spent before; (0, 0.0) without a checkpoint; UserError when it is damaged."""
-        if self._checkpoints is None or not self._file().exists():
-            return 0, 0.0
-        try:
-            state = torch.load(self._file(), map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever zip, pickle or the file system say of a damaged file
-            raise UserError(
-                f"The checkpoint {self._file()} cannot be read ({type(error).__name__}); delete it to tune from the "
-                "beginning."
-            ) from error
-        with torch.no_grad():
-            for parameter, value in zip(self._parameters, state["parameters"], strict=True):
-                parameter.copy_(value)
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
-        return int(state["steps"]), float(state["seconds"])
-
-    def _file(self) -> Path:
-        assert self._checkpoints is not None
-        return self._checkpoints.folder / "checkpoint.pt"
+def _require_updates(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], steps: int) -> int:
+    """The number of updates made; UserError for none, or for weights that are not numbers."""
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
+        raise UserError(f"Tuning diverged: a weight is not a number after step {steps}; lower the learning rate.")
+    state = optimizer.state.get(parameters[0], {})
+    updates = int(state["step"]) if state else 0
+    if not updates:
+        raise UserError(
+            f"Tuning changed nothing: the gradients of all {steps} steps overflow in float16; use bfloat16 or float32."
+        )
+    return updates

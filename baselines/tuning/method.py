@@ -12,9 +12,11 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from fc_bench.baselines.tuning.base_pipeline import BasePipeline
-from fc_bench.baselines.tuning.loop import Settings, Training, Tuned, tune
+from fc_bench.baselines.tuning.concepts import ClassPictures
+from fc_bench.baselines.tuning.loop import LoopSettings, Training, Tuned, tune
 from fc_bench.model.backbone import Backbone
 from fc_bench.protocols import Checkpoints, Customization, Request, Setting, Subject
+from fc_bench.suite import digest
 
 
 class TuningOptions(BaseModel):
@@ -23,14 +25,15 @@ class TuningOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int = Field(ge=1)
-    """Updates of the weights, for all subjects of a joint training together."""
+    """Steps for each subject: a joint training of two takes twice as many."""
     learning_rate: float = Field(gt=0)
     batch_size: int = Field(default=1, ge=1)
     """Photographs a step; class images come on top, as many."""
     photographs: int = Field(default=5, ge=1)
     """Photographs of each subject that are used, the first ones."""
     weight_decay: float = Field(default=1e-2, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    """Gradients are clipped to this norm; None: they are not."""
     gradient_checkpointing: bool = False
     """Less memory for more time; the same result."""
 
@@ -46,10 +49,15 @@ class TunedMethod(ABC):
     max_subjects: ClassVar[int] = 2
     uses_photographs: ClassVar[bool] = True
     Options: ClassVar[type[BaseModel]]
+    shared_parts: ClassVar[tuple[str, ...]] = ("vae", "text_encoder", "tokenizer")
+    """What all customizations use of the base model as it is."""
 
     def __init__(self, setting: Setting, options: Any) -> None:
         self.base = BasePipeline(setting)
         self.options = options
+        self.class_pictures = ClassPictures(self.base, getattr(options, "class_images", 0))
+        for part in self.shared_parts:
+            getattr(self.base, part)  # read now: it is no subject's cost
 
     @property
     def tunes_apart(self) -> bool:
@@ -66,14 +74,37 @@ class TunedMethod(ABC):
         """What stands in a prompt for the subject."""
 
     @abstractmethod
-    def customize(
+    def train(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
-    ) -> Customization:
-        """Train and write the artefact."""
+    ) -> list[Tuned]:
+        """Train for the subjects and write the artefact; what each training took."""
 
     @abstractmethod
     def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
         """A pipeline that knows the subjects, from the artefacts alone; the shared parts stay as they are."""
+
+    def customize(
+        self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
+    ) -> Customization:
+        """Train, write the artefact and load it."""
+        before = self.class_pictures.seconds
+        tuned = self.train(subjects, seed, artefact_folder, checkpoints)
+        steps = sum(part.steps for part in tuned)
+        return Customization(
+            tuple(subjects),
+            artefact_folder,
+            steps=steps,
+            seconds_per_step=sum(part.seconds_per_step * part.steps for part in tuned) / steps,
+            earlier_seconds=sum(part.earlier_seconds for part in tuned),
+            shared_seconds=self.class_pictures.seconds - before,
+            details={
+                "updates": [part.updates for part in tuned],
+                "last_loss": [part.last_loss for part in tuned],
+                "continued_from": [part.continued_from for part in tuned],
+                "class_images": self.class_pictures.about(subjects),
+            },
+            state=self.load(subjects, [artefact_folder]),
+        )
 
     def restore(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> Customization:
         """The customization from its artefact, or from each subject's when tuned apart."""
@@ -84,39 +115,23 @@ class TunedMethod(ABC):
         """One batch through the customized pipeline."""
         yield from self.base.sample(customization.state, requests)
 
-    def tune(self, training: Training, seed: int, checkpoints: Checkpoints | None, prior_weight: float = 1.0) -> Tuned:
+    def tune(
+        self,
+        training: Training,
+        subjects: Sequence[Subject],
+        seed: int,
+        checkpoints: Checkpoints | None,
+        prior_weight: float = 1.0,
+    ) -> Tuned:
         """Run the shared loop with the method's options."""
         options: TuningOptions = self.options
-        settings = Settings(options.steps, options.batch_size, options.max_grad_norm, prior_weight)
+        settings = LoopSettings(options.steps * len(subjects), options.max_grad_norm, prior_weight)
+        identity = digest([seed, [subject.id for subject in subjects], options.model_dump(mode="json")])
         if options.gradient_checkpointing:
             training.unet.enable_gradient_checkpointing()
         try:
-            return tune(training, self.base.noise_schedule(), settings, seed, self.base.dtype, checkpoints)
+            schedule = self.base.noise_schedule()
+            return tune(training, schedule, settings, seed, self.base.dtype, checkpoints, identity)
         finally:  # the UNet may be the shared one
             training.unet.eval()
             training.unet.disable_gradient_checkpointing()
-
-    def finished(
-        self,
-        subjects: Sequence[Subject],
-        artefact: Path,
-        tuned: Sequence[Tuned],
-        shared_seconds: float = 0.0,
-        details: Mapping[str, Any] | None = None,
-    ) -> Customization:
-        """The customization just written, with what its trainings took."""
-        steps = sum(part.steps for part in tuned)
-        return Customization(
-            tuple(subjects),
-            artefact,
-            steps=steps,
-            seconds_per_step=sum(part.seconds_per_step * part.steps for part in tuned) / steps,
-            earlier_seconds=sum(part.earlier_seconds for part in tuned),
-            shared_seconds=shared_seconds,
-            details={
-                "last_loss": [part.last_loss for part in tuned],
-                "continued_from": [part.continued_from for part in tuned],
-                **(details or {}),
-            },
-            state=self.load(subjects, [artefact]),
-        )

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from diffusers import UNet2DConditionModel
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 from transformers import CLIPTextModel
 
 from fc_bench.baselines.tuning.base_pipeline import BasePipeline
-from fc_bench.baselines.tuning.concepts import ClassPictures, Examples, encoded, photographs_of
+from fc_bench.baselines.tuning.concepts import Examples, encoded, photographs_of
 from fc_bench.baselines.tuning.loop import Batch, Draws
 from fc_bench.baselines.tuning.method import TunedMethod, TuningOptions
 from fc_bench.baselines.tuning.text import FrozenPrompts, encode_prompts, single_token
-from fc_bench.protocols import Setting, Subject
+from fc_bench.protocols import Subject
 
 
 class RareTokenOptions(TuningOptions):
@@ -27,15 +27,18 @@ class RareTokenOptions(TuningOptions):
     prior_weight: float = Field(default=1.0, ge=0)
     train_text_encoder: bool = False
 
+    @field_validator("rare_tokens")
+    @classmethod
+    def _different(cls, tokens: tuple[str, str]) -> tuple[str, str]:
+        if tokens[0] == tokens[1]:
+            raise ValueError("two subjects need two different rare tokens")
+        return tokens
+
 
 class RareTokenMethod(TunedMethod):
     """Mentions are `sks man`; photographs are "a photo of a sks man", class images "a photo of a man"."""
 
     Options: ClassVar[type[BaseModel]]
-
-    def __init__(self, setting: Setting, options: Any) -> None:
-        super().__init__(setting, options)
-        self.class_pictures = ClassPictures(self.base, options.class_images)
 
     def mention(self, subject: Subject, position: int) -> str:
         """The rare token of the position and the class noun."""
@@ -47,14 +50,13 @@ class RareTokenMethod(TunedMethod):
         Raises UserError when a rare token is not one token.
         """
         for token in self.options.rare_tokens[first_position : first_position + len(subjects)]:
-            single_token(self.base.tokenizer, token, "The rare token")
+            single_token(self.base.tokenizer, token, "The option rare_tokens:")
         side, count = self.base.setting.sampler.resolution, self.options.photographs
         parts = [
             (photographs_of(subject, count, side), f"a photo of a {self.mention(subject, position)}")
             for position, subject in enumerate(subjects, first_position)
         ]
-        class_prompts = [f"a photo of a {subject.noun}" for subject in subjects]
-        return Examples(encoded(self.base, parts), self.class_pictures.of(class_prompts))
+        return Examples(encoded(self.base, parts), self.class_pictures.of(subjects))
 
 
 class RareTokenTraining:
@@ -98,9 +100,3 @@ class RareTokenTraining:
             return Batch(latents, self._frozen(prompts), photographs)
         assert self.text_encoder is not None
         return Batch(latents, encode_prompts(self._tokenizer, self.text_encoder, prompts), photographs)
-
-    def after_backward(self) -> None:
-        """Nothing to do."""
-
-    def after_update(self) -> None:
-        """Nothing to do."""

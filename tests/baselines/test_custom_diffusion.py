@@ -77,7 +77,7 @@ def test_the_artefact_changes_the_image_and_stock_diffusers_gives_the_same_one(s
     customization = learnt(method, [tunable["ann"]], tmp_path / "artefact")
     ours = images_of(method, customization)[0]
     stock = stock_pipeline(setting)
-    stock.load_textual_inversion(tmp_path / "artefact", weight_name="ann.safetensors")
+    stock.load_textual_inversion(tmp_path / "artefact", weight_name="token-ann.safetensors")
     token_alone = stock_image(stock, "a <ann> woman")
     # Without the pipeline diffusers reads the file and changes nothing.
     stock.unet.load_attn_procs(tmp_path / "artefact", weight_name=FILE, _pipeline=stock)
@@ -95,10 +95,10 @@ def test_every_key_value_and_token_is_trained_and_nothing_else_is_kept(setting, 
     ]
     assert set(weights) == set(cross)
     assert all((weights[name] != method.base.unet.get_parameter(name)).any() for name in cross)
-    (row,) = load_file(tmp_path / "artefact" / "ann.safetensors").values()
+    (row,) = load_file(tmp_path / "artefact" / "token-ann.safetensors").values()
     start = method.base.text_encoder.get_input_embeddings().weight[method.base.tokenizer.convert_tokens_to_ids("s</w>")]
     assert (row != start).any()
-    assert sorted(file.name for file in (tmp_path / "artefact").iterdir()) == ["ann.safetensors", FILE]
+    assert sorted(file.name for file in (tmp_path / "artefact").iterdir()) == ["token-ann.safetensors", FILE]
 
 
 def test_only_cross_attention_and_the_tokens_row_of_the_loaded_pipeline_differ(setting, tunable, tmp_path):
