@@ -116,7 +116,7 @@ def run(
     Without arguments: the suite pocket with every built-in method, in about six minutes on two CPU cores.
     """
     overrides = _overrides(option or [])
-    _quiet_libraries()
+    quiet_libraries()
     from fc_bench.run import RunOptions
     from fc_bench.run import run as execute
 
@@ -214,7 +214,7 @@ def doctor(
 
     Exit code 2 when a file of the named backbone (pocket if none is named) is missing.
     """
-    _quiet_libraries()
+    quiet_libraries()
     from fc_bench.doctor import examine
 
     examine(backbone, checksums, _console())
@@ -268,7 +268,7 @@ def _say(text: str) -> None:
     _console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Keep the libraries' own progress bars and notices out of the output; ours say what happens."""
     import os
     import warnings

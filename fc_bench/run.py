@@ -146,6 +146,13 @@ def run(options: RunOptions, console: Console) -> Outcome:
         return _outcome(folder, plan, list(metrics))
 
 
+def row_label(options: RunOptions, method: str) -> str:
+    """The name of a method's row in the results of such a run."""
+    backbone = read_backbone(options.backbone)
+    setting = _setting(read_suite(registry.suite_file(options.suite)), backbone, options.device)
+    return resolve_method(method, options.options.get(method, {}), setting)[2].label
+
+
 def resolve_device(device: str) -> str:
     """`auto` becomes `cuda` where there is one; raises UserError for any other name and for a device that is absent."""
     import torch

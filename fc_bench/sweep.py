@@ -1,6 +1,6 @@
 """Choosing a method's settings: a grid of options over a suite made for it, recorded as a table.
 
-    python -m fc_bench.baselines.sweep baselines/sweeps/pocket/dreambooth.yaml
+    python -m fc_bench.sweep baselines/sweeps/pocket/dreambooth.yaml
 
 runs every combination into one run folder (interrupted, the same command continues) and writes the table beside the
 sweep file. Settings belong to a backbone; they are chosen on people that no result is reported on.
@@ -9,25 +9,24 @@ sweep file. Settings belong to a backbone; they are chosen on people that no res
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
 from fc_bench.aggregate import OVERALL, result_rows
+from fc_bench.cli import EXIT_INTERRUPTED, EXIT_USAGE, quiet_libraries
 from fc_bench.errors import UserError
-from fc_bench.model.backbone import read_backbone
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.yaml_file import read_yaml
-from fc_bench.plan import resolve_method
-from fc_bench.registry import suite_file
-from fc_bench.run import RunOptions, resolve_device, resolve_sampler, run
-from fc_bench.suite import read_suite
+from fc_bench.records import write_atomically
+from fc_bench.run import RunOptions, row_label, run
 
 COLUMNS = ("identity", "prompt_consistency")
 
@@ -51,47 +50,28 @@ def combinations(grids: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield dict(zip(grid, chosen, strict=True))
 
 
-def run_sweep(file: Path, out: Path, only: list[str], console: Console) -> Path:
-    """Run what is missing of a sweep into `out`; returns the table written beside the sweep file."""
+def run_sweep(file: Path, out: Path, console: Console) -> Path:
+    """Run what is missing of a sweep into `out`; returns the table written beside the sweep file.
+
+    Raises UserError when a sample or a score failed.
+    """
     sweep = read_yaml(file, Sweep)
-    tried: list[tuple[str, Mapping[str, Any]]] = [("text-only", {})]
+    tried: list[tuple[str, dict[str, Any]]] = [("text-only", {})]
     tried += [(name, options) for name, grids in sweep.grids.items() for options in combinations(grids)]
-    labels = []
+    rows: list[dict[str, Any]] = []
     for name, options in tried:
-        if only and name not in (*only, "text-only"):
-            continue
-        asked = RunOptions(
-            suite=sweep.suite,
-            methods=(name,),
-            backbone=sweep.backbone,
-            out=out,
-            options={name: options} if options else {},
-            limit_subjects=sweep.limit_subjects,
-        )
-        labels.append((name, options, _label(asked, name, options)))
-        outcome = run(asked, console)
-    rows = [
-        {"method": name, "options": " ".join(f"{key}={value}" for key, value in options.items()), **values}
-        for name, options, label in labels
-        for values in _values(result_rows(outcome.folder), label)
-    ]
+        asked = RunOptions(sweep.suite, (name,), sweep.backbone, out, {name: options} if options else {})
+        outcome = run(replace(asked, limit_subjects=sweep.limit_subjects), console)
+        if not outcome.complete:
+            raise UserError(
+                f"{name} with {options} left samples or scores that failed, see {out}; the table is not written."
+            )
+        label = row_label(asked, name)
+        told = " ".join(f"{key}={value}" for key, value in options.items())
+        rows += [{"method": name, "options": told, **values} for values in _values(result_rows(outcome.folder), label)]
     table = file.with_suffix(".csv")
-    with table.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_atomically(table, pd.DataFrame(rows).to_csv(index=False).encode())
     return table
-
-
-def _label(asked: RunOptions, name: str, options: Mapping[str, Any]) -> str:
-    """The row's name in the run."""
-    from fc_bench.protocols import Setting
-
-    backbone = read_backbone(asked.backbone)
-    device = resolve_device(asked.device)
-    sampler = resolve_sampler(read_suite(suite_file(asked.suite)), backbone)
-    dtype = backbone.dtype.cuda if device.startswith("cuda") else backbone.dtype.cpu
-    return resolve_method(name, options, Setting(backbone, sampler, device, dtype))[2].label
 
 
 def _values(results: list[dict[str, Any]], label: str) -> Iterator[dict[str, Any]]:
@@ -99,25 +79,27 @@ def _values(results: list[dict[str, Any]], label: str) -> Iterator[dict[str, Any
     own = [row for row in results if row["method"] == label and row["category"] == OVERALL]
     for subjects in sorted({row["subjects"] for row in own}):
         found = {row["column"]: row for row in own if row["subjects"] == subjects}
-        means = {name: found[name]["mean"] if name in found else None for name in COLUMNS}
+        means = {name: found[name]["mean"] for name in COLUMNS}
         rounded = {name: None if value is None else round(value, 4) for name, value in means.items()}
-        identity = found["identity"]
-        yield {"subjects": subjects, **rounded, "n": f"{identity['n_ok']}/{identity['n_total']}"}
+        yield {"subjects": subjects, **rounded, "n": f"{found['identity']['n_ok']}/{found['identity']['n_total']}"}
 
 
 def main() -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser("python -m fc_bench.baselines.sweep", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser("python -m fc_bench.sweep", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("sweep", type=Path, help="sweep file (YAML)")
     parser.add_argument("--out", type=Path, help="run folder; runs/sweep-<folder>-<name> if not given")
-    parser.add_argument("--method", action="append", default=[], help="only this method (repeatable)")
     options = parser.parse_args()
-    out = options.out or Path("runs") / f"sweep-{options.sweep.parent.name}-{options.sweep.stem}"
+    out = options.out or Path("runs") / f"sweep-{options.sweep.resolve().parent.name}-{options.sweep.stem}"
+    quiet_libraries()
     try:
-        print(f"wrote {run_sweep(options.sweep, out, options.method, Console())}")
+        print(f"wrote {run_sweep(options.sweep, out, Console())}")
     except (UserError, ModelInputError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues.", file=sys.stderr)
+        return EXIT_INTERRUPTED
     return 0
 
 
