@@ -63,9 +63,7 @@ def run_sweep(file: Path, out: Path, console: Console) -> Path:
         asked = RunOptions(sweep.suite, (name,), sweep.backbone, out, {name: options} if options else {})
         outcome = run(replace(asked, limit_subjects=sweep.limit_subjects), console)
         if not outcome.complete:
-            raise UserError(
-                f"{name} with {options} left samples or scores that failed, see {out}; the table is not written."
-            )
+            raise UserError(f"{name} with {options} left failed samples or scores in {out}; no table is written.")
         label = row_label(asked, name)
         told = " ".join(f"{key}={value}" for key, value in options.items())
         rows += [{"method": name, "options": told, **values} for values in _values(result_rows(outcome.folder), label)]
