@@ -39,7 +39,7 @@ COST_COLUMNS = (
         "peak memory, largest over customizing and generating (resident set on a CPU, allocated on an accelerator)",
         digits=2,
     ),
-    Column("artefact_mib", "MiB kept", False, "kept per subject set, mean; 1 MiB = 2^20 bytes", digits=2),
+    Column("artefact_mib", "MiB kept", False, "kept per subject set, mean; 1 MiB = 2^20 bytes", significant=True),
 )
 
 

@@ -160,24 +160,22 @@ def report(
 @app.command("list")
 def list_(
     what: Annotated[Listed | None, typer.Argument(help="Only these.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A method, to show its options: list methods NAME.", show_default=False)
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="Whose choice of a method's options to show.")] = "pocket",
 ) -> None:
-    """Show methods, metrics, suites and backbones, built-in and from plug-ins."""
-    from rich.table import Table
+    """Show methods, metrics, suites and backbones, built-in and from plug-ins; or the options of one method."""
+    _quiet_libraries()
+    from fc_bench.listing import show_kind, show_options
 
-    from fc_bench.registry import registered
-
-    console = _console()
-    for kind in [what] if what else list(Listed):
-        table = Table(title=kind.value, title_justify="left", box=None, show_header=False, padding=(0, 2))
-        if kind is Listed.backbones:
-            from fc_bench.model.backbone import backbone_names, read_backbone
-
-            for name in backbone_names():
-                table.add_row(name, read_backbone(name).description)
-        else:
-            for item in registered(kind.value).values():
-                table.add_row(item.name, item.target, item.distribution)
-        console.print(table)
+    if name is None:
+        for kind in [what] if what else list(Listed):
+            show_kind(kind.value, _console())
+    elif what is Listed.methods:
+        show_options(name, backbone, _console())
+    else:
+        raise UserError(f'Only methods have options to show; leave "{name}" out.')
 
 
 @app.command()

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fc_bench.errors import Failure
+from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
 from fc_bench.memory import PeakMemory
 from fc_bench.model.backbone import sha256_of
 from fc_bench.plan import Job, MethodRow
+from fc_bench.progress import Progress
 from fc_bench.protocols import Checkpoints, Customization, Method, Restorable
 from fc_bench.provenance import now
 from fc_bench.records import LineWriter, RunFolder
 from fc_bench.suite import digest
+
+ARTEFACTS, CHECKPOINTS = "artefacts", "checkpoints"
+"""Folders of a run."""
 
 
 class Customizer:
@@ -27,7 +31,9 @@ class Customizer:
     instead, where the method is `Restorable`. A set of several subjects of a method that tunes apart is made of one
     customization per subject, each recorded as the job of that subject alone and shared by all sets.
 
-    `load` goes into every record; with `checkpoint_every` methods are asked for checkpoints.
+    `load` goes into every record; with `checkpoint_every` methods are asked for checkpoints. With `keep_artefacts` the
+    artefacts made or found are recorded as kept, and no later command removes them. Raises UserError when the method is
+    half `Restorable`; a disk that takes no more ends the run (OSError) with nothing recorded.
     """
 
     def __init__(
@@ -38,16 +44,17 @@ class Customizer:
         records: LineWriter,
         device: str,
         load: Mapping[str, Any],
+        show: Progress,
         keep_artefacts: bool = False,
         checkpoint_every: int | None = None,
     ) -> None:
         self._method = method
-        self._restorable = method if isinstance(method, Restorable) else None
+        self._restorable = _restorable(method, row.name)
         self._apart = self._restorable is not None and self._restorable.tunes_apart
         self._writer, self._records = records, folder.jobs()
-        self._artefacts = folder.path / "artefacts" / row.folder
-        self._checkpoints = folder.path / "checkpoints" / row.folder
-        self._device, self._load = device, dict(load)
+        self._artefacts = folder.path / ARTEFACTS / row.folder
+        self._checkpoints = folder.path / CHECKPOINTS / row.folder
+        self._device, self._load, self._show = device, dict(load), show
         self._keep_artefacts, self._checkpoint_every = keep_artefacts, checkpoint_every
         self._failed: dict[str, Failure] = {}
         self._whole: set[str] = set()
@@ -69,13 +76,8 @@ class Customizer:
 
     def release(self, job: Job) -> None:
         """Remove the job's artefact now that its samples are finished, unless it is kept or other sets may need it."""
-        if not (self._keep_artefacts or self._apart):
+        if not (self._apart or self._records.get((job.row.label, job.subject_set.key), {}).get("kept")):
             _remove(self._artefacts / job.subject_set.key)
-
-    def close(self) -> None:
-        """Remove the artefacts this command worked with now that all sets are finished, unless they are kept."""
-        for key in () if self._keep_artefacts else self._whole:
-            _remove(self._artefacts / key)
 
     def _fitted(self, job: Job) -> Customization | Failure:
         """Customize from the beginning, or from a checkpoint; what failed in this command is not tried again."""
@@ -89,9 +91,14 @@ class Customizer:
         if self._checkpoint_every is not None:
             checkpoints = Checkpoints(self._checkpoints / key, self._checkpoint_every)
             checkpoints.folder.mkdir(parents=True, exist_ok=True)
-        result, cost = self._measured(
-            lambda: self._method.customize(job.subject_set.subjects, job.seed, artefact, checkpoints)
-        )
+        try:
+            with self._show.during(f"{job.row.label} {key}: customizing"):
+                result, cost = self._measured(
+                    lambda: self._method.customize(job.subject_set.subjects, job.seed, artefact, checkpoints)
+                )
+        except Exception:
+            _remove(artefact)
+            raise
         outcome: dict[str, Any] = {}
         if isinstance(result, Customization):
             try:
@@ -105,7 +112,7 @@ class Customizer:
             return result
         self._record(job, {**cost, **outcome})
         self._whole.add(key)
-        _remove(self._checkpoints / job.subject_set.key)
+        _remove(self._checkpoints / key)
         return result
 
     def _restored(self, job: Job) -> Customization | Failure:
@@ -113,7 +120,6 @@ class Customizer:
         result, cost = self._loaded(job, [self._artefacts / job.subject_set.key])
         if isinstance(result, Failure):
             self._record(job, {**cost, **result.record()})
-        _remove(self._checkpoints / job.subject_set.key)
         return result
 
     def _together(self, job: Job) -> Customization | Failure:
@@ -139,13 +145,17 @@ class Customizer:
         return result
 
     def _first_failure(self, parts: Sequence[Job]) -> Failure | None:
-        """Customize to the parts that are not done, up to the first that fails; what they hold in memory is let go."""
+        """Customize to the parts that are not done, up to the first that fails."""
         for part in parts:
-            if not self._is_whole(part):
-                fitted = self._fitted(part)
-                if isinstance(fitted, Failure):
-                    return fitted
+            failure = None if self._is_whole(part) else self._failure(part)
+            if failure is not None:
+                return failure
         return None
+
+    def _failure(self, part: Job) -> Failure | None:
+        """Customize to a part and let go of what it holds in memory, before the next one takes as much."""
+        fitted = self._fitted(part)
+        return fitted if isinstance(fitted, Failure) else None
 
     def _is_whole(self, job: Job) -> bool:
         """Whether the job is finished and what it left is still what was recorded, so that it can be restored."""
@@ -155,8 +165,16 @@ class Customizer:
         if self._restorable is None or record.get("status") != "ok":
             return False
         if key not in self._whole and artefact.is_dir() and _sha256_below(artefact) == record["artefact_sha256"]:
-            self._whole.add(key)
+            self._found(job, record)
         return key in self._whole
+
+    def _found(self, job: Job, record: Mapping[str, Any]) -> None:
+        """What an earlier command finished is whole: nothing has to go on from a checkpoint, and it may be kept now."""
+        self._whole.add(job.subject_set.key)
+        _remove(self._checkpoints / job.subject_set.key)
+        if self._keep_artefacts and not record.get("kept"):
+            # The shared seconds stand in the earlier line and count once.
+            self._append(job, {**record, "shared_seconds": 0.0, "kept": True})
 
     def _loaded(self, job: Job, artefacts: Sequence[Path]) -> tuple[Customization | Failure, dict[str, Any]]:
         method = self._restorable
@@ -172,6 +190,7 @@ class Customizer:
                 if not isinstance(result, Customization):
                     raise TypeError(f"the method gave a {type(result).__name__} instead of a Customization")
             except Exception as error:
+                raise_if_disk_refuses(error)
                 result = Failure.of(error)
         seconds = time.perf_counter() - begun
         return result, {"seconds": seconds, "peak_memory_bytes": memory.bytes, "memory_kind": memory.kind}
@@ -180,8 +199,13 @@ class Customizer:
         """What is recorded of a customization; raises TypeError or ValueError when it holds something else."""
         if not isinstance(result.steps, int):
             raise TypeError(f"the method gave {result.steps!r} as its number of steps")
-        if not isinstance(result.seconds_per_step, (int, float, type(None))):
-            raise TypeError(f"the method gave {result.seconds_per_step!r} as its seconds per step")
+        for name in ("seconds_per_step", "earlier_seconds", "shared_seconds"):
+            value = getattr(result, name)
+            if not isinstance(value, (int, float)) and not (value is None and name == "seconds_per_step"):
+                raise TypeError(f"the method gave {value!r} as its {name.replace('_', ' ')}")
+            _check_recordable(value, name)
+        details = dict(result.details)
+        _check_recordable(details, "details")
         if not 0 <= result.shared_seconds <= seconds:
             raise ValueError(f"the method gave {result.shared_seconds} shared seconds of {seconds}")
         if not result.earlier_seconds >= 0:
@@ -189,7 +213,7 @@ class Customizer:
         if self._restorable is not None and result.artefact != artefact:
             raise ValueError("the artefact of a method that can be restored has to be the artefact folder it was given")
         kept = result.artefact if result.artefact is not None and result.artefact.exists() else None
-        outcome = {
+        return {
             "status": "ok",
             "seconds": result.earlier_seconds + seconds - result.shared_seconds,
             "shared_seconds": result.shared_seconds,
@@ -197,15 +221,33 @@ class Customizer:
             "seconds_per_step": result.seconds_per_step,
             "artefact_bytes": sum(file.stat().st_size for file in _files_below(kept)) if kept else 0,
             "artefact_sha256": _sha256_below(kept) if kept else None,
-            "details": dict(result.details),
+            "details": details,
         }
-        json.dumps(outcome, allow_nan=False)
-        return outcome
 
     def _record(self, job: Job, outcome: Mapping[str, Any]) -> None:
-        record = job_record(job, self._load, outcome)
+        """Append the job's record; an artefact that an earlier command kept stays so, whatever happens to the job."""
+        earlier = self._records.get((job.row.label, job.subject_set.key), {})
+        now_kept = self._keep_artefacts and outcome["status"] == "ok" and "parts" not in outcome
+        kept = {"kept": True} if now_kept or earlier.get("kept") else {}
+        self._append(job, job_record(job, self._load, {**outcome, **kept}))
+
+    def _append(self, job: Job, record: dict[str, Any]) -> None:
         self._writer.append(record)
         self._records[job.row.label, job.subject_set.key] = record
+
+
+def remove_finished(folder: RunFolder, row: MethodRow, unfinished: Collection[str]) -> None:
+    """Remove all the method's artefacts that nothing needs any more and no command was told to keep.
+
+    `unfinished` are the keys of the subject sets whose samples are not all there. They need their own artefact or those
+    of their subjects.
+    """
+    needed = {*unfinished, *(subject for key in unfinished for subject in key.split("+"))}
+    kept = {key for (label, key), record in folder.jobs().items() if label == row.label and record.get("kept")}
+    place = folder.path / ARTEFACTS / row.folder
+    for artefact in list(place.iterdir()) if place.is_dir() else ():
+        if artefact.name not in needed | kept:
+            _remove(artefact)
 
 
 def job_record(job: Job, load: Mapping[str, Any], outcome: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,8 +272,37 @@ def _summed(
         "artefact_sha256": digest([part["artefact_sha256"] for part in parts]),
         "details": dict(details),
     }
-    json.dumps(outcome, allow_nan=False)
+    _check_recordable(outcome["details"], "details")
     return outcome
+
+
+def _check_recordable(value: Any, name: str) -> None:
+    """Raise TypeError or ValueError naming the field when it is nothing that JSON has."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{name} has the key {key!r}: give text")
+            _check_recordable(item, f"{name}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            _check_recordable(item, f"{name}.{number}")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{name} is {value}: give finite numbers")
+    elif not isinstance(value, (str, int, type(None))):
+        raise TypeError(f"{name} is a {type(value).__name__}: give numbers, text, lists or dicts")
+
+
+def _restorable(method: Method, name: str) -> Restorable | None:
+    """The method as one that can be restored, None when it does not say so; raises UserError when it says half."""
+    has = {attribute: hasattr(method, attribute) for attribute in ("restore", "tunes_apart")}
+    if len(set(has.values())) > 1:
+        given, missing = sorted(has, key=lambda attribute: not has[attribute])
+        raise UserError(
+            f'The method "{name}" has `{given}` but no `{missing}`, so that what it leaves cannot be restored; give it '
+            f"both (fc_bench.protocols.Restorable) or none."
+        )
+    return method if isinstance(method, Restorable) else None
 
 
 def _files_below(path: Path) -> list[Path]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import traceback
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,6 +14,31 @@ from fc_bench.model.errors import ModelInputError
 
 class UserError(Exception):
     """Something the caller can put right; the message is one sentence: what is wrong, where, and what to do."""
+
+
+DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""No space, over quota, read-only: nothing that follows could be written either."""
+
+
+def raise_if_disk_refuses(error: BaseException) -> None:
+    """Raise when a disk that takes no more is behind an exception, so that it ends the run instead of one job.
+
+    What was raised is an OSError, except that an error meant for the user goes up as it is.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        number = cause.errno if isinstance(cause, OSError) else _number_in(str(cause))
+        if number is not None and number in DISK_REFUSES:
+            if isinstance(error, (OSError, UserError, ModelInputError)):
+                raise error
+            raise OSError(number, os.strerror(number)) from error
+        cause = cause.__cause__ or cause.__context__
+
+
+def _number_in(message: str) -> int | None:
+    """The error number that libraries written in Rust (safetensors) have in their text alone."""
+    found = re.search(r"\(os error (\d+)\)", message)
+    return int(found[1]) if found else None
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image
 
-from fc_bench.customizing import Customizer, job_record
-from fc_bench.errors import Failure, UserError
+from fc_bench.customizing import Customizer, job_record, remove_finished
+from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
 from fc_bench.memory import PeakMemory
 from fc_bench.model.errors import ModelInputError
 from fc_bench.plan import Job, MethodRow, Plan, Sample
@@ -51,9 +51,10 @@ def generate(
 ) -> None:
     """Customize and generate for every planned sample that has no record yet.
 
-    An exception in a job or sample is recorded with its traceback and the rest goes on. Batches are formed from the
-    whole job whatever is already done, and a batch begun is generated as a whole again, so that an interrupted run and
-    an uninterrupted one compute the same numbers.
+    An exception in a job or sample is recorded with its traceback and the rest goes on, except for a disk that takes no
+    more, which ends the run (OSError). Artefacts go when the samples they serve are all there. Batches are formed from
+    the whole job whatever is already done, and a batch begun is generated as a whole again, so that an interrupted run
+    and an uninterrupted one compute the same numbers.
     """
     writer = _Writer(folder, setting, show)
     job_lines = LineWriter(folder.path / JOBS)
@@ -67,22 +68,28 @@ def generate(
             asked = [(job, [sample for sample in job.samples if sample.id not in done]) for job in jobs]
             pending = [(job, missing) for job, missing in asked if missing]
             if not pending:
+                if not keep_artefacts:
+                    remove_finished(folder, row, writer.unfinished(row))
                 continue
             begun = time.perf_counter()
             with PeakMemory(setting.device) as memory:
                 method = _load(make_method, row)
             load = {"load_seconds": time.perf_counter() - begun, "load_peak_memory_bytes": memory.bytes}
             if isinstance(method, Failure):
+                show.say(f"{row.label}: {method.message} ({_costs(sum(len(missing) for _, missing in pending))})")
                 for job, missing in pending:
                     job_lines.append(job_record(job, load, method.record()))
                     writer.failed(missing, method, None)
                 continue
             customizer = Customizer(
-                method, row, folder, job_lines, setting.device, load, keep_artefacts, checkpoint_every
+                method, row, folder, job_lines, setting.device, load, show, keep_artefacts, checkpoint_every
             )
             for job, missing in pending:
-                _run_job(method, customizer, job, missing, images, writer, batch_size)
-            customizer.close()
+                failure = _run_job(method, customizer, job, missing, images, writer, batch_size)
+                if failure is not None:
+                    show.say(f"{row.label} {job.subject_set.key}: {failure.message} ({_costs(len(missing))})")
+            if not keep_artefacts:
+                remove_finished(folder, row, writer.unfinished(row))
             del method, customizer
             _free_memory()
     finally:
@@ -98,13 +105,15 @@ def _run_job(
     images: dict[str, dict[str, Any]],
     writer: _Writer,
     batch_size: int,
-) -> None:
+) -> Failure | None:
+    """Finish the job's missing samples; why they all failed, where the job did."""
     subjects = job.subject_set.subjects
     try:
         mentions = [method.mention(subject, position) for position, subject in enumerate(subjects)]
     except Exception as error:
-        writer.failed(missing, customizer.refuse(job, error), None)
-        return
+        failure = customizer.refuse(job, error)
+        writer.failed(missing, failure, None)
+        return failure
     computed, copied = _split(job, images)
     wanted = {sample.id for sample in missing}
     chunks = [computed[start : start + batch_size] for start in range(0, len(computed), batch_size)]
@@ -113,7 +122,7 @@ def _run_job(
         customized = customizer.customize(job)
         if isinstance(customized, Failure):
             writer.failed(missing, customized, mentions)
-            return
+            return customized
         for chunk in chunks:
             requests = [Request(fill(sample.template, mentions), sample.prompt, sample.seed) for sample in chunk]
             for sample, generated in zip(chunk, _batch(method, customized, requests, writer.device), strict=True):
@@ -121,10 +130,12 @@ def _run_job(
                     record = writer.sample(job, sample, mentions, generated)
                     if record["status"] == "ok":
                         images.setdefault(sample.shared_key, record)
-        customizer.release(job)
     for sample in copied:
         if sample.id in wanted:
             writer.copy(sample, mentions, images.get(sample.shared_key))
+    if job.subject_set.key not in writer.unfinished(job.row):
+        customizer.release(job)
+    return None
 
 
 def _split(job: Job, images: Mapping[str, Mapping[str, Any]]) -> tuple[list[Sample], list[Sample]]:
@@ -157,6 +168,7 @@ def _batch(method: Method, customized: Customization, requests: Sequence[Request
             if len(images) != len(requests):
                 raise RuntimeError(f"the method gave {len(images)} images for {len(requests)} requests")
         except Exception as error:
+            raise_if_disk_refuses(error)
             failure = Failure.of(error)
     seconds = (time.perf_counter() - begun) / len(requests)
     shared = seconds if failure is None else None
@@ -177,9 +189,19 @@ class _Writer:
         self.device = setting.device
         self._show = show
         self._samples = LineWriter(folder.path / SAMPLES)
+        self._planned = folder.planned()
+        self._ok = {name for name, record in folder.samples().items() if record["status"] == "ok"}
 
     def close(self) -> None:
         self._samples.close()
+
+    def unfinished(self, row: MethodRow) -> set[str]:
+        """Keys of the method's subject sets with samples, of this or an earlier command's plan, that are not there."""
+        return {
+            "+".join(sample["subjects"])
+            for name, sample in self._planned.items()
+            if sample["method"] == row.label and name not in self._ok
+        }
 
     def sample(self, job: Job, sample: Sample, mentions: Sequence[str], generated: Generated) -> dict[str, Any]:
         """Image first, record after: a record never points at nothing."""
@@ -197,7 +219,7 @@ class _Writer:
                 "batch": generated.batch,
                 "peak_memory_bytes": generated.peak_memory,
             }
-        return self._finish(record)
+        return self._finish(record, say=True)
 
     def copy(self, sample: Sample, mentions: Sequence[str], origin: Mapping[str, Any] | None) -> None:
         """A sample whose image must equal one that exists: the same file, no time of its own."""
@@ -206,17 +228,19 @@ class _Writer:
             record |= Failure.of(RuntimeError("the sample whose image this one shares has failed")).record()
         else:
             record |= {"status": "ok", "image": origin["image"], "seconds": None, "same_image_as": origin["id"]}
-        self._finish(record)
+        self._finish(record, say=True)
 
     def failed(self, missing: Sequence[Sample], failure: Failure, mentions: Sequence[str] | None) -> None:
-        """Samples whose job failed."""
+        """Samples whose job failed; the reason is said once, for all of them."""
         for sample in missing:
-            self._finish(_sample_record(sample, mentions) | failure.record())
+            self._finish(_sample_record(sample, mentions) | failure.record(), say=False)
 
-    def _finish(self, record: dict[str, Any]) -> dict[str, Any]:
+    def _finish(self, record: dict[str, Any], say: bool) -> dict[str, Any]:
         record["finished"] = now()
         self._samples.append(record)
-        if record["status"] == "error":
+        if record["status"] == "ok":
+            self._ok.add(record["id"])
+        elif say:
             self._show.say(f"{record['method']} {'+'.join(record['subjects'])}: {record['error']['message']}")
         self._show.advance()
         return record
@@ -234,7 +258,12 @@ def _load(make_method: MakeMethod, row: MethodRow) -> Method | Failure:
     except (UserError, ModelInputError):
         raise
     except Exception as error:
+        raise_if_disk_refuses(error)
         return Failure.of(error)
+
+
+def _costs(samples: int) -> str:
+    return f"costs {samples} sample{'s' if samples != 1 else ''}"
 
 
 def _by_row(plan: Plan) -> Iterator[tuple[MethodRow, list[Job]]]:

@@ -11,7 +11,7 @@ from pydantic_core import to_jsonable_python
 
 from fc_bench import registry
 from fc_bench.errors import UserError
-from fc_bench.model.backbone import fingerprint
+from fc_bench.model.backbone import Backbone, fingerprint
 from fc_bench.model.errors import loading
 from fc_bench.model.yaml_file import nearest, sentence
 from fc_bench.protocols import Method, Setting, fill, seed_from, seed_of
@@ -33,8 +33,9 @@ class MethodRow:
 
     @property
     def folder(self) -> str:
-        """The label as a folder name."""
-        return "".join(character if character.isalnum() or character in "-._=" else "_" for character in self.label)
+        """The label as a folder name; one that has to be changed for that ends with its hash: no two are the same."""
+        name = "".join(character if character.isalnum() or character in "-._=" else "_" for character in self.label)
+        return name if name == self.label else f"{name}-{digest(self.label)[:8]}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def resolve_method(
     method = registry.load("methods", name)
     suited = setting.backbone.methods.get(name, {})
     try:
-        options = _completed(method, setting, method.Options.model_validate({**suited, **overrides}))
+        options = completed(method, setting.backbone, method.Options.model_validate({**suited, **overrides}))
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "extra_forbidden":
@@ -118,10 +119,10 @@ def resolve_method(
     return method, options, MethodRow(label, name, resolved, weights)
 
 
-def _completed(method: type[Method], setting: Setting, options: BaseModel) -> BaseModel:
+def completed(method: type[Method], backbone: Backbone, options: BaseModel) -> BaseModel:
     """The options with what the method takes from the backbone written out, where it has such options."""
     complete = getattr(method, "complete_options", None)
-    return options if complete is None else complete(setting.backbone, options)
+    return options if complete is None else complete(backbone, options)
 
 
 def _defaults(
@@ -129,13 +130,13 @@ def _defaults(
 ) -> dict[str, Any]:
     """What each option is when the command line is silent."""
     try:
-        return _completed(method, setting, method.Options.model_validate(suited)).model_dump(mode="json")
+        return completed(method, setting.backbone, method.Options.model_validate(suited)).model_dump(mode="json")
     except ValidationError:
         # An option has to be given.
-        return {key: suited.get(key, _default(method.Options, key)) for key in resolved}
+        return {key: suited.get(key, default(method.Options, key)) for key in resolved}
 
 
-def _default(options: type[BaseModel], key: str) -> Any:
+def default(options: type[BaseModel], key: str) -> Any:
     """An option's default as recorded; None for one that has to be given."""
     field = options.model_fields[key]
     return None if field.is_required() else to_jsonable_python(field.get_default(call_default_factory=True))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
+from rich.markup import escape
 
 LINE_EVERY = 10.0
-"""Seconds between plain progress lines."""
+"""Seconds between plain progress lines, and until a step that takes long has a line of its own."""
 
 
 class Progress(Protocol):
@@ -22,6 +24,10 @@ class Progress(Protocol):
 
     def say(self, text: str) -> None:
         """Show a line of text."""
+        ...
+
+    def during(self, text: str) -> AbstractContextManager[None]:
+        """Show what is being done until the context ends: beside the bar, or as a line when it takes long."""
         ...
 
 
@@ -41,20 +47,28 @@ def progress(console: Console, title: str, total: int) -> Iterator[Progress]:
             TimeRemainingColumn(),
             console=console,
         ) as bar:
-            yield _BarProgress(bar, bar.add_task(title, total=total))
+            yield _BarProgress(bar, bar.add_task(title, total=total), title)
     else:
         yield _LineProgress(console, title, total)
 
 
 class _BarProgress:
-    def __init__(self, bar, task) -> None:
-        self._bar, self._task = bar, task
+    def __init__(self, bar, task, title: str) -> None:
+        self._bar, self._task, self._title = bar, task, title
 
     def advance(self, count: int = 1) -> None:
         self._bar.advance(self._task, count)
 
     def say(self, text: str) -> None:
         self._bar.console.print(text, markup=False, highlight=False)
+
+    @contextmanager
+    def during(self, text: str) -> Iterator[None]:
+        self._bar.update(self._task, description=escape(text))
+        try:
+            yield
+        finally:
+            self._bar.update(self._task, description=self._title)
 
 
 class _LineProgress:
@@ -73,3 +87,13 @@ class _LineProgress:
 
     def say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def during(self, text: str) -> Iterator[None]:
+        late = threading.Timer(LINE_EVERY, self.say, [text])
+        late.daemon = True
+        late.start()
+        try:
+            yield
+        finally:
+            late.cancel()

@@ -146,7 +146,10 @@ class Method(Protocol):
 
 @runtime_checkable
 class Restorable(Protocol):
-    """A method that can be loaded from the artefacts it left, so that nothing finished is customized twice."""
+    """A method that can be loaded from the artefacts it left, so that nothing finished is customized twice.
+
+    It has both of these; a method with one of them alone is refused when it is loaded.
+    """
 
     @property
     def tunes_apart(self) -> bool:
@@ -163,7 +166,8 @@ class Column:
     """One number a metric gives, with all that tables and plots need to know of it; headlines show everywhere.
 
     `of_image_alone`: the value depends on image and prompt, not on the subjects' photographs, so that samples which
-    share an image are one observation.
+    share an image are one observation. `significant`: the tables show `digits` significant digits instead of decimals,
+    for numbers of very different sizes.
     """
 
     name: str
@@ -173,6 +177,7 @@ class Column:
     digits: int = 3
     headline: bool = False
     of_image_alone: bool = False
+    significant: bool = False
 
 
 @dataclass(frozen=True)

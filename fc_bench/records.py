@@ -20,6 +20,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -190,6 +191,7 @@ def opened_for_writing(path: Path) -> Iterator[RunFolder]:
             raise UserError(
                 f"The run folder {path} cannot be written ({error.strerror}); make room or choose another with --out."
             ) from None
+        _remove_unfinished(path)
         try:
             yield RunFolder(path)
         finally:
@@ -197,15 +199,32 @@ def opened_for_writing(path: Path) -> Iterator[RunFolder]:
                 lock.truncate(0)
 
 
+def _remove_unfinished(path: Path) -> None:
+    """Remove what killed writers left half-written; not in report/, which is written without holding the folder."""
+    for left in path.rglob(f".*{PART}"):
+        if left.relative_to(path).parts[0] != "report":
+            with suppress(OSError):
+                left.unlink()
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by one with this content: readers and a killed writer see the old or the new, never a part."""
+    """Replace a file by one with this content: readers and a killed writer see the old or the new, never a part.
+
+    Several processes may write the same file: each writes a temporary file of its own, the last one stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}{PART}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    # Not by tempfile, whose files nobody else may read.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PART}")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, data: Any) -> None:

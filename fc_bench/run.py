@@ -21,7 +21,7 @@ from fc_bench.model.yaml_file import nearest
 from fc_bench.photographs import read_photograph
 from fc_bench.plan import MethodRow, Plan, check_prompt_lengths, make_plan, resolve_method
 from fc_bench.progress import progress
-from fc_bench.protocols import Method, Metric, Sampler, Setting, Subject
+from fc_bench.protocols import Column, Method, Metric, Sampler, Setting, Subject
 from fc_bench.provenance import commit, hardware, now, versions
 from fc_bench.records import FORMAT, PLAN, RUN, RunFolder, opened_for_writing, write_json, write_lines, write_png
 from fc_bench.scoring import pending_scores, score
@@ -224,6 +224,9 @@ def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
     if not (folder.path / RUN).exists():
         return
     earlier = folder.settings()
+    earlier["columns"] = {
+        name: [asdict(Column(**column)) for column in columns] for name, columns in earlier["columns"].items()
+    }
     names = {
         "suite": "another suite or other photographs",
         "backbone": "another backbone",

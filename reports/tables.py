@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -227,10 +228,17 @@ def _cell(cells: Mapping[str, Row], column: Column, expected: int = 0) -> str:
     cell = cells.get(column.name)
     if cell is None or not _has(cell):
         return NOTHING
-    value = f"{cell['mean']:.{column.digits}f}"
+    value = _number(cell["mean"], column)
     if cell["low"] is not None:
-        value += f" [{cell['low']:.{column.digits}f}, {cell['high']:.{column.digits}f}]"
+        value += f" [{_number(cell['low'], column)}, {_number(cell['high'], column)}]"
     return f"{value} ({cell['n_ok']})" if cell["n_ok"] < expected else value
+
+
+def _number(value: float, column: Column) -> str:
+    if not column.significant:
+        return f"{value:.{column.digits}f}"
+    before = math.floor(math.log10(abs(value))) + 1 if value else column.digits
+    return f"{value:.{max(column.digits - before, 0)}f}"
 
 
 def _has(row: Row) -> bool:
