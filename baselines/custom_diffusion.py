@@ -46,6 +46,7 @@ class CustomDiffusionOptions(TuningOptions):
     class_images: int = Field(default=200, ge=0)
     """Class images of each class noun for prior preservation, 0 for none."""
     prior_weight: float = Field(default=1.0, ge=0)
+    """Weight of the class images' loss."""
     augmentation: bool = True
     """Photographs rescaled by chance, with prompts that say so; without it all are seen whole."""
     two_subjects: Literal["joint", "merge"] = "joint"

@@ -23,6 +23,7 @@ class DreamBoothOptions(RareTokenOptions):
     steps: int = Field(default=800, ge=1)
     learning_rate: float = Field(default=2e-6, gt=0)
     train_text_encoder: bool = True
+    """Whether the text encoder learns, too."""
 
 
 class DreamBooth(RareTokenMethod):

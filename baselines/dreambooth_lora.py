@@ -27,11 +27,12 @@ TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 
 
 class DreamBoothLoRAOptions(RareTokenOptions):
-    """`rank` of the adapters; other defaults are the diffusers example's."""
+    """Defaults are the diffusers example's."""
 
     steps: int = Field(default=500, ge=1)
     learning_rate: float = Field(default=1e-4, gt=0)
     rank: int = Field(default=4, ge=1)
+    """Of the adapters."""
 
 
 class DreamBoothLoRA(RareTokenMethod):

@@ -15,12 +15,14 @@ from fc_bench.protocols import Checkpoints, Customization, Request, Setting, Sub
 
 
 class FastComposerOptions(BaseModel):
-    """`alpha`: share of the steps with subject conditioning (paper, section 4.3); `checkpoint`: variant's name."""
+    """Of the tuning-free method."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     alpha: float = Field(default=0.7, ge=0, le=1)
+    """Share of the steps with subject conditioning (paper, section 4.3)."""
     checkpoint: str | None = None
+    """Name of the checkpoint's variant; the backbone's default if not given."""
 
 
 class FastComposer:

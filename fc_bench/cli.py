@@ -166,7 +166,7 @@ def list_(
     backbone: Annotated[str, typer.Option(help="Whose choice of a method's options to show.")] = "pocket",
 ) -> None:
     """Show methods, metrics, suites and backbones, built-in and from plug-ins; or the options of one method."""
-    _quiet_libraries()
+    quiet_libraries()
     from fc_bench.listing import show_kind, show_options
 
     if name is None:

@@ -22,16 +22,18 @@ from fc_bench.suite import digest
 class TuningOptions(BaseModel):
     """What every method that tunes can be told."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     steps: int = Field(ge=1)
     """Steps for each subject: a joint training of two takes twice as many."""
     learning_rate: float = Field(gt=0)
+    """AdamW's, constant."""
     batch_size: int = Field(default=1, ge=1)
     """Photographs a step; class images come on top, as many."""
     photographs: int = Field(default=5, ge=1)
     """Photographs of each subject that are used, the first ones."""
     weight_decay: float = Field(default=1e-2, ge=0)
+    """AdamW's."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm; None: they are not."""
     gradient_checkpointing: bool = False

@@ -25,7 +25,9 @@ class RareTokenOptions(TuningOptions):
     class_images: int = Field(default=200, ge=0)
     """Class images of each class noun for prior preservation, 0 for none."""
     prior_weight: float = Field(default=1.0, ge=0)
+    """Weight of the class images' loss."""
     train_text_encoder: bool = False
+    """Whether the text encoder learns, too."""
 
     @field_validator("rare_tokens")
     @classmethod
