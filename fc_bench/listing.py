@@ -46,7 +46,8 @@ def show_options(name: str, backbone: str, console: Console) -> None:
     if not fields:
         console.print("It has no options.", highlight=False)
         return
-    meanings = any(field.description for field in fields.values())
+    told = {key: _meaning(method.Options, key) for key in fields}
+    meanings = any(told.values())
     table = Table(box=None, padding=(0, 2))
     for title in ("option", "type", "default", f"on {chosen.name}", *(["meaning"] if meanings else [])):
         table.add_column(escape(title), overflow="fold")
@@ -59,7 +60,7 @@ def show_options(name: str, backbone: str, console: Console) -> None:
             "has to be given" if field.is_required() else json.dumps(own),
             json.dumps(suited[key]) if key in suited and suited[key] != own else NOTHING,
         ]
-        table.add_row(*map(escape, [*cells, *([field.description or ""] if meanings else [])]))
+        table.add_row(*map(escape, [*cells, *([told[key]] if meanings else [])]))
     console.print(table)
     console.print(f"Set one with -o {name}.OPTION=VALUE.", markup=False, highlight=False)
 
@@ -98,3 +99,9 @@ def _type(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "mapping"
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _meaning(options: type[BaseModel], key: str) -> str:
+    """What an option means, from the class that says so: one that changes the default need not repeat it."""
+    classes = [kind for kind in options.__mro__ if issubclass(kind, BaseModel) and key in kind.model_fields]
+    return next((text for kind in classes if (text := kind.model_fields[key].description)), "")
