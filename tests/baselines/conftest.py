@@ -1,4 +1,4 @@
-"""What tests of the methods share: the tiny backbone, subjects with photographs, methods by case, images of both worlds."""
+"""What tests of the methods share: the tiny backbone, subjects with photographs, methods by case, images."""
 
 from __future__ import annotations
 

@@ -103,24 +103,17 @@ def test_each_prompts_are_encoded_once_whoever_asks(base, tunable, encoded_promp
 
 @with_prior
 def test_a_pair_of_one_noun_is_trained_beside_one_set_encoded_once(
-    case, build_here, customize, tunable, encoded_prompts, tmp_path
+    case, build, customize, tunable, encoded_prompts, tmp_path
 ):
-    method = build_here(case)
+    method = build(case)
     for name, people in (("men", ["bob", "cid"]), ("pair", ["bob", "ann"]), ("reversed", ["ann", "bob"])):
         customize(method, [tunable[person] for person in people], tmp_path / name)
     assert encoded_prompts == [MAN, WOMAN]
 
 
-@pytest.fixture
-def build_here(build, own_cache, monkeypatch) -> Callable:
-    """Methods whose class images are in the test's own cache."""
-    monkeypatch.setenv("FC_BENCH_CACHE", str(own_cache))
-    return build
-
-
 @with_prior
 def test_drawing_and_encoding_are_the_shared_seconds_of_the_first_job(
-    case, build_here, customize, tunable, tmp_path, monkeypatch
+    case, build, customize, tunable, tmp_path, monkeypatch
 ):
     now = 0.0
     draw, encoded = concepts.class_images, concepts.encoded
@@ -136,7 +129,7 @@ def test_drawing_and_encoding_are_the_shared_seconds_of_the_first_job(
     monkeypatch.setattr(concepts, "class_images", slow(draw, 100))
     monkeypatch.setattr(concepts, "encoded", slow(encoded, 1))
     monkeypatch.setattr(concepts, "time", SimpleNamespace(perf_counter=lambda: now))
-    method = build_here(case)
+    method = build(case)
     told = [
         customize(method, [tunable[name] for name in names], tmp_path / "-".join(names)).shared_seconds
         for names in (["bob"], ["cid"], ["bob", "cid"], ["ann", "bob"])
@@ -146,9 +139,9 @@ def test_drawing_and_encoding_are_the_shared_seconds_of_the_first_job(
 
 @with_prior
 def test_the_customization_tells_the_class_images_also_when_others_drew_them(
-    case, build_here, customize, tunable, own_cache, tmp_path
+    case, build, customize, tunable, own_cache, tmp_path
 ):
-    first = customize(build_here(case), [tunable["bob"]], tmp_path / "first")
+    first = customize(build(case), [tunable["bob"]], tmp_path / "first")
     files = sorted(own_cache.rglob("*.png"))
     pixels = b"".join(np.asarray(Image.open(file).convert("RGB")).tobytes() for file in files)
     about = first.details["class_images"]
@@ -159,18 +152,18 @@ def test_the_customization_tells_the_class_images_also_when_others_drew_them(
         "seconds_to_draw": pytest.approx(sum(float(Image.open(file).info["seconds"]) for file in files)),
     }
     assert first.shared_seconds >= about[MAN]["seconds_to_draw"] - 1e-3 > 0
-    warm = customize(build_here(case), [tunable["bob"]], tmp_path / "warm")
+    warm = customize(build(case), [tunable["bob"]], tmp_path / "warm")
     assert warm.details["class_images"] == about
     assert warm.shared_seconds > 0  # encoding
-    pair = customize(build_here(case), [tunable["bob"], tunable["ann"]], tmp_path / "pair")
+    pair = customize(build(case), [tunable["bob"], tunable["ann"]], tmp_path / "pair")
     assert pair.details["class_images"].keys() == {MAN, WOMAN}
     assert pair.details["class_images"][MAN] == about[MAN]
 
 
 @with_prior
-def test_without_them_the_artefact_is_another_and_nothing_is_told(case, build_here, customize, tunable, tmp_path):
-    with_them = customize(build_here(case), [tunable["bob"]], tmp_path / "with")
-    without = customize(build_here(case, class_images=0), [tunable["bob"]], tmp_path / "without")
+def test_without_them_the_artefact_is_another_and_nothing_is_told(case, build, customize, tunable, tmp_path):
+    with_them = customize(build(case), [tunable["bob"]], tmp_path / "with")
+    without = customize(build(case, class_images=0), [tunable["bob"]], tmp_path / "without")
     assert without.details["class_images"] == {}
     assert without.shared_seconds == 0
     assert without.details["last_loss"] != with_them.details["last_loss"]

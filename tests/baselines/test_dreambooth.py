@@ -84,5 +84,5 @@ def test_equal_rare_tokens_are_refused_with_the_options(case, build):
 def test_a_rare_token_of_several_tokens_is_refused_with_the_option(case, build, customize, subjects, tmp_path):
     method = build(case, rare_tokens=["x", "sk"])
     customize(method, subjects[:1], tmp_path / "alone")
-    with pytest.raises(UserError, match='The option rare_tokens: "sk" has to be one token .* becomes "s", "k</w>"'):
+    with pytest.raises(UserError, match=r'The option rare_tokens: "sk" has to be one token .* becomes "s", "k</w>"'):
         customize(method, subjects, tmp_path / "pair")
