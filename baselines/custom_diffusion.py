@@ -42,7 +42,8 @@ class CustomDiffusionOptions(TuningOptions):
     learning_rate: float = Field(default=2e-5, gt=0)
     batch_size: int = Field(default=2, ge=1)
     initializers: tuple[str, str] = ("sks", "olis")
-    """The one-token words whose embeddings the first and the second subject's token start from."""
+    """The one-token words whose embeddings the first and the second subject's token start from; tuned apart, every
+    subject is the first."""
     class_images: int = Field(default=200, ge=0)
     """Class images of each class noun for prior preservation, 0 for none."""
     prior_weight: float = Field(default=1.0, ge=0)

@@ -1,4 +1,4 @@
-"""What tests of the methods that tune share: the tiny backbone's setting, subjects with photographs, images."""
+"""What tests of the methods share: the tiny backbone, subjects with photographs, methods by case, images."""
 
 from __future__ import annotations
 
@@ -8,29 +8,62 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
 
+from fc_bench.baselines.custom_diffusion import CustomDiffusion
+from fc_bench.baselines.dreambooth import DreamBooth
+from fc_bench.baselines.dreambooth_lora import DreamBoothLoRA
+from fc_bench.baselines.textual_inversion import TextualInversion
 from fc_bench.model.backbone import read_backbone
-from fc_bench.protocols import Request, Sampler, Setting, Subject, fill
+from fc_bench.protocols import Checkpoints, Customization, Request, Sampler, Setting, Subject, fill
 
 PHOTOGRAPHS = 3
+TEMPLATES = {1: "a photo of a {subject}", 2: "a photo of {subjects}"}
+TINY: dict[str, Any] = {"steps": 4, "learning_rate": 1e-2, "photographs": 2}
+RARE: dict[str, Any] = {**TINY, "class_images": 2, "rare_tokens": ["x", "y"]}
+INVERSION: dict[str, Any] = {**TINY, "learning_rate": 0.1, "initializer": "x"}
+CUSTOM: dict[str, Any] = {**TINY, "class_images": 2, "initializers": ["x", "y"]}
+CASES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "dreambooth": (DreamBooth, {**RARE, "train_text_encoder": False}),
+    "dreambooth with text encoder": (DreamBooth, {**RARE, "train_text_encoder": True}),
+    "dreambooth-lora": (DreamBoothLoRA, {**RARE, "rank": 2}),
+    "dreambooth-lora with text encoder": (DreamBoothLoRA, {**RARE, "rank": 2, "train_text_encoder": True}),
+    "textual-inversion": (TextualInversion, INVERSION),
+    "textual-inversion of several vectors": (
+        TextualInversion,
+        {**INVERSION, "vectors": 3, "gradient_checkpointing": True},
+    ),
+    "custom-diffusion": (CustomDiffusion, CUSTOM),
+    "custom-diffusion merged": (CustomDiffusion, {**CUSTOM, "two_subjects": "merge"}),
+}
+"""Methods that tune and the options of a short training, by what makes the case."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def setting(tiny_backbone: Path) -> Setting:
-    """Two sampling steps at 64 x 64 pixels with the tiny backbone."""
-    return Setting(read_backbone(str(tiny_backbone)), Sampler("ddim", 2, 3.0, 64), "cpu", "float32")
+    """Three sampling steps at 64 x 64 pixels with the tiny backbone."""
+    return Setting(read_backbone(str(tiny_backbone)), Sampler("ddim", 3, 3.0, 64), "cpu", "float32")
 
 
 @pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache for class images that is the test's own."""
+def shared_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache in which class images are drawn once for all tests."""
+    folder = tmp_path_factory.getbasetemp() / "class-image-cache"
+    monkeypatch.setenv("FC_BENCH_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for class images that is the test's own."""
     monkeypatch.setenv("FC_BENCH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def tunable(tmp_path: Path, people: Any, portrait: Any) -> dict[str, Subject]:
-    """The tiny world's people with three photographs each."""
+    """The tiny world's people (ann a woman, bob and cid men) with three photographs each."""
     found = {}
     for name, (noun, color) in people.items():
         files = tuple(tmp_path / f"{name}-{number}.png" for number in range(PHOTOGRAPHS))
@@ -41,13 +74,97 @@ def tunable(tmp_path: Path, people: Any, portrait: Any) -> dict[str, Subject]:
 
 
 @pytest.fixture
+def subjects(tunable: dict[str, Subject]) -> list[Subject]:
+    """Two subjects of different class nouns."""
+    return [tunable["ann"], tunable["bob"]]
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> str:
+    """Every case."""
+    return request.param
+
+
+@pytest.fixture
+def told() -> Callable[[str], tuple[Any, dict[str, Any]]]:
+    """The method's class and the options of a case."""
+    return CASES.__getitem__
+
+
+@pytest.fixture
+def build(setting: Setting, shared_cache: Path) -> Callable[..., Any]:
+    """The method of a case, with some options changed; in the tiny setting unless another is given."""
+
+    def made(case: str, within: Setting = setting, **changes: Any) -> Any:
+        method, options = CASES[case]
+        return method(within, method.Options.model_validate({**options, **changes}))
+
+    return made
+
+
+@pytest.fixture
+def customize() -> Callable[..., Customization]:
+    """Customizes to subjects; several of a method that tunes apart one by one, as the harness does."""
+
+    def customized(
+        method: Any, subjects: Sequence[Subject], folder: Path, seed: int = 1, checkpoints: Checkpoints | None = None
+    ) -> Customization:
+        if not (method.tunes_apart and len(subjects) > 1):
+            folder.mkdir(parents=True, exist_ok=True)
+            return method.customize(subjects, seed, folder, checkpoints)
+        folders = [folder / subject.id for subject in subjects]
+        for subject, own in zip(subjects, folders, strict=True):
+            customized(method, [subject], own, seed)
+        return method.restore(subjects, folders)
+
+    return customized
+
+
+@pytest.fixture
 def images_of() -> Callable[..., np.ndarray]:
     """Images of a customization, [seeds, height, width, 3]."""
 
-    def draw(method: Any, customization: Any, template: str = "a {subject}", seeds: Sequence[int] = (5,)) -> np.ndarray:
-        mentions = [method.mention(subject, position) for position, subject in enumerate(customization.subjects)]
-        plain = fill(template, [subject.noun for subject in customization.subjects])
+    def draw(
+        method: Any, customization: Customization, template: str | None = None, seeds: Sequence[int] = (5,)
+    ) -> np.ndarray:
+        subjects = customization.subjects
+        template = template or TEMPLATES[len(subjects)]
+        mentions = [method.mention(subject, position) for position, subject in enumerate(subjects)]
+        plain = fill(template, [subject.noun for subject in subjects])
         requests = [Request(fill(template, mentions), plain, seed) for seed in seeds]
         return np.stack([np.asarray(image) for image in method.generate(customization, requests)]).astype(np.int16)
+
+    return draw
+
+
+@pytest.fixture
+def stock_pipeline(setting: Setting) -> Callable[..., StableDiffusionPipeline]:
+    """The backbone's pipeline as diffusers alone loads it, with some parts in the place of its own."""
+
+    def load(**parts: Any) -> StableDiffusionPipeline:
+        folder = setting.backbone.path("pipeline")
+        pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, **parts)
+        config = pipeline.scheduler.config
+        pipeline.scheduler = DDIMScheduler.from_config(config, clip_sample=False, set_alpha_to_one=False)
+        return pipeline
+
+    return load
+
+
+@pytest.fixture
+def stock_images(setting: Setting) -> Callable[..., np.ndarray]:
+    """Images of a prompt by a stock pipeline, [seeds, height, width, 3]."""
+
+    def draw(pipeline: Any, prompt: str, seeds: Sequence[int] = (5,)) -> np.ndarray:
+        sampler = setting.sampler
+        found = pipeline(
+            [prompt] * len(seeds),
+            num_inference_steps=sampler.steps,
+            guidance_scale=sampler.guidance_scale,
+            height=sampler.resolution,
+            width=sampler.resolution,
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+        ).images
+        return np.stack([np.asarray(image) for image in found]).astype(np.int16)
 
     return draw

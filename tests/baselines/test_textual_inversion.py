@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from fc_bench.baselines.textual_inversion import TEMPLATES, TextualInversion, TextualInversionOptions
@@ -36,18 +35,10 @@ def embeddings(folder: Path) -> torch.Tensor:
     return found
 
 
-def stock_pipeline(setting) -> StableDiffusionPipeline:
-    pipeline = StableDiffusionPipeline.from_pretrained(setting.backbone.path("pipeline"), safety_checker=None)
-    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False, set_alpha_to_one=False)
-    return pipeline
-
-
-def stock_image(pipeline: StableDiffusionPipeline, prompt: str, seed: int = 5) -> np.ndarray:
-    generator = torch.Generator("cpu").manual_seed(seed)
-    (image,) = pipeline(
-        prompt, num_inference_steps=2, guidance_scale=3.0, height=64, width=64, generator=generator
-    ).images
-    return np.asarray(image).astype(np.int16)
+def base_embedding(method: TextualInversion, token: str) -> torch.Tensor:
+    """A token's row [features] of the base model's table."""
+    table = method.base.text_encoder.get_input_embeddings().weight
+    return table[method.base.tokenizer.convert_tokens_to_ids(token)].detach()
 
 
 def test_there_are_the_27_templates_of_the_paper():
@@ -57,37 +48,26 @@ def test_there_are_the_27_templates_of_the_paper():
 
 @pytest.mark.parametrize("vectors", [1, 3])
 def test_the_artefact_changes_the_image_and_stock_diffusers_gives_the_same_one(
-    setting, tunable, images_of, tmp_path, vectors
+    setting, tunable, images_of, stock_pipeline, stock_images, tmp_path, vectors
 ):
     method = method_of(setting, vectors=vectors)
-    customization = learnt(method, tunable["ann"], tmp_path / "artefact")
-    ours = images_of(method, customization)[0]
-    stock = stock_pipeline(setting)
-    assert (ours != stock_image(stock, "a woman")).any()
-    stock.load_textual_inversion(tmp_path / "artefact", weight_name="learned_embeds.safetensors")
-    assert np.abs(ours - stock_image(stock, "a <ann>")).max() <= 1
+    ours = images_of(method, learnt(method, tunable["ann"], tmp_path / "artefact"))
     assert embeddings(tmp_path / "artefact").shape == (vectors, 16)
-    assert customization.steps == 4
-    assert customization.seconds_per_step is not None
+    start = base_embedding(method, "m</w>").repeat(vectors, 1)
+    for rows, alike in ((None, True), ({"<ann>": start}, False)):
+        stock = stock_pipeline()
+        stock.load_textual_inversion(rows or tmp_path / "artefact" / "learned_embeds.safetensors", token="<ann>")
+        assert (np.abs(ours - stock_images(stock, "a photo of a <ann>")).max() <= 1) == alike
 
 
 def test_training_moves_the_embeddings_away_from_the_initializer(setting, tunable, tmp_path):
     method = method_of(setting, vectors=2)
     learnt(method, tunable["ann"], tmp_path / "artefact")
-    start = method.base.text_encoder.get_input_embeddings().weight[method.base.tokenizer.convert_tokens_to_ids("m</w>")]
+    start = base_embedding(method, "m</w>")
     first, second = embeddings(tmp_path / "artefact")
     assert (first != start).any()
     assert (second != start).any()
     assert (first != second).any()
-
-
-def test_a_fresh_method_restores_the_same_image_whatever_the_global_generator(setting, tunable, images_of, tmp_path):
-    method = method_of(setting)
-    expected = images_of(method, learnt(method, tunable["ann"], tmp_path / "artefact"))
-    for global_seed in (1, 2):
-        torch.manual_seed(global_seed)
-        fresh = method_of(setting)
-        assert (images_of(fresh, fresh.restore([tunable["ann"]], [tmp_path / "artefact"])) == expected).all()
 
 
 def test_subjects_learnt_apart_are_loaded_together(setting, tunable, images_of, tmp_path):
@@ -96,18 +76,14 @@ def test_subjects_learnt_apart_are_loaded_together(setting, tunable, images_of, 
     for name in ("ann", "bob", "cid"):
         learnt(method, tunable[name], tmp_path / name)
     pair = [tunable["ann"], tunable["bob"]]
-    together = images_of(method, method.restore(pair, [tmp_path / "ann", tmp_path / "bob"]), "{subjects}")
+    together = images_of(method, method.restore(pair, [tmp_path / "ann", tmp_path / "bob"]))
     for artefacts in (["cid", "bob"], ["ann", "cid"]):
-        other = images_of(method, method.restore(pair, [tmp_path / name for name in artefacts]), "{subjects}")
+        other = images_of(method, method.restore(pair, [tmp_path / name for name in artefacts]))
         assert (other != together).any()
 
 
-def test_gradient_checkpointing_gives_the_same_embeddings_and_ends_with_the_training(setting, tunable, tmp_path):
-    learnt(method_of(setting), tunable["ann"], tmp_path / "without")
-    method = method_of(setting, gradient_checkpointing=True)
-    learnt(method, tunable["ann"], tmp_path / "with")
-    torch.testing.assert_close(embeddings(tmp_path / "with"), embeddings(tmp_path / "without"))
-    method.options = method.options.model_copy(update={"learning_rate": 1e38})
+def test_gradient_checkpointing_of_the_shared_unet_ends_with_the_training(setting, tunable, tmp_path):
+    method = method_of(setting, gradient_checkpointing=True, learning_rate=1e38)
     with pytest.raises(UserError, match="diverged"):
         learnt(method, tunable["bob"], tmp_path / "failed")
     assert not method.base.unet.is_gradient_checkpointing
@@ -170,9 +146,9 @@ def test_a_subject_whose_id_has_capitals_is_known_by_all_its_vectors(setting, tu
 
 
 def test_an_initializer_of_several_tokens_is_refused_with_its_pieces(setting, tunable, tmp_path):
-    with pytest.raises(UserError, match=r'initializer "man" has to be one token .* "m", "a", "n</w>"'):
+    with pytest.raises(UserError, match=r'The option initializer: "man" has to be one token .* "m", "a", "n</w>"'):
         learnt(method_of(setting, initializer="man"), tunable["ann"], tmp_path / "word")
-    with pytest.raises(UserError, match=r'initializer "woman" has to be one token'):
+    with pytest.raises(UserError, match=r'The class noun of ann as initializer: "woman" has to be one token'):
         learnt(method_of(setting, initializer=None), tunable["ann"], tmp_path / "noun")
 
 
@@ -183,11 +159,3 @@ def test_a_damaged_artefact_is_told_in_one_sentence(setting, tunable, tmp_path):
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(ModelInputError, match="learned_embeds"):
         method.restore([tunable["ann"]], [tmp_path / "artefact"])
-
-
-def test_in_half_precision_it_is_trained_in_full_and_changes_the_image(setting, tunable, images_of, tmp_path):
-    method = method_of(replace(setting, dtype="bfloat16"))
-    learnt_images = images_of(method, learnt(method, tunable["ann"], tmp_path / "artefact"))
-    barely = method_of(replace(setting, dtype="bfloat16"), learning_rate=1e-12)
-    assert np.abs(learnt_images - images_of(barely, learnt(barely, tunable["ann"], tmp_path / "barely"))).max() > 3
-    assert embeddings(tmp_path / "artefact").dtype == torch.float32

@@ -5,85 +5,27 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
 
 from fc_bench import registry
+from fc_bench.baselines.tuning import loop
 from fc_bench.errors import UserError
-from fc_bench.model.backbone import fingerprint, read_backbone
-from fc_bench.protocols import Checkpoints, Customization, Request, Restorable, Sampler, Setting, Subject, fill
+from fc_bench.model.backbone import fingerprint
+from fc_bench.protocols import Customization, Request, Restorable, Setting, Subject
 
-TINY: dict[str, Any] = {"steps": 4, "learning_rate": 1e-2, "photographs": 2}
-PRIOR: dict[str, Any] = {**TINY, "class_images": 2, "rare_tokens": ["x", "y"]}
-CASES = {
-    "dreambooth": ("dreambooth", {**PRIOR, "train_text_encoder": False}),
-    "dreambooth with text encoder": ("dreambooth", {**PRIOR, "train_text_encoder": True}),
-    "dreambooth-lora": ("dreambooth-lora", {**PRIOR, "rank": 2}),
-    "dreambooth-lora with text encoder": ("dreambooth-lora", {**PRIOR, "rank": 2, "train_text_encoder": True}),
-    "textual-inversion": ("textual-inversion", {**TINY, "learning_rate": 0.1, "initializer": "x"}),
-    "textual-inversion of several vectors": (
-        "textual-inversion",
-        {**TINY, "learning_rate": 0.1, "initializer": "x", "vectors": 3, "gradient_checkpointing": True},
-    ),
-    "custom-diffusion": ("custom-diffusion", {**TINY, "class_images": 2, "initializers": ["x", "y"]}),
-}
-JOINT = [name for name in CASES]
-TEMPLATE = {1: "a photo of a {subject}", 2: "a photo of {subjects}"}
-
-
-@pytest.fixture(scope="module")
-def setting(tiny_backbone: Path) -> Setting:
-    return Setting(read_backbone(str(tiny_backbone)), Sampler("ddim", 3, 3.0, 64), "cpu", "float32")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Class images are made once for all tests."""
-    folder = tmp_path_factory.getbasetemp() / "class-image-cache"
-    monkeypatch.setenv("FC_BENCH_CACHE", str(folder))
-    return folder
-
-
-@pytest.fixture
-def subjects(tmp_path: Path, people, portrait) -> list[Subject]:
-    found = []
-    for name in ("ann", "bob"):
-        noun, color = people[name]
-        files = tuple(tmp_path / f"{name}-{number}.png" for number in range(2))
-        for number, file in enumerate(files):
-            portrait(color, shade=20 * number).save(file)
-        found.append(Subject(name, noun, files))
-    return found
-
-
-def build(case: str, setting: Setting, **changes: Any) -> Any:
-    name, options = CASES[case]
-    method = registry.load("methods", name)
-    return method(setting, method.Options.model_validate({**options, **changes}))
-
-
-def customize(method: Any, subjects: list[Subject], folder: Path, seed: int = 1, checkpoints=None) -> Customization:
-    """Customize to subjects; for methods tuned apart and several subjects, as the harness does."""
-    if not (method.tunes_apart and len(subjects) > 1):
-        folder.mkdir(parents=True, exist_ok=True)
-        return method.customize(subjects, seed, folder, checkpoints)
-    folders = [folder / subject.id for subject in subjects]
-    for subject, own in zip(subjects, folders, strict=True):
-        customize(method, [subject], own, seed)
-    return method.restore(subjects, folders)
-
-
-def images(method: Any, customization: Customization, seeds: tuple[int, ...] = (5, 6)) -> np.ndarray:
-    """[seeds, height, width, 3]"""
-    subjects = customization.subjects
-    mentions = [method.mention(subject, position) for position, subject in enumerate(subjects)]
-    prompt = fill(TEMPLATE[len(subjects)], mentions)
-    requests = [Request(prompt, prompt, seed) for seed in seeds]
-    return np.stack([np.asarray(image) for image in method.generate(customization, requests)]).astype(np.int16)
+ADAPTERS = ["dreambooth with text encoder", "dreambooth-lora", "textual-inversion", "custom-diffusion"]
+UNTRAINED = {"steps": 1, "learning_rate": 1e-12}
+UNMERGED = {"two_subjects": "joint", "initializers": ["x", "x"]}
+"""What a merge starts from: subjects tuned apart all stand first, and words that are alike cannot be merged."""
 
 
 def text_only(setting: Setting) -> np.ndarray:
@@ -93,66 +35,92 @@ def text_only(setting: Setting) -> np.ndarray:
     return np.stack([np.asarray(image) for image in plain.generate(Customization(()), requests)]).astype(np.int16)
 
 
-@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("count", [1, 2])
-def test_what_was_learnt_changes_the_image(case, count, setting, subjects, tmp_path):
-    method = build(case, setting)
-    learnt = images(method, customize(method, subjects[:count], tmp_path / "long"))
-    barely = build(case, setting, steps=1, learning_rate=1e-12)
-    plain = images(barely, customize(barely, subjects[:count], tmp_path / "short"))
+def test_what_was_learnt_changes_the_image(case, count, build, customize, images_of, subjects, tmp_path):
+    method = build(case)
+    barely = build(case, **UNTRAINED, **(UNMERGED if case == "custom-diffusion merged" else {}))
+    learnt = images_of(method, customize(method, subjects[:count], tmp_path / "long"))
+    plain = images_of(barely, customize(barely, subjects[:count], tmp_path / "short"))
     assert np.abs(learnt - plain).max() > 3
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_in_half_precision_it_trains_and_the_artefact_is_of_that_format(
+    case, dtype, build, setting, customize, images_of, subjects, tmp_path
+):
+    half = replace(setting, dtype=dtype)
+    method, barely = build(case, half), build(case, half, **UNTRAINED)
+    made = customize(method, subjects[:1], tmp_path / "long")
+    plain = images_of(barely, customize(barely, subjects[:1], tmp_path / "short"))
+    assert np.abs(images_of(method, made) - plain).max() > 3
+    assert 0 < made.details["updates"][0] <= made.steps
+    for file in (tmp_path / "long").rglob("*.safetensors"):
+        # Embeddings are a few numbers; they stay as they were trained, as in the diffusers example.
+        token = file.name.startswith(("token-", "learned_embeds"))
+        wanted = torch.float32 if token else getattr(torch, dtype)
+        assert {tensor.dtype for tensor in load_file(file).values() if tensor.numel()} == {wanted}
+
+
+@pytest.mark.parametrize("case", ["dreambooth", "textual-inversion"])
+def test_gradients_that_all_overflow_in_float16_fail_the_job(
+    case, build, setting, customize, subjects, tmp_path, monkeypatch
+):
+    loss = loop.diffusion_loss
+    monkeypatch.setattr(loop, "diffusion_loss", lambda *given: loss(*given) * 1e30)
+    method = build(case, replace(setting, dtype="float16"))
+    with pytest.raises(UserError, match="changed nothing: the gradients of all 4 steps overflow in float16"):
+        customize(method, subjects[:1], tmp_path / "artefact")
+
+
 @pytest.mark.parametrize("count", [1, 2])
-def test_restored_from_its_artefact_the_images_are_the_same(case, count, setting, subjects, tmp_path):
-    method = build(case, setting)
-    made = customize(method, subjects[:count], tmp_path / "artefact")
-    expected = images(method, made)
+def test_restored_from_its_artefact_the_images_are_the_same(
+    case, count, build, customize, images_of, subjects, tmp_path
+):
+    method, again = build(case), build(case)
+    expected = images_of(method, customize(method, subjects[:count], tmp_path / "artefact"))
     assert isinstance(method, Restorable)
     apart = method.tunes_apart and count > 1
     folders = [tmp_path / "artefact" / subject.id for subject in subjects] if apart else [tmp_path / "artefact"]
-    again = build(case, setting)
-    assert (images(again, again.restore(subjects[:count], folders)) == expected).all()
+    assert (images_of(again, again.restore(subjects[:count], folders)) == expected).all()
 
 
-@pytest.mark.parametrize(
-    "case", ["dreambooth with text encoder", "dreambooth-lora", "textual-inversion", "custom-diffusion"]
-)
-def test_a_fresh_process_makes_the_same_image_of_the_artefact(case, setting, subjects, tmp_path, tiny_backbone):
-    method = build(case, setting)
-    expected = images(method, customize(method, subjects[:1], tmp_path / "artefact"), seeds=(5,))[0]
-    name, options = CASES[case]
-    told = {
-        "method": name,
-        "options": options,
+def test_a_fresh_process_makes_the_same_images_of_the_artefacts(
+    told, build, setting, customize, images_of, subjects, tmp_path, tiny_backbone
+):
+    expected, artefacts = {}, []
+    for case in ADAPTERS:
+        method = build(case)
+        expected[case] = images_of(method, customize(method, subjects[:1], tmp_path / case))[0]
+        kind, options = told(case)
+        where = {"folder": str(tmp_path / case), "image": str(tmp_path / f"{case}.npy")}
+        artefacts.append({"method": f"{kind.__module__}:{kind.__name__}", "options": options, **where})
+    argument = {
         "backbone": str(tiny_backbone),
         "sampler": asdict(setting.sampler),
         "subject": [subjects[0].id, subjects[0].noun, [str(path) for path in subjects[0].photographs]],
-        "artefact": str(tmp_path / "artefact"),
-        "image": str(tmp_path / "fresh.npy"),
+        "artefacts": artefacts,
     }
     script = Path(__file__).with_name("restore_elsewhere.py")
-    subprocess.run([sys.executable, str(script), json.dumps(told)], check=True, capture_output=True)
-    assert (np.load(tmp_path / "fresh.npy").astype(np.int16) == expected).all()
+    subprocess.run([sys.executable, str(script), json.dumps(argument)], check=True, capture_output=True)
+    for case, image in expected.items():
+        assert (np.load(tmp_path / f"{case}.npy").astype(np.int16) == image).all(), case
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_base_model_is_untouched_bit_for_bit(case, setting, subjects, tmp_path):
+def test_the_base_model_is_untouched_bit_for_bit(case, build, setting, customize, images_of, subjects, tmp_path):
     files = fingerprint(setting.backbone.path("pipeline"))
     before = text_only(setting)
-    method = build(case, setting)
+    method = build(case)
     shared = {name: getattr(method.base, name) for name in ("vae", "unet", "text_encoder")}
     weights = {name: state(model) for name, model in shared.items()}
     vocabulary = len(method.base.tokenizer)
     customize(method, subjects, tmp_path / "pair")
-    with pytest.raises(UserError):
-        customize(build(case, setting, photographs=3), subjects, tmp_path / "failed")
-    diverging = build(case, setting, learning_rate=1e30)
+    with pytest.raises(UserError, match="photographs"):
+        customize(build(case, photographs=4), subjects, tmp_path / "failed")
+    diverging = build(case, learning_rate=1e30)
     diverging.base = method.base
     with pytest.raises(UserError, match="diverged"):
         customize(diverging, subjects[:1], tmp_path / "diverged")
-    images(method, customize(method, subjects[:1], tmp_path / "single"))
+    images_of(method, customize(method, subjects[:1], tmp_path / "single"))
     for name, model in shared.items():
         assert getattr(method.base, name) is model
         assert state(model) == weights[name]
@@ -168,89 +136,107 @@ def state(model: Any) -> dict[str, bytes]:
     return {name: tensor.contiguous().numpy().tobytes() for name, tensor in model.state_dict().items()}
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_continued_from_a_checkpoint_the_artefact_is_the_same(case, setting, subjects, tmp_path):
-    whole = build(case, setting)
-    customize(whole, subjects[:1], tmp_path / "whole")
-    checkpoints = Checkpoints(tmp_path / "checkpoints", 2)
-    checkpoints.folder.mkdir()
-    method = build(case, setting)
-    interrupt_after(method, 3)
-    with pytest.raises(KeyboardInterrupt):
-        customize(method, subjects[:1], tmp_path / "first", checkpoints=checkpoints)
-    continued = customize(build(case, setting), subjects[:1], tmp_path / "second", checkpoints=checkpoints)
-    assert continued.details["continued_from"] == [2]
-    assert continued.earlier_seconds > 0
-    assert fingerprint(tmp_path / "second") == fingerprint(tmp_path / "whole")
-
-
-def test_a_damaged_checkpoint_is_told_with_its_file(setting, subjects, tmp_path):
-    checkpoints = Checkpoints(tmp_path / "checkpoints", 2)
-    checkpoints.folder.mkdir()
-    method = build("dreambooth", setting)
-    interrupt_after(method, 3)
-    with pytest.raises(KeyboardInterrupt):
-        customize(method, subjects[:1], tmp_path / "first", checkpoints=checkpoints)
-    (file,) = checkpoints.folder.iterdir()
-    file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"checkpoint.pt cannot be read .* delete it to tune from the beginning"):
-        customize(build("dreambooth", setting), subjects[:1], tmp_path / "second", checkpoints=checkpoints)
-
-
-def interrupt_after(method: Any, steps: int) -> None:
-    """Ctrl-C when the step after `steps` begins."""
-    tune = method.tune
-
-    def interrupted(training, *rest, **more):
-        batch = training.batch
-
-        def counted(step, draws):
-            if step == steps:
-                raise KeyboardInterrupt
-            return batch(step, draws)
-
-        training.batch = counted
-        return tune(training, *rest, **more)
-
-    method.tune = interrupted
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_the_seed_decides_the_artefact(case, setting, subjects, tmp_path):
+def test_the_seed_decides_the_artefact(case, build, customize, subjects, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        customize(build(case, setting), subjects[:1], tmp_path / name, seed)
+        customize(build(case), subjects[:1], tmp_path / name, seed)
     a, b, c = (fingerprint(tmp_path / name) for name in "abc")
     assert a == b != c
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_too_few_photographs_are_told_with_the_subject_and_the_option(case, setting, subjects, tmp_path):
-    method = build(case, setting, photographs=3)
-    with pytest.raises(UserError, match=r"ann has 2 photographs, tuning takes 3.*photographs"):
+@pytest.mark.parametrize("case", ADAPTERS)
+def test_of_a_photograph_that_is_no_square_the_centre_counts(case, build, customize, tunable, portrait, tmp_path):
+    found: dict[str, list[Path]] = {"whole": [], "centre": []}
+    for number, size in enumerate([(96, 64), (64, 96)]):
+        image = portrait((250, 20, 20), shade=20 * number).resize(size)
+        left, top = (size[0] - 64) // 2, (size[1] - 64) // 2
+        for name, shown in (("whole", image), ("centre", image.crop((left, top, left + 64, top + 64)))):
+            found[name].append(saved(shown, tmp_path / f"{name}-{number}.png"))
+    for name, files in found.items():
+        customize(build(case), [replace(tunable["ann"], photographs=tuple(files))], tmp_path / name)
+    assert fingerprint(tmp_path / "whole") == fingerprint(tmp_path / "centre")
+
+
+def saved(image: Image.Image, file: Path) -> Path:
+    image.save(file)
+    return file
+
+
+def test_too_few_photographs_are_told_with_the_subject_and_the_option(case, build, customize, subjects, tmp_path):
+    method = build(case, photographs=4)
+    with pytest.raises(UserError, match=r"ann has 3 photographs, tuning takes 4.*photographs"):
         customize(method, subjects[:1], tmp_path / "artefact")
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_loss_that_is_no_number_is_told_with_its_step(case, setting, subjects, tmp_path):
-    method = build(case, setting, learning_rate=1e30)
+def test_a_loss_that_is_no_number_is_told_with_its_step(case, build, customize, subjects, tmp_path):
+    method = build(case, learning_rate=1e30)
     with pytest.raises(UserError, match=r"diverged: the loss of step \d+ is not a number; lower the learning rate"):
         customize(method, subjects[:1], tmp_path / "artefact")
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_a_prompt_that_would_be_cut_off_fails(case, setting, subjects, tmp_path):
-    method = build(case, setting)
+def test_a_prompt_that_would_be_cut_off_fails(case, build, customize, subjects, tmp_path):
+    method = build(case)
     customization = customize(method, subjects[:1], tmp_path / "artefact")
     prompt = "a " * 100 + method.mention(subjects[0], 0)
     with pytest.raises(UserError, match=r"takes \d+ tokens, the text encoder at most 77"):
         list(method.generate(customization, [Request(prompt, prompt, 1)]))
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_customization_tells_what_it_took(case, setting, subjects, tmp_path):
-    method = build(case, setting)
-    made = customize(method, subjects[:1], tmp_path / "artefact")
+@pytest.mark.parametrize("case", ADAPTERS)
+def test_gradient_checkpointing_changes_nothing_but_memory(case, build, customize, subjects, tmp_path):
+    for name, asked in (("with", True), ("without", False)):
+        customize(build(case, gradient_checkpointing=asked), subjects[:1], tmp_path / name)
+    one, other = tensors(tmp_path / "with"), tensors(tmp_path / "without")
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, other[name], atol=1e-4, rtol=1e-4)
+
+
+def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of an artefact, by file and name."""
+    files = sorted(folder.rglob("*.safetensors"))
+    return {f"{file.relative_to(folder)}:{name}": value for file in files for name, value in load_file(file).items()}
+
+
+@pytest.mark.parametrize(
+    ("case", "steps"),
+    [
+        ("dreambooth", [8]),
+        ("dreambooth-lora", [4, 4]),
+        ("custom-diffusion", [8]),
+    ],
+)
+def test_steps_are_each_subjects(case, steps, build, customize, subjects, tmp_path):
+    alone = customize(build(case), subjects[:1], tmp_path / "alone")
+    assert alone.details["updates"] == [alone.steps] == [4]
+    pair = customize(build(case), subjects, tmp_path / "pair")
+    assert pair.steps == sum(steps) == 8
+    assert pair.details["updates"] == steps
+    assert finite(pair.details["last_loss"]) == len(steps)
+    assert pair.seconds_per_step is not None
+    assert pair.seconds_per_step > 0
+
+
+def finite(values: Sequence[float]) -> int:
+    """How many are numbers."""
+    return int(np.isfinite(values).sum())
+
+
+def test_the_customization_tells_what_it_took(case, build, customize, subjects, tmp_path):
+    made = customize(build(case), subjects[:1], tmp_path / "artefact")
     assert made.steps == 4
     assert made.seconds_per_step > 0
     assert made.artefact == tmp_path / "artefact"
-    assert np.isfinite(made.details["last_loss"]).all()
+    assert finite(made.details["last_loss"]) == 1
+
+
+def test_subjects_are_not_mixed_up(case, build, images_of, customize, tunable, tmp_path):
+    """The same pair of nouns, and of mentions, with the photographs of the two people exchanged."""
+    bob, cid = tunable["bob"], tunable["cid"]
+    exchanged: list[Subject] = [
+        replace(bob, photographs=cid.photographs),
+        replace(cid, photographs=bob.photographs),
+    ]
+    method = build(case)
+    one = images_of(method, customize(method, [bob, cid], tmp_path / "one"))
+    other = images_of(method, customize(method, exchanged, tmp_path / "other"))
+    assert (one != other).any()

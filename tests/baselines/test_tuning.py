@@ -1,8 +1,6 @@
-"""The pieces that methods which tune share: the loss, the order of examples, class images, latents."""
+"""The pieces that methods which tune share: the loss, the order of examples, latents, prompts."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,29 +8,16 @@ import torch
 from PIL import Image
 
 from fc_bench.baselines.tuning.base_pipeline import BasePipeline
-from fc_bench.baselines.tuning.class_images import class_images
 from fc_bench.baselines.tuning.latents import encode, pixels, square
 from fc_bench.baselines.tuning.loop import Batch, Draws, diffusion_loss
 from fc_bench.baselines.tuning.text import FrozenPrompts, encode_prompts, single_token
 from fc_bench.errors import UserError
-from fc_bench.model.backbone import read_backbone
-from fc_bench.protocols import Sampler, Setting
-
-
-@pytest.fixture(scope="module")
-def setting(tiny_backbone: Path) -> Setting:
-    return Setting(read_backbone(str(tiny_backbone)), Sampler("ddim", 2, 2.0, 64), "cpu", "float32")
+from fc_bench.protocols import Setting
 
 
 @pytest.fixture
 def base(setting: Setting) -> BasePipeline:
     return BasePipeline(setting)
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FC_BENCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 class Constant(torch.nn.Module):
@@ -62,6 +47,13 @@ def test_the_loss_is_the_photographs_error_plus_the_weighted_class_images(predic
     loss = diffusion_loss(unet, schedule, batch, Draws(3), 5, 0.5)  # pyright: ignore[reportArgumentType]
     squares = expected_target(schedule, batch, unet) ** 2
     assert loss == pytest.approx(float(squares[:2].mean() + 0.5 * squares[2:].mean()), rel=1e-4)
+
+
+def test_another_prediction_type_is_refused(base):
+    schedule = type(base.noise_schedule()).from_config(base.noise_schedule().config, prediction_type="sample")
+    batch = Batch(torch.randn(2, 4, 8, 8), torch.zeros(2, 77, 16), 2)
+    with pytest.raises(UserError, match=r'predicts "sample"; tuning knows "epsilon" and "v_prediction"'):
+        diffusion_loss(Constant(), schedule, batch, Draws(3), 0, 1.0)  # pyright: ignore[reportArgumentType]
 
 
 def test_without_class_images_the_prior_weight_does_not_matter(base):
@@ -96,44 +88,6 @@ def test_draws_depend_on_seed_stream_and_position_alone():
 
     assert drawn(1, 0, 0) == drawn(1, 0, 0)
     assert len({drawn(*key) for key in [(1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 0, 1)]}) == 4
-
-
-def test_class_images_are_drawn_once_and_the_same_ones(base, cache, monkeypatch):
-    first = class_images(base, "a photo of a man", 3)
-    monkeypatch.setattr(base, "sample", None)
-    again = class_images(base, "a photo of a man", 3)
-    assert first.seconds == again.seconds > 0
-    assert first.sha256 == again.sha256
-    assert [image.tobytes() for image in first.images] == [image.tobytes() for image in again.images]
-    assert len({image.tobytes() for image in first.images}) == 3
-
-
-def test_more_class_images_keep_the_ones_there_are_and_a_damaged_one_is_drawn_again(base, cache):
-    first = class_images(base, "a photo of a man", 2)
-    files = sorted(cache.rglob("*.png"))
-    assert len(files) == 2
-    files[1].write_bytes(b"half")
-    kept = files[0].stat().st_mtime_ns
-    more = class_images(base, "a photo of a man", 3)
-    assert files[0].stat().st_mtime_ns == kept
-    assert [image.tobytes() for image in more.images[:2]] == [image.tobytes() for image in first.images]
-
-
-def test_class_images_of_another_prompt_or_sampler_are_others(base, setting, cache):
-    slower = BasePipeline(Setting(setting.backbone, Sampler("ddim", 3, 2.0, 64), "cpu", "float32"))
-    drawn = [
-        class_images(of, prompt, 1)
-        for of, prompt in ((base, "a photo of a man"), (base, "a photo of a woman"), (slower, "a photo of a man"))
-    ]
-    assert len({images.sha256 for images in drawn}) == 3
-    assert len(list(cache.rglob("*.png"))) == 3
-
-
-def test_a_cache_that_cannot_be_written_is_told_with_the_variable(base, tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("FC_BENCH_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="set FC_BENCH_CACHE to a folder that can be written"):
-        class_images(base, "a photo of a man", 1)
 
 
 def test_sampled_posteriors_are_what_the_autoencoder_samples(base):
