@@ -122,19 +122,18 @@ def run(options: RunOptions, console: Console) -> Outcome:
                 soft_wrap=True,
             )
             _silence_loading_bars()
-            if pending:
-                with progress(console, "Generating", pending) as show:
-                    generate(
-                        plan,
-                        folder,
-                        setting,
-                        lambda row: methods[row.label][0](setting, methods[row.label][1]),
-                        show,
-                        options.batch_size,
-                        options.retry_errors,
-                        options.keep_artefacts,
-                        options.checkpoint_every,
-                    )
+            with progress(console, "Generating", pending) as show:
+                generate(
+                    plan,
+                    folder,
+                    setting,
+                    lambda row: methods[row.label][0](setting, methods[row.label][1]),
+                    show,
+                    options.batch_size,
+                    options.retry_errors,
+                    options.keep_artefacts,
+                    options.checkpoint_every,
+                )
             with progress(console, "Scoring", len(pending_scores(folder, list(metrics), options.retry_errors))) as show:
                 score(suite, folder, metrics, show, options.retry_errors)
             _finish(folder, metrics)

@@ -13,7 +13,7 @@ import pytest
 HEAVY = ("torch", "diffusers", "transformers", "pandas", "onnxruntime", "insightface", "cv2")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list"], ["list", "methods"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "suites"], ["list", "backbones"]])
 def test_looking_around_imports_nothing_heavy(arguments):
     program = (
         "import sys\n"
@@ -26,11 +26,68 @@ def test_looking_around_imports_nothing_heavy(arguments):
     assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
-def test_list_shows_every_kind_and_where_it_comes_from(fc_bench, plugin):
+def test_list_shows_every_kind_in_its_own_words_and_where_it_comes_from(fc_bench, plugin):
     done = fc_bench("list")
     assert done.code == 0
+    for words in ("knows nothing of the subject", "pastes photographs", "mean pixel", "Eight people"):
+        assert words in done.out
+    assert "paste_faces:Paste" not in done.out
     for name in ("text-only", "fastcomposer", "identity", "prompt-consistency", "pocket", "sd15", "paste-faces"):
         assert name in done.out
+
+
+@pytest.mark.parametrize("problem", ["import nothing_of_the_kind", "class Broken: pass"])
+def test_plug_in_that_cannot_be_loaded_shows_why_in_its_row(fc_bench, tmp_path, monkeypatch, problem):
+    (tmp_path / "broken_plugin.py").write_text(problem + "\n")
+    information = tmp_path / "broken_plugin-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-plugin\nVersion: 1.0\n")
+    (information / "entry_points.txt").write_text("[fc_bench.methods]\nbroken = broken_plugin:Broken\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    done = fc_bench("list", "methods")
+    assert done.code == 0
+    (row,) = [line for line in done.out.splitlines() if line.strip().startswith("broken ")]
+    assert ("No module named 'nothing_of_the_kind'" if "import" in problem else "has no description") in row
+    assert "broken-plugin" in row
+    assert "the base model with the plain prompt" in done.out
+
+
+def option_rows(out: str) -> dict[str, list[str]]:
+    """Option -> the cells after it."""
+    rows = [[cell for cell in line.split("  ") if cell.strip()] for line in out.splitlines() if line.startswith("  ")]
+    return {row[0].strip(): [cell.strip() for cell in row[1:]] for row in rows}
+
+
+def test_options_of_a_method_show_type_default_and_the_backbone_s_choice(fc_bench):
+    from fc_bench.model.backbone import read_backbone
+
+    chosen = read_backbone("pocket").methods["dreambooth"]
+    rows = option_rows(fc_bench("list", "methods", "dreambooth").out)
+    assert rows["option"] == ["type", "default", "on pocket"]
+    assert rows["steps"] == ["whole number", "800", str(chosen["steps"])]
+    assert rows["train_text_encoder"] == ["true or false", "true", "false"]
+    assert rows["photographs"] == ["whole number", "5", "–"]
+    other = option_rows(fc_bench("list", "methods", "fastcomposer", "--backbone", "sd15").out)
+    assert other["checkpoint"] == ["text or null", "null", '"published"']
+
+
+def test_options_show_their_meanings_where_they_are_given(fc_bench, plugin, monkeypatch):
+    import paste_faces
+    from pydantic import BaseModel, Field
+
+    class Options(BaseModel):
+        strength: float = Field(description="how much [of it]")
+
+    monkeypatch.setattr(paste_faces.Paste, "Options", Options)
+    rows = option_rows(fc_bench("list", "methods", "paste").out)
+    assert rows["option"] == ["type", "default", "on pocket", "meaning"]
+    assert rows["strength"] == ["number", "has to be given", "–", "how much [of it]"]
+
+
+def test_options_of_what_is_no_method_are_refused(fc_bench):
+    assert "did you mean" in fc_bench("list", "methods", "dreamboth").err
+    done = fc_bench("list", "metrics", "identity")
+    assert (done.code, done.err) == (2, 'fc-bench: Only methods have options to show; leave "identity" out.\n')
 
 
 def test_validate_counts_a_sound_suite(fc_bench, suite):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import itertools
 import json
 import shutil
@@ -127,9 +128,268 @@ def test_artefact_that_is_not_what_was_recorded_is_made_again(run, jobs, interru
 def test_kept_artefacts_serve_what_is_asked_for_later(run, jobs, customized, folder):
     run("--keep-artefacts")
     assert sorted(path.name for path in (folder / "artefacts" / "collage").iterdir()) == sorted(SETS)
-    assert run("--images-per-prompt", 2).code == 0
+    for images in (2, 3):
+        assert run("--images-per-prompt", images).code == 0
+        assert sorted(path.name for path in (folder / "artefacts" / "collage").iterdir()) == sorted(SETS)
     assert customized == SETS
     assert len(jobs()) == len(SETS)
+    assert all(job["kept"] for job in jobs())
+
+
+def test_kept_parts_serve_what_is_asked_for_later(run, customized, folder):
+    place = folder / "artefacts"
+    run("-o", "collage.apart=true", "--keep-artefacts")
+    run("-o", "collage.apart=true", "--images-per-prompt", 2)
+    assert customized == ["ann", "bob", "cid"]
+    (method,) = place.iterdir()
+    assert sorted(path.name for path in method.iterdir()) == ["ann", "bob", "cid"]
+
+
+def test_artefact_of_a_method_that_cannot_be_restored_stays_kept(run, folder):
+    run("--keep-artefacts", method="paste")
+    run("--images-per-prompt", 2, method="paste")
+    assert sorted(path.name for path in (folder / "artefacts" / "paste").iterdir()) == sorted(SETS)
+
+
+def test_artefact_restored_by_a_command_that_keeps_is_kept_and_counted_once(run, jobs, interrupt, folder):
+    interrupt("bob")
+    run("-o", "collage.shared_seconds=0.0001")
+    run("-o", "collage.shared_seconds=0.0001", "--keep-artefacts")
+    run("-o", "collage.shared_seconds=0.0001", "--images-per-prompt", 2)
+    (method,) = (folder / "artefacts").iterdir()
+    assert sorted(path.name for path in method.iterdir()) == sorted(SETS[1:])
+    bob = [job for job in jobs() if job["set"] == "bob"]
+    assert [(job["shared_seconds"], job.get("kept", False)) for job in bob] == [(0.0001, False), (0.0, True)]
+
+
+def test_kept_artefact_that_cannot_be_restored_stays_kept(run, jobs, folder, plugin, monkeypatch):
+    import paste_faces
+
+    run("--keep-artefacts")
+    with monkeypatch.context() as patched:
+        patched.setattr(paste_faces.Collage, "restore", lambda *_: None)
+        run("--images-per-prompt", 2)
+    assert jobs()[-1]["status"] == "error"
+    assert run("--images-per-prompt", 2).code == 4
+    assert sorted(path.name for path in (folder / "artefacts" / "collage").iterdir()) == sorted(SETS)
+
+
+@pytest.mark.parametrize("options", [(), ("-o", "collage.apart=true")])
+def test_nothing_is_left_behind_by_interruptions_once_all_samples_are_there(
+    run, interrupt, folder, monkeypatch, options
+):
+    from fc_bench.customizing import Customizer
+
+    interrupt("bob+cid")
+    assert run(*options).code == 130
+    (method,) = (folder / "artefacts").iterdir()
+    (method / "cid").mkdir(exist_ok=True)
+    assert run(*options).code == 0
+    assert not (folder / "artefacts").exists()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Customizer, "release", killed)
+        patched.setattr("fc_bench.generating.remove_finished", killed)
+        for _ in SETS:
+            assert run(*options, "--images-per-prompt", 2).code == 130
+    assert method.exists()
+    assert run(*options, "--images-per-prompt", 2).code == 0
+    assert not (folder / "artefacts").exists()
+
+
+def test_artefacts_that_an_earlier_command_s_plan_still_needs_stay(run, customized, interrupt, folder):
+    interrupt("bob")
+    run()
+    assert run("--limit-subjects", 1).code == 0
+    assert [path.name for path in (folder / "artefacts" / "collage").iterdir()] == ["bob"]
+    assert run().code == 0
+    assert customized == SETS
+
+
+@pytest.mark.parametrize("options", [(), ("-o", "collage.apart=true")])
+def test_failed_samples_are_tried_again_with_the_artefact_that_is_there(
+    run, customized, folder, plugin, monkeypatch, options
+):
+    import paste_faces
+
+    def out_of_memory(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(paste_faces.Paste, "generate", out_of_memory)
+        assert run(*options).code == 4
+    before = list(customized)
+    assert run(*options, "--retry-errors").code == 0
+    assert customized == before
+    assert not (folder / "artefacts").exists()
+
+
+def test_a_part_lets_go_of_its_memory_before_the_next_is_customized(run, suite_data, write_suite, plugin, monkeypatch):
+    import gc
+    import weakref
+
+    import paste_faces
+
+    made: list[weakref.ref[Any]] = []
+    original = paste_faces.Collage.customize
+
+    def customize(self, *given: Any) -> Any:
+        gc.collect()
+        assert all(earlier() is None for earlier in made)
+        fitted = original(self, *given)
+        made.append(weakref.ref(fitted))
+        return fitted
+
+    monkeypatch.setattr(paste_faces.Collage, "customize", customize)
+    del suite_data["single"]
+    assert run("-o", "collage.apart=true", suite=write_suite(suite_data)).code == 0
+    assert len(made) == 3
+
+
+def test_each_customization_is_shown_while_it_lasts(run, plugin, monkeypatch):
+    import paste_faces
+
+    from fc_bench import progress as module
+
+    waiting: list[str] = []
+    shown: list[str] = []
+
+    class Timer:
+        def __init__(self, seconds: float, say: Callable[[str], None], arguments: list[str]) -> None:
+            self._text = arguments[0]
+
+        def start(self) -> None:
+            waiting.append(self._text)
+
+        def cancel(self) -> None:
+            waiting.remove(self._text)
+
+    original = paste_faces.Collage.customize
+
+    def customize(self, *given: Any) -> Any:
+        shown.extend(waiting)
+        return original(self, *given)
+
+    monkeypatch.setattr(module.threading, "Timer", Timer)
+    monkeypatch.setattr(paste_faces.Collage, "customize", customize)
+    done = run()
+    assert shown == [f"collage {key}: customizing" for key in SETS]
+    assert waiting == []
+    assert "customizing" not in done.out
+
+
+def test_failed_job_is_told_once_with_what_it_costs(run):
+    done = run("-o", "collage.fail_subject=bob")
+    label = "collage[fail_subject=bob]"
+    lines = [line for line in done.out.splitlines() if line.startswith(label) and "diverged" in line]
+    assert lines == [
+        f"{label} bob: RuntimeError: diverged (costs 3 samples)",
+        f"{label} ann+bob: RuntimeError: diverged (costs 1 sample)",
+        f"{label} bob+cid: RuntimeError: diverged (costs 1 sample)",
+    ]
+
+
+def test_method_that_cannot_be_loaded_is_told_once_with_what_it_costs(run):
+    done = run("-o", "collage.fail_load=true")
+    assert done.out.count("no such accelerator") == 1
+    assert "collage[fail_load=True]: RuntimeError: no such accelerator (costs 11 samples)" in done.out
+
+
+def test_failed_sample_is_told_by_itself(run):
+    done = run("-o", "collage.fail_prompt=beach")
+    assert done.out.count("cannot draw") == 3
+
+
+class LibraryError(Exception):
+    """What a library makes of a full disk."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        OSError(errno.EROFS, "Read-only file system"),
+        LibraryError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["customize", "generate"])
+def test_disk_that_takes_no_more_ends_the_run_and_the_same_command_continues(
+    run, jobs, records, plugin, folder, monkeypatch, error, verb
+):
+    import paste_faces
+
+    def full(self, given: Any, *_: object) -> Any:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(paste_faces.Collage, verb, full)
+        done = run()
+    assert done.code == 2
+    assert "make room" in done.err
+    assert str(folder) in done.err
+    assert records(folder / "samples.jsonl") == []
+    assert [job["status"] for job in jobs()] == ([] if verb == "customize" else ["ok"])
+    assert run().code == 0
+
+
+def test_error_for_the_user_about_a_full_disk_ends_the_run_with_its_own_sentence(run, jobs, plugin, monkeypatch):
+    import paste_faces
+
+    def customize(*_: object) -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError:
+            raise UserError("The cache is full; choose another folder.") from None
+
+    monkeypatch.setattr(paste_faces.Collage, "customize", customize)
+    done = run()
+    assert (done.code, done.err) == (2, "fc-bench: The cache is full; choose another folder.\n")
+    assert jobs() == []
+
+
+def test_file_that_is_not_there_fails_its_job_alone(run, jobs, plugin, monkeypatch):
+    import paste_faces
+
+    def customize(*_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(paste_faces.Collage, "customize", customize)
+    assert run().code == 4
+    assert [job["status"] for job in jobs()] == ["error"] * len(SETS)
+
+
+def test_checkpoint_of_a_part_killed_after_its_record_goes(run, suite_data, write_suite, plugin, folder, monkeypatch):
+    from fc_bench import customizing
+
+    original, suite = customizing._remove, write_suite({k: v for k, v in suite_data.items() if k != "single"})
+
+    def killed(path: Path) -> None:
+        if path.parent.parent.name == "checkpoints":
+            raise KeyboardInterrupt
+        original(path)
+
+    options = ("-o", "collage.apart=true", "--checkpoint-every", 20)
+    with monkeypatch.context() as patched:
+        patched.setattr(customizing, "_remove", killed)
+        assert run(*options, suite=suite).code == 130
+    (method,) = (folder / "checkpoints").iterdir()
+    assert [path.name for path in method.iterdir()] == ["ann"]
+    assert run(*options, suite=suite).code == 0
+    assert not (folder / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(("given", "missing"), [("restore", "tunes_apart"), ("tunes_apart", "restore")])
+def test_method_that_is_half_restorable_is_refused(run, plugin, monkeypatch, given, missing):
+    import paste_faces
+
+    monkeypatch.setattr(paste_faces.Paste, given, False, raising=False)
+    done = run(method="paste")
+    assert done.code == 2
+    assert f'The method "paste" has `{given}` but no `{missing}`' in done.err
 
 
 def test_artefact_that_cannot_be_restored_fails_its_job_and_is_made_again_on_request(
@@ -275,10 +535,15 @@ def test_seconds_before_an_interruption_count_as_the_job_s(run, jobs, plugin, mo
         ({"earlier_seconds": -1.0}, "-1.0 earlier seconds"),
         ({"shared_seconds": 1e6}, "1000000.0 shared seconds of"),
         ({"seconds_per_step": "fast"}, "'fast' as its seconds per step"),
-        ({"seconds_per_step": float("nan")}, "ValueError"),
+        ({"seconds_per_step": float("nan")}, "seconds_per_step is nan: give finite numbers"),
+        ({"earlier_seconds": float("inf")}, "earlier_seconds is inf: give finite numbers"),
+        ({"shared_seconds": None}, "None as its shared seconds"),
         ({"steps": 2.5}, "2.5 as its number of steps"),
         ({"artefact": None}, "has to be the artefact folder"),
-        ({"details": {"loss": float("inf")}}, "ValueError"),
+        ({"details": {"loss": float("inf")}}, "details.loss is inf: give finite numbers"),
+        ({"details": {"losses": [{"last": float("nan")}]}}, "details.losses.0.last is nan: give finite numbers"),
+        ({"details": {"loss": np.float32(1)}}, "details.loss is a float32: give numbers"),
+        ({"details": {1: "one"}}, "details has the key 1"),
     ],
 )
 def test_customization_that_tells_nonsense_fails_its_job(run, jobs, plugin, monkeypatch, change, message):
@@ -308,7 +573,7 @@ def test_error_meant_for_the_user_is_recorded_and_printed_as_its_sentence(
     assert jobs()[0]["error"]["message"] == sentence
     assert jobs()[0]["error"]["type"] == kind.__name__
     assert {sample["error"]["message"] for sample in records(folder / "samples.jsonl")} == {sentence}
-    assert f"collage ann: {sentence}" in done.out
+    assert f"collage ann: {sentence} (costs 3 samples)" in done.out
 
 
 def test_remark_of_a_method_stands_as_a_footnote_at_its_rows(run, fc_bench, folder):
@@ -331,6 +596,23 @@ def test_remarks_of_earlier_commands_stay(run, folder):
     text = (folder / "report" / "table.md").read_text()
     assert "| collage¹ | 2 / 2 |" in text
     assert "| paste | 2 / 2 |" in text
+
+
+@pytest.mark.parametrize(
+    ("mib", "shown"),
+    [(0.0, "0"), (3 / 1024, "0.00293"), (0.5, "0.500"), (1.0, "1.00"), (12.34, "12.3"), (3280.4, "3280")],
+)
+def test_what_is_kept_is_shown_with_three_significant_digits_whatever_its_size(mib, shown):
+    from fc_bench.aggregate import COST_COLUMNS
+    from fc_bench.reports.tables import cost
+
+    cells = {"n_ok": 1, "n_total": 1, "low": None, "high": None}
+    rows = [
+        {"method": "m", "subjects": 1, "column": column.name, "mean": mib if column.name == "artefact_mib" else None}
+        for column in COST_COLUMNS
+    ]
+    block = cost([{**row, **cells} for row in rows])
+    assert dict(zip(block.header, block.rows[0], strict=True))["MiB kept"] == shown
 
 
 def test_cost_table_shows_steps_and_seconds_per_step(run, folder):

@@ -6,7 +6,7 @@ import pytest
 
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import read_backbone
-from fc_bench.plan import resolve_method
+from fc_bench.plan import MethodRow, resolve_method
 from fc_bench.protocols import Sampler, Setting
 
 
@@ -40,3 +40,11 @@ def test_the_default_checkpoint_is_the_same_row_whether_it_is_named_or_not(tiny_
     silent, named = (resolve_method("fastcomposer", given, setting)[2] for given in ({}, {"checkpoint": "random"}))
     assert silent == named
     assert silent.options["checkpoint"] == "random"
+
+
+def test_two_labels_never_share_a_folder():
+    labels = ["m", "m[a=x_]", "m[a=x,]", "m[a=x/]", "m_a=x__"]
+    folders = [MethodRow(label, "m", {}, {}).folder for label in labels]
+    assert len(set(folders)) == len(labels)
+    assert folders[0] == "m"
+    assert all(set(folder).isdisjoint("[],/") for folder in folders)

@@ -35,3 +35,42 @@ def test_what_is_said_is_shown_as_it_is(clock):
     with module.progress(Console(file=out, width=20), "Scoring", 1) as show:
         show.say("[bold]a long message[/bold] that does not fold")
     assert out.getvalue() == "[bold]a long message[/bold] that does not fold\n"
+
+
+def test_what_takes_long_has_a_line_and_what_does_not_has_none(clock, monkeypatch):
+    timers = []
+
+    class Timer:
+        def __init__(self, seconds, call, arguments):
+            assert seconds == module.LINE_EVERY
+            self.fire, self.cancelled = lambda: call(*arguments), False
+            timers.append(self)
+
+        def start(self):
+            pass
+
+        def cancel(self):
+            self.cancelled = True
+
+    monkeypatch.setattr(module.threading, "Timer", Timer)
+    out = io.StringIO()
+    with module.progress(Console(file=out, width=80), "Generating", 4) as show:
+        with show.during("collage[apart=True] ann: customizing"):
+            pass
+        with show.during("collage bob: customizing"):
+            timers[-1].fire()
+    assert out.getvalue().splitlines() == ["collage bob: customizing"]
+    assert all(timer.cancelled for timer in timers)
+
+
+def test_on_a_terminal_the_bar_says_what_is_being_done(clock):
+    out = io.StringIO()
+    console = Console(file=out, width=120, force_terminal=True)
+    with module.progress(console, "Generating", 4) as show:
+        with show.during("collage[apart=True] ann: customizing"):
+            show._bar.refresh()
+            assert "collage[apart=True] ann: customizing" in out.getvalue()
+        out.truncate(0)
+        show._bar.refresh()
+        assert "Generating" in out.getvalue()
+        assert "customizing" not in out.getvalue()

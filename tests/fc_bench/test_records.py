@@ -79,3 +79,45 @@ def test_failed_replacement_leaves_the_old_content(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_atomically(file, b"new")
     assert file.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_two_that_write_the_same_file_at_once_do_not_meet(tmp_path, monkeypatch):
+    import os
+
+    file, replace = tmp_path / "x.json", os.replace
+
+    def meanwhile(source: object, target: object) -> None:
+        monkeypatch.setattr(os, "replace", replace)
+        write_atomically(file, b"of the other")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", meanwhile)
+    write_atomically(file, b"of the first")
+    assert file.read_bytes() == b"of the first"
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_written_file_can_be_read_by_whom_the_umask_lets(tmp_path):
+    import os
+
+    before = os.umask(0o022)
+    try:
+        write_atomically(tmp_path / "x.json", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_half_written_files_of_a_killed_process_go_when_the_folder_is_opened(tmp_path):
+    with opened_for_writing(tmp_path):
+        pass
+    (tmp_path / "run.json").write_text("{}")
+    left = [tmp_path / ".run.json.12-ab.part", tmp_path / "images" / "m" / "ann" / ".1.png.12-ab.part"]
+    own = tmp_path / "checkpoints" / "m" / "ann" / "state.part"
+    for file in (*left, own):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    with opened_for_writing(tmp_path):
+        assert not any(file.exists() for file in left)
+    assert own.exists()

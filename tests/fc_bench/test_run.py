@@ -428,3 +428,14 @@ def test_seed_of_customizing_is_decided_by_the_suite_s_seed(run, suite_data, wri
         seeds.append([job["details"]["seed"] for job in records(tmp_path / f"run{len(seeds)}" / "jobs.jsonl")])
     assert seeds[0] == seeds[2]
     assert not set(seeds[0]) & set(seeds[1])
+
+
+def test_run_folder_whose_columns_were_recorded_with_fewer_fields_is_continued(run, tmp_path):
+    run("--limit-subjects", 1)
+    file = tmp_path / "run" / "run.json"
+    settings = json.loads(file.read_text())
+    for columns in settings["columns"].values():
+        for recorded in columns:
+            del recorded["significant"]
+    file.write_text(json.dumps(settings))
+    assert run().code == 0
