@@ -136,6 +136,7 @@ def state(model: Any) -> dict[str, bytes]:
     return {name: tensor.contiguous().numpy().tobytes() for name, tensor in model.state_dict().items()}
 
 
+@pytest.mark.parametrize("case", ADAPTERS)
 def test_the_seed_decides_the_artefact(case, build, customize, subjects, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         customize(build(case), subjects[:1], tmp_path / name, seed)
@@ -173,6 +174,7 @@ def test_a_loss_that_is_no_number_is_told_with_its_step(case, build, customize, 
         customize(method, subjects[:1], tmp_path / "artefact")
 
 
+@pytest.mark.parametrize("case", ADAPTERS)
 def test_a_prompt_that_would_be_cut_off_fails(case, build, customize, subjects, tmp_path):
     method = build(case)
     customization = customize(method, subjects[:1], tmp_path / "artefact")
@@ -221,6 +223,7 @@ def finite(values: Sequence[float]) -> int:
     return int(np.isfinite(values).sum())
 
 
+@pytest.mark.parametrize("case", ADAPTERS)
 def test_the_customization_tells_what_it_took(case, build, customize, subjects, tmp_path):
     made = customize(build(case), subjects[:1], tmp_path / "artefact")
     assert made.steps == 4
@@ -229,6 +232,7 @@ def test_the_customization_tells_what_it_took(case, build, customize, subjects, 
     assert finite(made.details["last_loss"]) == 1
 
 
+@pytest.mark.parametrize("case", ADAPTERS)
 def test_subjects_are_not_mixed_up(case, build, images_of, customize, tunable, tmp_path):
     """The same pair of nouns, and of mentions, with the photographs of the two people exchanged."""
     bob, cid = tunable["bob"], tunable["cid"]
