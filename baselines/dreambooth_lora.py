@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 
 from fc_bench.baselines.tuning.loop import Tuned
 from fc_bench.baselines.tuning.rare_token import RareTokenMethod, RareTokenOptions, RareTokenTraining
+from fc_bench.baselines.tuning.text import quiet_transformers
 from fc_bench.model.errors import loading
 from fc_bench.protocols import Checkpoints, Subject
 
@@ -57,7 +58,7 @@ class DreamBoothLoRA(RareTokenMethod):
         encoder = self.base.fresh_text_encoder() if self.options.train_text_encoder else None
         pipeline = self.base.pipeline(self.base.fresh_unet(), encoder)
         names = [f"subject_{position}" for position in range(len(subjects))]
-        with warnings.catch_warnings():
+        with quiet_transformers(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are what is wanted
             for name, subject in zip(names, subjects, strict=True):
                 with loading(f"the artefact {artefact / subject.id}"):

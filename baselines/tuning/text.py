@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging
 
 from fc_bench.errors import UserError
 
@@ -39,6 +41,17 @@ class FrozenPrompts:
                 with torch.no_grad():
                     self._features[prompt] = encode_prompts(self._tokenizer, self._text_encoder, [prompt])[0]
         return torch.stack([self._features[prompt] for prompt in prompts])
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' remarks about weights that something else is about to fill in."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def single_token(tokenizer: CLIPTokenizer, word: str, what: str) -> int:

@@ -9,10 +9,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers.utils import logging as transformers_logging
 
 from fc_bench.baselines.tuning.base_pipeline import BasePipeline
-from fc_bench.baselines.tuning.text import encode_prompts
+from fc_bench.baselines.tuning.text import encode_prompts, quiet_transformers
 from fc_bench.errors import UserError
 from fc_bench.model.errors import loading
 from fc_bench.protocols import Subject
@@ -94,10 +93,5 @@ def load_tokens(pipeline: StableDiffusionPipeline, token: str, file: Path) -> No
     transformers' remark about such rows is not for the reader of a run. Raises ModelInputError when the file cannot be
     read.
     """
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        with loading(f"the token {file}"):
-            pipeline.load_textual_inversion(str(file.parent), token=token, weight_name=file.name, use_safetensors=True)
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+    with quiet_transformers(), loading(f"the token {file}"):
+        pipeline.load_textual_inversion(str(file.parent), token=token, weight_name=file.name, use_safetensors=True)

@@ -160,7 +160,7 @@ METHODS: dict[str, tuple[type[Any], Callable[..., float]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--backbone", default="pocket")
-    parser.add_argument("--steps", type=int, default=32, help="steps a turn")
+    parser.add_argument("--steps", type=int, help="steps a turn; the backbone's setting if not given")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--device", default="auto")
     asked = parser.parse_args()
@@ -168,21 +168,21 @@ def main() -> None:
     device = resolve_device(asked.device)
     dtype = backbone.dtype.cuda if device.startswith("cuda") else backbone.dtype.cpu
     setting = Setting(backbone, resolve_sampler(suite, backbone), device, dtype)
-    print(f"{backbone.name}, {device}, {dtype}, {torch.get_num_threads()} threads, {asked.steps} steps a turn")
+    print(f"{backbone.name}, {device}, {dtype}, {torch.get_num_threads()} threads, {asked.turns} turns")
     for name, (kind, plain) in METHODS.items():
-        _, options, _ = resolve_method(name, {"steps": asked.steps, "class_images": 16}, setting)
-        method = kind(setting, options)
+        given = {"class_images": 16, **({"steps": asked.steps} if asked.steps else {})}
+        options: Any = resolve_method(name, given, setting)[1]
+        method, steps = kind(setting, options), options.steps
         subject = suite.subjects[0]
-        ours(method, subject, asked.steps)  # class images are drawn and encoded once for all subjects
+        ours(method, subject, steps)  # class images are drawn and encoded once for all subjects
         plain(method.base, options, subject, 2)
         pairs = [
-            (ours(method, subject, asked.steps), plain(method.base, options, subject, asked.steps))
-            for _ in range(asked.turns)
+            (ours(method, subject, steps), plain(method.base, options, subject, steps)) for _ in range(asked.turns)
         ]
         own, other = (statistics.median(column) for column in zip(*pairs, strict=True))
         ratios = sorted(mine / theirs for mine, theirs in pairs)
         print(
-            f"{name}: {own * 1e3:.1f} ms a step, plain loop {other * 1e3:.1f} ms, "
+            f"{name}, {steps} steps a turn: {own * 1e3:.1f} ms a step, plain loop {other * 1e3:.1f} ms, "
             f"ratio {own / other:.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]",
             flush=True,
         )
