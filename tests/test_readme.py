@@ -24,11 +24,11 @@ def test_every_file_it_links_exists() -> None:
 
 def test_every_module_it_runs_exists() -> None:
     modules = re.findall(r"python -m (fc_bench\.[\w.]+)", README)
-    folders = {"fc_bench.model": "model", "fc_bench.reports": "reports", "fc_bench.baselines": "baselines"}
+    rooms = ("model", "reports", "baselines")
     missing = []
     for module in modules:
-        prefix = ".".join(module.split(".")[:2])
-        path = REPOSITORY / folders.get(prefix, "fc_bench") / "/".join(module.split(".")[2:])
+        _, *parts = module.split(".")
+        path = REPOSITORY.joinpath(*(parts if parts[0] in rooms else ["fc_bench", *parts]))
         if not (path.with_suffix(".py").exists() or (path / "__main__.py").exists()):
             missing.append(module)
     assert modules
