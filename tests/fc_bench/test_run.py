@@ -77,7 +77,7 @@ def test_without_methods_every_built_in_one_is_run(run, records, tmp_path, tiny_
 def test_a_job_that_cannot_be_tuned_fails_alone_with_its_sentence_and_the_table_counts_it(run, records, tmp_path):
     done = run(methods=("dreambooth", "text-only"))
     assert done.code == 4
-    sentence = 'The rare token "sks" has to be one token of the text encoder but becomes "s", "k", "s</w>"'
+    sentence = 'The option rare_tokens: "sks" has to be one token of the text encoder but becomes "s", "k", "s</w>"'
     assert sentence in done.out
     samples = records(tmp_path / "run" / "samples.jsonl")
     assert {sample["status"] for sample in samples if sample["method"] == "text-only"} == {"ok"}
