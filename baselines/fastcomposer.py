@@ -81,14 +81,7 @@ class FastComposer:
 
     def generate(self, customization: Customization, requests: Sequence[Request]) -> Iterator[Image.Image]:
         """One batch through the pipeline."""
-        sampler = self._sampler
-        yield from self._pipeline(
-            [request.prompt for request in requests],
-            subject_images=[customization.state for _ in requests],
-            alpha=self._alpha,
-            num_inference_steps=sampler.steps,
-            guidance_scale=sampler.guidance_scale,
-            height=sampler.resolution,
-            width=sampler.resolution,
-            generator=[request.generator() for request in requests],
-        ).images
+        from fc_bench.baselines.tuning.base_pipeline import drawn
+
+        references = [customization.state for _ in requests]
+        yield from drawn(self._pipeline, self._sampler, requests, subject_images=references, alpha=self._alpha)

@@ -17,7 +17,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import make_scheduler
 from fc_bench.model.errors import loading
-from fc_bench.protocols import Request, Setting
+from fc_bench.protocols import Request, Sampler, Setting
 
 
 class BasePipeline:
@@ -98,18 +98,8 @@ class BasePipeline:
 
         Raises UserError for a prompt that the text encoder would cut off.
         """
-        sampler = self.setting.sampler
-        prompts = [request.prompt for request in requests]
-        self._check_lengths(pipeline, prompts)
-        untyped: Any = pipeline
-        yield from untyped(
-            prompts,
-            num_inference_steps=sampler.steps,
-            guidance_scale=sampler.guidance_scale,
-            height=sampler.resolution,
-            width=sampler.resolution,
-            generator=[request.generator() for request in requests],
-        ).images
+        self._check_lengths(pipeline, [request.prompt for request in requests])
+        yield from drawn(pipeline, self.setting.sampler, requests)
 
     def _check_lengths(self, pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> None:
         longest = int(pipeline.tokenizer.model_max_length)
@@ -128,3 +118,16 @@ class BasePipeline:
         with loading(f"the {part} of {self._folder}"):
             model = kind.from_pretrained(self._folder / part, dtype=dtype)
         return self.placed(model)
+
+
+def drawn(pipeline: Any, sampler: Sampler, requests: Sequence[Request], **inputs: Any) -> Sequence[Image.Image]:
+    """The requests' images in one batch of a pipeline, each with its own noise; `inputs` are the pipeline's own."""
+    return pipeline(
+        [request.prompt for request in requests],
+        **inputs,
+        num_inference_steps=sampler.steps,
+        guidance_scale=sampler.guidance_scale,
+        height=sampler.resolution,
+        width=sampler.resolution,
+        generator=[request.generator() for request in requests],
+    ).images
