@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fc_bench.identity import Identity
+from fc_bench.metrics.identity import Identity
 from fc_bench.model.backbone import read_backbone
 from fc_bench.plan import resolve_method
 from fc_bench.protocols import Customization, Request, Sampler, ScoredSample, Setting, Subject, fill

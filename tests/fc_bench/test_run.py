@@ -385,7 +385,7 @@ def test_stranger_without_a_usable_photograph_leaves_the_floor_out_and_is_named(
 
 
 def test_failing_anchors_are_recorded_and_the_scores_stay(run, records, tmp_path, monkeypatch):
-    from fc_bench.identity import Identity
+    from fc_bench.metrics.identity import Identity
 
     def failing(*_: object) -> None:
         raise ZeroDivisionError("no such person")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fc_bench.faces import Face
-from fc_bench.identity import identity_score
+from fc_bench.metrics.identity import identity_score
 from fc_bench.model.matching import greedy_matching
 
 
