@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fc_bench.protocols import Column
 from fc_bench.records import JOBS, RunFolder, read_lines
-from fc_bench.statistics import cluster_bootstrap
+from fc_bench.statistics import Units, cluster_bootstrap, units_of
 
 Row = dict[str, Any]
 
@@ -92,7 +93,7 @@ def result_rows(folder: RunFolder) -> list[Row]:
             for category in [OVERALL, *dict.fromkeys(sample["category"] for sample in own)]:
                 chosen = [sample for sample in own if category in (OVERALL, sample["category"])]
                 head = {"method": method, "subjects": subjects, "category": category}
-                rows += [{**head, **_estimate(chosen, column.name, column.of_image_alone)} for column in columns]
+                rows += [{**head, **_estimate(chosen, column)} for column in columns]
                 if category == OVERALL:
                     rows += [{**head, **cost} for cost in _costs(folder, method, own)]
         rows += _anchor_rows(folder, subjects)
@@ -108,14 +109,21 @@ def shared_seconds(folder: RunFolder) -> dict[str, float]:
     return spent
 
 
-def _estimate(rows: Sequence[Row], column: str, of_image_alone: bool = False) -> Row:
+def units_of_rows(rows: Sequence[Row], column: Column) -> Units:
+    """Subject set -> what its values of this column rest on: itself, its subjects, or the image it shares."""
+    if column.of_image_alone:
+        return _sharing_images(rows)
+    return units_of({row["set"]: row["set"].split("+") for row in rows})
+
+
+def _estimate(rows: Sequence[Row], column: Column) -> Row:
     values: dict[str, list[float]] = {}
     for row in rows:
-        if row.get(column) is not None:
-            values.setdefault(row["set"], []).append(row[column])
-    estimate = cluster_bootstrap(values, _sharing_images(rows) if of_image_alone else None)
+        if row.get(column.name) is not None:
+            values.setdefault(row["set"], []).append(row[column.name])
+    estimate = cluster_bootstrap(values, units_of_rows(rows, column), bounds=column.bounds)
     return {
-        "column": column,
+        "column": column.name,
         "mean": estimate.mean,
         "low": estimate.low,
         "high": estimate.high,
@@ -125,15 +133,17 @@ def _estimate(rows: Sequence[Row], column: str, of_image_alone: bool = False) ->
     }
 
 
-def _sharing_images(rows: Sequence[Row]) -> dict[str, str]:
-    """Subject set -> the first set that shows one of its images: what shares an image is no second observation."""
+def _sharing_images(rows: Sequence[Row]) -> Units:
+    """Subject set -> its units, where sets that show the same image are one observation and share one."""
     first: dict[str, str] = {}
     groups: dict[str, str] = {}
     for row in rows:
         if row["image"] is not None:
             name, image = str(row["set"]), str(row["image"])
             first.setdefault(image, groups.setdefault(name, first.get(image, name)))
-    return groups
+    if len(set(groups.values())) == len(groups):
+        return units_of({row["set"]: row["set"].split("+") for row in rows})
+    return {row["set"]: (groups.get(row["set"], row["set"]),) for row in rows}
 
 
 def _costs(folder: RunFolder, method: str, samples: Sequence[Row]) -> list[Row]:
@@ -169,9 +179,9 @@ def _anchor_rows(folder: RunFolder, subjects: int) -> list[Row]:
         values = [
             {"set": "+".join(record["subjects"]), **record["values"]} for record in anchors if record["row"] == name
         ]
-        columns = dict.fromkeys(key for value in values for key in value if key != "set")
         head = {"method": name, "subjects": subjects, "category": OVERALL}
-        rows += [{**head, **_estimate(values, column)} for column in columns]
+        measured = [column for column in columns_of(folder) if any(column.name in value for value in values)]
+        rows += [{**head, **_estimate(values, replace(column, of_image_alone=False))} for column in measured]
     return rows
 
 

@@ -167,7 +167,7 @@ class Column:
 
     `of_image_alone`: the value depends on image and prompt, not on the subjects' photographs, so that samples which
     share an image are one observation. `significant`: the tables show `digits` significant digits instead of decimals,
-    for numbers of very different sizes.
+    for numbers of very different sizes. `bounds`: the lowest and highest value there can be (None: no bound).
     """
 
     name: str
@@ -178,6 +178,10 @@ class Column:
     headline: bool = False
     of_image_alone: bool = False
     significant: bool = False
+    bounds: tuple[float | None, float | None] = (None, None)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bounds", tuple(self.bounds))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -12,8 +13,13 @@ import numpy as np
 RESAMPLES = 10_000
 LEVEL = 0.95
 SEED = 20230510
-FEWEST_CLUSTERS = 3
+FEWEST_UNITS = 3
 """Below this there is a mean but no interval."""
+MOST_FLIPPED = 20
+"""Up to so many differences the sign-flip test goes through all 2^n assignments of signs."""
+
+Units = Mapping[str, Sequence[str]]
+"""Cluster -> the independent units it rests on: a subject set by itself, or its subjects."""
 
 
 @dataclass(frozen=True)
@@ -26,42 +32,113 @@ class Estimate:
     clusters: int
 
 
+def units_of(sets: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """The units of subject sets (name -> subjects): each set, or its subjects where a subject is in several sets."""
+    uses = Counter(subject for subjects in sets.values() for subject in set(subjects))
+    overlapping = any(count > 1 for count in uses.values())
+    return {name: tuple(dict.fromkeys(subjects)) if overlapping else (name,) for name, subjects in sets.items()}
+
+
 def cluster_bootstrap(
     values: Mapping[str, Sequence[float]],
-    groups: Mapping[str, str] | None = None,
+    units: Units | None = None,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
     seed: int = SEED,
+    bounds: tuple[float | None, float | None] = (None, None),
 ) -> Estimate:
     """Mean over clusters (subjects or subject sets -> their values), with an expanded percentile bootstrap interval.
 
-    Each cluster counts once, however many values it has; clusters without values are left out. `groups` (cluster ->
-    group) joins clusters that are no independent observations: whole groups are drawn then, and the mean stays that
-    over clusters. Fewer than three groups give a mean without an interval, no cluster gives nothing. The draws depend
-    on the seed and the number of groups alone, not on the clusters' order (they are sorted by name).
+    Each cluster counts once, however many values it has; clusters without values are left out. What is drawn, with
+    replacement, are the `units` that the clusters rest on (default: each is its own); a cluster enters a resample as
+    often as the product of its units' multiplicities. With one unit a cluster this is the cluster bootstrap; with the
+    subjects of overlapping sets it is the vertex bootstrap of Snijders and Borgatti (1999, "Non-parametric standard
+    errors and tests for network statistics", Connections 22): all pairs of n people are n observations, not n(n-1)/2.
+    Fewer than three units give a mean without an interval, no cluster gives nothing. The draws depend on the seed and
+    the number of units alone, not on the clusters' order (they are sorted by name).
 
     The bootstrap's percentile interval of few observations n is too narrow. Both its ends are moved away from the mean
     by the factor t / z * sqrt(n / (n - 1)), with the quantiles t of Student's (n - 1 degrees of freedom) and z of the
     normal distribution: the factor of the expanded percentile interval (Hesterberg 2015, "What teachers should know
     about the bootstrap", section 5.3), applied to the ends and not to the percentiles, since the outermost percentiles
-    of three or four observations do not reach far enough. An end can lie outside the range of the values.
+    of three or four observations do not reach far enough. `bounds` are those of the measured quantity; no end lies
+    beyond them.
     """
     means = {name: float(np.mean(values[name])) for name in sorted(values) if len(values[name])}
     if not means:
         return Estimate(None, None, None, 0)
-    members: dict[str, list[float]] = {}
-    for name, value in means.items():
-        members.setdefault(groups[name] if groups else name, []).append(value)
-    mean, count = float(np.mean(list(means.values()))), len(members)
-    if count < FEWEST_CLUSTERS:
+    resting = {name: tuple(units[name]) if units else (name,) for name in means}
+    names = list(dict.fromkeys(unit for own in resting.values() for unit in own))
+    observed, count = np.array(list(means.values())), len(names)
+    mean = float(observed.mean())
+    if count < FEWEST_UNITS:
         return Estimate(mean, None, None, len(means))
-    sums = np.array([sum(group) for group in members.values()])
-    sizes = np.array([len(group) for group in members.values()])
-    draws = np.random.default_rng(seed).integers(count, size=(resamples, count))
-    drawn = sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    drawn = _multiplicities(count, resamples, seed)
+    position = {name: number for number, name in enumerate(names)}
+    weights = np.stack([drawn[:, [position[unit] for unit in own]].prod(axis=1) for own in resting.values()], axis=1)
+    totals = weights.sum(axis=1)
+    resampled = (weights @ observed)[totals > 0] / totals[totals > 0]
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     wider = _expansion(count, level)
-    return Estimate(mean, float(mean - wider * (mean - low)), float(mean + wider * (high - mean)), len(means))
+    return Estimate(
+        mean, _within(mean - wider * (mean - low), bounds), _within(mean + wider * (high - mean), bounds), len(means)
+    )
+
+
+def paired_differences(
+    base: Mapping[tuple[str, ...], float], new: Mapping[tuple[str, ...], float]
+) -> dict[str, list[float]]:
+    """New minus base of what both have measured, by cluster; keys begin with their cluster's name."""
+    differences: dict[str, list[float]] = {}
+    for key in sorted(base.keys() & new.keys()):
+        differences.setdefault(key[0], []).append(new[key] - base[key])
+    return differences
+
+
+def sign_flip_test(differences: Sequence[float], draws: int = 99_999, seed: int = SEED) -> float | None:
+    """Two-sided p-value of the hypothesis that independent differences are as likely to be negative as positive.
+
+    Fisher's randomization test of the mean: exact, over all assignments of signs, for up to 20 differences; beyond, by
+    `draws` seeded random ones, the observed one among them (Phipson and Smyth 2010, arXiv 1603.05766). None for no
+    difference at all.
+    """
+    observed = np.asarray(differences, dtype=float)
+    if not len(observed):
+        return None
+    if len(observed) <= MOST_FLIPPED:
+        sums = np.zeros(1)
+        for difference in observed:
+            sums = np.concatenate([sums + difference, sums - difference])
+        extra = 0
+    else:
+        signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, len(observed)))
+        sums, extra = signs @ observed, 1
+    # Equal sums differ in the last bits, depending on the order in which they were added up.
+    threshold = abs(observed.sum()) - 1e-9 * np.abs(observed).sum()
+    return float((np.count_nonzero(np.abs(sums) >= threshold) + extra) / (len(sums) + extra))
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Adjusted p-values of a family of tests (Holm 1979, "A simple sequentially rejective multiple test procedure")."""
+    adjusted: dict[str, float] = {}
+    highest = 0.0
+    for rank, name in enumerate(sorted(p_values, key=lambda name: (p_values[name], name))):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[name]))
+        adjusted[name] = highest
+    return {name: adjusted[name] for name in p_values}
+
+
+def _multiplicities(count: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each of `count` units is drawn in each resample: float64 [resamples, count]."""
+    draws = np.random.default_rng(seed).integers(count, size=(resamples, count))
+    flat = (draws + count * np.arange(resamples)[:, None]).ravel()
+    return np.bincount(flat, minlength=resamples * count).reshape(resamples, count).astype(float)
+
+
+def _within(value: float, bounds: tuple[float | None, float | None]) -> float:
+    lowest, highest = bounds
+    value = float(value) if lowest is None else max(float(value), lowest)
+    return value if highest is None else min(value, highest)
 
 
 def _expansion(count: int, level: float) -> float:
