@@ -2,8 +2,9 @@
 
     python -m fc_bench.reports.reference runs/pocket
 
-copies the run's tables and grid to `reports/reference/<suite>/` of the checkout and renews the part of README.md
-between its `<!-- results: ... -->` markers, so that no number there is typed by hand.
+copies the run's tables, grid and records (without the images) to `reports/reference/<suite>/` of the checkout, where
+`fc-bench compare` finds them, and renews the part of README.md between its `<!-- results: ... -->` markers, so that no
+number there is typed by hand.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from fc_bench.aggregate import result_rows
 from fc_bench.errors import UserError
-from fc_bench.records import RunFolder
+from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
 from fc_bench.reports.grid import write_grid
 from fc_bench.reports.tables import headline_markdown, write_report
 
@@ -36,7 +37,8 @@ def publish(run: Path, repository: Path = REPOSITORY) -> Path:
     for file in files:
         if file is not None:
             shutil.copy(file, target / file.name)
-    shutil.copy(run / "run.json", target / "run.json")
+    for name in (RUN, PLAN, SAMPLES, JOBS, SCORES):
+        shutil.copy(run / name, target / name)
     (target / "headline.md").write_text(headline_markdown(folder, results))
     renew_readme(repository)
     return target
