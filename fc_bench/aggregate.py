@@ -69,7 +69,7 @@ def sample_rows(folder: RunFolder) -> list[Row]:
             **{key: record.get(key) for key in ("seconds", "peak_memory_bytes", "image", "same_image_as")},
         }
         for metric, columns in metrics.items():
-            values = scores.get((name, metric), {}).get("values", {})
+            values = scores.get((name, metric), {}).get("values", {}) if record["status"] == "ok" else {}
             row |= {column["name"]: values.get(column["name"]) for column in columns}
         rows.append(row)
     return rows

@@ -54,7 +54,7 @@ def cluster_bootstrap(
     often as the product of its units' multiplicities. With one unit a cluster this is the cluster bootstrap; with the
     subjects of overlapping sets it is the vertex bootstrap of Snijders and Borgatti (1999, "Non-parametric standard
     errors and tests for network statistics", Connections 22): all pairs of n people are n observations, not n(n-1)/2.
-    Fewer than three units give a mean without an interval, no cluster gives nothing. The draws depend on the seed and
+    Fewer than three units or clusters give a mean without an interval, no cluster gives nothing. The draws depend on the seed and
     the number of units alone, not on the clusters' order (they are sorted by name).
 
     The bootstrap's percentile interval of few observations n is too narrow. Both its ends are moved away from the mean
@@ -71,7 +71,7 @@ def cluster_bootstrap(
     names = list(dict.fromkeys(unit for own in resting.values() for unit in own))
     observed, count = np.array(list(means.values())), len(names)
     mean = float(observed.mean())
-    if count < FEWEST_UNITS:
+    if min(count, len(means)) < FEWEST_UNITS:
         return Estimate(mean, None, None, len(means))
     drawn = _multiplicities(count, resamples, seed)
     position = {name: number for number, name in enumerate(names)}

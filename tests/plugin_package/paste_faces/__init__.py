@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
+from fc_bench.baselines.fastcomposer import FastComposer
 from fc_bench.model.backbone import Backbone
 from fc_bench.protocols import Checkpoints, Column, Customization, Request, Score, ScoredSample, Setting, Subject
 
@@ -105,6 +106,17 @@ class Collage(Paste):
     def restore(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> Customization:
         files = [file for folder in artefacts for file in sorted(folder.glob("*.npy"))]
         return Customization(tuple(subjects), state=[np.load(file) for file in files])
+
+
+class WrongOrder(FastComposer):
+    """FastComposer with a planted mistake: the subjects of a set are taken in the opposite order."""
+
+    description: ClassVar[str] = "FastComposer that confuses the order of its subjects"
+
+    def customize(
+        self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
+    ) -> Customization:
+        return super().customize(list(reversed(subjects)), seed, artefact_folder, checkpoints)
 
 
 class Brightness:
