@@ -54,8 +54,8 @@ def cluster_bootstrap(
     often as the product of its units' multiplicities. With one unit a cluster this is the cluster bootstrap; with the
     subjects of overlapping sets it is the vertex bootstrap of Snijders and Borgatti (1999, "Non-parametric standard
     errors and tests for network statistics", Connections 22): all pairs of n people are n observations, not n(n-1)/2.
-    Fewer than three units or clusters give a mean without an interval, no cluster gives nothing. The draws depend on the seed and
-    the number of units alone, not on the clusters' order (they are sorted by name).
+    Fewer than three units or clusters give a mean without an interval, no cluster gives nothing. The draws depend on
+    the seed and the number of units alone, not on the clusters' order (they are sorted by name).
 
     The bootstrap's percentile interval of few observations n is too narrow. Both its ends are moved away from the mean
     by the factor t / z * sqrt(n / (n - 1)), with the quantiles t of Student's (n - 1 degrees of freedom) and z of the

@@ -31,22 +31,56 @@ class Identity:
             True,
             "minimum over the subjects of the matched cosine; no face or a negative cosine counts 0",
             headline=True,
+            bounds=(0.0, 1.0),
         ),
-        Column("identity_mean", "identity, mean", True, "mean over the subjects of the same"),
+        Column(
+            "identity_optimal",
+            "identity, optimal",
+            True,
+            "the same with the one-to-one assignment of largest total cosine (Hungarian) instead of the greedy one",
+            bounds=(0.0, 1.0),
+        ),
+        Column("identity_mean", "identity, mean", True, "mean over the subjects of the same", bounds=(0.0, 1.0)),
         Column(
             "identity_detected",
             "identity, detected",
             True,
             "mean cosine over the subjects that have a face, negative ones kept; missing where no face is found",
+            bounds=(-1.0, 1.0),
         ),
         Column(
             "identity_other",
             "identity of others",
             False,
-            "mixing: mean cosine of each matched face with the references of the other subjects in the image",
-            headline=True,
+            "mean cosine of each matched face with the references of the other subjects in the image",
+            bounds=(-1.0, 1.0),
         ),
-        Column("detection_rate", "faces found", True, "share of the subjects for whom there is a face", 2, True, True),
+        Column(
+            "identity_mixing",
+            "identity mixing",
+            False,
+            "the same minus the face's cosine with its own reference: below 0 where people are not blended",
+            bounds=(-2.0, 2.0),
+        ),
+        Column(
+            "told_apart",
+            "told apart",
+            True,
+            "share of images of several subjects in which everyone has a face that resembles its own reference most",
+            digits=2,
+            headline=True,
+            bounds=(0.0, 1.0),
+        ),
+        Column(
+            "detection_rate",
+            "faces found",
+            True,
+            "share of the subjects for whom there is a face",
+            digits=2,
+            headline=True,
+            of_image_alone=True,
+            bounds=(0.0, 1.0),
+        ),
         Column(
             "face_count",
             "face count right",
@@ -54,6 +88,7 @@ class Identity:
             "share of images with exactly as many faces as subjects",
             digits=2,
             of_image_alone=True,
+            bounds=(0.0, 1.0),
         ),
     )
 
@@ -101,7 +136,9 @@ class Identity:
             found = [face for face in faces if face is not None]
             if len(found) == len(subjects):
                 score = identity_score(references, found)
-                kept = {name: value for name, value in score.values.items() if name.startswith("identity")}
+                kept = {
+                    name: score.values[name] for name in score.values if name not in ("detection_rate", "face_count")
+                }
                 rows.setdefault(row, []).append(Score(kept, score.details))
         return rows
 
@@ -145,12 +182,19 @@ def identity_score(references: Sequence[np.ndarray], faces: Sequence[Face]) -> S
     other = [
         float(considered[row, column]) for subject, column in matched.items() for row in range(count) if row != subject
     ]
+    apart = len(matched) == count and all(
+        considered[subject, column] > np.delete(considered[:, column], subject).max(initial=-np.inf)
+        for subject, column in matched.items()
+    )
     return Score(
         values={
             "identity": min(published),
+            "identity_optimal": _optimal(considered),
             "identity_mean": float(np.mean(published)),
             "identity_detected": float(np.mean(own)) if own else None,
             "identity_other": float(np.mean(other)) if other else None,
+            "identity_mixing": float(np.mean(other)) - float(np.mean(own)) if other else None,
+            "told_apart": float(apart) if count > 1 else None,
             "detection_rate": min(len(faces), count) / count,
             "face_count": float(len(faces) == count),
         },
@@ -160,6 +204,16 @@ def identity_score(references: Sequence[np.ndarray], faces: Sequence[Face]) -> S
             "matched": {str(row): column for row, column in sorted(matched.items())},
         },
     )
+
+
+def _optimal(considered: np.ndarray) -> float:
+    """Minimum over the subjects under the optimal assignment; no face or a negative cosine counts 0."""
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(considered, maximize=True)
+    if len(rows) < len(considered):
+        return 0.0
+    return max(0.0, float(considered[rows, columns].min()))
 
 
 def _strangers(subjects: Sequence[Subject], everybody: Sequence[Subject]) -> list[Subject] | None:

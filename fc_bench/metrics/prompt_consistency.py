@@ -21,6 +21,7 @@ class PromptConsistency:
             "CLIP cosine of the image and the prompt with plain class nouns, raw",
             headline=True,
             of_image_alone=True,
+            bounds=(-1.0, 1.0),
         ),
     )
 

@@ -35,9 +35,12 @@ def test_no_face_counts_zero_in_the_protocol_and_nothing_elsewhere():
     score = identity_score([reference(*X)], []).values
     assert score == {
         "identity": 0.0,
+        "identity_optimal": 0.0,
         "identity_mean": 0.0,
         "identity_detected": None,
         "identity_other": None,
+        "identity_mixing": None,
+        "told_apart": None,
         "detection_rate": 0.0,
         "face_count": 0.0,
     }
@@ -55,6 +58,8 @@ def test_two_subjects_give_the_minimum_the_mean_and_the_mixing():
     assert score["identity"] == pytest.approx(0.7)
     assert score["identity_mean"] == pytest.approx((0.8 + 0.7) / 2)
     assert score["identity_other"] == pytest.approx((0.6 + 0.1) / 2)
+    assert score["identity_mixing"] == pytest.approx((0.6 + 0.1) / 2 - (0.8 + 0.7) / 2)
+    assert score["told_apart"] == 1
     assert score["face_count"] == 1
 
 
@@ -63,8 +68,27 @@ def test_two_subjects_and_one_face_leave_one_subject_at_zero():
     assert score["identity"] == 0
     assert score["identity_mean"] == pytest.approx(0.4)
     assert score["identity_detected"] == pytest.approx(0.8)
+    assert score["told_apart"] == 0
     assert score["detection_rate"] == 0.5
     assert score["face_count"] == 0
+
+
+def test_face_that_resembles_the_other_person_more_is_not_told_apart():
+    faces = [face(*X), face(0.8, 0.6, 0)]
+    score = identity_score([reference(*X), reference(*Y)], faces).values
+    assert score["identity"] == pytest.approx(0.6)
+    assert score["told_apart"] == 0
+
+
+def test_optimal_assignment_gives_the_smaller_person_what_the_greedy_one_took():
+    # Cosines [[0.9, 0.8], [0.85, 0.1]]: greedy takes 0.9 and is left with 0.1, the optimum is 0.8 + 0.85.
+    people = [np.array([1, 0, 0, 0.0]), np.array([0, 1, 0, 0.0])]
+    one, two = np.array([0.9, 0.85]), np.array([0.8, 0.1])
+    # Lengths beyond one are of no account: the score multiplies what it is given.
+    found = [Face((0, 0, 10, 10), 1.0, np.array([*cosines, 0, 0])) for cosines in (one, two)]
+    score = identity_score(people, found).values
+    assert score["identity"] == pytest.approx(0.1)
+    assert score["identity_optimal"] == pytest.approx(0.8)
 
 
 def test_a_third_smaller_face_is_not_matched_but_breaks_the_count():

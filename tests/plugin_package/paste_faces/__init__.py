@@ -108,15 +108,22 @@ class Collage(Paste):
         return Customization(tuple(subjects), state=[np.load(file) for file in files])
 
 
-class WrongOrder(FastComposer):
-    """FastComposer with a planted mistake: the subjects of a set are taken in the opposite order."""
+class WrongPeople(FastComposer):
+    """FastComposer with a planted mistake: everyone's photograph is taken from the next folder of the suite."""
 
-    description: ClassVar[str] = "FastComposer that confuses the order of its subjects"
+    description: ClassVar[str] = "FastComposer that confuses its subjects"
 
     def customize(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
     ) -> Customization:
-        return super().customize(list(reversed(subjects)), seed, artefact_folder, checkpoints)
+        return super().customize([_next(subject) for subject in subjects], seed, artefact_folder, checkpoints)
+
+
+def _next(subject: Subject) -> Subject:
+    own = subject.photographs[0].parent
+    folders = sorted(folder for folder in own.parent.iterdir() if folder.is_dir())
+    following = folders[(folders.index(own) + 1) % len(folders)]
+    return replace(subject, photographs=tuple(following / file.name for file in subject.photographs))
 
 
 class Brightness:
