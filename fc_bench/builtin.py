@@ -13,3 +13,5 @@ DATASETS = next(
 POCKET_SUITE = DATASETS / "pocket" / "suite.yaml"
 POCKET_FULL_SUITE = DATASETS / "pocket" / "full.yaml"
 POCKET_TUNING_SUITE = DATASETS / "pocket" / "tuning.yaml"
+FASTCOMPOSER_SINGLE_SUITE = DATASETS / "fastcomposer" / "single.yaml"
+FASTCOMPOSER_MULTI_SUITE = DATASETS / "fastcomposer" / "multi.yaml"

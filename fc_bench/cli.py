@@ -93,6 +93,10 @@ def run(
         list[str] | None,
         typer.Option("--option", "-o", help="Option of a method, e.g. fastcomposer.alpha=0.6.", show_default=False),
     ] = None,
+    photographs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the subjects' photographs, for a suite that ships none.", show_default=False),
+    ] = None,
     limit_subjects: Annotated[
         int | None, typer.Option(min=1, help="Only the first N subjects (and sets of them).", show_default=False)
     ] = None,
@@ -128,6 +132,7 @@ def run(
             methods=tuple(method) if method else defaults.methods,
             backbone=backbone,
             out=out,
+            photographs=photographs,
             options=overrides,
             limit_subjects=limit_subjects,
             images_per_prompt=images_per_prompt,
@@ -225,13 +230,17 @@ def list_(
 @app.command()
 def validate(
     suite: Annotated[str, typer.Argument(help="Name of a suite or path of a suite.yaml.")],
+    photographs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the subjects' photographs, for a suite that ships none.", show_default=False),
+    ] = None,
 ) -> None:
     """Check a suite: the file, every photograph, every prompt slot. Needs no weights."""
     from fc_bench.photographs import read_photograph
     from fc_bench.registry import load, suite_file
     from fc_bench.suite import read_suite
 
-    checked = read_suite(suite_file(suite))
+    checked = read_suite(suite_file(suite), photographs)
     for name in checked.file.metrics:
         load("metrics", name)
     photographs = [path for subject in checked.subjects for path in subject.photographs]

@@ -16,9 +16,10 @@ from fc_bench import registry
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import Backbone, backbone_names, read_backbone
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.yaml_file import read_yaml
 from fc_bench.plan import completed, default
 from fc_bench.protocols import Method
-from fc_bench.suite import read_suite
+from fc_bench.suite import SuiteFile
 
 NOTHING = "–"
 
@@ -69,7 +70,7 @@ def _description(kind: Literal["methods", "metrics", "suites"], name: str) -> st
     """What the thing says of itself, or why it cannot."""
     try:
         found = registry.load(kind, name)
-        return read_suite(Path(found)).file.description if kind == "suites" else str(found.description)
+        return read_yaml(Path(found), SuiteFile).description if kind == "suites" else str(found.description)
     except (UserError, ModelInputError) as error:
         return str(error)
     except AttributeError:

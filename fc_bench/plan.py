@@ -94,14 +94,16 @@ class Plan:
 
 
 def resolve_method(
-    name: str, overrides: Mapping[str, Any], setting: Setting
+    name: str, overrides: Mapping[str, Any], setting: Setting, protocol: Mapping[str, Any] | None = None
 ) -> tuple[type[Method], BaseModel, MethodRow]:
-    """Look a method up, validate its options over the backbone's and its own defaults, fingerprint its weights.
+    """Look a method up, validate its options over the defaults, fingerprint its weights.
+
+    The defaults are those of the suite's `protocol`, over the backbone's, over the method's own.
 
     Raises UserError for an unknown method or option (with the nearest name) or a value its options reject.
     """
     method = registry.load("methods", name)
-    suited = setting.backbone.methods.get(name, {})
+    suited = {**setting.backbone.methods.get(name, {}), **(protocol or {})}
     try:
         options = completed(method, setting.backbone, method.Options.model_validate({**suited, **overrides}))
     except ValidationError as error:

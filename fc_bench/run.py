@@ -25,7 +25,7 @@ from fc_bench.protocols import Column, Method, Metric, Sampler, Setting, Subject
 from fc_bench.provenance import commit, hardware, now, versions
 from fc_bench.records import FORMAT, PLAN, RUN, RunFolder, opened_for_writing, write_json, write_lines, write_png
 from fc_bench.scoring import pending_scores, score
-from fc_bench.suite import Suite, read_suite
+from fc_bench.suite import Suite, SuiteFile, read_suite
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class RunOptions:
     )
     backbone: str = "pocket"
     out: Path | None = None
+    photographs: Path | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     limit_subjects: int | None = None
     images_per_prompt: int | None = None
@@ -74,22 +75,23 @@ def run(options: RunOptions, console: Console) -> Outcome:
     Raises UserError or ModelInputError before anything is generated when the suite, the photographs, a method, an
     option, the weights or the run folder are unusable; nothing of an earlier run is touched then.
     """
-    suite = read_suite(registry.suite_file(options.suite))
+    suite = read_suite(registry.suite_file(options.suite), options.photographs)
     backbone = read_backbone(options.backbone)
     for name in options.options:
         if name not in options.methods:
             raise UserError(
                 f'Options are given for "{name}", which is not among the methods of this run; add --method {name}.'
             )
-    for name in backbone.methods:
-        if name not in registry.registered("methods"):
-            known = nearest(name, registry.registered("methods"))
-            raise UserError(f'The backbone "{backbone.name}" has options for the unknown method "{name}", {known}')
+    for owner, methods_of in ((f'backbone "{backbone.name}"', backbone.methods), ("suite", suite.file.options)):
+        for name in methods_of:
+            if name not in registry.registered("methods"):
+                known = nearest(name, registry.registered("methods"))
+                raise UserError(f'The {owner} has options for the unknown method "{name}", {known}')
     setting = _setting(suite, backbone, options.device)
     metric_classes = {name: registry.load("metrics", name) for name in suite.file.metrics}
     methods: dict[str, tuple[type[Method], BaseModel, MethodRow]] = {}
     for name in dict.fromkeys(options.methods):
-        resolved = resolve_method(name, options.options.get(name, {}), setting)
+        resolved = resolve_method(name, options.options.get(name, {}), setting, suite.file.options.get(name))
         methods[resolved[2].label] = resolved
     plan = make_plan(
         suite,
@@ -148,8 +150,9 @@ def run(options: RunOptions, console: Console) -> Outcome:
 def row_label(options: RunOptions, method: str) -> str:
     """The name of a method's row in the results of such a run."""
     backbone = read_backbone(options.backbone)
-    setting = _setting(read_suite(registry.suite_file(options.suite)), backbone, options.device)
-    return resolve_method(method, options.options.get(method, {}), setting)[2].label
+    suite = read_suite(registry.suite_file(options.suite), options.photographs)
+    setting = _setting(suite, backbone, options.device)
+    return resolve_method(method, options.options.get(method, {}), setting, suite.file.options.get(method))[2].label
 
 
 def resolve_device(device: str) -> str:
@@ -226,6 +229,9 @@ def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
     earlier["columns"] = {
         name: [asdict(Column(**column)) for column in columns] for name, columns in earlier["columns"].items()
     }
+    digests = earlier["suite"].pop("photograph_digests")
+    recorded = SuiteFile.model_validate(earlier["suite"]).model_dump(mode="json")
+    earlier["suite"] = {**recorded, "photograph_digests": digests}
     names = {
         "suite": "another suite or other photographs",
         "backbone": "another backbone",

@@ -32,8 +32,12 @@ class _Part(BaseModel):
 
 
 class PhotographPattern(_Part):
-    """Where photographs lie when a subject lists none: `{id}` the subject, `{n}` from 1 to `count`."""
+    """Where photographs lie when a subject lists none: `{id}` the subject, `{n}` from 1 to `count`.
 
+    `folder: given` says that they are not part of the suite: whoever runs it names the folder they lie in.
+    """
+
+    folder: Literal["suite", "given"] = "suite"
     pattern: str = "subjects/{id}/{n}.png"
     count: int = Field(default=1, ge=1, le=100)
 
@@ -135,6 +139,8 @@ class SuiteFile(_Part):
     images_per_prompt: int = Field(default=1, ge=1, le=10_000)
     sampler: SamplerChoice = SamplerChoice()
     metrics: list[str] = Field(default_factory=lambda: ["identity", "prompt-consistency"], min_length=1)
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Method -> options that belong to the protocol; they go before the backbone's, the command line's before them."""
     photographs: PhotographPattern = PhotographPattern()
     subjects: list[SubjectEntry] = Field(min_length=1)
     single: Singles | None = None
@@ -183,10 +189,11 @@ class SubjectSet:
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite as read: the file's content and where it lies."""
+    """A suite as read: the file's content, where it lies, and the folder given for its photographs."""
 
     file: SuiteFile
     path: Path
+    given: Path | None = None
 
     @cached_property
     def subjects(self) -> tuple[Subject, ...]:
@@ -228,7 +235,7 @@ class Suite:
         return {**self.file.model_dump(mode="json"), "photograph_digests": self.photograph_digests()}
 
     def _photographs(self, entry: SubjectEntry, index: int) -> Iterator[Path]:
-        root = self.path.parent.resolve()
+        root = (self.given or self.path.parent).resolve()
         names = entry.photographs or [
             self.file.photographs.pattern.replace("{id}", entry.id).replace("{n}", str(number + 1))
             for number in range(self.file.photographs.count)
@@ -238,7 +245,7 @@ class Suite:
             if Path(name).is_absolute() or not path.resolve().is_relative_to(root):
                 raise UserError(
                     f'{self.path}:{line_of(self.path, ("subjects", index))}: the photograph "{name}" of the subject '
-                    f'"{entry.id}" lies outside the suite\'s folder; put it beside the suite file.'
+                    f'"{entry.id}" lies outside the folder {root}; put it there.'
                 )
             if not path.is_file():
                 raise UserError(
@@ -248,12 +255,23 @@ class Suite:
             yield path
 
 
-def read_suite(path: Path) -> Suite:
-    """The suite in a YAML file, photographs present.
+def read_suite(path: Path, photographs: Path | None = None) -> Suite:
+    """The suite in a YAML file, photographs present; `photographs` is the folder of a suite that ships none.
 
-    Raises ModelInputError or UserError with `file:line` for anything that is wrong with the file.
+    Raises ModelInputError or UserError with `file:line` for anything that is wrong with the file, and UserError when
+    the folder is missing or given to a suite that has its own.
     """
-    suite = Suite(read_yaml(path, SuiteFile), path)
+    file = read_yaml(path, SuiteFile)
+    if photographs is None and file.photographs.folder == "given":
+        raise UserError(
+            f'The photographs of the suite "{file.name}" are not part of it; name the folder that holds '
+            f"{file.photographs.pattern.replace('{id}', file.subjects[0].id)} and the others with --photographs."
+        )
+    if photographs is not None and file.photographs.folder != "given":
+        raise UserError(f'The suite "{file.name}" has photographs of its own; leave --photographs out.')
+    if photographs is not None and not photographs.is_dir():
+        raise UserError(f"The folder of photographs {photographs} does not exist; correct --photographs.")
+    suite = Suite(file, path, photographs)
     _ = suite.subjects
     return suite
 

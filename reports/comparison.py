@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from fc_bench.comparing import Comparison, Report
-from fc_bench.reports.tables import NOTHING, Block, markdown_table
+from fc_bench.reports.blocks import Block, markdown_table
+from fc_bench.reports.tables import NOTHING
 
 _STYLES = {"better": "green", "worse": "red", "changed": "red", "not comparable": "dim"}
 

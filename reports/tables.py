@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ from rich.table import Table
 from fc_bench.aggregate import COST_COLUMNS, OVERALL, Row, columns_of, shared_seconds
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder, write_atomically
+from fc_bench.reports.blocks import Block, markdown_table
+from fc_bench.reports.literature import EMBEDDER, published_block
 
 NOTHING = "–"
 ANCHORS = {"ceiling": "ceiling (own photographs)", "floor": "floor (somebody else)"}
@@ -24,15 +25,6 @@ _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 Marks = Mapping[tuple[str, int], str]
 """Footnote mark by (method, number of subjects)."""
 NO_MARKS: Marks = {}
-
-
-@dataclass(frozen=True)
-class Block:
-    """One table: its title, column titles and rows of text."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def quality(results: Sequence[Row], columns: Sequence[Column], marks: Marks = NO_MARKS) -> list[Block]:
@@ -115,7 +107,7 @@ def print_report(folder: RunFolder, results: Sequence[Row], console: Console) ->
     """Show the headline columns and the costs on the console."""
     headlines = [column for column in columns_of(folder) if column.headline]
     marks = footnote_marks(folder)
-    for block in [*quality(results, headlines, marks), cost(results, marks)]:
+    for block in [*quality(results, headlines, marks), *_published(folder), cost(results, marks)]:
         table = Table(title=block.title, title_justify="left")
         for number, title in enumerate(block.header):
             table.add_column(escape(title), justify="left" if number == 0 else "right", overflow="fold")
@@ -131,7 +123,7 @@ def markdown(folder: RunFolder, results: Sequence[Row]) -> str:
     settings = folder.settings()
     suite, command, sampler = settings["suite"], settings["commands"][-1], settings["sampler"]
     columns, marks = columns_of(folder), footnote_marks(folder)
-    tables = [*quality(results, columns, marks), cost(results, marks)]
+    tables = [*quality(results, columns, marks), *_published(folder), cost(results, marks)]
     tables += by_category(results, [column for column in columns if column.headline], marks)
     parts = [f"# {suite['name']} {suite['version']} on {settings['backbone']}", suite["description"]]
     for block in tables:
@@ -177,9 +169,13 @@ def notes(folder: RunFolder) -> list[str]:
         "from three independent ones on), given the suite's prompts and seeds; n = samples measured / planned, in "
         "brackets behind a value where it rests on fewer; under Cost, customizations finished / begun."
     ]
-    embedder = settings["metrics"].get("identity", {}).get("embedder")
-    if embedder:
-        lines.append(f"Identity is measured with the face models {embedder}.")
+    identity = settings["metrics"].get("identity", {})
+    if identity.get("embedder"):
+        models = identity.get("models", {}).values()
+        providers = dict.fromkeys(provider for model in models for provider in model["providers"])
+        ran = f" (onnxruntime: {', '.join(providers)})" if providers else ""
+        lines.append(f"Identity is measured with the face models {identity['embedder']}{ran}.")
+    lines += [EMBEDDER] if _published(folder) else []
     for photograph, reason in settings["metrics"].get("identity", {}).get("photographs_left_out", {}).items():
         lines.append(f"Ceiling and floor leave out the photograph {photograph}: {reason}")
     samples = folder.samples().values()
@@ -202,6 +198,11 @@ def notes(folder: RunFolder) -> list[str]:
             chosen = ", ".join(f"{key} = {value}" for key, value in row["options"].items())
             lines.append(f"Options of {label}: {chosen}.")
     return [*lines, *settings["left_out"]]
+
+
+def _published(folder: RunFolder) -> list[Block]:
+    block = published_block(str(folder.settings()["suite"]["name"]))
+    return [block] if block else []
 
 
 def footnote_marks(folder: RunFolder) -> Marks:
@@ -243,16 +244,6 @@ def _number(value: float, column: Column) -> str:
 
 def _has(row: Row) -> bool:
     return row["mean"] is not None
-
-
-def markdown_table(block: Block) -> str:
-    """A block as a Markdown table."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-    rule = "|---|" + "---:|" * (len(block.header) - 1)
-    return "\n".join([line(block.header), rule, *(line(row) for row in block.rows)])
 
 
 def _csv(tables: Sequence[Block]) -> str:

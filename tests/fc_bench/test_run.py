@@ -364,7 +364,15 @@ def test_ceiling_and_floor_say_nothing_about_what_is_so_by_construction(run, tmp
     run()
     with (tmp_path / "run" / "report" / "results.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["method"] in ("ceiling", "floor")]
-    assert {row["column"] for row in rows} == {"identity", "identity_mean", "identity_detected", "identity_other"}
+    assert {row["column"] for row in rows} == {
+        "identity",
+        "identity_optimal",
+        "identity_mean",
+        "identity_detected",
+        "identity_other",
+        "identity_mixing",
+        "told_apart",
+    }
 
 
 def test_photograph_without_a_face_is_left_out_of_the_ceiling_and_named(run, suite, tmp_path):
