@@ -82,6 +82,13 @@ class FaceModels:
         ]
         return sorted(faces, key=lambda face: (-face.area, face.box))
 
+    def empty_crop(self) -> np.ndarray:
+        """Unit-length embedding of the recognizer's all-zero input, a crop of the mean grey."""
+        recognizer: Any = self._app.models["recognition"]
+        width, height = recognizer.input_size
+        crop = np.full((height, width, 3), recognizer.input_mean, dtype=np.float32)
+        return _unit(recognizer.get_feat(crop))
+
     def provenance(self) -> dict[str, Any]:
         """The files used and the onnxruntime providers that really run them (insightface hides a fallback to CPU)."""
         import onnxruntime
