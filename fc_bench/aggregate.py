@@ -135,15 +135,17 @@ def _estimate(rows: Sequence[Row], column: Column) -> Row:
 
 def _sharing_images(rows: Sequence[Row]) -> Units:
     """Subject set -> its units, where sets that show the same image are one observation and share one."""
+    groups = {str(row["set"]): str(row["set"]) for row in rows}
     first: dict[str, str] = {}
-    groups: dict[str, str] = {}
     for row in rows:
         if row["image"] is not None:
-            name, image = str(row["set"]), str(row["image"])
-            first.setdefault(image, groups.setdefault(name, first.get(image, name)))
+            name = str(row["set"])
+            other, own = groups[first.setdefault(str(row["image"]), name)], groups[name]
+            if other != own:
+                groups = {member: other if group == own else group for member, group in groups.items()}
     if len(set(groups.values())) == len(groups):
         return units_of({row["set"]: row["set"].split("+") for row in rows})
-    return {row["set"]: (groups.get(row["set"], row["set"]),) for row in rows}
+    return {name: (group,) for name, group in groups.items()}
 
 
 def _costs(folder: RunFolder, method: str, samples: Sequence[Row]) -> list[Row]:

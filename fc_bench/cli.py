@@ -243,14 +243,14 @@ def validate(
     checked = read_suite(suite_file(suite), photographs)
     for name in checked.file.metrics:
         load("metrics", name)
-    photographs = [path for subject in checked.subjects for path in subject.photographs]
-    for path in photographs:
+    files = [path for subject in checked.subjects for path in subject.photographs]
+    for path in files:
         read_photograph(path)
     sets = checked.subject_sets()
     images = sum(len(prompts) for _, prompts in sets) * checked.file.images_per_prompt
     _say(
         f"{checked.file.name} {checked.file.version} is fine: {len(checked.subjects)} subjects, "
-        f"{len(photographs)} photographs, {len(sets)} subject sets, {images} images per method."
+        f"{len(files)} photographs, {len(sets)} subject sets, {images} images per method."
     )
 
 

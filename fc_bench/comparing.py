@@ -181,10 +181,10 @@ def _cost(
         reason = reason or "it is zero in one run and not in the other, a ratio says nothing"
         ratios = {}
     estimate = cluster_bootstrap(ratios, units_of({name: name.split("+") for name in ratios}), level=level)
-    relative = Estimate(
-        *(None if value is None else math.expm1(value) for value in (estimate.mean, estimate.low, estimate.high)),
-        estimate.clusters,
+    mean, low, high = (
+        None if value is None else math.expm1(value) for value in (estimate.mean, estimate.low, estimate.high)
     )
+    relative = Estimate(mean, low, high, estimate.clusters)
     relative = _certain(relative, ratios)
     lost = len(before.keys() ^ after.keys())
     return _judged(

@@ -43,7 +43,6 @@ class RunOptions:
     )
     backbone: str = "pocket"
     out: Path | None = None
-    photographs: Path | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     limit_subjects: int | None = None
     images_per_prompt: int | None = None
@@ -52,6 +51,7 @@ class RunOptions:
     retry_errors: bool = False
     keep_artefacts: bool = False
     checkpoint_every: int | None = None
+    photographs: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fc_bench.aggregate import COST_COLUMNS, OVERALL, Row, columns_of, shared_seconds
+from fc_bench.differences import method_differences
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder, write_atomically
 from fc_bench.reports.blocks import Block, markdown_table
@@ -93,6 +94,29 @@ def by_category(results: Sequence[Row], columns: Sequence[Column], marks: Marks 
     return tables
 
 
+def differences(folder: RunFolder, columns: Sequence[Column]) -> list[Block]:
+    """Each method minus a common one, paired: FastComposer where it was run, else the run's first method."""
+    labels = list(folder.settings()["methods"])
+    if len(labels) < 2:
+        return []
+    against = "fastcomposer" if "fastcomposer" in labels else labels[0]
+    rows = method_differences(folder, against)
+    blocks = []
+    for subjects in sorted({row["subjects"] for row in rows}):
+        cells = []
+        for row in rows:
+            column = next((column for column in columns if column.name == row["column"]), None)
+            if column is not None and row["subjects"] == subjects:
+                shown = _cell({column.name: {**row, "n_ok": row["n_pairs"]}}, column)
+                tests = ["–" if row[key] is None else f"{row[key]:.4f}" for key in ("p", "p_holm")]
+                cells.append((row["method"], column.title, shown, str(row["n_sets"]), str(row["n_pairs"]), *tests))
+        who = "one subject" if subjects == 1 else f"{subjects} subjects"
+        header = ("method", "measure", f"minus {against}", "sets", "pairs", "p, sign flips", "p, Holm over methods")
+        if cells:
+            blocks.append(Block(f"Paired differences, {who}", header, tuple(cells)))
+    return blocks
+
+
 def write_report(folder: RunFolder, results: Sequence[Row]) -> list[Path]:
     """Write `report/table.md`, `report/table.csv` and `report/results.csv` (long); returns their paths."""
     report = folder.path / "report"
@@ -124,6 +148,7 @@ def markdown(folder: RunFolder, results: Sequence[Row]) -> str:
     suite, command, sampler = settings["suite"], settings["commands"][-1], settings["sampler"]
     columns, marks = columns_of(folder), footnote_marks(folder)
     tables = [*quality(results, columns, marks), *_published(folder), cost(results, marks)]
+    tables += differences(folder, [column for column in columns if column.headline])
     tables += by_category(results, [column for column in columns if column.headline], marks)
     parts = [f"# {suite['name']} {suite['version']} on {settings['backbone']}", suite["description"]]
     for block in tables:
