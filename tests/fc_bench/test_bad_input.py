@@ -151,7 +151,7 @@ def test_subject_that_nobody_declared_is_named(run, suite_data, write_suite):
 def test_photograph_outside_the_suite_is_refused(run, suite_data, write_suite, tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "secret.png")
     suite_data["subjects"][0]["photographs"] = ["../secret.png"]
-    refused(run(write_suite(suite_data)), '"../secret.png" of the subject "ann"', "lies outside the suite's folder")
+    refused(run(write_suite(suite_data)), '"../secret.png" of the subject "ann"', "lies outside the folder")
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "-dash"])
