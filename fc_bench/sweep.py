@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
 from fc_bench.aggregate import OVERALL, result_rows
-from fc_bench.cli import EXIT_INTERRUPTED, EXIT_USAGE, quiet_libraries
+from fc_bench.cli.app import EXIT_INTERRUPTED, EXIT_USAGE, quiet_libraries
 from fc_bench.errors import UserError
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.yaml_file import read_yaml

@@ -1,0 +1,41 @@
+"""`fc-bench list`: what there is to choose from."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated
+
+import typer
+
+from fc_bench.cli.app import app, console, quiet_libraries
+from fc_bench.errors import UserError
+
+
+class Listed(str, Enum):
+    """What `fc-bench list` can show."""
+
+    methods = "methods"
+    metrics = "metrics"
+    suites = "suites"
+    backbones = "backbones"
+
+
+@app.command("list")
+def list_(
+    what: Annotated[Listed | None, typer.Argument(help="Only these.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A method, to show its options: list methods NAME.", show_default=False)
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="Whose choice of a method's options to show.")] = "pocket",
+) -> None:
+    """Show methods, metrics, suites and backbones, built-in and from plug-ins; or the options of one method."""
+    quiet_libraries()
+    from fc_bench.listing import show_kind, show_options
+
+    if name is None:
+        for kind in [what] if what else list(Listed):
+            show_kind(kind.value, console())
+    elif what is Listed.methods:
+        show_options(name, backbone, console())
+    else:
+        raise UserError(f'Only methods have options to show; leave "{name}" out.')
