@@ -124,7 +124,7 @@ def _run_job(
             writer.failed(missing, customized, mentions)
             return customized
         for chunk in chunks:
-            requests = [Request(fill(sample.template, mentions), sample.prompt, sample.seed) for sample in chunk]
+            requests = [_request(sample, mentions) for sample in chunk]
             for sample, generated in zip(chunk, _batch(method, customized, requests, writer.device), strict=True):
                 if sample.id in wanted:
                     record = writer.sample(job, sample, mentions, generated)
@@ -136,6 +136,11 @@ def _run_job(
     if job.subject_set.key not in writer.unfinished(job.row):
         customizer.release(job)
     return None
+
+
+def _request(sample: Sample, mentions: Sequence[str]) -> Request:
+    assert sample.seed is not None
+    return Request(fill(sample.template, mentions), sample.prompt, sample.seed)
 
 
 def _split(job: Job, images: Mapping[str, Mapping[str, Any]]) -> tuple[list[Sample], list[Sample]]:

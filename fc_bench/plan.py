@@ -44,6 +44,7 @@ class Sample:
 
     `id` is a content hash of suite name and version, sampler, number format, method with resolved options, weights,
     subject set (with its photographs), prompt and seed. `shared_key` is equal for samples whose image must be equal.
+    The seed of an image made elsewhere is not known.
     """
 
     id: str
@@ -53,7 +54,7 @@ class Sample:
     template: str
     prompt: str
     index: int
-    seed: int
+    seed: int | None
     shared_key: str
 
 
@@ -218,7 +219,7 @@ def _remarks(method: type[Method], options: BaseModel, row: MethodRow, sizes: Se
     return [Remark(row.label, size, text) for size, text in told.items() if text]
 
 
-def check_prompt_lengths(plan: Plan, setting: Setting, scored: bool = True) -> None:
+def check_prompt_lengths(plan: Plan, setting: Setting, generated: bool = True, scored: bool = True) -> None:
     """Raise UserError for the first prompt that the backbone's text encoder, or its CLIP scorer, would cut off.
 
     The prompt is measured with its class nouns alone, as text-only and FastComposer encode it; a method that mentions
@@ -227,7 +228,9 @@ def check_prompt_lengths(plan: Plan, setting: Setting, scored: bool = True) -> N
     from transformers import CLIPTokenizer
 
     backbone = setting.backbone
-    readers = {f'the text encoder of the backbone "{backbone.name}"': backbone.path("pipeline") / "tokenizer"}
+    readers = {}
+    if generated:
+        readers[f'the text encoder of the backbone "{backbone.name}"'] = backbone.path("pipeline") / "tokenizer"
     if scored:
         readers[f'the CLIP scorer of the backbone "{backbone.name}"'] = backbone.path("clip")
     for reader, folder in readers.items():

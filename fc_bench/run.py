@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +16,11 @@ from fc_bench.errors import UserError
 from fc_bench.generating import generate
 from fc_bench.model.backbone import Backbone, read_backbone
 from fc_bench.model.yaml_file import nearest
-from fc_bench.photographs import read_photograph
-from fc_bench.plan import MethodRow, Plan, check_prompt_lengths, make_plan, resolve_method
+from fc_bench.plan import MethodRow, make_plan, resolve_method
 from fc_bench.progress import progress
-from fc_bench.protocols import Column, Method, Metric, Sampler, Setting, Subject
-from fc_bench.provenance import commit, hardware, now, versions
-from fc_bench.records import FORMAT, PLAN, RUN, RunFolder, opened_for_writing, write_json, write_lines, write_png
-from fc_bench.scoring import pending_scores, score
-from fc_bench.suite import Suite, SuiteFile, read_suite
+from fc_bench.protocols import Method, Sampler, Setting
+from fc_bench.session import Outcome, session
+from fc_bench.suite import Suite, read_suite
 
 
 @dataclass(frozen=True)
@@ -54,21 +49,6 @@ class RunOptions:
     photographs: Path | None = None
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What a run left: its folder, finished and planned samples of this command, and how many scores failed."""
-
-    folder: RunFolder
-    finished: int
-    planned: int
-    score_errors: int
-
-    @property
-    def complete(self) -> bool:
-        """Every planned sample exists and is scored."""
-        return self.finished == self.planned and not self.score_errors
-
-
 def run(options: RunOptions, console: Console) -> Outcome:
     """Do what is asked, or continue it; the same options on the same folder do only what is missing.
 
@@ -87,8 +67,7 @@ def run(options: RunOptions, console: Console) -> Outcome:
             if name not in registry.registered("methods"):
                 known = nearest(name, registry.registered("methods"))
                 raise UserError(f'The {owner} has options for the unknown method "{name}", {known}')
-    setting = _setting(suite, backbone, options.device)
-    metric_classes = {name: registry.load("metrics", name) for name in suite.file.metrics}
+    setting = setting_of(suite, backbone, options.device)
     methods: dict[str, tuple[type[Method], BaseModel, MethodRow]] = {}
     for name in dict.fromkeys(options.methods):
         resolved = resolve_method(name, options.options.get(name, {}), setting, suite.file.options.get(name))
@@ -100,58 +79,42 @@ def run(options: RunOptions, console: Console) -> Outcome:
         options.limit_subjects,
         options.images_per_prompt,
     )
-    path = options.out or _default_folder(suite, backbone)
-    with opened_for_writing(path) as folder:
-        settings = _settings(suite, setting, plan, metric_classes)
-        _refuse_other_run(folder, settings)
-        metrics = _checked_metrics(suite, setting, plan, metric_classes, console)
-        try:
-            _begin(folder, settings, plan, metrics)
-            for subject in _asked(suite, plan):
-                if not folder.reference(subject.id).exists():
-                    write_png(folder.reference(subject.id), read_photograph(subject.photographs[0]))
-            planned = [sample.id for sample in plan.samples()]
-            recorded = folder.samples()
-            pending = sum(
-                1
-                for name in planned
-                if name not in recorded or (options.retry_errors and recorded[name]["status"] != "ok")
+    path = options.out or default_folder(suite, backbone)
+    with session(path, suite, setting, plan, console) as opened:
+        folder = opened.folder
+        planned = [sample.id for sample in plan.samples()]
+        recorded = folder.samples()
+        pending = sum(
+            1 for name in planned if name not in recorded or (options.retry_errors and recorded[name]["status"] != "ok")
+        )
+        console.print(
+            f"{suite.file.name} on {backbone.name}: {len(planned)} samples, {pending} to generate, in {path}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        _silence_loading_bars()
+        with progress(console, "Generating", pending) as show:
+            generate(
+                plan,
+                folder,
+                setting,
+                lambda row: methods[row.label][0](setting, methods[row.label][1]),
+                show,
+                options.batch_size,
+                options.retry_errors,
+                options.keep_artefacts,
+                options.checkpoint_every,
             )
-            console.print(
-                f"{suite.file.name} on {backbone.name}: {len(planned)} samples, {pending} to generate, in {path}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
-            _silence_loading_bars()
-            with progress(console, "Generating", pending) as show:
-                generate(
-                    plan,
-                    folder,
-                    setting,
-                    lambda row: methods[row.label][0](setting, methods[row.label][1]),
-                    show,
-                    options.batch_size,
-                    options.retry_errors,
-                    options.keep_artefacts,
-                    options.checkpoint_every,
-                )
-            with progress(console, "Scoring", len(pending_scores(folder, list(metrics), options.retry_errors))) as show:
-                score(suite, folder, metrics, show, options.retry_errors)
-            _finish(folder, metrics)
-        except OSError as error:
-            raise UserError(
-                f"Writing to the run folder {path} failed ({error}); make room or make it writable, "
-                "then repeat the command: nothing finished is lost."
-            ) from error
-        return _outcome(folder, plan, list(metrics))
+        opened.score(options.retry_errors)
+    return opened.outcome()
 
 
 def row_label(options: RunOptions, method: str) -> str:
     """The name of a method's row in the results of such a run."""
     backbone = read_backbone(options.backbone)
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
-    setting = _setting(suite, backbone, options.device)
+    setting = setting_of(suite, backbone, options.device)
     return resolve_method(method, options.options.get(method, {}), setting, suite.file.options.get(method))[2].label
 
 
@@ -185,7 +148,8 @@ def resolve_sampler(suite: Suite, backbone: Backbone) -> Sampler:
     )
 
 
-def _setting(suite: Suite, backbone: Backbone, device: str) -> Setting:
+def setting_of(suite: Suite, backbone: Backbone, device: str) -> Setting:
+    """What all methods of a run share; raises UserError for a device that is not there."""
     resolved = resolve_device(device)
     dtype = backbone.dtype.cuda if resolved.startswith("cuda") else backbone.dtype.cpu
     return Setting(backbone, resolve_sampler(suite, backbone), resolved, dtype)
@@ -200,114 +164,7 @@ def _silence_loading_bars() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def _default_folder(suite: Suite, backbone: Backbone) -> Path:
+def default_folder(suite: Suite, backbone: Backbone) -> Path:
+    """The run folder when none is named."""
     name = suite.file.name if suite.file.name == backbone.name else f"{suite.file.name}-{backbone.name}"
     return Path("runs") / name
-
-
-def _settings(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str, type[Metric]]) -> dict[str, Any]:
-    """What must be equal for two commands to work in one folder, and the method rows, which may grow."""
-    rows = {job.row.label: asdict(job.row) for job in plan.jobs}
-    return {
-        "suite": suite.content(),
-        "backbone": setting.backbone.name,
-        "scorers": {part: setting.backbone.fingerprint(part) for part in ("clip", "faces")},
-        "faces": setting.backbone.faces.model_dump(mode="json", exclude={"pack"}),
-        "columns": {name: [asdict(column) for column in metric.columns] for name, metric in metrics.items()},
-        "sampler": asdict(setting.sampler),
-        "device": setting.device,
-        "dtype": setting.dtype,
-        "methods": rows,
-    }
-
-
-def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
-    """Raise UserError when the folder holds a run of something else."""
-    if not (folder.path / RUN).exists():
-        return
-    earlier = folder.settings()
-    earlier["columns"] = {
-        name: [asdict(Column(**column)) for column in columns] for name, columns in earlier["columns"].items()
-    }
-    digests = earlier["suite"].pop("photograph_digests")
-    recorded = SuiteFile.model_validate(earlier["suite"]).model_dump(mode="json")
-    earlier["suite"] = {**recorded, "photograph_digests": digests}
-    names = {
-        "suite": "another suite or other photographs",
-        "backbone": "another backbone",
-        "scorers": "other scoring weights",
-        "faces": "other settings of the face models",
-        "columns": "other columns of a metric",
-        "sampler": "other sampler settings",
-        "device": "another device",
-        "dtype": "another number format",
-    }
-    for key, what in names.items():
-        if earlier.get(key) != settings[key]:
-            raise UserError(f"{folder.path} holds a run with {what}; choose another folder with --out to keep both.")
-    for label, row in settings["methods"].items():
-        before = earlier["methods"].get(label)
-        if before is not None and before != row:
-            raise UserError(
-                f'{folder.path} holds samples of "{label}" made with other weights or defaults; choose another folder '
-                "with --out to keep both."
-            )
-
-
-def _checked_metrics(
-    suite: Suite, setting: Setting, plan: Plan, classes: Mapping[str, type[Metric]], console: Console
-) -> dict[str, Metric]:
-    """The suite's metrics, after every photograph was read, every reference looked at and every prompt measured."""
-    subjects = _asked(suite, plan)
-    for subject in subjects:
-        for photograph in subject.photographs:
-            read_photograph(photograph)
-    check_prompt_lengths(plan, setting, scored="prompt-consistency" in classes)
-    metrics = {name: metric(setting) for name, metric in classes.items()}
-    for metric in metrics.values():
-        metric.prepare(subjects)
-    return metrics
-
-
-def _asked(suite: Suite, plan: Plan) -> list[Subject]:
-    """The subjects that appear in the plan, in the suite's order."""
-    asked = {subject.id for job in plan.jobs for subject in job.subject_set.subjects}
-    return [subject for subject in suite.subjects if subject.id in asked]
-
-
-def _begin(folder: RunFolder, settings: Mapping[str, Any], plan: Plan, metrics: Mapping[str, Metric]) -> None:
-    """Write run.json and the plan; an earlier run's methods and samples stay."""
-    earlier = folder.settings() if (folder.path / RUN).exists() else {}
-    provenance = {"code": commit(), "versions": versions(), "hardware": hardware()}
-    remarks = {(remark["method"], remark["subjects"]): remark for remark in earlier.get("remarks", [])}
-    remarks |= {(remark.method, remark.subjects): asdict(remark) for remark in plan.remarks}
-    command = {"command": shlex.join(["fc-bench", *sys.argv[1:]]), "started": now(), **provenance}
-    merged = {
-        "format": FORMAT,
-        **settings,
-        "methods": {**earlier.get("methods", {}), **settings["methods"]},
-        "metrics": {name: dict(metric.provenance()) for name, metric in metrics.items()},
-        "left_out": list(dict.fromkeys([*earlier.get("left_out", []), *plan.left_out])),
-        "remarks": list(remarks.values()),
-        "commands": [*earlier.get("commands", []), command],
-    }
-    planned = folder.planned()
-    for sample in plan.samples():
-        planned.setdefault(sample.id, asdict(sample))
-    write_json(folder.path / RUN, merged)
-    write_lines(folder.path / PLAN, planned.values())
-
-
-def _finish(folder: RunFolder, metrics: Mapping[str, Metric]) -> None:
-    settings = folder.settings()
-    settings["commands"][-1]["finished"] = now()
-    settings["metrics"] = {name: dict(metric.provenance()) for name, metric in metrics.items()}
-    write_json(folder.path / RUN, settings)
-
-
-def _outcome(folder: RunFolder, plan: Plan, metrics: Sequence[str]) -> Outcome:
-    samples, scores = folder.samples(), folder.scores()
-    planned = [sample.id for sample in plan.samples()]
-    finished = [name for name in planned if samples.get(name, {}).get("status") == "ok"]
-    errors = sum(1 for name in finished for metric in metrics if scores[name, metric]["status"] != "ok")
-    return Outcome(folder, len(finished), len(planned), errors)

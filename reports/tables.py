@@ -145,7 +145,7 @@ def print_report(folder: RunFolder, results: Sequence[Row], console: Console) ->
 def markdown(folder: RunFolder, results: Sequence[Row]) -> str:
     """The whole report as Markdown: tables, what the columns mean, provenance."""
     settings = folder.settings()
-    suite, command, sampler = settings["suite"], settings["commands"][-1], settings["sampler"]
+    suite, command = settings["suite"], settings["commands"][-1]
     columns, marks = columns_of(folder), footnote_marks(folder)
     tables = [*quality(results, columns, marks), *_published(folder), cost(results, marks)]
     tables += differences(folder, [column for column in columns if column.headline])
@@ -166,12 +166,22 @@ def markdown(folder: RunFolder, results: Sequence[Row]) -> str:
     parts += [
         "## Provenance",
         f"`{command['command']}`, started {command['started']}, fc-bench {versions['fc-bench']} from {revision}; "
-        f"{sampler['scheduler']}, {sampler['steps']} steps, guidance {sampler['guidance_scale']}, "
-        f"{sampler['resolution']} x {sampler['resolution']} pixels, {settings['dtype']} on {settings['device']} "
+        f"{_sampling(settings)} on {settings['device']} "
         f"({hardware['processor']}, {hardware['cores']} cores, {accelerators}); torch {versions['torch']}, "
         f"diffusers {versions['diffusers']}, transformers {versions['transformers']}.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _sampling(settings: Mapping[str, Any]) -> str:
+    """How the images were made."""
+    sampler = settings["sampler"]
+    if sampler is None:
+        return "images made elsewhere, scored"
+    return (
+        f"{sampler['scheduler']}, {sampler['steps']} steps, guidance {sampler['guidance_scale']}, "
+        f"{sampler['resolution']} x {sampler['resolution']} pixels, {settings['dtype']}"
+    )
 
 
 def headline_markdown(folder: RunFolder, results: Sequence[Row]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,6 +11,9 @@ from typer.core import TyperGroup
 
 from fc_bench.errors import UserError
 from fc_bench.model.errors import ModelInputError
+
+if TYPE_CHECKING:
+    from fc_bench.session import Outcome
 
 EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 4, 130
 
@@ -65,6 +68,19 @@ def options(
     ] = False,
 ) -> None:
     """Benchmark of personalized image generation: identity, prompt consistency and cost, with intervals."""
+
+
+def exit_if_incomplete(outcome: Outcome) -> None:
+    """End with exit code 4 and a line that says what is missing, where anything is."""
+    if outcome.complete:
+        return
+    missing = outcome.planned - outcome.finished
+    print(
+        f"fc-bench: incomplete: {outcome.finished} / {outcome.planned} samples finished, {missing} failed or missing, "
+        f"{outcome.score_errors} scores failed; --retry-errors tries them again.",
+        file=sys.stderr,
+    )
+    raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def console() -> Console:

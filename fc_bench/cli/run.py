@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fc_bench.cli.app import EXIT_INCOMPLETE, app, console, quiet_libraries
+from fc_bench.cli.app import app, console, exit_if_incomplete, quiet_libraries
 from fc_bench.cli.report import write_and_print
 from fc_bench.errors import UserError
 
@@ -79,14 +78,7 @@ def run(
         console(),
     )
     write_and_print(outcome.folder.path)
-    if not outcome.complete:
-        missing = outcome.planned - outcome.finished
-        print(
-            f"fc-bench: incomplete: {outcome.finished} / {outcome.planned} samples finished, {missing} failed, "
-            f"{outcome.score_errors} scores failed; --retry-errors tries them again.",
-            file=sys.stderr,
-        )
-        raise typer.Exit(EXIT_INCOMPLETE)
+    exit_if_incomplete(outcome)
 
 
 def overrides_of(pairs: list[str]) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,210 @@
+"""What every command that fills a run folder does around its own work: settings, checks, records, scores.
+
+Generating images (`fc_bench.run`) and taking in images made elsewhere (`fc_bench.placing`) share it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fc_bench import registry
+from fc_bench.errors import UserError
+from fc_bench.photographs import read_photograph
+from fc_bench.plan import Plan, check_prompt_lengths
+from fc_bench.progress import progress
+from fc_bench.protocols import Column, Metric, Setting, Subject
+from fc_bench.provenance import commit, hardware, now, versions
+from fc_bench.records import FORMAT, PLAN, RUN, RunFolder, opened_for_writing, write_json, write_lines, write_png
+from fc_bench.scoring import pending_scores, score
+from fc_bench.suite import Suite, SuiteFile
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its folder, finished and planned samples of this command, and how many scores failed."""
+
+    folder: RunFolder
+    finished: int
+    planned: int
+    score_errors: int
+
+    @property
+    def complete(self) -> bool:
+        """Every planned sample exists and is scored."""
+        return self.finished == self.planned and not self.score_errors
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run folder held by one command, with the suite's metrics ready."""
+
+    folder: RunFolder
+    suite: Suite
+    plan: Plan
+    metrics: Mapping[str, Metric]
+    console: Console
+
+    def score(self, retry_errors: bool = False) -> None:
+        """Measure what is finished and not measured yet."""
+        pending = len(pending_scores(self.folder, list(self.metrics), retry_errors))
+        with progress(self.console, "Scoring", pending) as show:
+            score(self.suite, self.folder, self.metrics, show, retry_errors)
+
+    def outcome(self) -> Outcome:
+        """How much of what the command asked for is there."""
+        samples, scores = self.folder.samples(), self.folder.scores()
+        planned = [sample.id for sample in self.plan.samples()]
+        finished = [name for name in planned if samples.get(name, {}).get("status") == "ok"]
+        errors = sum(1 for name in finished for metric in self.metrics if scores[name, metric]["status"] != "ok")
+        return Outcome(self.folder, len(finished), len(planned), errors)
+
+
+def metric_classes(suite: Suite) -> dict[str, type[Metric]]:
+    """The suite's metrics by name."""
+    return {name: registry.load("metrics", name) for name in suite.file.metrics}
+
+
+@contextmanager
+def session(
+    path: Path, suite: Suite, setting: Setting, plan: Plan, console: Console, made_elsewhere: bool = False
+) -> Iterator[Session]:
+    """Hold the run folder, check everything that can be checked, write down what is asked and copy the references.
+
+    What an earlier command planned stays planned. With `made_elsewhere` nothing is generated: sampler and number format
+    are not known, the pipeline is not needed, and the plan is what is there now. Raises UserError or ModelInputError
+    before anything is written when photographs, prompts, weights or the folder are unusable, and UserError when writing
+    fails.
+    """
+    classes = metric_classes(suite)
+    with opened_for_writing(path) as folder:
+        settings = settings_of(suite, setting, plan, classes)
+        if made_elsewhere:
+            settings |= {"sampler": None, "dtype": None}
+        _refuse_other_run(folder, settings)
+        metrics = _checked_metrics(suite, setting, plan, classes, not made_elsewhere)
+        try:
+            _begin(folder, settings, plan, metrics, made_elsewhere)
+            for subject in _asked(suite, plan):
+                if not folder.reference(subject.id).exists():
+                    write_png(folder.reference(subject.id), read_photograph(subject.photographs[0]))
+            yield Session(folder, suite, plan, metrics, console)
+            _finish(folder, metrics)
+        except OSError as error:
+            raise UserError(
+                f"Writing to the run folder {path} failed ({error}); make room or make it writable, "
+                "then repeat the command: nothing finished is lost."
+            ) from error
+
+
+def settings_of(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str, type[Metric]]) -> dict[str, Any]:
+    """What must be equal for two commands to work in one folder, and the method rows, which may grow."""
+    rows = {job.row.label: asdict(job.row) for job in plan.jobs}
+    return {
+        "suite": suite.content(),
+        "backbone": setting.backbone.name,
+        "scorers": {part: setting.backbone.fingerprint(part) for part in ("clip", "faces")},
+        "faces": setting.backbone.faces.model_dump(mode="json", exclude={"pack"}),
+        "columns": {name: [asdict(column) for column in metric.columns] for name, metric in metrics.items()},
+        "sampler": asdict(setting.sampler),
+        "device": setting.device,
+        "dtype": setting.dtype,
+        "methods": rows,
+    }
+
+
+def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
+    """Raise UserError when the folder holds a run of something else."""
+    if not (folder.path / RUN).exists():
+        return
+    earlier = folder.settings()
+    earlier["columns"] = {
+        name: [asdict(Column(**column)) for column in columns] for name, columns in earlier["columns"].items()
+    }
+    digests = earlier["suite"].pop("photograph_digests")
+    recorded = SuiteFile.model_validate(earlier["suite"]).model_dump(mode="json")
+    earlier["suite"] = {**recorded, "photograph_digests": digests}
+    names = {
+        "suite": "another suite or other photographs",
+        "backbone": "another backbone",
+        "scorers": "other scoring weights",
+        "faces": "other settings of the face models",
+        "columns": "other columns of a metric",
+        "sampler": "other sampler settings",
+        "device": "another device",
+        "dtype": "another number format",
+    }
+    for key, what in names.items():
+        if earlier.get(key) != settings[key]:
+            raise UserError(f"{folder.path} holds a run with {what}; choose another folder with --out to keep both.")
+    for label, row in settings["methods"].items():
+        before = earlier["methods"].get(label)
+        if before is not None and before != row:
+            raise UserError(
+                f'{folder.path} holds samples of "{label}" made with other weights or defaults; choose another folder '
+                "with --out to keep both."
+            )
+
+
+def _checked_metrics(
+    suite: Suite, setting: Setting, plan: Plan, classes: Mapping[str, type[Metric]], generated: bool
+) -> dict[str, Metric]:
+    """The suite's metrics, after every photograph was read, every reference looked at and every prompt measured."""
+    subjects = _asked(suite, plan)
+    for subject in subjects:
+        for photograph in subject.photographs:
+            read_photograph(photograph)
+    check_prompt_lengths(plan, setting, generated, scored="prompt-consistency" in classes)
+    metrics = {name: metric(setting) for name, metric in classes.items()}
+    for metric in metrics.values():
+        metric.prepare(subjects)
+    return metrics
+
+
+def _asked(suite: Suite, plan: Plan) -> list[Subject]:
+    """The subjects that appear in the plan, in the suite's order."""
+    asked = {subject.id for job in plan.jobs for subject in job.subject_set.subjects}
+    return [subject for subject in suite.subjects if subject.id in asked]
+
+
+def _begin(
+    folder: RunFolder,
+    settings: Mapping[str, Any],
+    plan: Plan,
+    metrics: Mapping[str, Metric],
+    replaces_plan: bool,
+) -> None:
+    """Write run.json and the plan; an earlier run's methods and samples stay, unless the plan is replaced."""
+    earlier = folder.settings() if (folder.path / RUN).exists() else {}
+    provenance = {"code": commit(), "versions": versions(), "hardware": hardware()}
+    remarks = {(remark["method"], remark["subjects"]): remark for remark in earlier.get("remarks", [])}
+    remarks |= {(remark.method, remark.subjects): asdict(remark) for remark in plan.remarks}
+    command = {"command": shlex.join(["fc-bench", *sys.argv[1:]]), "started": now(), **provenance}
+    merged = {
+        "format": FORMAT,
+        **settings,
+        "methods": {**earlier.get("methods", {}), **settings["methods"]},
+        "metrics": {name: dict(metric.provenance()) for name, metric in metrics.items()},
+        "left_out": list(dict.fromkeys([*earlier.get("left_out", []), *plan.left_out])),
+        "remarks": list(remarks.values()),
+        "commands": [*earlier.get("commands", []), command],
+    }
+    planned = {} if replaces_plan else folder.planned()
+    for sample in plan.samples():
+        planned.setdefault(sample.id, asdict(sample))
+    write_json(folder.path / RUN, merged)
+    write_lines(folder.path / PLAN, planned.values())
+
+
+def _finish(folder: RunFolder, metrics: Mapping[str, Metric]) -> None:
+    settings = folder.settings()
+    settings["commands"][-1]["finished"] = now()
+    settings["metrics"] = {name: dict(metric.provenance()) for name, metric in metrics.items()}
+    write_json(folder.path / RUN, settings)

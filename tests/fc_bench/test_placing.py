@@ -1,0 +1,240 @@
+"""Images made elsewhere give the numbers that the same images give when fc-bench made them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def made(fc_bench, plugin, suite, tiny_backbone, tmp_path) -> Path:
+    """A run of the plug-in method, whose images show the faces they are asked for."""
+    folder = tmp_path / "made"
+    done = fc_bench("run", suite, "-m", "paste", "--backbone", tiny_backbone, "--out", folder)
+    assert done.code == 0, done.err
+    return folder
+
+
+@pytest.fixture
+def score(fc_bench, suite, tiny_backbone, tmp_path) -> Callable[..., Any]:
+    """Scores a folder of images into `<tmp>/scored`."""
+
+    def invoke(images: Path, *arguments: object, suite: Path = suite) -> Any:
+        out = tmp_path / "scored"
+        return fc_bench(
+            "score", images, "--suite", suite, "--backbone", tiny_backbone, "--out", out, "-m", "theirs", *arguments
+        )
+
+    return invoke
+
+
+def by_slot(folder: Path, records: Callable[[Path], list[dict]]) -> dict[tuple, dict[str, Any]]:
+    """Values of every metric by subject set, template, index and metric."""
+    slots = {
+        record["id"]: (tuple(record["subjects"]), record["template"], record["index"])
+        for record in records(folder / "samples.jsonl")
+    }
+    return {
+        (*slots[score["sample"]], score["metric"]): score["values"]
+        for score in records(folder / "scores.jsonl")
+        if score["sample"] in slots
+    }
+
+
+def export(made: Path, target: Path, records) -> list[dict[str, Any]]:
+    """The run's images under the authors' names; returns the samples in the order of those names."""
+    target.mkdir()
+    samples = records(made / "plan.jsonl")
+    images = {record["id"]: record["image"] for record in records(made / "samples.jsonl")}
+    sets = list(dict.fromkeys(tuple(sample["subjects"]) for sample in samples))
+    for sample in samples:
+        own = tuple(sample["subjects"])
+        templates = list(dict.fromkeys(s["template"] for s in samples if tuple(s["subjects"]) == own))
+        name = f"subject_{sets.index(own):04d}_prompt_{templates.index(sample['template']):04d}_instance_0000.png"
+        shutil.copy(made / images[sample["id"]], target / name)
+    return samples
+
+
+def write_manifest(file: Path, rows: list[dict[str, Any]]) -> Path:
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.DictWriter(opened, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return file
+
+
+def test_images_under_the_authors_names_give_the_numbers_of_the_run_that_made_them(made, score, records, tmp_path):
+    export(made, tmp_path / "theirs", records)
+    done = score(tmp_path / "theirs", "--layout", "fastcomposer")
+    assert done.code == 0, done.err
+    own = by_slot(made, records)
+    assert by_slot(tmp_path / "scored", records) == own
+    assert any(values.get("identity", 0) > 0.5 for values in own.values())
+
+
+def test_images_of_a_manifest_give_the_numbers_of_the_run_that_made_them(made, score, records, tmp_path):
+    samples = {record["id"]: record for record in records(made / "samples.jsonl")}
+    rows = [
+        # Prompts by template and as filled in: both say which one is meant.
+        {"image": record["image"], "subjects": "+".join(record["subjects"]), "prompt": record[key]}
+        for record, key in zip(samples.values(), ["template", "prompt"] * len(samples), strict=False)
+    ]
+    done = score(made, "--manifest", write_manifest(tmp_path / "list.csv", rows))
+    assert done.code == 0, done.err
+    assert by_slot(tmp_path / "scored", records) == by_slot(made, records)
+
+
+def test_scored_folder_compares_with_the_run_that_made_the_images(made, score, fc_bench, records, tmp_path):
+    export(made, tmp_path / "theirs", records)
+    score(tmp_path / "theirs", "--layout", "fastcomposer")
+    done = fc_bench("compare", made, tmp_path / "scored", "-m", "paste=theirs")
+    assert done.code == 0, done.out + done.err
+    assert "unchanged" in done.out
+
+
+def test_missing_images_are_planned_and_counted_as_missing(made, score, records, tmp_path):
+    export(made, tmp_path / "theirs", records)
+    (tmp_path / "theirs" / "subject_0001_prompt_0002_instance_0000.png").unlink()
+    done = score(tmp_path / "theirs", "--layout", "fastcomposer")
+    assert done.code == 4
+    assert "8 / 9" in done.out
+    assert "10 / 11 samples finished" in done.err
+
+
+def test_unreadable_image_fails_alone_and_is_scored_once_it_is_replaced(made, score, records, tmp_path):
+    export(made, tmp_path / "theirs", records)
+    broken = tmp_path / "theirs" / "subject_0000_prompt_0000_instance_0000.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    first = score(tmp_path / "theirs", "--layout", "fastcomposer")
+    assert first.code == 4
+    assert broken.name in first.out
+    assert "Traceback" not in first.out + first.err
+    broken.write_bytes(whole)
+    before = (tmp_path / "scored" / "scores.jsonl").read_text()
+    assert score(tmp_path / "theirs", "--layout", "fastcomposer").code == 0
+    after = (tmp_path / "scored" / "scores.jsonl").read_text()
+    assert after.startswith(before)
+    assert len(after.splitlines()) == len(before.splitlines()) + 2
+    assert by_slot(tmp_path / "scored", records) == by_slot(made, records)
+
+
+def test_scoring_again_measures_nothing_twice(made, score, records, tmp_path):
+    export(made, tmp_path / "theirs", records)
+    score(tmp_path / "theirs", "--layout", "fastcomposer")
+    files = [tmp_path / "scored" / name for name in ("samples.jsonl", "scores.jsonl")]
+    before = [file.read_bytes() for file in files]
+    assert score(tmp_path / "theirs", "--layout", "fastcomposer").code == 0
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_scoring_needs_no_pipeline(made, score, records, tiny_backbone, tmp_path):
+    export(made, tmp_path / "theirs", records)
+    data = tiny_backbone.read_text().replace("pipeline: pipeline", "pipeline: not-there")
+    alone = tiny_backbone.with_name("alone.yaml")
+    alone.write_text(data)
+    done = score(tmp_path / "theirs", "--layout", "fastcomposer", "--backbone", alone)
+    assert done.code == 0, done.err
+
+
+def test_columns_method_and_index_of_a_manifest_make_rows_of_their_own(made, score, records, tmp_path):
+    image = records(made / "samples.jsonl")[0]["image"]
+    row = {"subjects": "ann", "prompt": "a sketch of a {subject}"}
+    rows = [
+        {"image": image, **row, "method": "one", "index": 1},
+        {"image": image, **row, "method": "two", "index": 0},
+    ]
+    score(made, "--manifest", write_manifest(tmp_path / "list.csv", rows), "--images-per-prompt", 2)
+    placed = records(tmp_path / "scored" / "samples.jsonl")
+    assert [(record["method"], record["index"]) for record in placed] == [("one", 1), ("two", 0)]
+    methods = json.loads((tmp_path / "scored" / "run.json").read_text())["methods"]
+    assert list(methods) == ["one", "two"]
+
+
+BAD_ROWS = {
+    "unknown subjects": ({"subjects": "anne"}, 'the suite asks for no subjects "anne", did you mean "ann"?'),
+    "unknown prompt": ({"prompt": "a photo"}, 'the suite has no prompt "a photo" for ann'),
+    "outside": ({"image": "../list.csv"}, "lies outside"),
+    "absolute": ({"image": "/etc/passwd"}, "lies outside"),
+    "absent": ({"image": "no.png"}, "does not exist"),
+    "index": ({"index": "-1"}, 'the index "-1" is no whole number'),
+    "beyond": ({"index": "3"}, "raise --images-per-prompt"),
+    "method": ({"method": "../up"}, "is not usable"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_row_that_says_something_impossible_is_refused_by_file_and_line(case, score, portrait, tmp_path):
+    change, told = BAD_ROWS[case]
+    images = tmp_path / "images"
+    images.mkdir()
+    portrait((250, 20, 20)).save(images / "a.png")
+    row = {"image": "a.png", "subjects": "ann", "prompt": "a sketch of a {subject}", "index": "", "method": ""}
+    done = score(images, "--manifest", write_manifest(tmp_path / "list.csv", [{**row, **change}]))
+    assert done.code == 2
+    assert told in done.err
+    assert "list.csv:2" in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert not (tmp_path / "scored").exists()
+
+
+BAD_MANIFESTS = {
+    "column": (b"image,subjects\na.png,ann\n", 'the column "prompt" is missing'),
+    "empty": (b"", 'the column "image" is missing'),
+    "no rows": (b"image,subjects,prompt\n", "lists no image"),
+    "encoding": (b"image,subjects,prompt\n\xff\xfe,ann,x\n", "is not UTF-8"),
+    "long row": (b"image,subjects,prompt\na.png,ann,a sketch, of {subject}\n", "more fields than the header"),
+    "twice": (
+        b"image,subjects,prompt,index\na.png,ann,a sketch of a {subject},0\na.png,ann,a sketch of a {subject},0\n",
+        "are both image 0 of ann",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MANIFESTS)
+def test_file_that_is_no_manifest_is_refused_in_one_sentence(case, score, portrait, tmp_path):
+    content, told = BAD_MANIFESTS[case]
+    images = tmp_path / "images"
+    images.mkdir()
+    portrait((250, 20, 20)).save(images / "a.png")
+    (tmp_path / "list.csv").write_bytes(content)
+    done = score(images, "--manifest", tmp_path / "list.csv")
+    assert done.code == 2
+    assert told in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
+BAD_NAMES = {
+    "other names": (["mine.png"], "has a name like subject_0000_prompt_0000_instance_0000.jpg"),
+    "set": (["subject_0005_prompt_0000_instance_0000.png"], "is of subject set 5, the suite has 5"),
+    "prompt": (["subject_0000_prompt_0003_instance_0000.png"], "is of prompt 3, the suite has 3 for ann"),
+    "index": (["subject_0000_prompt_0000_instance_0001.png"], "raise --images-per-prompt"),
+    "twice": ([f"subject_0000_prompt_0000_instance_0000.{kind}" for kind in ("png", "jpg")], "are both image 0"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_NAMES)
+def test_name_that_fits_no_place_of_the_suite_is_refused_in_one_sentence(case, score, portrait, tmp_path):
+    names, told = BAD_NAMES[case]
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in names:
+        portrait((250, 20, 20)).save(images / name)
+    done = score(images, "--layout", "fastcomposer")
+    assert done.code == 2
+    assert told in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert not (tmp_path / "scored").exists()
+
+
+def test_layout_or_manifest_has_to_be_given_and_not_both(score, tmp_path):
+    for arguments in ((), ("--layout", "fastcomposer", "--manifest", tmp_path / "list.csv")):
+        done = score(tmp_path, *arguments)
+        assert done.code == 2
+        assert "either --layout fastcomposer or --manifest" in done.err
