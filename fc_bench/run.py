@@ -93,7 +93,6 @@ def run(options: RunOptions, console: Console) -> Outcome:
             markup=False,
             soft_wrap=True,
         )
-        _silence_loading_bars()
         with progress(console, "Generating", pending) as show:
             generate(
                 plan,
@@ -153,15 +152,6 @@ def setting_of(suite: Suite, backbone: Backbone, device: str) -> Setting:
     resolved = resolve_device(device)
     dtype = backbone.dtype.cuda if resolved.startswith("cuda") else backbone.dtype.cpu
     return Setting(backbone, resolve_sampler(suite, backbone), resolved, dtype)
-
-
-def _silence_loading_bars() -> None:
-    """The libraries' own bars while they load weights would break ours."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
 
 
 def default_folder(suite: Suite, backbone: Backbone) -> Path:

@@ -84,6 +84,7 @@ def session(
     fails.
     """
     classes = metric_classes(suite)
+    _silence_loading_bars()
     with opened_for_writing(path) as folder:
         settings = settings_of(suite, setting, plan, classes)
         if made_elsewhere:
@@ -102,6 +103,15 @@ def session(
                 f"Writing to the run folder {path} failed ({error}); make room or make it writable, "
                 "then repeat the command: nothing finished is lost."
             ) from error
+
+
+def _silence_loading_bars() -> None:
+    """The libraries' own bars while they load weights would break ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def settings_of(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str, type[Metric]]) -> dict[str, Any]:

@@ -301,7 +301,7 @@ def test_run_folder_that_cannot_be_written_before_generating_is_named(run, suite
     def failing(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(f"fc_bench.run.{writer}", failing)
+    monkeypatch.setattr(f"fc_bench.session.{writer}", failing)
     refused(run(suite), str(tmp_path / "run"), str(error.strerror), "repeat the command")
 
 
