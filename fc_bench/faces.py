@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from fc_bench.errors import UserError
-from fc_bench.model.backbone import Backbone
+from fc_bench.model.backbone import Backbone, Recognizer
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Face:
 
 
 class FaceModels:
-    """Detector and recognizer of a backbone's face pack.
+    """Detector and recognizer of one of a backbone's face packs.
 
     Raises UserError when the folder's ONNX files are no such pair.
     """
 
-    def __init__(self, backbone: Backbone, device: str) -> None:
+    def __init__(self, backbone: Backbone, device: str, embedder: int = 0) -> None:
         from insightface.app import FaceAnalysis
 
-        pack = backbone.path("faces")
+        pack, settings = backbone.path(backbone.faces_component(embedder)), backbone.faces[embedder]
         number = int(device.partition(":")[2] or 0) if device.startswith("cuda") else -1
         providers, settings_of_providers = ["CPUExecutionProvider"], [{}]
         if number >= 0:
@@ -49,22 +49,26 @@ class FaceModels:
             with contextlib.redirect_stdout(io.StringIO()):
                 self._app = FaceAnalysis(
                     name=str(pack),
-                    allowed_modules=["detection", "recognition"],
+                    allowed_modules=["detection"] if settings.recognizer else ["detection", "recognition"],
                     providers=providers,
                     provider_options=settings_of_providers,
                 )
-                settings = backbone.faces
                 self._app.prepare(
                     ctx_id=number,
                     det_size=settings.det_size,
                     det_thresh=settings.det_thresh,
+                )
+                self._declared = (
+                    _DeclaredRecognizer(pack / settings.recognizer.file, settings.recognizer, providers)
+                    if settings.recognizer
+                    else None
                 )
         except Exception as error:
             raise UserError(
                 f'The face pack {pack} of the backbone "{backbone.name}" cannot be loaded '
                 f"({type(error).__name__}: {error}); it needs a detector and a recognizer that insightface reads."
             ) from error
-        if "recognition" not in self._app.models:
+        if self._declared is None and "recognition" not in self._app.models:
             raise UserError(
                 f'The face pack {pack} of the backbone "{backbone.name}" has no recognizer; add its ONNX file.'
             )
@@ -76,7 +80,7 @@ class FaceModels:
             Face(
                 box=(float(found.bbox[0]), float(found.bbox[1]), float(found.bbox[2]), float(found.bbox[3])),
                 score=float(found.det_score),
-                embedding=_unit(found.embedding),
+                embedding=_unit(self._declared.embed(pixels, found) if self._declared else found.embedding),
             )
             for found in self._app.get(pixels)
         ]
@@ -84,6 +88,8 @@ class FaceModels:
 
     def empty_crop(self) -> np.ndarray:
         """Unit-length embedding of the recognizer's all-zero input, a crop of the mean grey."""
+        if self._declared is not None:
+            return _unit(self._declared.embed_empty())
         recognizer: Any = self._app.models["recognition"]
         width, height = recognizer.input_size
         crop = np.full((height, width, 3), recognizer.input_mean, dtype=np.float32)
@@ -93,13 +99,68 @@ class FaceModels:
         """The files used and the onnxruntime providers that really run them (insightface hides a fallback to CPU)."""
         import onnxruntime
 
-        return {
-            "onnxruntime": onnxruntime.__version__,
-            "models": {
-                task: {"file": Path(model.model_file).name, "providers": model.session.get_providers()}
-                for task, model in self._app.models.items()
-            },
+        models = {
+            task: {"file": Path(model.model_file).name, "providers": model.session.get_providers()}
+            for task, model in self._app.models.items()
         }
+        if self._declared is not None:
+            models["recognition"] = {"file": self._declared.file.name, "providers": self._declared.providers()}
+        return {"onnxruntime": onnxruntime.__version__, "models": models}
+
+
+class _DeclaredRecognizer:
+    """A recognizer whose input the backbone's file describes."""
+
+    def __init__(self, file: Path, settings: Recognizer, providers: Sequence[str]) -> None:
+        import onnxruntime
+
+        if not file.is_file():
+            raise FileNotFoundError(f"the recognizer {file.name} is not in the pack")
+        self.file = file
+        self._settings = settings
+        self._session = onnxruntime.InferenceSession(str(file), providers=list(providers))
+        self._input = self._session.get_inputs()[0].name
+
+    def embed(self, pixels: np.ndarray, found: Any) -> np.ndarray:
+        """The embedding of a found face in BGR pixels [height, width, 3]."""
+        return self._run(self._crop(pixels, found))
+
+    def embed_empty(self) -> np.ndarray:
+        """The embedding of an all-zero input, a crop of the mean grey."""
+        size = self._settings.size
+        return self._run(np.full((size, size, 3), self._settings.mean, dtype=np.float32))
+
+    def providers(self) -> list[str]:
+        """What really runs it."""
+        return list(self._session.get_providers())
+
+    def _crop(self, pixels: np.ndarray, found: Any) -> np.ndarray:
+        size, settings = self._settings.size, self._settings
+        if settings.crop == "aligned":
+            from insightface.utils import face_align
+
+            aligned, _ = face_align.norm_crop2(pixels, found.kps, size)
+            return np.asarray(aligned, dtype=np.float32)
+        left, top, right, bottom = (float(side) for side in found.bbox)
+        # facenet-pytorch's extract_face: the margin counts in pixels of the resized crop.
+        wider = settings.margin * (right - left) / (size - settings.margin) / 2
+        taller = settings.margin * (bottom - top) / (size - settings.margin) / 2
+        height, width = pixels.shape[:2]
+        box = (
+            int(max(left - wider, 0)),
+            int(max(top - taller, 0)),
+            int(min(right + wider, width)),
+            int(min(bottom + taller, height)),
+        )
+        face = Image.fromarray(pixels).crop(box)
+        return np.asarray(face.resize((size, size), Image.Resampling.BILINEAR), dtype=np.float32)
+
+    def _run(self, crop: np.ndarray) -> np.ndarray:
+        settings = self._settings
+        crop = crop[..., ::-1] if settings.channels == "rgb" else crop
+        inputs = ((crop - settings.mean) / settings.std).transpose(2, 0, 1)[None].astype(np.float32)
+        outputs: Any = self._session.run(None, {self._input: np.ascontiguousarray(inputs)})
+        return np.asarray(outputs[0])[0]
 
 
 def similarities(references: Sequence[np.ndarray], faces: Sequence[Face]) -> np.ndarray:

@@ -17,6 +17,8 @@ from rich.console import Console
 
 from fc_bench import registry
 from fc_bench.errors import UserError
+from fc_bench.metrics.embedders import for_each_embedder
+from fc_bench.model.backbone import Backbone
 from fc_bench.photographs import read_photograph
 from fc_bench.plan import Plan, check_prompt_lengths
 from fc_bench.progress import progress
@@ -67,9 +69,12 @@ class Session:
         return Outcome(self.folder, len(finished), len(planned), errors)
 
 
-def metric_classes(suite: Suite) -> dict[str, type[Metric]]:
-    """The suite's metrics by name."""
-    return {name: registry.load("metrics", name) for name in suite.file.metrics}
+def metric_classes(suite: Suite, backbone: Backbone) -> dict[str, type[Metric]]:
+    """The suite's metrics by name; those of faces once for each of the backbone's embedders."""
+    classes: dict[str, type[Metric]] = {}
+    for name in suite.file.metrics:
+        classes |= for_each_embedder(name, registry.load("metrics", name), backbone)
+    return classes
 
 
 @contextmanager
@@ -83,7 +88,7 @@ def session(
     before anything is written when photographs, prompts, weights or the folder are unusable, and UserError when writing
     fails.
     """
-    classes = metric_classes(suite)
+    classes = metric_classes(suite, setting.backbone)
     _silence_loading_bars()
     with opened_for_writing(path) as folder:
         settings = settings_of(suite, setting, plan, classes)
@@ -120,14 +125,25 @@ def settings_of(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str
     return {
         "suite": suite.content(),
         "backbone": setting.backbone.name,
-        "scorers": {part: setting.backbone.fingerprint(part) for part in ("clip", "faces")},
-        "faces": setting.backbone.faces.model_dump(mode="json", exclude={"pack"}),
+        "scorers": {part: setting.backbone.fingerprint(part) for part in _scorers(setting.backbone)},
+        "faces": _face_settings(setting.backbone),
         "columns": {name: [asdict(column) for column in metric.columns] for name, metric in metrics.items()},
         "sampler": asdict(setting.sampler),
         "device": setting.device,
         "dtype": setting.dtype,
         "methods": rows,
     }
+
+
+def _scorers(backbone: Backbone) -> list[str]:
+    """The components that measure."""
+    return ["clip", *(backbone.faces_component(number) for number in range(len(backbone.faces)))]
+
+
+def _face_settings(backbone: Backbone) -> dict[str, Any] | list[dict[str, Any]]:
+    """How the face models are called: a mapping, or a list where there are several."""
+    every = [faces.model_dump(mode="json", exclude={"pack"}, exclude_none=True) for faces in backbone.faces]
+    return every[0] if len(every) == 1 else every
 
 
 def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:

@@ -54,14 +54,39 @@ class FastComposerParts(_Part):
         return self
 
 
+class Recognizer(_Part):
+    """A face recognizer that insightface does not know, beside a detector that it does: how its input is made.
+
+    The face is cropped by its `box`, widened by `margin` pixels of the network's input (FaceNet, facenet-pytorch's
+    convention), or `aligned` to ArcFace's five landmarks; then resized to `size` and normalized to (x - mean) / std.
+    """
+
+    file: str = Field(pattern=r"^[^/\\]+\.onnx$")
+    """ONNX file in the pack: float32 [n, 3, size, size] -> [n, dim]."""
+    size: int = Field(default=160, ge=8, le=1024)
+    mean: float = 127.5
+    std: float = Field(default=128.0, gt=0)
+    crop: Literal["box", "aligned"] = "box"
+    margin: int = Field(default=0, ge=0, le=512)
+    channels: Literal["rgb", "bgr"] = "rgb"
+
+    @model_validator(mode="after")
+    def _margin_leaves_a_face(self) -> Recognizer:
+        if self.margin >= self.size:
+            raise ValueError(f"the margin {self.margin} is not smaller than the size {self.size}")
+        return self
+
+
 class Faces(_Part):
-    """The face models: a folder of ONNX files that `insightface.app.FaceAnalysis` loads, and how they are called."""
+    """Face models: a folder of ONNX files that `insightface.app.FaceAnalysis` loads, and how they are called."""
 
     name: str
     """Name of the embedder, printed with every identity value."""
     pack: str
     det_size: tuple[int, int] = (640, 640)
     det_thresh: float = Field(default=0.5, gt=0, lt=1)
+    recognizer: Recognizer | None = None
+    """Instead of the recognizer that insightface finds in the pack."""
 
 
 class Dtypes(_Part):
@@ -79,7 +104,8 @@ class Backbone(_Part):
     pipeline: str
     fastcomposer: FastComposerParts | None = None
     clip: str
-    faces: Faces
+    faces: tuple[Faces, ...] = Field(min_length=1)
+    """One mapping, or a list of them: each measures identity in columns of its own, the first is the main one."""
     resolution: int = Field(ge=8, le=4096, multiple_of=8)
     sampler: SamplerDefaults = SamplerDefaults()
     dtype: Dtypes = Dtypes()
@@ -92,6 +118,20 @@ class Backbone(_Part):
     _file: Path = PrivateAttr(default=Path())
     _fetched: dict[str, Path] = PrivateAttr(default_factory=dict)
 
+    @field_validator("faces", mode="before")
+    @classmethod
+    def _one_or_several(cls, faces: Any) -> Any:
+        return [faces] if isinstance(faces, dict) else faces
+
+    @field_validator("faces")
+    @classmethod
+    def _names_differ(cls, faces: tuple[Faces, ...]) -> tuple[Faces, ...]:
+        names = [item.name for item in faces]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f'two face models are called "{twice}"; give each a name of its own')
+        return faces
+
     @field_validator("licenses")
     @classmethod
     def _known_components(cls, licenses: dict[str, str]) -> dict[str, str]:
@@ -101,14 +141,18 @@ class Backbone(_Part):
         return licenses
 
     def components(self) -> dict[str, str]:
-        """Component name (`pipeline`, `fastcomposer/<variant>`, `clip`, `faces`) -> value as written in the file."""
+        """Component name (`pipeline`, `fastcomposer/<variant>`, `clip`, `faces`, `faces/<name>`) -> its value."""
         variants = self.fastcomposer.variants if self.fastcomposer else {}
         return {
             "pipeline": self.pipeline,
             **{f"fastcomposer/{name}": value for name, value in variants.items()},
             "clip": self.clip,
-            "faces": self.faces.pack,
+            **{self.faces_component(number): item.pack for number, item in enumerate(self.faces)},
         }
+
+    def faces_component(self, number: int) -> str:
+        """Component name of the face models at that place of `faces`."""
+        return "faces" if number == 0 else f"faces/{self.faces[number].name}"
 
     def variant(self, name: str | None) -> str:
         """Component name of a FastComposer variant (None: the default); raises ModelInputError when there is none."""

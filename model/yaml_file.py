@@ -51,6 +51,8 @@ def read_yaml(path: Path, schema: type[Schema]) -> Schema:
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         problem = " ".join(part for part in (error.context, error.problem) if part)
         raise ModelInputError(f"{where}: malformed YAML: {problem}.") from None
+    except ModelInputError:
+        raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ModelInputError(f"{path}: malformed YAML: {str(error).splitlines()[0]}.") from None
     if not isinstance(data, dict) or root is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,9 @@ from fc_bench.faces import Face, FaceModels, similarities
 from fc_bench.model.matching import greedy_matching
 from fc_bench.photographs import read_photograph
 from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
+
+OF_ONE_IMAGE = ("in_order", "detection_rate", "face_count")
+"""Columns that say something only where all faces are in one generated image."""
 
 
 class Identity:
@@ -72,6 +76,15 @@ class Identity:
             bounds=(0.0, 1.0),
         ),
         Column(
+            "in_order",
+            "in order",
+            None,
+            "share of images of several subjects in which everyone has a face and they stand, left to right, in the "
+            "prompt's order: which noun carries whose face, not how good an image is",
+            digits=2,
+            bounds=(0.0, 1.0),
+        ),
+        Column(
             "detection_rate",
             "faces found",
             True,
@@ -92,9 +105,12 @@ class Identity:
         ),
     )
 
+    embedder: ClassVar[int] = 0
+    """Which of the backbone's face models it measures with."""
+
     def __init__(self, setting: Setting) -> None:
-        self._models = FaceModels(setting.backbone, setting.device)
-        self._embedder = setting.backbone.faces.name
+        self._models = FaceModels(setting.backbone, setting.device, self.embedder)
+        self._embedder = setting.backbone.faces[self.embedder].name
         self._references: dict[str, np.ndarray] = {}
         self._photographs: dict[tuple[str, int], Face | None] = {}
         self._unusable: dict[str, str] = {}
@@ -118,8 +134,8 @@ class Identity:
     def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
         """`ceiling`: the other photographs of each subject; `floor`: each subject replaced by somebody else.
 
-        Only similarities: how many faces there are is so by construction. A photograph that is unreadable or shows no
-        face leaves its score out, and the provenance names it.
+        Only similarities: how many faces there are, and where, is so by construction. A photograph that is unreadable
+        or shows no face leaves its score out, and the provenance names it.
 
         Each person's face comes from a photograph of its own; a subject without a second photograph, or for whom the
         suite has nobody else, leaves the row out. Somebody else is the next subject of the suite with the same noun
@@ -136,9 +152,7 @@ class Identity:
             found = [face for face in faces if face is not None]
             if len(found) == len(subjects):
                 score = identity_score(references, found)
-                kept = {
-                    name: score.values[name] for name in score.values if name not in ("detection_rate", "face_count")
-                }
+                kept = {name: value for name, value in score.values.items() if name not in OF_ONE_IMAGE}
                 rows.setdefault(row, []).append(Score(kept, score.details))
         return rows
 
@@ -195,6 +209,7 @@ def identity_score(references: Sequence[np.ndarray], faces: Sequence[Face]) -> S
             "identity_other": float(np.mean(other)) if other else None,
             "identity_mixing": float(np.mean(other)) - float(np.mean(own)) if other else None,
             "told_apart": float(apart) if count > 1 else None,
+            "in_order": float(_in_order(faces, matched, count)) if count > 1 else None,
             "detection_rate": min(len(faces), count) / count,
             "face_count": float(len(faces) == count),
         },
@@ -214,6 +229,14 @@ def _optimal(considered: np.ndarray) -> float:
     if len(rows) < len(considered):
         return 0.0
     return max(0.0, float(considered[rows, columns].min()))
+
+
+def _in_order(faces: Sequence[Face], matched: Mapping[int, int], count: int) -> bool:
+    """Whether every subject has a face and their centers lie from left to right in the subjects' order."""
+    if len(matched) < count:
+        return False
+    centers = [faces[matched[subject]].box[0] + faces[matched[subject]].box[2] for subject in range(count)]
+    return all(left < right for left, right in pairwise(centers))
 
 
 def _strangers(subjects: Sequence[Subject], everybody: Sequence[Subject]) -> list[Subject] | None:

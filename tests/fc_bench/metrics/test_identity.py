@@ -41,6 +41,7 @@ def test_no_face_counts_zero_in_the_protocol_and_nothing_elsewhere():
         "identity_other": None,
         "identity_mixing": None,
         "told_apart": None,
+        "in_order": None,
         "detection_rate": 0.0,
         "face_count": 0.0,
     }
@@ -97,6 +98,22 @@ def test_a_third_smaller_face_is_not_matched_but_breaks_the_count():
     assert score.values["identity"] == pytest.approx(0.8)
     assert score.values["face_count"] == 0
     assert len(score.details["similarities"][0]) == 3
+
+
+def at(left: float, *embedding: float) -> Face:
+    found = face(*embedding)
+    return Face((left, 0, left + 10, 10), 1.0, found.embedding)
+
+
+@pytest.mark.parametrize(("places", "expected"), [((10, 60), 1.0), ((60, 10), 0.0), ((10, 10), 0.0)])
+def test_people_stand_in_the_prompt_s_order_or_not(places, expected):
+    faces = [at(places[0], *X), at(places[1], *Y)]
+    for order in (faces, faces[::-1]):
+        assert identity_score([reference(*X), reference(*Y)], order).values["in_order"] == expected
+
+
+def test_order_is_not_kept_where_somebody_has_no_face():
+    assert identity_score([reference(*X), reference(*Y)], [at(10, *X)]).values["in_order"] == 0
 
 
 def test_matching_takes_the_largest_entry_first_even_if_the_sum_suffers():

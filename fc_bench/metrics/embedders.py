@@ -1,0 +1,51 @@
+"""Several face embedders side by side: each measures in columns of its own, never two in one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from fc_bench.model.backbone import Backbone
+from fc_bench.protocols import Metric, Score, ScoredSample, Subject
+
+
+def for_each_embedder(name: str, metric: type[Metric], backbone: Backbone) -> dict[str, type[Metric]]:
+    """The metric under its name and, where it has an `embedder`, once more for each further one of the backbone.
+
+    A further one is called `name@embedder`, its columns `column@embedder`; their titles name the embedder, too.
+    """
+    classes: dict[str, type[Metric]] = {name: metric}
+    if getattr(metric, "embedder", None) is None:
+        return classes
+    for number, faces in enumerate(backbone.faces[1:], start=1):
+        mark = re.sub(r"[^a-z0-9]+", "-", faces.name.lower()).strip("-") or str(number)
+        if f"{name}@{mark}" in classes:
+            mark = f"{mark}-{number}"
+        classes[f"{name}@{mark}"] = _beside(metric, number, mark, faces.name)
+    return classes
+
+
+def _beside(metric: Any, number: int, mark: str, embedder_name: str) -> type[Metric]:
+    """The metric with another of the backbone's embedders and columns that say so."""
+
+    class Beside(metric):
+        embedder = number
+        columns = tuple(
+            replace(column, name=f"{column.name}@{mark}", title=f"{column.title} ({embedder_name})")
+            for column in metric.columns
+        )
+
+        def score(self, sample: ScoredSample) -> Score:
+            return _marked(super().score(sample), mark)
+
+        def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
+            rows = super().anchors(subjects, others)
+            return {row: [_marked(score, mark) for score in scores] for row, scores in rows.items()}
+
+    return Beside
+
+
+def _marked(score: Score, mark: str) -> Score:
+    return Score({f"{name}@{mark}": value for name, value in score.values.items()}, score.details)
