@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -219,25 +220,47 @@ def _remarks(method: type[Method], options: BaseModel, row: MethodRow, sizes: Se
     return [Remark(row.label, size, text) for size, text in told.items() if text]
 
 
+class PromptReader:
+    """Something that reads prompts up to a length: `what` it is, its tokenizer's folder.
+
+    Raises ModelInputError when the tokenizer cannot be read.
+    """
+
+    def __init__(self, what: str, folder: Path) -> None:
+        from transformers import CLIPTokenizer
+
+        self._what = what
+        with loading(f"the tokenizer {folder}"):
+            self._tokenizer = CLIPTokenizer.from_pretrained(folder)
+        self._longest = int(self._tokenizer.model_max_length)
+
+    def refusal(self, prompt: str) -> str:
+        """The sentence to say when it would cut the prompt off; empty when it fits."""
+        length = len(self._tokenizer(prompt)["input_ids"])
+        if length <= self._longest:
+            return ""
+        return f'The prompt "{prompt}" takes {length} tokens, {self._what} at most {self._longest}; shorten it.'
+
+
+def prompt_readers(backbone: Backbone, generated: bool = True, scored: bool = True) -> list[PromptReader]:
+    """Those of a backbone: its text encoder where images are generated, its CLIP scorer where they are scored."""
+    readers = []
+    if generated:
+        folder = backbone.path("pipeline") / "tokenizer"
+        readers.append(PromptReader(f'the text encoder of the backbone "{backbone.name}"', folder))
+    if scored:
+        readers.append(PromptReader(f'the CLIP scorer of the backbone "{backbone.name}"', backbone.path("clip")))
+    return readers
+
+
 def check_prompt_lengths(plan: Plan, setting: Setting, generated: bool = True, scored: bool = True) -> None:
     """Raise UserError for the first prompt that the backbone's text encoder, or its CLIP scorer, would cut off.
 
     The prompt is measured with its class nouns alone, as text-only and FastComposer encode it; a method that mentions
     subjects with more tokens has to check its own.
     """
-    from transformers import CLIPTokenizer
-
-    backbone = setting.backbone
-    readers = {}
-    if generated:
-        readers[f'the text encoder of the backbone "{backbone.name}"'] = backbone.path("pipeline") / "tokenizer"
-    if scored:
-        readers[f'the CLIP scorer of the backbone "{backbone.name}"'] = backbone.path("clip")
-    for reader, folder in readers.items():
-        with loading(f"the tokenizer {folder}"):
-            tokenizer = CLIPTokenizer.from_pretrained(folder)
-        longest = int(tokenizer.model_max_length)
-        for prompt in dict.fromkeys(sample.prompt for sample in plan.samples()):
-            length = len(tokenizer(prompt)["input_ids"])
-            if length > longest:
-                raise UserError(f'The prompt "{prompt}" takes {length} tokens, {reader} at most {longest}; shorten it.')
+    prompts = dict.fromkeys(sample.prompt for sample in plan.samples())
+    for reader in prompt_readers(setting.backbone, generated, scored):
+        for prompt in prompts:
+            if told := reader.refusal(prompt):
+                raise UserError(told)

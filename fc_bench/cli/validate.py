@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import app, say
+from fc_bench.cli.app import app, quiet_libraries, say
+from fc_bench.errors import UserError
 
 
 @app.command()
@@ -17,21 +18,37 @@ def validate(
         Path | None,
         typer.Option(help="Folder of the subjects' photographs, for a suite that ships none.", show_default=False),
     ] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="Also look for a face in every photograph and measure every prompt, with this backbone's models.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Check a suite: the file, every photograph, every prompt slot. Needs no weights."""
-    from fc_bench.photographs import read_photograph
-    from fc_bench.registry import load, suite_file
+    """Check a suite: file, photographs, prompt slots; with a backbone also faces and the lengths of prompts."""
+    quiet_libraries()
+    from fc_bench.model.backbone import read_backbone
+    from fc_bench.registry import suite_file
     from fc_bench.suite import read_suite
+    from fc_bench.validating import findings
 
     checked = read_suite(suite_file(suite), photographs)
-    for name in checked.file.metrics:
-        load("metrics", name)
-    files = [path for subject in checked.subjects for path in subject.photographs]
-    for path in files:
-        read_photograph(path)
+    found = findings(checked, read_backbone(backbone) if backbone else None)
+    name = f"{checked.file.name} {checked.file.version}"
+    blocking = [finding.text for finding in found if finding.blocks]
+    for finding in found:
+        if len(blocking) > 1 or not finding.blocks:
+            say(finding.text)
+    if len(blocking) == 1:
+        raise UserError(blocking[0])
+    if blocking:
+        raise UserError(f"{name} cannot be run before {len(blocking)} of the things above are put right.")
+    count = sum(len(subject.photographs) for subject in checked.subjects)
     sets = checked.subject_sets()
     images = sum(len(prompts) for _, prompts in sets) * checked.file.images_per_prompt
+    looked = f" by the models of {backbone}" if backbone else ""
     say(
-        f"{checked.file.name} {checked.file.version} is fine: {len(checked.subjects)} subjects, "
-        f"{len(files)} photographs, {len(sets)} subject sets, {images} images per method."
+        f"{name} is fine{looked}: {len(checked.subjects)} subjects, {count} photographs, {len(sets)} subject sets, "
+        f"{images} images per method."
     )

@@ -104,6 +104,42 @@ def test_validate_names_what_is_wrong(fc_bench, suite):
     assert "cid-2.png" in done.err
 
 
+def test_validate_names_everything_that_is_wrong_at_once(fc_bench, suite):
+    for name in ("ann-1", "cid-2"):
+        (suite.parent / "people" / f"{name}.png").write_bytes(b"")
+    done = fc_bench("validate", suite)
+    assert done.code == 2
+    assert "ann-1.png" in done.out
+    assert "cid-2.png" in done.out
+    assert "2 of the things above" in done.err
+
+
+def test_validate_with_a_backbone_looks_for_a_face_in_every_photograph(fc_bench, suite, tiny_backbone):
+    from PIL import Image
+
+    people = suite.parent / "people"
+    Image.new("RGB", (128, 128), "gray").save(people / "bob-2.png")
+    done = fc_bench("validate", suite, "--backbone", tiny_backbone)
+    assert done.code == 0, done.err
+    assert 'bob-2.png of "bob": the ceiling leaves it out.' in done.out
+    Image.new("RGB", (128, 128), "gray").save(people / "ann-1.png")
+    assert fc_bench("validate", suite).code == 0
+    done = fc_bench("validate", suite, "--backbone", tiny_backbone)
+    assert done.code == 2
+    assert "tiny-faces finds no face in" in done.err
+    assert 'ann-1.png of "ann", the reference' in done.err
+
+
+def test_validate_with_a_backbone_measures_prompts(fc_bench, suite_data, write_suite, tiny_backbone):
+    suite_data["single"]["prompts"]["style"] = ["a sketch of a {subject} " + "and a very long story " * 20]
+    file = write_suite(suite_data)
+    assert fc_bench("validate", file).code == 0
+    done = fc_bench("validate", file, "--backbone", tiny_backbone)
+    assert done.code == 2
+    assert "tokens, the text encoder of the backbone" in done.out
+    assert "tokens, the CLIP scorer of the backbone" in done.out
+
+
 def test_doctor_lists_every_file_with_size_and_checksum(fc_bench, tiny_backbone):
     from fc_bench.model.backbone import sha256_of
 
