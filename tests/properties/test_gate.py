@@ -115,6 +115,14 @@ def test_wrong_people_are_refused(repetitions, pocket, gate):
     assert report.exit_code == 1
 
 
+def test_wrong_order_of_the_people_in_a_pair_is_refused(repetitions, pocket, gate):
+    turned = pocket(SEEDS[0], "wrong-order", alpha=0.9)
+    report = compare(repetitions[0], turned, gate, {"fastcomposer": next(iter(turned.settings()["methods"]))})
+    print("order:", [(i.column.name, i.subjects, i.difference) for i in report.comparisons if i.gated])
+    assert told(report) == {("in_order", 2, "changed")}
+    assert report.exit_code == 1
+
+
 def test_the_same_seeds_again_are_unchanged_to_the_last_digit(repetitions, gate):
     report = compare(repetitions[0], repetitions[0], gate)
     assert report.exit_code == 0

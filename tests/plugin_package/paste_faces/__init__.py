@@ -119,6 +119,20 @@ class WrongPeople(FastComposer):
         return super().customize([_next(subject) for subject in subjects], seed, artefact_folder, checkpoints)
 
 
+class WrongOrder(FastComposer):
+    """FastComposer with a planted mistake: the people of a set change places, each stands for another one's noun."""
+
+    description: ClassVar[str] = "FastComposer that confuses the order of its subjects"
+
+    def customize(
+        self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
+    ) -> Customization:
+        shown = [subject.photographs for subject in subjects]
+        turned = [*shown[1:], shown[0]]
+        confused = [replace(who, photographs=photographs) for who, photographs in zip(subjects, turned, strict=True)]
+        return super().customize(confused, seed, artefact_folder, checkpoints)
+
+
 def _next(subject: Subject) -> Subject:
     own = subject.photographs[0].parent
     folders = sorted(folder for folder in own.parent.iterdir() if folder.is_dir())
