@@ -12,6 +12,7 @@ from PIL import Image
 
 from fc_bench.customizing import Customizer, job_record, remove_finished
 from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
+from fc_bench.faults import BlackImageError, ran_out_of_memory, require_device, require_picture
 from fc_bench.memory import PeakMemory
 from fc_bench.model.errors import ModelInputError
 from fc_bench.plan import Job, MethodRow, Plan, Sample
@@ -123,9 +124,10 @@ def _run_job(
         if isinstance(customized, Failure):
             writer.failed(missing, customized, mentions)
             return customized
+        batches = _Batches(method, customized, writer.device, batch_size)
         for chunk in chunks:
             requests = [_request(sample, mentions) for sample in chunk]
-            for sample, generated in zip(chunk, _batch(method, customized, requests, writer.device), strict=True):
+            for sample, generated in zip(chunk, batches.generate(requests), strict=True):
                 if sample.id in wanted:
                     record = writer.sample(job, sample, mentions, generated)
                     if record["status"] == "ok":
@@ -159,31 +161,92 @@ def _split(job: Job, images: Mapping[str, Mapping[str, Any]]) -> tuple[list[Samp
     return computed, copied
 
 
-def _batch(method: Method, customized: Customization, requests: Sequence[Request], device: str) -> list[Generated]:
-    """One result per request; when the batch fails, each of its images that is missing is tried alone."""
-    images: list[Image.Image] = []
-    begun = time.perf_counter()
-    failure: Failure | None = None
-    with PeakMemory(device) as memory:
-        try:
-            for image in method.generate(customized, requests):
-                if not isinstance(image, Image.Image):
-                    raise TypeError(f"the method gave a {type(image).__name__} instead of an image")
-                images.append(image)
-            if len(images) != len(requests):
-                raise RuntimeError(f"the method gave {len(images)} images for {len(requests)} requests")
-        except Exception as error:
-            raise_if_disk_refuses(error)
-            failure = Failure.of(error)
-    seconds = (time.perf_counter() - begun) / len(requests)
-    shared = seconds if failure is None else None
-    results = [Generated(image, None, shared, memory.bytes, len(requests)) for image in images[: len(requests)]]
-    if failure is None:
+class _Batches:
+    """Generates the batches of one job.
+
+    When a batch fails, each of its images that is missing is tried alone. When one runs out of memory, the job goes on
+    with half as many images at once; when that is too much, too, everything the job still lacks fails.
+    """
+
+    def __init__(self, method: Method, customized: Customization, device: str, batch_size: int) -> None:
+        self._method, self._customized, self._device = method, customized, device
+        self._most, self._halved = batch_size, False
+        self._given_up: Failure | None = None
+
+    def generate(self, requests: Sequence[Request]) -> list[Generated]:
+        """One result per request."""
+        results: list[Generated] = []
+        while len(results) < len(requests):
+            part = requests[len(results) : len(results) + self._most]
+            if self._given_up is not None:
+                results += [Generated(None, self._given_up, None, None, len(part))] * len(part)
+                continue
+            attempt = self._attempt(part)
+            results += attempt.done
+            missing = part[len(attempt.done) :]
+            if not missing:
+                continue
+            assert attempt.failure is not None
+            if attempt.out_of_memory:
+                self._after_running_out(attempt.failure)
+            elif len(part) == 1:
+                results.append(Generated(None, attempt.failure, None, None, 1))
+            else:
+                results += [self._alone(request) for request in missing]
         return results
-    missing = requests[len(results) :]
-    if len(requests) == 1:
-        return [*results, *(Generated(None, failure, None, None, 1) for _ in missing)]
-    return [*results, *(_batch(method, customized, [request], device)[0] for request in missing)]
+
+    def _after_running_out(self, failure: Failure) -> None:
+        _free_memory()
+        if self._halved or self._most == 1:
+            self._given_up = failure
+        self._most, self._halved = (self._most + 1) // 2, True
+
+    def _alone(self, request: Request) -> Generated:
+        attempt = self._attempt([request])
+        return attempt.done[0] if attempt.done else Generated(None, attempt.failure, None, None, 1)
+
+    def _attempt(self, requests: Sequence[Request]) -> _Attempt:
+        """Generate a batch; a picture that shows nothing counts as made, with its failure."""
+        made: list[Image.Image | Failure] = []
+        begun = time.perf_counter()
+        failure: Failure | None = None
+        out_of_memory = False
+        with PeakMemory(self._device) as memory:
+            try:
+                for image in self._method.generate(self._customized, requests):
+                    made.append(_picture(image))
+                if len(made) != len(requests):
+                    raise RuntimeError(f"the method gave {len(made)} images for {len(requests)} requests")
+            except Exception as error:
+                raise_if_disk_refuses(error)
+                require_device(self._device)
+                failure, out_of_memory = Failure.of(error), ran_out_of_memory(error)
+        seconds = (time.perf_counter() - begun) / len(requests)
+        shared = seconds if failure is None else None
+        done = [
+            Generated(None, image, shared, memory.bytes, len(requests))
+            if isinstance(image, Failure)
+            else Generated(image, None, shared, memory.bytes, len(requests))
+            for image in made[: len(requests)]
+        ]
+        return _Attempt(done, failure, out_of_memory)
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """The images of a batch that were made, and why there are no more."""
+
+    done: list[Generated]
+    failure: Failure | None
+    out_of_memory: bool
+
+
+def _picture(image: Any) -> Image.Image | Failure:
+    """The image, or why it is none; raises TypeError for what is no image at all."""
+    try:
+        return require_picture(image)
+    except BlackImageError as error:
+        return Failure.of(error)
 
 
 class _Writer:
@@ -216,7 +279,7 @@ class _Writer:
             record |= generated.failure.record()
         else:
             name = f"images/{job.row.folder}/{job.subject_set.key}/{sample.id}.png"
-            write_png(self._folder.path / name, generated.image.convert("RGB"))
+            write_png(self._folder.path / name, generated.image)
             record |= {
                 "status": "ok",
                 "image": name,

@@ -31,12 +31,16 @@ from fc_bench.suite import Suite, SuiteFile
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left: its folder, finished and planned samples of this command, and how many scores failed."""
+    """What a command left: its folder, finished and planned samples of this command, and how many scores failed.
+
+    `unscored` is the number of finished samples with a failed score.
+    """
 
     folder: RunFolder
     finished: int
     planned: int
     score_errors: int
+    unscored: int
 
     @property
     def complete(self) -> bool:
@@ -65,8 +69,8 @@ class Session:
         samples, scores = self.folder.samples(), self.folder.scores()
         planned = [sample.id for sample in self.plan.samples()]
         finished = [name for name in planned if samples.get(name, {}).get("status") == "ok"]
-        errors = sum(1 for name in finished for metric in self.metrics if scores[name, metric]["status"] != "ok")
-        return Outcome(self.folder, len(finished), len(planned), errors)
+        errors = [sum(scores[name, metric]["status"] != "ok" for metric in self.metrics) for name in finished]
+        return Outcome(self.folder, len(finished), len(planned), sum(errors), sum(map(bool, errors)))
 
 
 def metric_classes(suite: Suite, backbone: Backbone) -> dict[str, type[Metric]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -153,6 +154,11 @@ class Backbone(_Part):
     def faces_component(self, number: int) -> str:
         """Component name of the face models at that place of `faces`."""
         return "faces" if number == 0 else f"faces/{self.faces[number].name}"
+
+    @property
+    def fetches(self) -> bool:
+        """Whether any component comes from a hub."""
+        return any(value.startswith(HUB) for value in self.components().values())
 
     def variant(self, name: str | None) -> str:
         """Component name of a FastComposer variant (None: the default); raises ModelInputError when there is none."""
@@ -317,13 +323,16 @@ def _fetch(reference: str, component: str, backbone: Backbone) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
 
     owner, name, *inside = reference.split("/")
+    offline = os.environ.get("HF_HUB_OFFLINE") == "1"
     try:
         if inside:
-            return Path(hf_hub_download(f"{owner}/{name}", "/".join(inside)))
+            return Path(hf_hub_download(f"{owner}/{name}", "/".join(inside), local_files_only=offline))
         skipped = ["*.bin", "*.ckpt", "*.msgpack", "*.h5", "*.onnx*", "*non_ema*", "*.fp16.*", "safety_checker/*"]
-        return Path(snapshot_download(f"{owner}/{name}", ignore_patterns=skipped))
+        return Path(snapshot_download(f"{owner}/{name}", ignore_patterns=skipped, local_files_only=offline))
     except (OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if offline:
+            reason = "it is not in the local cache, and the network is not to be used: leave --offline out"
         raise ModelInputError(
             f'Weights of the backbone "{backbone.name}" are missing: {component} could not be fetched from the hub '
             f"repository {owner}/{name} ({reason})."

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from fc_bench.cli.app import app, console, exit_if_incomplete, quiet_libraries
+from fc_bench.cli.app import (
+    FailOnError,
+    Offline,
+    app,
+    console,
+    exit_if_incomplete,
+    go_offline,
+    quiet_libraries,
+    tolerated_failures,
+)
 from fc_bench.cli.report import write_and_print
 from fc_bench.errors import UserError
 
@@ -39,6 +48,8 @@ def run(
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Images generated together.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try failed samples and scores again.")] = False,
+    fail_on_error: FailOnError = "0",
+    offline: Offline = False,
     keep_artefacts: Annotated[
         bool, typer.Option("--keep-artefacts", help="Keep what methods store per subject set.")
     ] = False,
@@ -53,8 +64,9 @@ def run(
 
     Without arguments: the suite pocket with every built-in method, in about six minutes on two CPU cores.
     """
-    overrides = overrides_of(option or [])
+    overrides, tolerated = overrides_of(option or []), tolerated_failures(fail_on_error)
     quiet_libraries()
+    go_offline(offline, backbone)
     from fc_bench.run import RunOptions
     from fc_bench.run import run as execute
 
@@ -78,7 +90,7 @@ def run(
         console(),
     )
     write_and_print(outcome.folder.path)
-    exit_if_incomplete(outcome)
+    exit_if_incomplete(outcome, tolerated)
 
 
 def overrides_of(pairs: list[str]) -> dict[str, dict[str, Any]]:

@@ -289,6 +289,112 @@ def test_method_that_gives_no_image_fails_those_samples_only(run, records, tmp_p
     assert all("TypeError" in sample["error"]["message"] for sample in failed)
 
 
+@pytest.fixture
+def replaced_generate(monkeypatch, plugin):
+    """Replaces what the plug-in method does for a batch; the function gets the batch's requests and its images."""
+    import paste_faces
+
+    original = paste_faces.Paste.generate
+
+    def replace(function):
+        monkeypatch.setattr(
+            paste_faces.Paste,
+            "generate",
+            lambda self, customized, requests: function(requests, list(original(self, customized, requests))),
+        )
+
+    return replace
+
+
+def test_batch_that_runs_out_of_memory_is_tried_in_halves_and_the_job_goes_on_with_them(
+    run, records, tmp_path, replaced_generate
+):
+    import torch
+
+    sizes = []
+
+    def generate(requests, images):
+        sizes.append(len(requests))
+        if len(requests) > 2:
+            raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+        yield from images
+
+    replaced_generate(generate)
+    assert run("--images-per-prompt", 2, "--batch-size", 4, "--limit-subjects", 1).code == 0
+    assert sizes == [4, 2, 2, 2]
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    assert [sample["batch"] for sample in samples] == [2] * 6
+
+
+def test_job_that_runs_out_of_memory_twice_fails_without_further_tries_and_the_next_goes_on(
+    run, records, tmp_path, replaced_generate
+):
+    sizes = []
+
+    def generate(requests, images):
+        sizes.append(len(requests))
+        if "snow" in requests[0].plain_prompt and "woman" in requests[0].plain_prompt:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+        yield from images
+
+    replaced_generate(generate)
+    done = run("--images-per-prompt", 4, "--batch-size", 4)
+    assert done.code == 4
+    # One job of the woman alone: four, then two, then no more; the others are whole.
+    assert sizes[:2] == [4, 2]
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    failed = [sample for sample in samples if sample["status"] == "error"]
+    assert {tuple(sample["subjects"]) for sample in failed} == {("ann",)}
+    assert len(failed) == 12
+    assert all("out of memory" in sample["error"]["message"] for sample in failed)
+
+
+def test_black_image_is_a_failed_sample_with_its_reason(run, records, tmp_path, replaced_generate):
+    def generate(requests, images):
+        for request, image in zip(requests, images, strict=True):
+            yield Image.new("RGB", image.size) if "beach" in request.prompt else image
+
+    replaced_generate(generate)
+    assert run().code == 4
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    failed = [sample for sample in samples if sample["status"] == "error"]
+    assert ["beach" in sample["prompt"] for sample in samples] == [sample["status"] == "error" for sample in samples]
+    assert all(sample["error"]["type"] == "BlackImageError" for sample in failed)
+    assert (column(tmp_path, "identity", "paste")["n_ok"], column(tmp_path, "identity", "paste")["n_total"]) == (
+        "6",
+        "9",
+    )
+
+
+def test_accelerator_that_is_gone_ends_the_run_and_the_same_command_continues(
+    run, records, tmp_path, replaced_generate, monkeypatch
+):
+    from fc_bench.errors import UserError
+
+    gone = []
+
+    def generate(requests, images):
+        if len(records(tmp_path / "run" / "samples.jsonl")) >= 4 and not gone:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+        yield from images
+
+    def require_device(device):
+        gone.append(device)
+        raise UserError("The device cuda does not answer any more (launch failure); the same command continues.")
+
+    replaced_generate(generate)
+    monkeypatch.setattr("fc_bench.generating.require_device", require_device)
+    done = run("--batch-size", 1)
+    assert done.code == 2
+    assert "does not answer any more" in done.err
+    before = records(tmp_path / "run" / "samples.jsonl")
+    assert {sample["status"] for sample in before} == {"ok"}
+    assert run("--batch-size", 1).code == 0
+    after = records(tmp_path / "run" / "samples.jsonl")
+    assert after[: len(before)] == before
+    assert len(after) == 11
+
+
 def test_method_is_left_out_of_sets_it_cannot_take_and_the_table_says_so(run, suite_data, write_suite, tmp_path):
     suite_data["multi"]["subjects"] = [["ann", "bob", "cid"]]
     done = run(suite=write_suite(suite_data))
