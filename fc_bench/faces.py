@@ -40,6 +40,7 @@ class FaceModels:
         from insightface.app import FaceAnalysis
 
         pack, settings = backbone.path(backbone.faces_component(embedder)), backbone.faces[embedder]
+        self._pack = pack
         number = int(device.partition(":")[2] or 0) if device.startswith("cuda") else -1
         providers, settings_of_providers = ["CPUExecutionProvider"], [{}]
         if number >= 0:
@@ -82,9 +83,19 @@ class FaceModels:
                 score=float(found.det_score),
                 embedding=_unit(self._declared.embed(pixels, found) if self._declared else found.embedding),
             )
-            for found in self._app.get(pixels)
+            for found in self._found(pixels)
         ]
         return sorted(faces, key=lambda face: (-face.area, face.box))
+
+    def _found(self, pixels: np.ndarray) -> list[Any]:
+        try:
+            return self._app.get(pixels)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise UserError(
+                f"The face models of {self._pack} fail on an image of {pixels.shape[1]} x {pixels.shape[0]} pixels "
+                f"({type(error).__name__}: {reason}); they need a detector and a recognizer that insightface reads."
+            ) from error
 
     def empty_crop(self) -> np.ndarray:
         """Unit-length embedding of the recognizer's all-zero input, a crop of the mean grey."""
