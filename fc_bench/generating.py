@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from fc_bench.customizing import Customizer, job_record, remove_finished
@@ -16,9 +17,9 @@ from fc_bench.memory import PeakMemory
 from fc_bench.model.errors import ModelInputError
 from fc_bench.plan import Job, MethodRow, Plan, Sample
 from fc_bench.progress import Progress
-from fc_bench.protocols import Customization, Method, Request, Setting, fill
+from fc_bench.protocols import Customization, Method, Request, Setting, ShowsAttention, fill
 from fc_bench.provenance import now
-from fc_bench.records import JOBS, SAMPLES, LineWriter, RunFolder, write_png
+from fc_bench.records import JOBS, SAMPLES, LineWriter, RunFolder, write_maps, write_png
 
 MakeMethod = Callable[[MethodRow], Method]
 
@@ -28,7 +29,7 @@ class Generated:
     """One image or the reason there is none.
 
     `seconds` is its share of its batch of `batch` images, None when that cannot be told: nothing was computed, or the
-    batch failed on the way.
+    batch failed on the way. `attention` are the maps that a method showed with it.
     """
 
     image: Image.Image | None
@@ -36,6 +37,7 @@ class Generated:
     seconds: float | None
     peak_memory: int | None
     batch: int
+    attention: np.ndarray | None = None
 
 
 def generate(
@@ -48,13 +50,15 @@ def generate(
     retry_errors: bool = False,
     keep_artefacts: bool = False,
     checkpoint_every: int | None = None,
+    keep_attention: bool = False,
 ) -> None:
     """Customize and generate for every planned sample that has no record yet.
 
     An exception in a job or sample is recorded with its traceback and the rest goes on, except for a disk that takes no
     more, which ends the run (OSError). Artefacts go when the samples they serve are all there. Batches are formed from
     the whole job whatever is already done, and a batch begun is generated as a whole again, so that an interrupted run
-    and an uninterrupted one compute the same numbers.
+    and an uninterrupted one compute the same numbers. With `keep_attention`, methods that are `ShowsAttention` are
+    asked for it, and their maps are kept beside the images.
     """
     writer = _Writer(folder, setting, show)
     job_lines = LineWriter(folder.path / JOBS)
@@ -85,7 +89,7 @@ def generate(
                 method, row, folder, job_lines, setting.device, load, show, keep_artefacts, checkpoint_every
             )
             for job, missing in pending:
-                failure = _run_job(method, customizer, job, missing, images, writer, batch_size)
+                failure = _run_job(method, customizer, job, missing, images, writer, batch_size, keep_attention)
                 if failure is not None:
                     show.say(f"{row.label} {job.subject_set.key}: {failure.message} ({_costs(len(missing))})")
             if not keep_artefacts:
@@ -105,6 +109,7 @@ def _run_job(
     images: dict[str, dict[str, Any]],
     writer: _Writer,
     batch_size: int,
+    keep_attention: bool,
 ) -> Failure | None:
     """Finish the job's missing samples; why they all failed, where the job did."""
     subjects = job.subject_set.subjects
@@ -125,7 +130,8 @@ def _run_job(
             return customized
         for chunk in chunks:
             requests = [Request(fill(sample.template, mentions), sample.prompt, sample.seed) for sample in chunk]
-            for sample, generated in zip(chunk, _batch(method, customized, requests, writer.device), strict=True):
+            results = _batch(method, customized, requests, writer.device, keep_attention)
+            for sample, generated in zip(chunk, results, strict=True):
                 if sample.id in wanted:
                     record = writer.sample(job, sample, mentions, generated)
                     if record["status"] == "ok":
@@ -154,31 +160,58 @@ def _split(job: Job, images: Mapping[str, Mapping[str, Any]]) -> tuple[list[Samp
     return computed, copied
 
 
-def _batch(method: Method, customized: Customization, requests: Sequence[Request], device: str) -> list[Generated]:
+def _batch(
+    method: Method, customized: Customization, requests: Sequence[Request], device: str, keep_attention: bool
+) -> list[Generated]:
     """One result per request; when the batch fails, each of its images that is missing is tried alone."""
-    images: list[Image.Image] = []
+    made: list[tuple[Image.Image, np.ndarray | None]] = []
     begun = time.perf_counter()
     failure: Failure | None = None
     with PeakMemory(device) as memory:
         try:
-            for image in method.generate(customized, requests):
+            for image, maps in _generated(method, customized, requests, keep_attention):
                 if not isinstance(image, Image.Image):
                     raise TypeError(f"the method gave a {type(image).__name__} instead of an image")
-                images.append(image)
-            if len(images) != len(requests):
-                raise RuntimeError(f"the method gave {len(images)} images for {len(requests)} requests")
+                if maps is not None:
+                    _check_maps(maps, len(customized.subjects))
+                made.append((image, maps))
+            if len(made) != len(requests):
+                raise RuntimeError(f"the method gave {len(made)} images for {len(requests)} requests")
         except Exception as error:
             raise_if_disk_refuses(error)
             failure = Failure.of(error)
     seconds = (time.perf_counter() - begun) / len(requests)
     shared = seconds if failure is None else None
-    results = [Generated(image, None, shared, memory.bytes, len(requests)) for image in images[: len(requests)]]
+    results = [
+        Generated(image, None, shared, memory.bytes, len(requests), maps) for image, maps in made[: len(requests)]
+    ]
     if failure is None:
         return results
     missing = requests[len(results) :]
     if len(requests) == 1:
         return [*results, *(Generated(None, failure, None, None, 1) for _ in missing)]
-    return [*results, *(_batch(method, customized, [request], device)[0] for request in missing)]
+    return [*results, *(_batch(method, customized, [request], device, keep_attention)[0] for request in missing)]
+
+
+def _generated(
+    method: Method, customized: Customization, requests: Sequence[Request], keep_attention: bool
+) -> Iterator[tuple[Image.Image, np.ndarray | None]]:
+    """The method's images, each with its attention maps where they are asked for and there are any."""
+    if keep_attention and isinstance(method, ShowsAttention):
+        yield from method.generate_with_attention(customized, requests)
+    else:
+        for image in method.generate(customized, requests):
+            yield image, None
+
+
+def _check_maps(maps: np.ndarray, subjects: int) -> None:
+    """Raise TypeError or ValueError when these are no attention maps of so many subjects."""
+    if not isinstance(maps, np.ndarray) or not np.issubdtype(maps.dtype, np.floating):
+        raise TypeError(f"the method gave {type(maps).__name__} as attention maps instead of an array of floats")
+    if maps.ndim != 3 or len(maps) != subjects or not maps.size:
+        raise ValueError(f"the method gave attention maps of the shape {maps.shape} for {subjects} subjects")
+    if not np.isfinite(maps).all() or (maps < 0).any() or (np.abs(maps.sum(axis=(1, 2)) - 1) > 1e-3).any():
+        raise ValueError("the method gave attention maps that are negative or do not sum to 1")
 
 
 class _Writer:
@@ -219,6 +252,9 @@ class _Writer:
                 "batch": generated.batch,
                 "peak_memory_bytes": generated.peak_memory,
             }
+            if generated.attention is not None:
+                record["attention"] = f"attention/{job.row.folder}/{job.subject_set.key}/{sample.id}.npz"
+                write_maps(self._folder.path / record["attention"], generated.attention)
         return self._finish(record, say=True)
 
     def copy(self, sample: Sample, mentions: Sequence[str], origin: Mapping[str, Any] | None) -> None:
@@ -228,6 +264,8 @@ class _Writer:
             record |= Failure.of(RuntimeError("the sample whose image this one shares has failed")).record()
         else:
             record |= {"status": "ok", "image": origin["image"], "seconds": None, "same_image_as": origin["id"]}
+            if "attention" in origin:
+                record["attention"] = origin["attention"]
         self._finish(record, say=True)
 
     def failed(self, missing: Sequence[Sample], failure: Failure, mentions: Sequence[str] | None) -> None:

@@ -21,7 +21,16 @@ from fc_bench.model.yaml_file import nearest
 from fc_bench.photographs import read_photograph
 from fc_bench.plan import MethodRow, Plan, check_prompt_lengths, make_plan, resolve_method
 from fc_bench.progress import progress
-from fc_bench.protocols import Column, Method, Metric, Sampler, Setting, Subject
+from fc_bench.protocols import (
+    Column,
+    Method,
+    Metric,
+    Sampler,
+    Setting,
+    Subject,
+    further_scorers,
+    needs_attention,
+)
 from fc_bench.provenance import commit, hardware, now, versions
 from fc_bench.records import FORMAT, PLAN, RUN, RunFolder, opened_for_writing, write_json, write_lines, write_png
 from fc_bench.scoring import pending_scores, score
@@ -103,7 +112,7 @@ def run(options: RunOptions, console: Console) -> Outcome:
     path = options.out or _default_folder(suite, backbone)
     with opened_for_writing(path) as folder:
         settings = _settings(suite, setting, plan, metric_classes)
-        _refuse_other_run(folder, settings)
+        _refuse_other_run(folder, settings, backbone, metric_classes)
         metrics = _checked_metrics(suite, setting, plan, metric_classes, console)
         try:
             _begin(folder, settings, plan, metrics)
@@ -135,8 +144,9 @@ def run(options: RunOptions, console: Console) -> Outcome:
                     options.retry_errors,
                     options.keep_artefacts,
                     options.checkpoint_every,
+                    keep_attention=any(needs_attention(metric) for metric in metrics.values()),
                 )
-            with progress(console, "Scoring", len(pending_scores(folder, list(metrics), options.retry_errors))) as show:
+            with progress(console, "Scoring", len(pending_scores(folder, metrics, options.retry_errors))) as show:
                 score(suite, folder, metrics, show, options.retry_errors)
             _finish(folder, metrics)
         except OSError as error:
@@ -211,7 +221,7 @@ def _settings(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str, 
     return {
         "suite": suite.content(),
         "backbone": setting.backbone.name,
-        "scorers": {part: setting.backbone.fingerprint(part) for part in ("clip", "faces")},
+        "scorers": _scorers(setting.backbone, metrics),
         "faces": setting.backbone.faces.model_dump(mode="json", exclude={"pack"}),
         "columns": {name: [asdict(column) for column in metric.columns] for name, metric in metrics.items()},
         "sampler": asdict(setting.sampler),
@@ -221,17 +231,38 @@ def _settings(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str, 
     }
 
 
-def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
-    """Raise UserError when the folder holds a run of something else."""
+def _scorers(backbone: Backbone, metrics: Mapping[str, type[Metric]]) -> dict[str, str]:
+    """sha256 of the components that scores depend on: clip and faces always, others where a metric uses them."""
+    further = [part for metric in metrics.values() for part in further_scorers(metric)]
+    declared = backbone.components()
+    return {part: backbone.fingerprint(part) for part in ("clip", "faces", *further) if part in declared}
+
+
+def _refuse_other_run(
+    folder: RunFolder, settings: Mapping[str, Any], backbone: Backbone, metrics: Mapping[str, type[Metric]]
+) -> None:
+    """Raise UserError when the folder holds a run of something else; a suite may have become richer by metrics."""
     if not (folder.path / RUN).exists():
         return
     earlier = folder.settings()
+    dropped = [name for name in earlier["columns"] if name not in metrics]
+    if dropped:
+        raise UserError(
+            f'{folder.path} holds a run with the metric "{dropped[0]}", which the suite does not have; choose another '
+            "folder with --out to keep both."
+        )
+    known = {name: metrics[name] for name in earlier["columns"]}
     earlier["columns"] = {
         name: [asdict(Column(**column)) for column in columns] for name, columns in earlier["columns"].items()
     }
     digests = earlier["suite"].pop("photograph_digests")
     recorded = SuiteFile.model_validate(earlier["suite"]).model_dump(mode="json")
-    earlier["suite"] = {**recorded, "photograph_digests": digests}
+    earlier["suite"] = {**recorded, "photograph_digests": digests, "metrics": settings["suite"]["metrics"]}
+    asked = {
+        **settings,
+        "columns": {name: settings["columns"][name] for name in known},
+        "scorers": _scorers(backbone, known),
+    }
     names = {
         "suite": "another suite or other photographs",
         "backbone": "another backbone",
@@ -243,7 +274,7 @@ def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
         "dtype": "another number format",
     }
     for key, what in names.items():
-        if earlier.get(key) != settings[key]:
+        if earlier.get(key) != asked[key]:
             raise UserError(f"{folder.path} holds a run with {what}; choose another folder with --out to keep both.")
     for label, row in settings["methods"].items():
         before = earlier["methods"].get(label)
@@ -286,7 +317,7 @@ def _begin(folder: RunFolder, settings: Mapping[str, Any], plan: Plan, metrics: 
         "format": FORMAT,
         **settings,
         "methods": {**earlier.get("methods", {}), **settings["methods"]},
-        "metrics": {name: dict(metric.provenance()) for name, metric in metrics.items()},
+        "metrics": _provenance(metrics),
         "left_out": list(dict.fromkeys([*earlier.get("left_out", []), *plan.left_out])),
         "remarks": list(remarks.values()),
         "commands": [*earlier.get("commands", []), command],
@@ -301,8 +332,17 @@ def _begin(folder: RunFolder, settings: Mapping[str, Any], plan: Plan, metrics: 
 def _finish(folder: RunFolder, metrics: Mapping[str, Metric]) -> None:
     settings = folder.settings()
     settings["commands"][-1]["finished"] = now()
-    settings["metrics"] = {name: dict(metric.provenance()) for name, metric in metrics.items()}
+    settings["metrics"] = _provenance(metrics)
     write_json(folder.path / RUN, settings)
+
+
+def _provenance(metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
+    """What each metric says of itself, and which further components of the backbone its values depend on."""
+    further = {name: list(further_scorers(metric)) for name, metric in metrics.items()}
+    return {
+        name: {**metric.provenance(), **({"scorers": further[name]} if further[name] else {})}
+        for name, metric in metrics.items()
+    }
 
 
 def _outcome(folder: RunFolder, plan: Plan, metrics: Sequence[str]) -> Outcome:
