@@ -66,7 +66,7 @@ def sample_rows(folder: RunFolder) -> list[Row]:
             "subjects": len(planned["subjects"]),
             **{key: planned[key] for key in ("category", "template", "prompt", "index", "seed")},
             "status": record["status"],
-            **{key: record.get(key) for key in ("seconds", "peak_memory_bytes", "image", "same_image_as")},
+            **{key: record.get(key) for key in ("seconds", "peak_memory_bytes", "image", "same_image_as", "attention")},
         }
         for metric, columns in metrics.items():
             values = scores.get((name, metric), {}).get("values", {}) if record["status"] == "ok" else {}
@@ -182,8 +182,10 @@ def _anchor_rows(folder: RunFolder, subjects: int) -> list[Row]:
             {"set": "+".join(record["subjects"]), **record["values"]} for record in anchors if record["row"] == name
         ]
         head = {"method": name, "subjects": subjects, "category": OVERALL}
-        measured = [column for column in columns_of(folder) if any(column.name in value for value in values)]
-        rows += [{**head, **_estimate(values, replace(column, of_image_alone=False))} for column in measured]
+        for column in columns_of(folder):
+            own = [value for value in values if column.name in value]
+            if own:
+                rows.append({**head, **_estimate(own, replace(column, of_image_alone=False))})
     return rows
 
 

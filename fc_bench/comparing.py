@@ -21,6 +21,8 @@ Values = dict[tuple[str, ...], float]
 
 DETERMINISTIC = ("steps", "artefact_mib")
 """Cost columns that do not depend on the machine."""
+WATCHED = ("image_seconds", "peak_memory_gib")
+"""Cost columns that watching a method's attention adds to."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,11 @@ def _cost(
     if not before and not after:
         return None
     shared = sorted(before.keys() & after.keys())
+    of_methods = ((question.base_method, rows), (question.new_method, new_rows))
     reason = obstacles.to_cost(question.column.name)
+    watched = [any(row["attention"] for row in own if row["method"] == name) for name, own in of_methods]
+    if question.column.name in WATCHED and watched[0] != watched[1]:
+        reason = reason or "attention was watched in one run alone"
     ratios = {key[0]: [_log_ratio(before[key], after[key])] for key in shared}
     appeared = any(math.isinf(value) for (value,) in ratios.values())
     if appeared:
@@ -268,9 +274,12 @@ class _Obstacles:
             return "the new run has not measured it"
         if theirs[column.name] != asdict(column):
             different.append("definition of the column")
-        for part in ("scorers", "faces"):
-            if self._base.get(part) != self._new.get(part):
-                different.append("scoring weights" if part == "scorers" else "settings of the face models")
+        parts = ("clip", "faces", *self._base["metrics"].get(metric, {}).get("scorers", ()))
+        before, after = (run.get("scorers", {}) for run in (self._base, self._new))
+        if any(before.get(part) != after.get(part) for part in parts):
+            different.append("scoring weights")
+        if self._base.get("faces") != self._new.get("faces"):
+            different.append("settings of the face models")
         return _listed(different)
 
     def to_cost(self, column: str) -> str:

@@ -4,39 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-from PIL import Image
-
+from fc_bench.batches import Batches, Generated, free_memory
 from fc_bench.customizing import Customizer, job_record, remove_finished
 from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
-from fc_bench.faults import BlackImageError, ran_out_of_memory, require_device, require_picture
 from fc_bench.memory import PeakMemory
 from fc_bench.model.errors import ModelInputError
 from fc_bench.plan import Job, MethodRow, Plan, Sample
 from fc_bench.progress import Progress
-from fc_bench.protocols import Customization, Method, Request, Setting, fill
+from fc_bench.protocols import Method, Request, Setting, fill
 from fc_bench.provenance import now
-from fc_bench.records import JOBS, SAMPLES, LineWriter, RunFolder, write_png
+from fc_bench.records import JOBS, SAMPLES, LineWriter, RunFolder, write_maps, write_png
 
 MakeMethod = Callable[[MethodRow], Method]
-
-
-@dataclass(frozen=True)
-class Generated:
-    """One image or the reason there is none.
-
-    `seconds` is its share of its batch of `batch` images, None when that cannot be told: nothing was computed, or the
-    batch failed on the way.
-    """
-
-    image: Image.Image | None
-    failure: Failure | None
-    seconds: float | None
-    peak_memory: int | None
-    batch: int
 
 
 def generate(
@@ -49,13 +31,15 @@ def generate(
     retry_errors: bool = False,
     keep_artefacts: bool = False,
     checkpoint_every: int | None = None,
+    keep_attention: bool = False,
 ) -> None:
     """Customize and generate for every planned sample that has no record yet.
 
     An exception in a job or sample is recorded with its traceback and the rest goes on, except for a disk that takes no
     more, which ends the run (OSError). Artefacts go when the samples they serve are all there. Batches are formed from
     the whole job whatever is already done, and a batch begun is generated as a whole again, so that an interrupted run
-    and an uninterrupted one compute the same numbers.
+    and an uninterrupted one compute the same numbers. With `keep_attention`, methods that are `ShowsAttention` are
+    asked for it, and their maps are kept beside the images.
     """
     writer = _Writer(folder, setting, show)
     job_lines = LineWriter(folder.path / JOBS)
@@ -86,13 +70,13 @@ def generate(
                 method, row, folder, job_lines, setting.device, load, show, keep_artefacts, checkpoint_every
             )
             for job, missing in pending:
-                failure = _run_job(method, customizer, job, missing, images, writer, batch_size)
+                failure = _run_job(method, customizer, job, missing, images, writer, batch_size, keep_attention)
                 if failure is not None:
                     show.say(f"{row.label} {job.subject_set.key}: {failure.message} ({_costs(len(missing))})")
             if not keep_artefacts:
                 remove_finished(folder, row, writer.unfinished(row))
             del method, customizer
-            _free_memory()
+            free_memory()
     finally:
         writer.close()
         job_lines.close()
@@ -106,6 +90,7 @@ def _run_job(
     images: dict[str, dict[str, Any]],
     writer: _Writer,
     batch_size: int,
+    keep_attention: bool,
 ) -> Failure | None:
     """Finish the job's missing samples; why they all failed, where the job did."""
     subjects = job.subject_set.subjects
@@ -124,7 +109,7 @@ def _run_job(
         if isinstance(customized, Failure):
             writer.failed(missing, customized, mentions)
             return customized
-        batches = _Batches(method, customized, writer.device, batch_size)
+        batches = Batches(method, customized, writer.device, batch_size, keep_attention)
         for chunk in chunks:
             requests = [_request(sample, mentions) for sample in chunk]
             for sample, generated in zip(chunk, batches.generate(requests), strict=True):
@@ -159,94 +144,6 @@ def _split(job: Job, images: Mapping[str, Mapping[str, Any]]) -> tuple[list[Samp
             computed.append(sample)
             own_keys.add(sample.shared_key)
     return computed, copied
-
-
-class _Batches:
-    """Generates the batches of one job.
-
-    When a batch fails, each of its images that is missing is tried alone. When one runs out of memory, the job goes on
-    with half as many images at once; when that is too much, too, everything the job still lacks fails.
-    """
-
-    def __init__(self, method: Method, customized: Customization, device: str, batch_size: int) -> None:
-        self._method, self._customized, self._device = method, customized, device
-        self._most, self._halved = batch_size, False
-        self._given_up: Failure | None = None
-
-    def generate(self, requests: Sequence[Request]) -> list[Generated]:
-        """One result per request."""
-        results: list[Generated] = []
-        while len(results) < len(requests):
-            part = requests[len(results) : len(results) + self._most]
-            if self._given_up is not None:
-                results += [Generated(None, self._given_up, None, None, len(part))] * len(part)
-                continue
-            attempt = self._attempt(part)
-            results += attempt.done
-            missing = part[len(attempt.done) :]
-            if not missing:
-                continue
-            assert attempt.failure is not None
-            if attempt.out_of_memory:
-                self._after_running_out(attempt.failure)
-            elif len(part) == 1:
-                results.append(Generated(None, attempt.failure, None, None, 1))
-            else:
-                results += [self._alone(request) for request in missing]
-        return results
-
-    def _after_running_out(self, failure: Failure) -> None:
-        _free_memory()
-        if self._halved or self._most == 1:
-            self._given_up = failure
-        self._most, self._halved = (self._most + 1) // 2, True
-
-    def _alone(self, request: Request) -> Generated:
-        attempt = self._attempt([request])
-        return attempt.done[0] if attempt.done else Generated(None, attempt.failure, None, None, 1)
-
-    def _attempt(self, requests: Sequence[Request]) -> _Attempt:
-        """Generate a batch; a picture that shows nothing counts as made, with its failure."""
-        made: list[Image.Image | Failure] = []
-        begun = time.perf_counter()
-        failure: Failure | None = None
-        out_of_memory = False
-        with PeakMemory(self._device) as memory:
-            try:
-                for image in self._method.generate(self._customized, requests):
-                    made.append(_picture(image))
-                if len(made) != len(requests):
-                    raise RuntimeError(f"the method gave {len(made)} images for {len(requests)} requests")
-            except Exception as error:
-                raise_if_disk_refuses(error)
-                require_device(self._device)
-                failure, out_of_memory = Failure.of(error), ran_out_of_memory(error)
-        seconds = (time.perf_counter() - begun) / len(requests)
-        shared = seconds if failure is None else None
-        done = [
-            Generated(None, image, shared, memory.bytes, len(requests))
-            if isinstance(image, Failure)
-            else Generated(image, None, shared, memory.bytes, len(requests))
-            for image in made[: len(requests)]
-        ]
-        return _Attempt(done, failure, out_of_memory)
-
-
-@dataclass(frozen=True)
-class _Attempt:
-    """The images of a batch that were made, and why there are no more."""
-
-    done: list[Generated]
-    failure: Failure | None
-    out_of_memory: bool
-
-
-def _picture(image: Any) -> Image.Image | Failure:
-    """The image, or why it is none; raises TypeError for what is no image at all."""
-    try:
-        return require_picture(image)
-    except BlackImageError as error:
-        return Failure.of(error)
 
 
 class _Writer:
@@ -287,6 +184,9 @@ class _Writer:
                 "batch": generated.batch,
                 "peak_memory_bytes": generated.peak_memory,
             }
+            if generated.attention is not None:
+                record["attention"] = f"attention/{job.row.folder}/{job.subject_set.key}/{sample.id}.npz"
+                write_maps(self._folder.path / record["attention"], generated.attention)
         return self._finish(record, say=True)
 
     def copy(self, sample: Sample, mentions: Sequence[str], origin: Mapping[str, Any] | None) -> None:
@@ -296,6 +196,8 @@ class _Writer:
             record |= Failure.of(RuntimeError("the sample whose image this one shares has failed")).record()
         else:
             record |= {"status": "ok", "image": origin["image"], "seconds": None, "same_image_as": origin["id"]}
+            if "attention" in origin:
+                record["attention"] = origin["attention"]
         self._finish(record, say=True)
 
     def failed(self, missing: Sequence[Sample], failure: Failure, mentions: Sequence[str] | None) -> None:
@@ -338,14 +240,3 @@ def _by_row(plan: Plan) -> Iterator[tuple[MethodRow, list[Job]]]:
     for label in dict.fromkeys(job.row.label for job in plan.jobs):
         jobs = [job for job in plan.jobs if job.row.label == label]
         yield jobs[0].row, jobs
-
-
-def _free_memory() -> None:
-    import gc
-
-    import torch
-
-    gc.collect()
-    with suppress(RuntimeError):
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()

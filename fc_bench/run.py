@@ -18,7 +18,7 @@ from fc_bench.model.backbone import Backbone, read_backbone
 from fc_bench.model.yaml_file import nearest
 from fc_bench.plan import MethodRow, make_plan, resolve_method
 from fc_bench.progress import progress
-from fc_bench.protocols import Method, Sampler, Setting
+from fc_bench.protocols import Method, Sampler, Setting, needs_attention
 from fc_bench.session import Outcome, session
 from fc_bench.suite import Suite, read_suite
 
@@ -104,6 +104,7 @@ def run(options: RunOptions, console: Console) -> Outcome:
                 options.retry_errors,
                 options.keep_artefacts,
                 options.checkpoint_every,
+                keep_attention=any(needs_attention(metric) for metric in opened.metrics.values()),
             )
         opened.score(options.retry_errors)
     return opened.outcome()

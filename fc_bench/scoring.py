@@ -4,26 +4,46 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
 
+from fc_bench.errors import raise_if_disk_refuses
 from fc_bench.progress import Progress
-from fc_bench.protocols import Metric, Score, ScoredSample, Subject
+from fc_bench.protocols import (
+    Metric,
+    Score,
+    ScoredSample,
+    Sibling,
+    Subject,
+    needs_attention,
+    needs_siblings,
+)
 from fc_bench.records import SCORES, LineWriter, RunFolder
 from fc_bench.suite import Suite
 
 
 def pending_scores(
-    folder: RunFolder, metrics: Sequence[str], retry_errors: bool = False
+    folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool = False
 ) -> list[tuple[dict[str, Any], list[str]]]:
-    """Sample records that are ok, each with the metrics that have no score for it yet."""
-    scored = {key for key, record in folder.scores().items() if record["status"] == "ok" or not retry_errors}
+    """Sample records that are ok, each with the metrics that have no score for it yet.
+
+    A score of a metric that needs siblings is also pending when it rests on others than there are now.
+    """
+    samples, scores = folder.samples(), folder.scores()
+    scored = {key: record for key, record in scores.items() if record["status"] == "ok" or not retry_errors}
+    siblings = _Siblings(folder, samples)
     pending = []
-    for record in folder.samples().values():
-        names = [name for name in metrics if (record["id"], name) not in scored]
-        if record["status"] == "ok" and names:
+    for record in samples.values():
+        if record["status"] != "ok":
+            continue
+        names = []
+        for name, metric in metrics.items():
+            score = scored.get((record["id"], name))
+            if score is None or (needs_siblings(metric) and score.get("siblings") != siblings.ids(record)):
+                names.append(name)
+        if names:
             pending.append((record, names))
     return pending
 
@@ -35,22 +55,24 @@ def score(
     show: Progress,
     retry_errors: bool = False,
 ) -> None:
-    """Append a line to scores.jsonl for each (sample, metric); an exception is recorded and the rest goes on."""
+    """Append a line to scores.jsonl for each (sample, metric); an exception is recorded and the rest goes on.
+
+    Only a disk that takes no more ends it (OSError).
+    """
     subjects = {subject.id: subject for subject in suite.subjects}
+    siblings = _Siblings(folder, folder.samples())
     writer = LineWriter(folder.path / SCORES)
     try:
-        for record, names in pending_scores(folder, list(metrics), retry_errors):
+        for record, names in pending_scores(folder, metrics, retry_errors):
             for name in names:
                 entry: dict[str, Any] = {"sample": record["id"], "metric": name}
+                if needs_siblings(metrics[name]):
+                    entry["siblings"] = siblings.ids(record)
                 try:
-                    with Image.open(folder.image(record)) as image:
-                        sample = ScoredSample(
-                            image=image.convert("RGB"),
-                            prompt=record["prompt"],
-                            subjects=tuple(subjects[subject] for subject in record["subjects"]),
-                        )
+                    sample = _sample(folder, record, subjects, metrics[name], siblings)
                     entry |= _entry(metrics[name].score(sample), metrics[name])
                 except Exception as error:
+                    raise_if_disk_refuses(error)
                     entry |= {"status": "error", "error": "".join(traceback.format_exception(error))}
                     show.say(f"{name} of sample {record['id']}: {type(error).__name__}: {error}")
                 writer.append(entry)
@@ -58,6 +80,47 @@ def score(
         _score_anchors(suite, folder, metrics, writer, show)
     finally:
         writer.close()
+
+
+class _Siblings:
+    """Which finished samples are of the same method, subjects and prompt, and differ in their index alone."""
+
+    def __init__(self, folder: RunFolder, samples: Mapping[str, Mapping[str, Any]]) -> None:
+        self._groups: dict[tuple[Any, ...], list[Sibling]] = {}
+        for name, record in sorted(samples.items()):
+            if record["status"] == "ok":
+                self._groups.setdefault(_group(record), []).append(Sibling(name, folder.image(record)))
+
+    def of(self, record: Mapping[str, Any]) -> tuple[Sibling, ...]:
+        """A sample's siblings, by id."""
+        return tuple(sibling for sibling in self._groups[_group(record)] if sibling.id != record["id"])
+
+    def ids(self, record: Mapping[str, Any]) -> list[str]:
+        """Their ids, as recorded."""
+        return [sibling.id for sibling in self.of(record)]
+
+
+def _group(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    return record["method"], tuple(record["subjects"]), record["template"]
+
+
+def _sample(
+    folder: RunFolder,
+    record: Mapping[str, Any],
+    subjects: Mapping[str, Subject],
+    metric: Metric,
+    siblings: _Siblings,
+) -> ScoredSample:
+    """What the metric sees: the image, and what else it says it needs."""
+    with Image.open(folder.image(record)) as image:
+        picture = image.convert("RGB")
+    return ScoredSample(
+        image=picture,
+        prompt=record["prompt"],
+        subjects=tuple(subjects[subject] for subject in record["subjects"]),
+        siblings=siblings.of(record) if needs_siblings(metric) else (),
+        attention=folder.attention(record) if needs_attention(metric) else None,
+    )
 
 
 def _score_anchors(
@@ -76,6 +139,7 @@ def _score_anchors(
                     for number, value in enumerate(scores)
                 ]
             except Exception as error:
+                raise_if_disk_refuses(error)
                 failure = "".join(traceback.format_exception(error))
                 entries = [{"sample": f"anchor:failed:{'+'.join(key)}", "row": None, "status": "error"}]
                 entries[0]["error"] = failure

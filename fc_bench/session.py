@@ -22,7 +22,7 @@ from fc_bench.model.backbone import Backbone
 from fc_bench.photographs import read_photograph
 from fc_bench.plan import Plan, check_prompt_lengths
 from fc_bench.progress import progress
-from fc_bench.protocols import Column, Metric, Setting, Subject
+from fc_bench.protocols import Column, Metric, Setting, Subject, further_scorers
 from fc_bench.provenance import commit, hardware, now, versions
 from fc_bench.records import FORMAT, PLAN, RUN, RunFolder, opened_for_writing, write_json, write_lines, write_png
 from fc_bench.scoring import pending_scores, score
@@ -60,7 +60,7 @@ class Session:
 
     def score(self, retry_errors: bool = False) -> None:
         """Measure what is finished and not measured yet."""
-        pending = len(pending_scores(self.folder, list(self.metrics), retry_errors))
+        pending = len(pending_scores(self.folder, self.metrics, retry_errors))
         with progress(self.console, "Scoring", pending) as show:
             score(self.suite, self.folder, self.metrics, show, retry_errors)
 
@@ -98,7 +98,7 @@ def session(
         settings = settings_of(suite, setting, plan, classes)
         if made_elsewhere:
             settings |= {"sampler": None, "dtype": None}
-        _refuse_other_run(folder, settings)
+        _refuse_other_run(folder, settings, setting.backbone, classes)
         metrics = _checked_metrics(suite, setting, plan, classes, not made_elsewhere)
         try:
             _begin(folder, settings, plan, metrics, made_elsewhere)
@@ -129,7 +129,7 @@ def settings_of(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str
     return {
         "suite": suite.content(),
         "backbone": setting.backbone.name,
-        "scorers": {part: setting.backbone.fingerprint(part) for part in _scorers(setting.backbone)},
+        "scorers": _scorers(setting.backbone, metrics),
         "faces": _face_settings(setting.backbone),
         "columns": {name: [asdict(column) for column in metric.columns] for name, metric in metrics.items()},
         "sampler": asdict(setting.sampler),
@@ -139,9 +139,12 @@ def settings_of(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str
     }
 
 
-def _scorers(backbone: Backbone) -> list[str]:
-    """The components that measure."""
-    return ["clip", *(backbone.faces_component(number) for number in range(len(backbone.faces)))]
+def _scorers(backbone: Backbone, metrics: Mapping[str, type[Metric]]) -> dict[str, str]:
+    """sha256 of the components that scores depend on: clip and faces always, others where a metric uses them."""
+    faces = [backbone.faces_component(number) for number in range(len(backbone.faces))]
+    further = [part for metric in metrics.values() for part in further_scorers(metric)]
+    declared = backbone.components()
+    return {part: backbone.fingerprint(part) for part in ("clip", *faces, *further) if part in declared}
 
 
 def _face_settings(backbone: Backbone) -> dict[str, Any] | list[dict[str, Any]]:
@@ -150,17 +153,31 @@ def _face_settings(backbone: Backbone) -> dict[str, Any] | list[dict[str, Any]]:
     return every[0] if len(every) == 1 else every
 
 
-def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
-    """Raise UserError when the folder holds a run of something else."""
+def _refuse_other_run(
+    folder: RunFolder, settings: Mapping[str, Any], backbone: Backbone, metrics: Mapping[str, type[Metric]]
+) -> None:
+    """Raise UserError when the folder holds a run of something else; a suite may have become richer by metrics."""
     if not (folder.path / RUN).exists():
         return
     earlier = folder.settings()
+    dropped = [name for name in earlier["columns"] if name not in metrics]
+    if dropped:
+        raise UserError(
+            f'{folder.path} holds a run with the metric "{dropped[0]}", which this command does not measure; choose '
+            "another folder with --out to keep both."
+        )
+    known = {name: metrics[name] for name in earlier["columns"]}
     earlier["columns"] = {
         name: [asdict(Column(**column)) for column in columns] for name, columns in earlier["columns"].items()
     }
     digests = earlier["suite"].pop("photograph_digests")
     recorded = SuiteFile.model_validate(earlier["suite"]).model_dump(mode="json")
-    earlier["suite"] = {**recorded, "photograph_digests": digests}
+    earlier["suite"] = {**recorded, "photograph_digests": digests, "metrics": settings["suite"]["metrics"]}
+    asked = {
+        **settings,
+        "columns": {name: settings["columns"][name] for name in known},
+        "scorers": _scorers(backbone, known),
+    }
     names = {
         "suite": "another suite or other photographs",
         "backbone": "another backbone",
@@ -172,7 +189,7 @@ def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
         "dtype": "another number format",
     }
     for key, what in names.items():
-        if earlier.get(key) != settings[key]:
+        if earlier.get(key) != asked[key]:
             raise UserError(f"{folder.path} holds a run with {what}; choose another folder with --out to keep both.")
     for label, row in settings["methods"].items():
         before = earlier["methods"].get(label)
@@ -221,7 +238,7 @@ def _begin(
         "format": FORMAT,
         **settings,
         "methods": {**earlier.get("methods", {}), **settings["methods"]},
-        "metrics": {name: dict(metric.provenance()) for name, metric in metrics.items()},
+        "metrics": _provenance(metrics),
         "left_out": list(dict.fromkeys([*earlier.get("left_out", []), *plan.left_out])),
         "remarks": list(remarks.values()),
         "commands": [*earlier.get("commands", []), command],
@@ -236,5 +253,14 @@ def _begin(
 def _finish(folder: RunFolder, metrics: Mapping[str, Metric]) -> None:
     settings = folder.settings()
     settings["commands"][-1]["finished"] = now()
-    settings["metrics"] = {name: dict(metric.provenance()) for name, metric in metrics.items()}
+    settings["metrics"] = _provenance(metrics)
     write_json(folder.path / RUN, settings)
+
+
+def _provenance(metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
+    """What each metric says of itself, and which further components of the backbone its values depend on."""
+    further = {name: list(further_scorers(metric)) for name, metric in metrics.items()}
+    return {
+        name: {**metric.provenance(), **({"scorers": further[name]} if further[name] else {})}
+        for name, metric in metrics.items()
+    }

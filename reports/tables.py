@@ -211,8 +211,13 @@ def notes(folder: RunFolder) -> list[str]:
         ran = f" (onnxruntime: {', '.join(providers)})" if providers else ""
         lines.append(f"Identity is measured with the face models {identity['embedder']}{ran}.")
     lines += [EMBEDDER] if _published(folder) else []
-    for photograph, reason in settings["metrics"].get("identity", {}).get("photographs_left_out", {}).items():
-        lines.append(f"Ceiling and floor leave out the photograph {photograph}: {reason}")
+    left_out: dict[str, str] = {}
+    for provenance in settings["metrics"].values():
+        for name, reason in provenance.get("missing_columns", {}).items():
+            title = next((column.title for column in columns_of(folder) if column.name == name), name)
+            lines.append(f"{title} is missing: {reason}.")
+        left_out |= provenance.get("photographs_left_out", {})
+    lines += [f"Ceiling and floor leave out the photograph {name}: {reason}" for name, reason in left_out.items()]
     samples = folder.samples().values()
     shared = sum(1 for record in samples if record.get("same_image_as"))
     if shared:
@@ -220,6 +225,9 @@ def notes(folder: RunFolder) -> list[str]:
             f"{shared} samples share the image of another sample: their method sees no photograph, so prompt and seed "
             "decide the image. They count as one observation in what depends on the image alone."
         )
+    watched = dict.fromkeys(record["method"] for record in samples if record.get("attention"))
+    if watched:
+        lines.append(f"The attention of {', '.join(watched)} was watched, which is part of its seconds and memory.")
     failed = sum(1 for record in samples if record["status"] == "error")
     if failed:
         lines.append(f"{failed} samples failed; samples.jsonl has the reasons, --retry-errors tries them again.")

@@ -383,7 +383,7 @@ def test_accelerator_that_is_gone_ends_the_run_and_the_same_command_continues(
         raise UserError("The device cuda does not answer any more (launch failure); the same command continues.")
 
     replaced_generate(generate)
-    monkeypatch.setattr("fc_bench.generating.require_device", require_device)
+    monkeypatch.setattr("fc_bench.batches.require_device", require_device)
     done = run("--batch-size", 1)
     assert done.code == 2
     assert "does not answer any more" in done.err
