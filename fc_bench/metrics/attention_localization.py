@@ -21,7 +21,8 @@ class AttentionLocalization:
 
     For methods that show their attention (`protocols.ShowsAttention`): FastComposer's claim is that attention that is
     localized in training keeps identities apart (arXiv 2305.10431, section 4.2). Faces are found and matched with the
-    subjects as for identity; a face is its detected box.
+    subjects as for identity; a face is its detected box. How much of a person is face plays no part in
+    `attention_among_faces`.
     """
 
     description: ClassVar[str] = "share of a subject's cross-attention on its own face, of methods that show it"
@@ -41,6 +42,14 @@ class AttentionLocalization:
             False,
             "share of a subject's cross-attention inside the boxes of the other subjects' faces, mean over the "
             "subjects beside whom somebody has a face",
+            bounds=(0.0, 1.0),
+        ),
+        Column(
+            "attention_among_faces",
+            "own among faces",
+            True,
+            "of a subject's cross-attention inside the boxes of all matched faces, the share inside its own, mean over "
+            "the subjects with a face beside another one; missing where there are no two",
             bounds=(0.0, 1.0),
         ),
         Column(
@@ -89,19 +98,22 @@ def localization_score(maps: np.ndarray, boxes: Mapping[int, Box]) -> Score:
     A place of a map counts with the share of it that lies in the box.
     """
     maps = np.asarray(maps, dtype=np.float64)
-    covers = {subject: _cover([box], maps.shape[1], maps.shape[2]) for subject, box in boxes.items()}
+    covers = {subject: _cover([box], *maps.shape[1:]) for subject, box in boxes.items()}
     own = {subject: float((maps[subject] * cover).sum()) for subject, cover in covers.items()}
     areas = {subject: float(cover.mean()) for subject, cover in covers.items()}
-    elsewhere: dict[int, float] = {}
+    elsewhere, everywhere = {}, {}
     for subject in range(len(maps)):
         theirs = [box for other, box in sorted(boxes.items()) if other != subject]
         if theirs:
-            elsewhere[subject] = float((maps[subject] * _cover(theirs, maps.shape[1], maps.shape[2])).sum())
+            elsewhere[subject] = float((maps[subject] * _cover(theirs, *maps.shape[1:])).sum())
+            everywhere[subject] = float((maps[subject] * _cover(list(boxes.values()), *maps.shape[1:])).sum())
+    among = [own[subject] / share for subject, share in everywhere.items() if subject in own and share > 0]
     ratios = [share / areas[subject] for subject, share in own.items() if areas[subject] > 0]
     return Score(
         values={
             "attention_on_own": _mean(own.values()),
             "attention_on_others": _mean(elsewhere.values()),
+            "attention_among_faces": _mean(among),
             "attention_over_chance": _mean(ratios),
         },
         details={

@@ -69,6 +69,18 @@ def test_all_metrics_together_on_methods_that_show_attention_and_that_do_not(run
     assert all("showed no attention" in s["details"]["reason"] for s in scores if not kept[s["sample"]])
 
 
+def test_order_in_which_samples_were_finished_changes_no_score_of_any_metric(run, records, tmp_path):
+    folder = tmp_path / "run"
+    every = [*ALL, "identity-grey-crop"]
+    run("--images-per-prompt", 2, "--limit-subjects", 2, metrics=every)
+    before = {(s["sample"], s["metric"]): s for s in records(folder / "scores.jsonl")}
+    lines = (folder / "samples.jsonl").read_text().splitlines(keepends=True)
+    (folder / "samples.jsonl").write_text("".join(np.random.default_rng(0).permutation(lines)))
+    (folder / "scores.jsonl").unlink()
+    run("--images-per-prompt", 2, "--limit-subjects", 2, metrics=every)
+    assert {(s["sample"], s["metric"]): s for s in records(folder / "scores.jsonl")} == before
+
+
 def test_attention_is_kept_only_where_a_metric_asks_and_changes_no_image(run, records, tmp_path):
     run("--limit-subjects", 2, methods=("fastcomposer",))
     run("--limit-subjects", 2, methods=("fastcomposer",), metrics=["identity"], out="plain")
@@ -117,6 +129,21 @@ def test_lost_map_fails_that_score_alone(run, records, tmp_path):
     assert (done.code, "1 scores failed" in done.err) == (4, True)
     status = {score["sample"]: score["status"] for score in records(folder / "scores.jsonl")}
     assert [name for name, value in status.items() if value == "error"] == [lost["id"]]
+
+
+def test_maps_are_written_before_their_record(run, records, tmp_path, monkeypatch):
+    from fc_bench import generating
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    arguments = {"methods": ("fastcomposer",), "metrics": ["attention-localization"]}
+    with monkeypatch.context() as patch:
+        patch.setattr(generating, "write_maps", full)
+        assert run("--limit-subjects", 1, **arguments).code == 2
+    assert records(tmp_path / "run" / "samples.jsonl") == []
+    assert run("--limit-subjects", 1, **arguments).code == 0
+    assert all("attention" in sample for sample in records(tmp_path / "run" / "samples.jsonl"))
 
 
 def test_run_is_continued_with_more_metrics_and_nothing_is_generated_again(run, records, tmp_path):

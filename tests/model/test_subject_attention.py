@@ -157,3 +157,23 @@ def test_watched_are_the_layers_at_a_half_and_a_quarter_of_the_latents() -> None
         norm_num_groups=4,
     )
     assert watched_layers(shallow) == [name for name in shallow.attn_processors if ".attn2." in name]
+
+
+def test_watching_takes_less_than_a_hundredth_of_the_unet_s_operations_at_full_size() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def operations() -> int:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            unet(latents, torch.empty((), dtype=torch.long), text)
+        return counter.get_total_flops()
+
+    with torch.device("meta"):  # shapes alone: nothing is computed
+        blocks = {"block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2, "attention_head_dim": 8}
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, **blocks).eval()
+        latents, text = torch.empty(4, 4, 64, 64), torch.empty(4, 77, 768)
+        plain = operations()
+        attention = SubjectAttention()
+        with attention.watching(unet, [(5, 9), (5, 9)]):
+            attention.conditioned = True
+            watched = operations()
+    assert plain < watched < 1.01 * plain

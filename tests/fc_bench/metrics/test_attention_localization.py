@@ -44,6 +44,7 @@ def test_share_in_the_own_box_is_the_value_and_the_share_in_the_others_stands_be
     assert values["attention_on_own"] == pytest.approx((0.6 + 0.7 / 7) / 2)
     assert values["attention_on_others"] == pytest.approx((0.4 / 7 + 0.3) / 2)
     assert values["attention_over_chance"] == pytest.approx((0.6 + 0.1) / 2 * 8)
+    assert values["attention_among_faces"] == pytest.approx((0.6 / (0.6 + 0.4 / 7) + 0.1 / 0.4) / 2)
 
 
 def test_place_that_lies_half_in_the_box_counts_half():
@@ -66,9 +67,11 @@ def test_subject_without_a_face_has_no_own_share_and_may_still_look_at_the_other
     score = localization_score(np.stack([inside(LEFT, 0.6), inside(LEFT, 0.5)]), {0: LEFT})
     assert score.values["attention_on_own"] == pytest.approx(0.6)
     assert score.values["attention_on_others"] == pytest.approx(0.5)
+    assert score.values["attention_among_faces"] is None
     assert localization_score(even()[None], {}).values == {
         "attention_on_own": None,
         "attention_on_others": None,
+        "attention_among_faces": None,
         "attention_over_chance": None,
     }
 
@@ -102,6 +105,7 @@ def test_faces_are_found_and_matched_as_for_identity(setting, pair):
     right = metric.score(pair).values
     assert right["attention_on_own"] == pytest.approx(1, abs=1e-6)
     assert right["attention_on_others"] == pytest.approx(0, abs=1e-6)
+    assert right["attention_among_faces"] == pytest.approx(1, abs=1e-6)
     assert right["attention_over_chance"] == pytest.approx(128**2 / 48**2, rel=1e-5)
     confused = metric.score(replace(pair, attention=pair.attention[::-1])).values
     assert confused["attention_on_own"] == pytest.approx(0, abs=1e-6)
