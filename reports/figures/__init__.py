@@ -43,4 +43,9 @@ def draw(
     """
     material = Material(runs, choice or Choice(), tell or (lambda _: None))
     with styled():
-        return [drawing for name in families for drawing in FAMILIES[name](material)]
+        drawings = [drawing for name in families for drawing in FAMILIES[name](material)]
+        for drawing in drawings:
+            # Laid out once, for all formats.
+            drawing.figure.draw_without_rendering()
+            drawing.figure.set_layout_engine("none")
+    return drawings

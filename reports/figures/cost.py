@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.style import INK, Drawing, Look, legend_below, new_figure, shortened
@@ -27,14 +27,17 @@ class Spent:
     fixed: float
     per_image: float
 
-    def total(self, images: float) -> float:
-        """Seconds for so many images of one subject."""
-        return self.fixed + images * self.per_image
+    def amortised(self, images: float) -> float:
+        """Seconds an image, of so many of one subject, with its share of what came before."""
+        return self.fixed / images + self.per_image
 
 
 @dataclass(frozen=True)
 class BreakEven:
-    """From so many images on `label`, which costs more before the first one, takes less time than `base`."""
+    """From so many images on `label`, which costs more before the first one, takes less time than `base`.
+
+    `seconds` an image, with what came before it spread over them.
+    """
 
     label: str
     base: str
@@ -43,7 +46,7 @@ class BreakEven:
 
 
 def draw_amortised(material: Material) -> list[Drawing]:
-    """Seconds against images of one subject (of the smallest sets, if none is alone), as far as there are records."""
+    """Seconds an image against their number, of single subjects (of the smallest sets, if none is alone)."""
     size = material.sizes[0]
     spent = spent_of(material, size)
     base = _base(spent, material.blind())
@@ -86,12 +89,12 @@ def break_even(spent: Mapping[str, Spent], base: str) -> list[BreakEven]:
     for label, other in spent.items():
         if other.fixed > start.fixed and other.per_image < start.per_image:
             images = (other.fixed - start.fixed) / (start.per_image - other.per_image)
-            found.append(BreakEven(label, base, images, start.total(images)))
+            found.append(BreakEven(label, base, images, start.amortised(images)))
     return sorted(found, key=lambda item: item.images)
 
 
 def amortised(spent: Mapping[str, Spent], styles: Mapping[str, Look], base: str | None, subjects: int = 1) -> Drawing:
-    """Seconds for n images of a subject (label -> what it spends); marks where others get cheaper than `base`."""
+    """Seconds an image against their number (label -> what it spends); marks where others get cheaper than `base`."""
     marks = break_even(spent, base) if base is not None else []
     most = max([MOST_IMAGES, *(10 ** math.ceil(math.log10(mark.images * 1.2)) for mark in marks if mark.images < 1e6)])
     images = np.geomspace(1, most, 200)
@@ -100,7 +103,7 @@ def amortised(spent: Mapping[str, Spent], styles: Mapping[str, Look], base: str 
     handles: dict[str, Any] = {}
     for label, own in spent.items():
         look = styles[label]
-        (handles[label],) = axes.plot(images, own.fixed + images * own.per_image, **look.line(), markevery=[0, -1])
+        (handles[label],) = axes.plot(images, own.fixed / images + own.per_image, **look.line(), markevery=[0, -1])
     for number, mark in enumerate(marks):
         if mark.images <= most:
             axes.plot([mark.images], [mark.seconds], "o", color=INK, markersize=4, zorder=5)
@@ -110,7 +113,7 @@ def amortised(spent: Mapping[str, Spent], styles: Mapping[str, Look], base: str 
             )  # fmt: skip
     _log_axes(axes)
     axes.set_xlabel("images of one subject" if subjects == 1 else f"images of one set of {subjects} subjects")
-    axes.set_ylabel("seconds, loading and customizing included")
+    axes.set_ylabel("seconds per image, all included")
     legend_below(figure, handles)
     return Drawing("amortised-cost", "Amortised cost", _told(marks, base, spent), figure)
 
@@ -127,6 +130,7 @@ def storage(per_subject: Mapping[str, float], styles: Mapping[str, Look], subjec
             (handles[name],) = axes.plot(counts, counts * size, **styles[label].line(), markevery=[0, -1])
     _log_axes(axes)
     axes.yaxis.set_major_locator(LogLocator(base=1024, subs=(1, 32), numticks=20))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_bytes(value)))
     axes.set_xlabel("subjects" if subjects == 1 else f"sets of {subjects} subjects")
     axes.set_ylabel("storage")
@@ -158,8 +162,9 @@ def _base(spent: Mapping[str, Spent], blind: set[str]) -> str | None:
 
 def _told(marks: Sequence[BreakEven], base: str | None, spent: Mapping[str, Spent]) -> str:
     told = (
-        "Seconds to load the method, customize it to one subject (mean over the subjects) and generate n images "
-        "(median per image), as the run recorded them."
+        "Seconds per image when n images of a subject are generated: loading the method and customizing it to the "
+        "subject (mean over the subjects), spread over the images, and generating one (median), as the run recorded "
+        "them."
     )
     if base is None:
         return told

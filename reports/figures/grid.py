@@ -32,14 +32,14 @@ LARGEST = 512
 class Shown:
     """One column: the first image of a prompt for a set of subjects."""
 
-    subjects: tuple[str, ...]
+    key: str
     template: str
     prompt: str
 
     @property
-    def key(self) -> str:
-        """Name of the subject set."""
-        return "+".join(self.subjects)
+    def subjects(self) -> list[str]:
+        """Names of the subjects in the set `key`."""
+        return self.key.split("+")
 
 
 def draw_grid(material: Material) -> list[Drawing]:
@@ -84,9 +84,7 @@ def shown_of(samples: Sequence[Row], choice: Choice) -> list[Shown]:
             pairs = [(chosen.choice(sets), chosen.choice(own)) for own in templates.values()]
         else:
             pairs = [(sets[number % len(sets)], own[0]) for number, own in enumerate(templates.values())]
-        columns += [
-            Shown(tuple(name.split("+")), text, texts[name, text]) for name, text in pairs if (name, text) in texts
-        ]
+        columns += [Shown(name, text, texts[name, text]) for name, text in pairs if (name, text) in texts]
     return columns
 
 
@@ -94,8 +92,8 @@ def how(choice: Choice) -> str:
     """How the samples were chosen, in a sentence."""
     if choice.sets:
         return (
-            f"Chosen: the subjects {', '.join(choice.sets)}, each with the first image of every prompt category's first "
-            "prompt."
+            f"Chosen: the subjects {', '.join(choice.sets)}, each with the first image of every prompt category's "
+            "first prompt."
         )
     if choice.seed is not None:
         return f"Drawn at random with the seed {choice.seed}: a prompt of every category, a set of subjects for each."
@@ -104,13 +102,11 @@ def how(choice: Choice) -> str:
 
 def _drawing(material: Material, shown: Sequence[Shown], cells: dict[tuple[str, int], Row]) -> Drawing:
     labels = [label for label in material.labels if any(own == label for own, _ in cells)]
-    side, left, below = 0.92, 1.15, 0.62
-    figure = new_figure(left + side * len(shown), side * (len(labels) + 1) + 0.2 + below)
+    side, left, above, below = 0.92, 1.15, 0.2, 0.62
+    wide, high = left + side * len(shown), above + side * (len(labels) + 1) + below
+    figure = new_figure(wide, high)
     figure.set_layout_engine("none")
-    height = figure.get_figheight()
-    axes = figure.add_axes(
-        (left / figure.get_figwidth(), below / height, 1 - left / figure.get_figwidth(), 1 - (below + 0.2) / height)
-    )
+    axes = figure.add_axes((left / wide, below / high, 1 - left / wide, 1 - (above + below) / high))
     axes.set_xlim(0, len(shown))
     axes.set_ylim(len(labels) + 1, 0)
     axes.axis("off")
