@@ -1,4 +1,4 @@
-"""A sweep tries every combination and its table says what the run says."""
+"""A sweep tries every value or combination, in one run that continues, and says what the run says."""
 
 from __future__ import annotations
 
