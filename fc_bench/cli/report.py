@@ -52,8 +52,8 @@ def write_and_print(
     subjects: Sequence[str] = (),
     grid_seed: int | None = None,
     endings: Sequence[str] | None = None,
-) -> None:
-    """Write the report of runs, print its tables and say what was written; UserError when it cannot be written.
+) -> list[Path]:
+    """Write the report of runs, print its tables, say what was written and return it; UserError when it cannot be.
 
     `families` of figures are drawn, all if not given, in the formats `endings`.
     """
@@ -74,6 +74,7 @@ def write_and_print(
             say(sentence)
         for line in _listed(part.files):
             say(f"wrote {line}")
+    return [file for part in parts for file in part.files]
 
 
 def _listed(files: Sequence[Path]) -> list[str]:

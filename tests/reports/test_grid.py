@@ -40,19 +40,20 @@ def test_grid_shows_the_samples_of_its_rule_below_their_references(painted_run, 
     drawing = grid(painted_run)
     columns = shown_of(painted_run.samples, Choice())
     assert [column.key for column in columns] == ["p01", "p02", "p03", "p01", "p01+p02", "p03+p04", "p06+p05"]
-    numbers = {record["id"]: number for number, record in enumerate(records(painted_run.folder.path / "samples.jsonl"))}
+    lines = records(painted_run.folder.path / "samples.jsonl")
+    numbers = {record["image"]: number for number, record in enumerate(lines)}
     found = colors(drawing)
     assert len(found) == 7 * 4
     for place, column in enumerate(columns):
         expected = [color_of(1000 + int(name[1:])) for name in column.subjects]
         assert found[place, 0] == expected
         for line, method in enumerate(("text-only", "fastcomposer", "dreambooth"), start=1):
-            (sample,) = [
-                row["sample"]
+            (image,) = [
+                row["image"]
                 for row in painted_run.samples
                 if (row["method"], row["set"], row["template"]) == (method, column.key, column.template)
             ]
-            assert found[place, line] == [color_of(numbers[sample])]
+            assert found[place, line] == [color_of(numbers[image])]
     assert "Chosen by rule, whatever the images look like: first image of each prompt category" in drawing.caption
 
 

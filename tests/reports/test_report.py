@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import shutil
+from pathlib import Path
 
 import pytest
 
@@ -116,8 +116,5 @@ def test_run_that_has_only_begun_is_reported(fc_bench, copied, lost):
 
 
 def test_documentation_names_every_family_of_figures():
-    from pathlib import Path
-
     text = (Path(__file__).parents[2] / "docs" / "reports.md").read_text()
     assert [name for name in FAMILIES if f"`{name}" not in text] == []
-    assert shutil.which("fc-bench")
