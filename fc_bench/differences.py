@@ -1,4 +1,4 @@
-"""Paired differences between the methods of one run: same subjects, same prompts, same noise."""
+"""Paired differences between methods: same subjects, same prompts, same noise."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from fc_bench.statistics import cluster_bootstrap, holm, paired_differences, sig
 
 
 def method_differences(folder: RunFolder, against: str) -> list[Row]:
+    """Each method of a run minus its method `against`; raises UserError when the run has no such method."""
+    return paired_rows(sample_rows(folder), columns_of(folder), against)
+
+
+def paired_rows(samples: Sequence[Row], columns: Sequence[Column], against: str) -> list[Row]:
     """Each method minus the method `against`, by number of subjects and quality column with a direction.
+
+    `samples` as of `aggregate.sample_rows`; those of several runs may stand together where no two runs share a
+    method's name or an image's.
 
     Rows: method, against, subjects, column, mean, low, high (cluster bootstrap, 95 %), n_sets, n_pairs, p, p_holm.
     `p` is the sign-flip test's over the subject sets; it needs independent ones and is None where sets share subjects
-    or images. `p_holm` is adjusted over the methods. Raises UserError when the run has no such method.
+    or images. `p_holm` is adjusted over the methods. Raises UserError when there is no such method.
     """
-    samples = sample_rows(folder)
     labels = list(dict.fromkeys(row["method"] for row in samples))
     if against not in labels:
         raise UserError(f'The run has no method "{against}" to compare with, {nearest(against, labels)}')
@@ -30,7 +37,7 @@ def method_differences(folder: RunFolder, against: str) -> list[Row]:
             label: [row for row in samples if row["method"] == label and row["subjects"] == subjects]
             for label in labels
         }
-        for column in columns_of(folder):
+        for column in columns:
             if column.higher_is_better is None:
                 continue
             family = [
@@ -49,7 +56,11 @@ def _difference(
 ) -> list[Row]:
     """One row, or none where the two have no pair of values."""
     values = [
-        {(row["set"], row["template"], row["index"]): row[column.name] for row in rows if row[column.name] is not None}
+        {
+            (row["set"], row["template"], row["index"]): row[column.name]
+            for row in rows
+            if row.get(column.name) is not None
+        }
         for rows in (base, other)
     ]
     differences = paired_differences(*values)

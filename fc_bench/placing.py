@@ -244,7 +244,7 @@ def _plan(suite: Suite, asked: Asked, found: Mapping[Slot, Path]) -> Plan:
                         Sample(identity, label, ids, prompt.category, prompt.template, text, index, None, identity)
                     )
             jobs.append(Job(row, subject_set, tuple(samples), 0))
-    return Plan(tuple(jobs), (), ())
+    return Plan(tuple(jobs), (), (), {})
 
 
 def _place(opened: Session, found: Mapping[Slot, Path]) -> None:

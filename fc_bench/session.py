@@ -239,6 +239,7 @@ def _begin(
         **settings,
         "methods": {**earlier.get("methods", {}), **settings["methods"]},
         "metrics": _provenance(metrics),
+        "references": {**earlier.get("references", {}), **plan.references},
         "left_out": list(dict.fromkeys([*earlier.get("left_out", []), *plan.left_out])),
         "remarks": list(remarks.values()),
         "commands": [*earlier.get("commands", []), command],

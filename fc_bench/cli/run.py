@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from fc_bench.cli.app import (
     exit_if_incomplete,
     go_offline,
     quiet_libraries,
+    say,
     tolerated_failures,
 )
 from fc_bench.cli.report import write_and_print
@@ -89,7 +91,9 @@ def run(
         ),
         console(),
     )
-    write_and_print(outcome.folder.path)
+    path = outcome.folder.path
+    write_and_print([path], families=("grid",), endings=(".png",))
+    say(f"fc-bench report {shlex.quote(str(path))} draws the figures.")
     exit_if_incomplete(outcome, tolerated)
 
 

@@ -93,5 +93,5 @@ def score(
         ),
         console(),
     )
-    write_and_print(outcome.folder.path)
+    write_and_print([outcome.folder.path], families=("grid",), endings=(".png",))
     exit_if_incomplete(outcome, tolerated)
