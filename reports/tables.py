@@ -131,7 +131,7 @@ def print_report(folder: RunFolder, results: Sequence[Row], console: Console) ->
     """Show the headline columns and the costs on the console."""
     headlines = [column for column in columns_of(folder) if column.headline]
     marks = footnote_marks(folder)
-    for block in [*quality(results, headlines, marks), *_published(folder), cost(results, marks)]:
+    for block in [*quality(results, headlines, marks), *published(folder), cost(results, marks)]:
         table = Table(title=block.title, title_justify="left")
         for number, title in enumerate(block.header):
             table.add_column(escape(title), justify="left" if number == 0 else "right", overflow="fold")
@@ -147,7 +147,7 @@ def markdown(folder: RunFolder, results: Sequence[Row]) -> str:
     settings = folder.settings()
     suite, command, sampler = settings["suite"], settings["commands"][-1], settings["sampler"]
     columns, marks = columns_of(folder), footnote_marks(folder)
-    tables = [*quality(results, columns, marks), *_published(folder), cost(results, marks)]
+    tables = [*quality(results, columns, marks), *published(folder), cost(results, marks)]
     tables += differences(folder, [column for column in columns if column.headline])
     tables += by_category(results, [column for column in columns if column.headline], marks)
     parts = [f"# {suite['name']} {suite['version']} on {settings['backbone']}", suite["description"]]
@@ -200,7 +200,7 @@ def notes(folder: RunFolder) -> list[str]:
         providers = dict.fromkeys(provider for model in models for provider in model["providers"])
         ran = f" (onnxruntime: {', '.join(providers)})" if providers else ""
         lines.append(f"Identity is measured with the face models {identity['embedder']}{ran}.")
-    lines += [EMBEDDER] if _published(folder) else []
+    lines += [EMBEDDER] if published(folder) else []
     for photograph, reason in settings["metrics"].get("identity", {}).get("photographs_left_out", {}).items():
         lines.append(f"Ceiling and floor leave out the photograph {photograph}: {reason}")
     samples = folder.samples().values()
@@ -225,7 +225,7 @@ def notes(folder: RunFolder) -> list[str]:
     return [*lines, *settings["left_out"]]
 
 
-def _published(folder: RunFolder) -> list[Block]:
+def published(folder: RunFolder) -> list[Block]:
     block = published_block(str(folder.settings()["suite"]["name"]))
     return [block] if block else []
 
@@ -254,13 +254,14 @@ def _cell(cells: Mapping[str, Row], column: Column, expected: int = 0) -> str:
     cell = cells.get(column.name)
     if cell is None or not _has(cell):
         return NOTHING
-    value = _number(cell["mean"], column)
+    value = number(cell["mean"], column)
     if cell["low"] is not None:
-        value += f" [{_number(cell['low'], column)}, {_number(cell['high'], column)}]"
+        value += f" [{number(cell['low'], column)}, {number(cell['high'], column)}]"
     return f"{value} ({cell['n_ok']})" if cell["n_ok"] < expected else value
 
 
-def _number(value: float, column: Column) -> str:
+def number(value: float, column: Column) -> str:
+    """A value as the tables show it: with the column's decimals, or its significant digits."""
     if not column.significant:
         return f"{value:.{column.digits}f}"
     before = math.floor(math.log10(abs(value))) + 1 if value else column.digits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -76,6 +77,14 @@ def console() -> Console:
 def say(text: str) -> None:
     """Print a line as it is."""
     console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def open_in_browser(file: Path) -> None:
+    """Open a file in the user's browser, or say that there is none."""
+    import webbrowser
+
+    if not webbrowser.open(file.resolve().as_uri()):
+        say(f"No browser could be started; open {file.resolve()} by hand.")
 
 
 def quiet_libraries() -> None:
