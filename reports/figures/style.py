@@ -1,0 +1,181 @@
+"""How figures look: one color and marker a method everywhere, sizes, and how they become files.
+
+Colors are those of Okabe and Ito (2008, "Color Universal Design"), which people with color vision deficiencies tell
+apart; markers differ as well, so that a figure printed in grey can be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from fc_bench.records import write_atomically
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C510A", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+KNOWN = ("fastcomposer", "dreambooth", "dreambooth-lora", "textual-inversion", "custom-diffusion")
+"""Methods that look the same in every report, whatever else is in it."""
+GREY = "#7F7F7F"
+INK = "#333333"
+
+_SETTINGS: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.0,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8.0,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.7,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 6.0,
+    "errorbar.capsize": 2.0,
+    "figure.dpi": 100.0,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.04,
+    # Text stays text, and nobody's dollar signs become formulas.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fc-bench",
+    "pdf.fonttype": 42,
+    "text.parse_math": False,
+    "axes.formatter.use_mathtext": False,
+    "axes.unicode_minus": False,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """Color, marker and dash pattern of a method."""
+
+    color: str
+    marker: str
+    dashes: Any = "-"
+    hollow: bool = False
+
+    def markers(self) -> dict[str, Any]:
+        """What `plot` takes to draw its markers, each with a white rim so that markers that meet stay apart."""
+        rim, width, size = (self.color, 1.2, 5.5) if self.hollow else ("white", 0.6, 6.5)
+        fill = "white" if self.hollow else self.color
+        return {
+            "color": self.color,
+            "marker": self.marker,
+            "markerfacecolor": fill,
+            "markeredgecolor": rim,
+            "markeredgewidth": width,
+            "markersize": size,
+        }
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its file name (without ending), title and caption; captions and titles are plain text."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+    def svg(self) -> bytes:
+        """As SVG; text is text."""
+        return _rendered(self.figure, "svg", {"Date": None, "Creator": None})
+
+    def pdf(self) -> bytes:
+        """As PDF with embedded TrueType fonts."""
+        return _rendered(self.figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
+
+    def png(self, dpi: float = 200) -> bytes:
+        """As PNG."""
+        return _rendered(self.figure, "png", {"Software": None}, dpi=dpi)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write `<name>.pdf`, `.png` and `.svg` into the folder."""
+        contents = {".pdf": self.pdf(), ".png": self.png(), ".svg": self.svg()}
+        files = [folder / f"{self.name}{ending}" for ending in contents]
+        for file, content in zip(files, contents.values(), strict=True):
+            write_atomically(file, content)
+        return files
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Figures made and text written inside look like ours; matplotlib's own settings are back afterwards."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield
+
+
+def new_figure(width: float, height: float, **options: Any) -> Figure:
+    """An empty figure in inches, of the object interface alone (no pyplot), drawn by Agg."""
+    figure = Figure(figsize=(width, height), layout="constrained", **options)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def looks(labels: Sequence[str]) -> dict[str, Look]:
+    """A look for each label, no two the same: the known methods' own, text-only grey, others in order of appearance."""
+    fixed = {name: Look(COLORS[number], MARKERS[number], _dash(number)) for number, name in enumerate(KNOWN)}
+    fixed["text-only"] = Look(GREY, "o", _dash(1), hollow=True)
+    found = {label: fixed[label] for label in labels if label in fixed}
+    number = len(KNOWN)
+    for label in dict.fromkeys(labels):
+        if label not in found:
+            # 8 colors and 11 markers have no common divisor: 88 different looks.
+            hollow = number >= len(COLORS) * len(MARKERS)
+            found[label] = Look(COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)], _dash(number), hollow)
+            number += 1
+    return {label: found[label] for label in labels}
+
+
+def error(row: Mapping[str, Any]) -> list[list[float]] | None:
+    """How far a row's interval reaches below and above its mean, as `errorbar` takes it; None where it has none."""
+    if row["low"] is None or row["high"] is None:
+        return None
+    return [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
+
+
+def rule(axes: Axes, height: float, text: str) -> None:
+    """A dotted level over the whole width, named at its right end outside the axes."""
+    axes.axhline(height, color=GREY, linestyle=(0, (1, 2)), linewidth=0.9, zorder=1)
+    place: Any = ("axes fraction", "data")
+    axes.annotate(text, (1.01, height), xycoords=place, va="center", fontsize=7, color=INK, annotation_clip=False)
+
+
+def legend_below(figure: Figure, handles: Mapping[str, Any], columns: int = 3) -> None:
+    """A legend of exactly these labels, whatever characters they begin with, under everything."""
+    made = figure.legend(
+        list(handles.values()), [f"{number}" for number in range(len(handles))], loc="outside lower center",
+        ncols=min(columns, len(handles)),
+    )  # fmt: skip
+    for text, label in zip(made.get_texts(), handles, strict=True):
+        text.set_text(label)
+
+
+def _dash(number: int) -> Any:
+    return DASHES[number % len(DASHES)]
+
+
+def _rendered(figure: Figure, kind: str, metadata: dict[str, Any], **options: Any) -> bytes:
+    buffer = BytesIO()
+    with styled():
+        figure.savefig(buffer, format=kind, metadata=metadata, **options)
+    return buffer.getvalue()
