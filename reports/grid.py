@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ GAP, LINE, MARGIN = 6, 14, 8
 
 
 def write_grid(folder: RunFolder, cell: int = 128) -> Path | None:
-    """Write `report/grid.png`; None when no sample is finished.
+    """Write `report/grid.png`; None when there is no image (a kept run may be records alone).
 
     Rows are chosen by `RULE`, whatever the images look like; `cell` is the side of an image in pixels. An image that
     is missing or failed leaves its place empty.
@@ -43,8 +44,9 @@ def write_grid(folder: RunFolder, cell: int = 128) -> Path | None:
     for number, row in enumerate(rows):
         top = MARGIN + LINE + number * (cell + LINE + GAP)
         for column, name in enumerate(row["subjects"]):
-            with Image.open(folder.reference(name)) as image:
-                sheet.paste(_square(image, cell), (left(column), top))
+            if folder.reference(name).is_file():
+                with Image.open(folder.reference(name)) as image:
+                    sheet.paste(_square(image, cell), (left(column), top))
         for column, method in enumerate(methods):
             record = row["records"].get(method)
             if record is not None:
@@ -73,11 +75,15 @@ def _rows(folder: RunFolder) -> list[dict[str, Any]]:
             records = {
                 record["method"]: finished[record["id"]]
                 for record in same
-                if finished.get(record["id"], {}).get("status") == "ok"
+                if _is_there(folder, finished.get(record["id"]))
             }
             if records:
                 rows.append({"subjects": chosen, "prompt": same[0]["prompt"], "records": records})
     return rows
+
+
+def _is_there(folder: RunFolder, record: Mapping[str, Any] | None) -> bool:
+    return record is not None and record["status"] == "ok" and folder.image(record).is_file()
 
 
 def _square(image: Image.Image, side: int) -> Image.Image:

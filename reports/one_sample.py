@@ -55,7 +55,9 @@ def write_with_boxes(folder: RunFolder, view: SampleView) -> Path:
     """
     target = folder.path / "report" / "samples" / f"{view.id}.png"
     if not has_image(folder, view):
-        reason = {"ok": "it does not lie in the run folder", "error": "the sample failed"}.get(view.status, "not reached")
+        reason = {"ok": "it does not lie in the run folder", "error": "the sample failed"}.get(
+            view.status, "not reached"
+        )
         raise UserError(f"There is no image of sample {view.id} to open: {reason}.")
     try:
         with Image.open(folder.path / str(view.image)) as image:

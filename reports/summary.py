@@ -4,63 +4,70 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fc_bench.aggregate import OVERALL, Row, columns_of, sample_rows
+from fc_bench.aggregate import OVERALL, Row
 from fc_bench.differences import method_differences
 from fc_bench.protocols import Column
-from fc_bench.records import RunFolder
-from fc_bench.reports.tables import ANCHORS, number
+from fc_bench.reports import frame
+from fc_bench.reports.frame import Run
+from fc_bench.reports.tables import number
 
 FOCUS = "fastcomposer"
-"""The method whose place is told where it was run (under its label without options)."""
+"""The method whose place is told where it was run."""
 NAMED = 3
 """So many methods are named in a row; more are counted."""
 
 
 class PairedDifferences:
-    """The paired differences of a run, each method against each other, computed when they are first asked for."""
+    """The paired differences between all methods of runs that are alike, computed when they are first asked for."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._runs = runs
         self._known: dict[str, dict[tuple[str, int, str], Row]] = {}
 
-    def told_apart(self, method: str, against: str, subjects: int, column: str) -> int | None:
-        """1 or -1 where the whole interval of `method` minus `against` is above or below 0, 0 where it holds 0.
+    def told_apart(self, label: str, against: str, subjects: int, column: str) -> int | None:
+        """1 or -1 where the whole interval of `label` minus `against` is above or below 0, 0 where it holds 0.
 
         None where there is no interval: too few subject sets, or no pair.
         """
         if against not in self._known:
-            rows = method_differences(self._folder, against)
+            rows = method_differences(self._runs[0].folder, against) if len(self._runs) == 1 else []
             self._known[against] = {(row["method"], row["subjects"], row["column"]): row for row in rows}
-        row = self._known[against].get((method, subjects, column))
+        row = self._known[against].get((label, subjects, column))
         if row is None or row["low"] is None:
             return None
         return 1 if row["low"] > 0 else -1 if row["high"] < 0 else 0
 
 
-def summary(folder: RunFolder, results: Sequence[Row], differences: PairedDifferences) -> list[str]:
-    """The best method and FastComposer's place by number of subjects, what they cost, and what is missing."""
+def summary(runs: Sequence[Run], differences: PairedDifferences) -> list[str]:
+    """Of runs that are alike: the best method by number of subjects, FastComposer's place, costs, what is missing."""
+    results, columns = frame.rows(runs), frame.columns(runs)
+    names = frame.labels(runs)
+    focus = {
+        names[run.name, label] for run in runs for label, row in run.settings["methods"].items() if row["name"] == FOCUS
+    }
     sentences = []
     told: list[str] = []
     sizes = sorted({row["subjects"] for row in results})
     for subjects in sizes:
         part = [row for row in results if row["subjects"] == subjects and row["category"] == OVERALL]
-        column = _first_measured(part, columns_of(folder))
+        column = _first_measured(part, columns)
         if column is None:
             continue
-        sentence, named = _ranking(part, column, subjects, differences)
+        sentence, named = _ranking(part, column, subjects, focus, differences)
         sentences.append(sentence)
         told += named
-    if sizes and told:
+    if told:
         sentences += _costs(results, sizes[0], list(dict.fromkeys(told)))
-    return [*sentences, _completeness(folder)]
+    return [*sentences, _completeness(runs)]
 
 
 def _ranking(
-    part: Sequence[Row], column: Column, subjects: int, differences: PairedDifferences
+    part: Sequence[Row], column: Column, subjects: int, focus: set[str], differences: PairedDifferences
 ) -> tuple[str, list[str]]:
     """Who has the best mean, from whom it is told apart, and where FastComposer is; the methods named."""
-    rows = {row["method"]: row for row in part if row["column"] == column.name and row["mean"] is not None}
-    anchors = {name: rows.pop(name) for name in ANCHORS if name in rows}
+    measured = [row for row in part if row["column"] == column.name and row["mean"] is not None]
+    rows = {row["label"]: row for row in measured if row["kind"] == "method"}
+    anchors = {row["method"]: row for row in measured if row["kind"] == "anchor"}
     better = 1 if column.higher_is_better else -1
     order = sorted(rows, key=lambda name: -better * rows[name]["mean"])
     who = "With one subject" if subjects == 1 else f"With {subjects} subjects together"
@@ -78,24 +85,23 @@ def _ranking(
         text += ", and the paired differences tell it apart from every other method"
     else:
         text += f"; the paired differences do not tell it apart from {_listed(equal)}"
-    if FOCUS not in others:
+    followed = next((name for name in others if name in focus), None)
+    if followed is None or best in focus:
         return text + ".", [best]
-    place = order.index(FOCUS) + 1
-    verdicts = [differences.told_apart(name, FOCUS, subjects, column.name) for name in order if name != FOCUS]
+    place = order.index(followed) + 1
+    verdicts = [differences.told_apart(name, followed, subjects, column.name) for name in order if name != followed]
     first, last = 1 + verdicts.count(better), len(order) - verdicts.count(-better)
-    text += f". {FOCUS} is {_ordinal(place)} of {len(order)} with {_estimate(rows[FOCUS], column)}"
+    text += f". {followed} is {_ordinal(place)} of {len(order)} with {_estimate(rows[followed], column)}"
     if (first, last) != (place, place):
         text += f"; the paired differences allow places {first} to {last}"
-    return text + ".", [best, FOCUS]
+    return text + ".", [best, followed]
 
 
 def _costs(results: Sequence[Row], subjects: int, methods: Sequence[str]) -> list[str]:
     """Seconds to customize and to generate, where they were measured."""
     parts = []
     for method in methods:
-        own = {
-            row["column"]: row["mean"] for row in results if row["method"] == method and row["subjects"] == subjects
-        }
+        own = {row["column"]: row["mean"] for row in results if row["label"] == method and row["subjects"] == subjects}
         customize, image = own.get("customize_seconds"), own.get("image_seconds")
         if customize is not None and image is not None:
             parts.append(f"{method} takes {customize:.2f} s to customize and {image:.2f} s an image")
@@ -103,11 +109,11 @@ def _costs(results: Sequence[Row], subjects: int, methods: Sequence[str]) -> lis
     return [f"For {who}, {'; '.join(parts)}."] if parts else []
 
 
-def _completeness(folder: RunFolder) -> str:
-    rows = sample_rows(folder)
+def _completeness(runs: Sequence[Run]) -> str:
+    rows = frame.samples(runs)
     finished = sum(1 for row in rows if row["status"] == "ok")
     failed = sum(1 for row in rows if row["status"] == "error")
-    unscored = sum(1 for record in folder.scores().values() if record["status"] == "error")
+    unscored = sum(1 for run in runs for record in run.folder.scores().values() if record["status"] == "error")
     if finished == len(rows):
         text = f"All {len(rows)} samples are there"
     else:
@@ -122,7 +128,7 @@ _WORDS: Mapping[str, str] = {"ceiling": "own photographs:", "floor": "somebody e
 
 def _first_measured(part: Sequence[Row], columns: Sequence[Column]) -> Column | None:
     """The first headline column with a direction that a method has a value of."""
-    filled = {row["column"] for row in part if row["mean"] is not None and row["method"] not in ANCHORS}
+    filled = {row["column"] for row in part if row["mean"] is not None and row["kind"] == "method"}
     wanted = [column for column in columns if column.headline and column.higher_is_better is not None]
     return next((column for column in wanted if column.name in filled), None)
 

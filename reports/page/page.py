@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,15 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from fc_bench.aggregate import COST_COLUMNS, Row, columns_of
-from fc_bench.records import RunFolder, write_atomically
-from fc_bench.reports.page.gallery import PageRun, gallery_data, method_names
+from fc_bench.aggregate import COST_COLUMNS
+from fc_bench.records import write_atomically
+from fc_bench.reports import frame
+from fc_bench.reports.figures import Drawing
+from fc_bench.reports.frame import Run
+from fc_bench.reports.page.gallery import PageRun, gallery_data, page_runs
 from fc_bench.reports.page.pictures import Images, embedded, linked
 from fc_bench.reports.page.tables import PageTable, cost_table, quality_table, text_table
 from fc_bench.reports.repeating import repeat_command
-from fc_bench.reports.samples import sample_views
 from fc_bench.reports.summary import PairedDifferences, summary
 from fc_bench.reports.tables import by_category, differences, footnote_marks, notes, published
 from fc_bench.reports.visible import visible_data
@@ -35,18 +37,15 @@ STYLES, SCRIPTS = ("style.css",), ("data.js", "tables.js", "gallery.js", "viewer
 """In the order they are inlined."""
 FAILURES_NAMED, REASONS_NAMED = 12, 30
 """Samples linked for one reason, and reasons; the gallery's filter shows the rest."""
-_HARMLESS = str.maketrans(
-    {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-)
+_HARMLESS = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A drawing on the page: its title, what it shows, and the SVG."""
+class Part:
+    """Runs that are alike (`frame.alike`) and the figures drawn of them: one set of tables."""
 
-    title: str
-    caption: str
-    svg: bytes
+    runs: tuple[Run, ...]
+    drawings: tuple[Drawing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,34 +60,29 @@ class FailureGroup:
     """Key and a few words of the first of them."""
 
 
-def write_page(
-    runs: Sequence[tuple[RunFolder, Sequence[Row]]],
-    page: Path,
-    figures: Sequence[Figure] = (),
-    images: Images = "link",
-) -> Path:
-    """Write the page of the runs, each with its results, to the file `page`; returns it.
+def write_page(parts: Sequence[Part], page: Path, images: Images = "link") -> Path:
+    """Write the page of all parts' runs to the file `page`; returns it.
 
     `link`: pictures are the runs' own files, by relative addresses; `embed`: small copies inside the page. Raises
     UserError when they do not fit into it, OSError when it cannot be written.
     """
-    named = _named([folder for folder, _ in runs])
-    data = gallery_data(named, lambda paths: embedded(paths) if images == "embed" else linked(paths, page))
-    failures = _failures(named)
+    runs = page_runs([part.runs for part in parts])
+    data = gallery_data(runs, lambda paths: embedded(paths) if images == "embed" else linked(paths, page))
+    failures = _failures(runs)
     content = {
-        "runs": [_run(run, results) for run, (_, results) in zip(named, runs, strict=True)],
-        "filters": _filters(named),
+        "parts": list(map(_part, parts)),
+        "runs": list(map(_run, runs)),
+        "filters": _filters(runs),
         "failures": [asdict(group) for group in failures[:REASONS_NAMED]],
         "failures_left_out": max(0, len(failures) - REASONS_NAMED),
         "columns": data["columns"],
-        "total": len(data["samples"]),
         "pictures": _picture_facts(data, images),
     }
-    write_atomically(page, _render(visible_data(content), visible_data(data), figures).encode("utf-8"))
+    write_atomically(page, _render(visible_data(content), visible_data(data)).encode("utf-8"))
     return page
 
 
-def _render(content: Mapping[str, Any], data: Mapping[str, Any], figures: Sequence[Figure]) -> str:
+def _render(content: Mapping[str, Any], data: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(SOURCES),
         autoescape=True,
@@ -96,17 +90,11 @@ def _render(content: Mapping[str, Any], data: Mapping[str, Any], figures: Sequen
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style, script = ("".join((SOURCES / name).read_text(encoding="utf-8") for name in names) for names in (STYLES, SCRIPTS))
+    style, script = (
+        "".join((SOURCES / name).read_text(encoding="utf-8") for name in names) for names in (STYLES, SCRIPTS)
+    )
     return environment.get_template("index.html.j2").render(
         **content,
-        figures=[
-            {
-                "title": figure.title,
-                "caption": figure.caption,
-                "address": "data:image/svg+xml;base64," + base64.b64encode(figure.svg).decode(),
-            }
-            for figure in figures
-        ],
         data=Markup(_json(data)),
         style=Markup(style),
         style_hash=_hash(style),
@@ -125,31 +113,34 @@ def _hash(source: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
-def _named(folders: Sequence[RunFolder]) -> list[PageRun]:
-    """The runs with names of their own: the folder's, with a number where several have the same."""
-    names: list[str] = []
-    for folder in folders:
-        name, number = folder.path.resolve().name, 2
-        while name in names:
-            name, number = f"{folder.path.resolve().name} ({number})", number + 1
-        names.append(name)
-    return [PageRun(folder, name, tuple(sample_views(folder))) for folder, name in zip(folders, names, strict=True)]
-
-
-def _run(run: PageRun, results: Sequence[Row]) -> dict[str, Any]:
-    """Everything the template says about one run."""
-    folder = run.folder
-    settings = folder.settings()
-    paired = PairedDifferences(folder)
-    tables = _tables(folder, results, paired)
+def _part(part: Part) -> dict[str, Any]:
+    """What the template says about runs that are alike together."""
+    paired = PairedDifferences(part.runs)
+    tables = _tables(part.runs, paired)
     return {
-        "name": run.name,
-        "suite": settings["suite"],
-        "summary": summary(folder, results, paired),
-        "facts": _facts(run, settings),
-        "tables": {part: [_table(table) for table in group] for part, group in tables.items()},
-        "notes": notes(folder),
-        "columns": [asdict(column) for column in [*columns_of(folder), *COST_COLUMNS]],
+        "title": ", ".join(run.name for run in part.runs),
+        "description": part.runs[0].settings["suite"]["description"],
+        "summary": summary(part.runs, paired),
+        "facts": _facts(part.runs),
+        "tables": {name: [_table(table) for table in group] for name, group in tables.items()},
+        "figures": [
+            {
+                "title": drawing.title,
+                "caption": drawing.caption,
+                "address": "data:image/svg+xml;base64," + base64.b64encode(drawing.svg()).decode(),
+            }
+            for drawing in part.drawings
+        ],
+        "columns": [asdict(column) for column in [*frame.columns(part.runs), *COST_COLUMNS]],
+    }
+
+
+def _run(run: PageRun) -> dict[str, Any]:
+    """What the template says about one run: where it comes from."""
+    settings = run.run.settings
+    return {
+        "name": run.run.name,
+        "notes": notes(run.run.folder),
         "provenance": _provenance(settings),
         "methods": [
             {
@@ -164,18 +155,19 @@ def _run(run: PageRun, results: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _tables(folder: RunFolder, results: Sequence[Row], paired: PairedDifferences) -> dict[str, list[PageTable]]:
+def _tables(runs: Sequence[Run], paired: PairedDifferences) -> dict[str, list[PageTable]]:
     """The tables by part of the page: what is read first, and what is unfolded."""
-    columns, marks = columns_of(folder), footnote_marks(folder)
+    results, columns = frame.rows(runs), frame.columns(runs)
+    marks = footnote_marks(runs[0].folder)
     headlines = [column for column in columns if column.headline]
     sizes = sorted({row["subjects"] for row in results})
     costs = [cost_table(results, size, marks) for size in sizes]
     return {
         "quality": [quality_table(results, headlines, size, marks, paired) for size in sizes],
         "cost": [table for table in costs if table is not None],
-        "published": list(map(text_table, published(folder))),
+        "published": list(map(text_table, published(runs[0].folder))),
         "all measures": [quality_table(results, columns, size, marks, None) for size in sizes],
-        "paired differences": list(map(text_table, differences(folder, headlines))),
+        "paired differences": list(map(text_table, differences(runs[0].folder, headlines))),
         "by prompt category": list(map(text_table, by_category(results, headlines, marks))),
     }
 
@@ -184,21 +176,29 @@ def _table(table: PageTable) -> dict[str, Any]:
     return {**asdict(table), "has_best": table.has_best, "has_level": table.has_level}
 
 
-def _facts(run: PageRun, settings: Mapping[str, Any]) -> list[list[str]]:
-    """The line of numbers below the title."""
-    finished = sum(1 for view in run.views if view.status == "ok")
-    subjects = {subject for view in run.views for subject in view.subjects}
-    sampler, command = settings["sampler"], settings["commands"][-1]
+def _facts(runs: Sequence[Run]) -> list[list[str]]:
+    """The numbers beside the summary; where runs differ, of all of them."""
+    samples = frame.samples(runs)
+    finished = sum(1 for sample in samples if sample["status"] == "ok")
+    subjects = {subject for sample in samples for subject in sample["set"].split("+")}
+    settings = [run.settings for run in runs]
+
+    def each(texts: Iterable[str]) -> str:
+        return ", ".join(dict.fromkeys(texts))
+
     return [
-        ["suite", f"{settings['suite']['name']} {settings['suite']['version']}"],
-        ["backbone", settings["backbone"]],
-        ["samples", f"{finished} / {len(run.views)}"],
-        ["methods", str(len({view.method for view in run.views}))],
+        ["suite", f"{settings[0]['suite']['name']} {settings[0]['suite']['version']}"],
+        ["backbone", each(told["backbone"] for told in settings)],
+        ["samples", f"{finished} / {len(samples)}"],
+        ["methods", str(len({sample["label"] for sample in samples}))],
         ["subjects", str(len(subjects))],
-        ["image side", f"{sampler['resolution']} px"],
-        ["sampler", f"{sampler['scheduler']}, {sampler['steps']} steps"],
-        ["on", ", ".join(command["hardware"]["accelerators"]) or settings["device"]],
-        ["started", settings["commands"][0]["started"][:10]],
+        ["image side", each(f"{told['sampler']['resolution']} px" for told in settings)],
+        ["sampler", each(f"{told['sampler']['scheduler']}, {told['sampler']['steps']} steps" for told in settings)],
+        [
+            "on",
+            each(", ".join(told["commands"][-1]["hardware"]["accelerators"]) or told["device"] for told in settings),
+        ],
+        ["started", each(told["commands"][0]["started"][:10] for told in settings)],
     ]
 
 
@@ -261,7 +261,7 @@ def _filters(runs: Sequence[PageRun]) -> dict[str, list[str]]:
     """What the gallery can be narrowed to, in the order of the plans."""
     views = [view for run in runs for view in run.views]
     return {
-        "methods": list(method_names(runs).values()),
+        "methods": list(dict.fromkeys(run.names[view.method] for run in runs for view in run.views)),
         "subjects": list(dict.fromkeys(subject for view in views for subject in view.subjects)),
         "sets": list(dict.fromkeys("+".join(view.subjects) for view in views if len(view.subjects) > 1)),
         "categories": list(dict.fromkeys(view.category for view in views)),
@@ -272,15 +272,14 @@ def _filters(runs: Sequence[PageRun]) -> dict[str, list[str]]:
 def _failures(runs: Sequence[PageRun]) -> list[FailureGroup]:
     """What failed, by reason, the most frequent first."""
     groups: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
-    names = method_names(runs)
     for run in runs:
         for view in run.views:
-            key = view.id if len(runs) == 1 else f"{run.name}/{view.id}"
-            words = f"{names[run.name, view.method]}, {'+'.join(view.subjects)}: {view.prompt}"
-            if view.failure is not None:
-                groups.setdefault(("image", view.failure.message, view.failure.traceback), []).append((key, words))
-            for metric, failure in view.score_failures.items():
-                groups.setdefault((metric, failure.message, failure.traceback), []).append((key, words))
+            words = f"{run.names[view.method]}, {'+'.join(view.subjects)}: {view.prompt}"
+            failures = {"image": view.failure, **view.score_failures}
+            for what, failure in failures.items():
+                if failure is not None:
+                    group = groups.setdefault((what, failure.message, failure.traceback), [])
+                    group.append((run.key(view, len(runs) == 1), words))
     found = [
         FailureGroup(what, message, traceback, len(samples), tuple(samples[:FAILURES_NAMED]))
         for (what, message, traceback), samples in groups.items()

@@ -10,7 +10,7 @@ from fc_bench.aggregate import COST_COLUMNS, OVERALL, Row
 from fc_bench.protocols import Column
 from fc_bench.reports.blocks import Block
 from fc_bench.reports.summary import PairedDifferences
-from fc_bench.reports.tables import ANCHORS, NOTHING, Marks, number
+from fc_bench.reports.tables import NOTHING, Marks, number
 
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 _CELL = re.compile(r"^(?P<text>[^\[]*?)(?: (?P<interval>\[[^\]]*\]))?(?: (?P<count>\(\d+\)))?$")
@@ -90,14 +90,14 @@ def quality_table(
     """Methods and anchors on sets of `subjects` subjects; a column nobody has a value of is left out."""
     part = [row for row in results if row["subjects"] == subjects and row["category"] == OVERALL]
     filled = _filled(part, columns)
-    found = {method: _cells_of(part, method) for method in dict.fromkeys(row["method"] for row in part)}
-    costs = {column.name for column in COST_COLUMNS}
+    found = _by_label(part)
+    names = {column.name for column in columns}
     rows = []
-    for method, cells in found.items():
-        most = max((cell for name, cell in cells.items() if name not in costs), key=lambda cell: cell["n_ok"])
+    for label, cells in found.items():
+        most = max((cell for name, cell in cells.items() if name in names), key=lambda cell: cell["n_ok"])
         measured = Cell(f"{most['n_ok']} / {most['n_total']}", value=most["n_ok"])
         values = [_cell(cells.get(column.name), column, most["n_ok"]) for column in filled]
-        rows.append(_row(method, subjects, marks, [measured, *values]))
+        rows.append(_row(label, cells, marks, subjects, [measured, *values]))
     rows = _with_bars(rows, filled)
     if differences is not None:
         rows = _with_best(rows, filled, list(found), subjects, differences)
@@ -115,18 +115,18 @@ def cost_table(results: Sequence[Row], subjects: int, marks: Marks) -> PageTable
     filled = _filled(part, COST_COLUMNS)
     if not filled:
         return None
-    methods = list(dict.fromkeys(row["method"] for row in part))
+    found = _by_label(part)
     rows = []
-    for method in methods:
-        cells = _cells_of(part, method)
+    for label, cells in found.items():
         done = cells["customize_seconds"]
         count = Cell(f"{done['n_ok']} / {done['n_total']}", value=done["n_ok"])
-        rows.append(_row(method, subjects, marks, [count, *(_cell(cells.get(c.name), c) for c in filled)]))
+        values = [_cell(cells.get(column.name), column) for column in filled]
+        rows.append(_row(label, cells, marks, subjects, [count, *values]))
     return PageTable(
         "Cost, one subject" if subjects == 1 else f"Cost, {subjects} subjects",
         "method",
         (Head("n", "customizations finished / begun"), *map(_head, filled)),
-        tuple(_with_best(rows, filled, methods, subjects, None)),
+        tuple(_with_best(rows, filled, list(found), subjects, None)),
     )
 
 
@@ -145,8 +145,9 @@ def _read_cell(text: str) -> Cell:
     return Cell(parts["text"], parts["interval"], parts["count"], value)
 
 
-def _row(method: str, subjects: int, marks: Marks, cells: Sequence[Cell]) -> TableRow:
-    return TableRow(ANCHORS.get(method, method), marks.get((method, subjects), ""), method in ANCHORS, tuple(cells))
+def _row(label: str, measured: Mapping[str, Row], marks: Marks, subjects: int, cells: Sequence[Cell]) -> TableRow:
+    anchor = any(row["kind"] == "anchor" for row in measured.values())
+    return TableRow(label, marks.get((label, subjects), ""), anchor, tuple(cells))
 
 
 def _filled(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
@@ -154,8 +155,12 @@ def _filled(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
     return [column for column in columns if column.name in names]
 
 
-def _cells_of(rows: Sequence[Row], method: str) -> dict[str, Row]:
-    return {row["column"]: row for row in rows if row["method"] == method}
+def _by_label(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+    """Label -> column -> the row of results."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault(row["label"], {})[row["column"]] = row
+    return found
 
 
 def _head(column: Column) -> Head:
@@ -198,7 +203,7 @@ def _with_bars(rows: Sequence[TableRow], columns: Sequence[Column]) -> list[Tabl
 def _with_best(
     rows: Sequence[TableRow],
     columns: Sequence[Column],
-    methods: Sequence[str],
+    labels: Sequence[str],
     subjects: int,
     differences: PairedDifferences | None,
 ) -> list[TableRow]:
@@ -223,6 +228,6 @@ def _with_best(
             is_best = cell.text == looks
             level = False
             if differences is not None and place != first and not is_best:
-                level = differences.told_apart(methods[place], methods[first], subjects, column.name) == 0
+                level = differences.told_apart(labels[place], labels[first], subjects, column.name) == 0
             marked[place][position] = replace(cell, best=is_best, level=level)
     return [replace(row, cells=tuple(cells)) for row, cells in zip(rows, marked, strict=True)]
