@@ -110,17 +110,22 @@ def _costs(results: Sequence[Row], subjects: int, methods: Sequence[str]) -> lis
 
 
 def _completeness(runs: Sequence[Run]) -> str:
+    """How many samples are there, and which have no image or no value."""
     rows = frame.samples(runs)
-    finished = sum(1 for row in rows if row["status"] == "ok")
+    names = [column.name for column in frame.columns(runs)]
+    finished = [row for row in rows if row["status"] == "ok"]
     failed = sum(1 for row in rows if row["status"] == "error")
-    unscored = sum(1 for run in runs for record in run.folder.scores().values() if record["status"] == "error")
-    if finished == len(rows):
-        text = f"All {len(rows)} samples are there"
+    missing = len(rows) - len(finished) - failed
+    unscored = sum(1 for row in finished if all(row.get(name) is None for name in names))
+    broken = sum(1 for run in runs for record in run.folder.scores().values() if record["status"] == "error")
+    if len(finished) == len(rows):
+        parts = [f"All {len(rows)} samples are there"]
     else:
-        missing = len(rows) - finished - failed
         reasons = [f"{failed} failed"] * bool(failed) + [f"{missing} were not reached"] * bool(missing)
-        text = f"{finished} of {len(rows)} samples are there: {' and '.join(reasons)}, and no mean holds them"
-    return f"{text}; {unscored} scores failed." if unscored else f"{text}."
+        parts = [f"{len(finished)} of {len(rows)} samples are there, {' and '.join(reasons)}: no mean holds them"]
+    parts += [f"{unscored} have no value of any measure"] * bool(unscored)
+    parts += [f"{broken} scores failed"] * bool(broken)
+    return "; ".join(parts) + "."
 
 
 _WORDS: Mapping[str, str] = {"ceiling": "own photographs:", "floor": "somebody else's:"}

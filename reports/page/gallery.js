@@ -88,7 +88,7 @@ function tile(sample, column, best) {
   const words = { ok: null, error: "failed", missing: "not reached" }[sample.status];
   const image = picture(sample.picture, `${method}: ${text(sample.prompt)}`);
   const place = image ?? element("span", { class: "empty" }, words ?? "no image here");
-  const number = words ? element("span", { class: "missing" }, words) : null;
+  const number = words ? element("span", { class: "trouble" }, words) : null;
   const caption = column && !words ? `${column.title} ${shown(value, column)}` : null;
   return element(
     "a",

@@ -87,7 +87,10 @@ def quality_table(
     marks: Marks,
     differences: PairedDifferences | None,
 ) -> PageTable:
-    """Methods and anchors on sets of `subjects` subjects; a column nobody has a value of is left out."""
+    """Methods and anchors on sets of `subjects` subjects; a column nobody has a value of is left out.
+
+    With `differences`, intervals are drawn, and the best values and what is not told apart from them are marked.
+    """
     part = [row for row in results if row["subjects"] == subjects and row["category"] == OVERALL]
     filled = _filled(part, columns)
     found = _by_label(part)
@@ -98,9 +101,10 @@ def quality_table(
         measured = Cell(f"{most['n_ok']} / {most['n_total']}", value=most["n_ok"])
         values = [_cell(cells.get(column.name), column, most["n_ok"]) for column in filled]
         rows.append(_row(label, cells, marks, subjects, [measured, *values]))
-    rows = _with_bars(rows, filled)
-    if differences is not None:
-        rows = _with_best(rows, filled, list(found), subjects, differences)
+    if differences is None:
+        rows = [replace(row, cells=tuple(replace(cell, bar=None) for cell in row.cells)) for row in rows]
+    else:
+        rows = _with_best(_with_bars(rows, filled), filled, list(found), subjects, differences)
     return PageTable(
         "One subject" if subjects == 1 else f"{subjects} subjects together",
         "method",
