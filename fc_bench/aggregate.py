@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,10 @@ Row = dict[str, Any]
 
 OVERALL = "all"
 """Category of the rows over all prompts."""
+
+REFERENCES = Column(
+    "references", "references", None, "photographs of a subject that the method uses, mean over the subjects", digits=0
+)
 
 COST_COLUMNS = (
     Column(
@@ -81,7 +85,7 @@ def result_rows(folder: RunFolder) -> list[Row]:
     Quality columns: mean over subject sets of their means with a 95 % cluster-bootstrap interval (sets that share
     images are one observation of a column that depends on the image alone); `n_ok` samples of
     the `n_total` planned have a value. Rows `ceiling` and `floor` come from the suite's own photographs. Cost columns
-    have no interval.
+    and the number of references have no interval.
     """
     samples = sample_rows(folder)
     columns = columns_of(folder)
@@ -95,7 +99,9 @@ def result_rows(folder: RunFolder) -> list[Row]:
                 head = {"method": method, "subjects": subjects, "category": category}
                 rows += [{**head, **_estimate(chosen, column)} for column in columns]
                 if category == OVERALL:
-                    rows += [{**head, **cost} for cost in _costs(folder, method, own)]
+                    rows += [
+                        {**head, **row} for row in (_references(folder, method, own), *_costs(folder, method, own))
+                    ]
         rows += _anchor_rows(folder, subjects)
     return rows
 
@@ -168,6 +174,44 @@ def _costs(folder: RunFolder, method: str, samples: Sequence[Row]) -> list[Row]:
         {"column": name, "mean": value, "low": None, "high": None, "n_sets": len(sets), "n_ok": ok, "n_total": total}
         for name, (value, ok, total) in values.items()
     ]
+
+
+def _references(folder: RunFolder, method: str, samples: Sequence[Row]) -> Row:
+    """Photographs used of each subject, mean over the subject sets' subjects."""
+    settings = folder.settings()
+    suite, most = settings["suite"], _most_references(folder, settings, method, samples)
+    there = {
+        entry["id"]: len(entry["photographs"] or []) or suite["photographs"]["count"] for entry in suite["subjects"]
+    }
+    sets = {sample["set"] for sample in samples}
+    used = [min(most, there[name]) for key in sorted(sets) for name in key.split("+")] if most is not None else []
+    known = len(sets) if used else 0
+    return {
+        "column": REFERENCES.name,
+        "mean": _mean(used),
+        "low": None,
+        "high": None,
+        "n_sets": len(sets),
+        "n_ok": known,
+        "n_total": len(sets),
+    }
+
+
+def _most_references(folder: RunFolder, settings: Mapping[str, Any], method: str, samples: Sequence[Row]) -> int | None:
+    """As recorded; of runs that did not record it, what options, shared images and untrained jobs tell."""
+    if method in settings.get("references", {}):
+        return settings["references"][method]
+    option = settings["methods"][method]["options"].get("photographs")
+    if isinstance(option, int):
+        return option
+    owners: dict[str, set[str]] = {}
+    for sample in samples:
+        if sample["image"] is not None:
+            owners.setdefault(sample["image"], set()).add(sample["set"])
+    if any(len(sets) > 1 for sets in owners.values()):
+        return 0
+    steps = {job.get("steps") for (label, _), job in folder.jobs().items() if label == method}
+    return 1 if steps == {0} else None
 
 
 def _anchor_rows(folder: RunFolder, subjects: int) -> list[Row]:

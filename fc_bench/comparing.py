@@ -110,7 +110,7 @@ def compare(base: RunFolder, new: RunFolder, gate: Gate, renamed: Mapping[str, s
         1 for question in questions if question.allowed is not None and _has_values(question, rows, measured)
     )
     level = 1 - gate.false_alarms / gated_count if gated_count else LEVEL
-    obstacles = _Obstacles(settings, other)
+    obstacles = Obstacles(settings, other)
     comparisons = []
     for question in questions:
         if not _has_values(question, rows, measured):
@@ -132,7 +132,7 @@ def _has_values(question: _Question, rows: Sequence[Row], measured: Mapping[str,
 
 
 def _quality(
-    question: _Question, rows: Sequence[Row], new_rows: Sequence[Row], obstacles: _Obstacles, level: float
+    question: _Question, rows: Sequence[Row], new_rows: Sequence[Row], obstacles: Obstacles, level: float
 ) -> Comparison:
     column = question.column
     base = [row for row in rows if row["method"] == question.base_method and row["subjects"] == question.subjects]
@@ -166,7 +166,7 @@ def _cost(
     new: RunFolder,
     rows: Sequence[Row],
     new_rows: Sequence[Row],
-    obstacles: _Obstacles,
+    obstacles: Obstacles,
     level: float,
 ) -> Comparison | None:
     before = _cost_values(base, rows, question.base_method, question.subjects, question.column.name)
@@ -251,8 +251,8 @@ def _judged(
     )
 
 
-class _Obstacles:
-    """Why columns of two runs cannot be compared, from their settings."""
+class Obstacles:
+    """Why columns of two runs cannot be compared, from their settings (run.json)."""
 
     def __init__(self, base: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         self._base, self._new = base, new

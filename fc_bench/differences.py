@@ -1,4 +1,4 @@
-"""Paired differences between the methods of one run: same subjects, same prompts, same noise."""
+"""Paired differences between methods: same subjects, same prompts, same noise."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ from fc_bench.errors import UserError
 from fc_bench.model.yaml_file import nearest
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder
-from fc_bench.statistics import cluster_bootstrap, holm, paired_differences, sign_flip_test
+from fc_bench.statistics import Estimate, cluster_bootstrap, holm, paired_differences, sign_flip_test
 
 
 def method_differences(folder: RunFolder, against: str) -> list[Row]:
+    """Each method of a run minus its method `against`; raises UserError when the run has no such method."""
+    return paired_rows(sample_rows(folder), columns_of(folder), against)
+
+
+def paired_rows(samples: Sequence[Row], columns: Sequence[Column], against: str) -> list[Row]:
     """Each method minus the method `against`, by number of subjects and quality column with a direction.
+
+    `samples` as of `aggregate.sample_rows`; those of several runs may stand together where no two runs share a
+    method's name or an image's.
 
     Rows: method, against, subjects, column, mean, low, high (cluster bootstrap, 95 %), n_sets, n_pairs, p, p_holm.
     `p` is the sign-flip test's over the subject sets; it needs independent ones and is None where sets share subjects
-    or images. `p_holm` is adjusted over the methods. Raises UserError when the run has no such method.
+    or images. `p_holm` is adjusted over the methods. Raises UserError when there is no such method.
     """
-    samples = sample_rows(folder)
     labels = list(dict.fromkeys(row["method"] for row in samples))
     if against not in labels:
         raise UserError(f'The run has no method "{against}" to compare with, {nearest(against, labels)}')
@@ -30,7 +37,7 @@ def method_differences(folder: RunFolder, against: str) -> list[Row]:
             label: [row for row in samples if row["method"] == label and row["subjects"] == subjects]
             for label in labels
         }
-        for column in columns_of(folder):
+        for column in columns:
             if column.higher_is_better is None:
                 continue
             family = [
@@ -44,19 +51,41 @@ def method_differences(folder: RunFolder, against: str) -> list[Row]:
     return rows
 
 
-def _difference(
-    base: Sequence[Row], other: Sequence[Row], column: Column, label: str, against: str, subjects: int
-) -> list[Row]:
-    """One row, or none where the two have no pair of values."""
+def paired_estimate(base: Sequence[Row], other: Sequence[Row], column: Column) -> Estimate | None:
+    """What `other` is more than `base` in a column, over their common subjects, prompts and images.
+
+    The samples are those of one method and number of subjects each. None where they have no pair of values.
+    """
+    differences, resting = _pairs(base, other, column)
+    return cluster_bootstrap(differences, resting) if differences else None
+
+
+def _pairs(
+    base: Sequence[Row], other: Sequence[Row], column: Column
+) -> tuple[dict[str, list[float]], dict[str, Sequence[str]]]:
+    """The differences by subject set, and the units each set rests on."""
     values = [
-        {(row["set"], row["template"], row["index"]): row[column.name] for row in rows if row[column.name] is not None}
+        {
+            (row["set"], row["template"], row["index"]): row[column.name]
+            for row in rows
+            if row.get(column.name) is not None
+        }
         for rows in (base, other)
     ]
     differences = paired_differences(*values)
     if not differences:
-        return []
+        return {}, {}
     units = units_of_rows([*base, *other], column)
-    resting = {name: units[name] for name in differences}
+    return differences, {name: units[name] for name in differences}
+
+
+def _difference(
+    base: Sequence[Row], other: Sequence[Row], column: Column, label: str, against: str, subjects: int
+) -> list[Row]:
+    """One row, or none where the two have no pair of values."""
+    differences, resting = _pairs(base, other, column)
+    if not differences:
+        return []
     estimate = cluster_bootstrap(differences, resting)
     independent = len({unit for own in resting.values() for unit in own}) == len(resting) and all(
         len(own) == 1 for own in resting.values()

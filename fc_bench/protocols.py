@@ -104,6 +104,8 @@ class Method(Protocol):
     that returns them written out; it is called before options are recorded and compared. A method that a reader of
     the table has to be told about may have a classmethod `remark(options, subjects)` that returns what to know of it on
     sets of `subjects` subjects (that it extends a paper's protocol, say), or None; it stands as a footnote at the row.
+    One that uses more than the first photograph of a subject has a classmethod `references(options)` that returns how
+    many it uses at most; the tables show it.
     A method that can be loaded from what it left is `Restorable`.
 
     The class is called with the run's setting and its validated options; heavy loading belongs there. An exception

@@ -289,6 +289,7 @@ def _begin(folder: RunFolder, settings: Mapping[str, Any], plan: Plan, metrics: 
         "metrics": {name: dict(metric.provenance()) for name, metric in metrics.items()},
         "left_out": list(dict.fromkeys([*earlier.get("left_out", []), *plan.left_out])),
         "remarks": list(remarks.values()),
+        "references": {**earlier.get("references", {}), **plan.references},
         "commands": [*earlier.get("commands", []), command],
     }
     planned = folder.planned()

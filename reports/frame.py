@@ -51,6 +51,11 @@ class Run:
         return sample_rows(self.folder)
 
     @cached_property
+    def records(self) -> dict[str, dict[str, Any]]:
+        """The samples' records by id."""
+        return self.folder.samples()
+
+    @cached_property
     def results(self) -> list[Row]:
         """The results, long."""
         return result_rows(self.folder)
@@ -131,6 +136,22 @@ def samples(runs: Sequence[Run]) -> list[Row]:
     return [{"run": run.name, "label": names[run.name, row["method"]], **row} for run in runs for row in run.samples]
 
 
+def paired_samples(runs: Sequence[Run]) -> list[Row]:
+    """The same with the label as `method`, what it was as `recorded`, and the runs' images told apart.
+
+    As `differences.paired_rows` takes them.
+    """
+    return [
+        {
+            **row,
+            "method": row["label"],
+            "recorded": row["method"],
+            "image": None if row["image"] is None else f"{row['run']}/{row['image']}",
+        }
+        for row in samples(runs)
+    ]
+
+
 def labels(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
     """(run, method or anchor) -> its name in the report: the method's label, with the run where several have it.
 
@@ -147,6 +168,11 @@ def labels(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
         for run in runs:
             named.setdefault((run.name, anchor), title if agree else f"{title} ({run.name})")
     return named
+
+
+def who(subjects: int) -> str:
+    """In words, for titles."""
+    return "one subject" if subjects == 1 else f"{subjects} subjects"
 
 
 def _anchor(run: Run, anchor: str) -> str:

@@ -17,7 +17,8 @@ from fc_bench.errors import UserError
 from fc_bench.records import RunFolder, write_atomically
 from fc_bench.reports.repeating import repeat_command
 from fc_bench.reports.samples import SampleView, has_image
-from fc_bench.reports.tables import NOTHING, number
+from fc_bench.reports.tables.contents import number
+from fc_bench.reports.tables.model import NOTHING
 from fc_bench.reports.visible import visible
 
 SIDE = 768

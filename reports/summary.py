@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fc_bench.aggregate import OVERALL, Row
-from fc_bench.differences import method_differences
+from fc_bench.aggregate import OVERALL, REFERENCES, Row
+from fc_bench.differences import paired_estimate
 from fc_bench.protocols import Column
 from fc_bench.reports import frame
 from fc_bench.reports.frame import Run
-from fc_bench.reports.tables import number
+from fc_bench.reports.tables.contents import number
+from fc_bench.statistics import Estimate
 
 FOCUS = "fastcomposer"
 """The method whose place is told where it was run."""
@@ -18,44 +19,46 @@ NAMED = 3
 
 
 class PairedDifferences:
-    """The paired differences between all methods of runs that are alike, computed when they are first asked for."""
+    """The paired differences between the methods of runs that are alike, each computed when it is first asked for."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
-        self._runs = runs
-        self._known: dict[str, dict[tuple[str, int, str], Row]] = {}
+        self._columns = {column.name: column for column in frame.columns(runs)}
+        self._samples: dict[tuple[str, int], list[Row]] = {}
+        for row in frame.paired_samples(runs):
+            self._samples.setdefault((row["method"], row["subjects"]), []).append(row)
+        self._known: dict[tuple[str, str, int, str], Estimate | None] = {}
 
-    def told_apart(self, label: str, against: str, subjects: int, column: str) -> int | None:
+    def sign(self, label: str, against: str, subjects: int, column: str) -> int | None:
         """1 or -1 where the whole interval of `label` minus `against` is above or below 0, 0 where it holds 0.
 
-        None where there is no interval: too few subject sets, or no pair.
+        None where there is no interval: too few subject sets, or no pair of values.
         """
-        if against not in self._known:
-            rows = method_differences(self._runs[0].folder, against) if len(self._runs) == 1 else []
-            self._known[against] = {(row["method"], row["subjects"], row["column"]): row for row in rows}
-        row = self._known[against].get((label, subjects, column))
-        if row is None or row["low"] is None:
+        key = (label, against, subjects, column)
+        if key not in self._known:
+            base, other = (self._samples.get((name, subjects), []) for name in (against, label))
+            self._known[key] = paired_estimate(base, other, self._columns[column])
+        found = self._known[key]
+        if found is None or found.low is None or found.high is None:
             return None
-        return 1 if row["low"] > 0 else -1 if row["high"] < 0 else 0
+        return 1 if found.low > 0 else -1 if found.high < 0 else 0
 
 
 def summary(runs: Sequence[Run], differences: PairedDifferences) -> list[str]:
     """Of runs that are alike: the best method by number of subjects, FastComposer's place, costs, what is missing."""
-    results, columns = frame.rows(runs), frame.columns(runs)
-    names = frame.labels(runs)
+    results, columns, names = frame.rows(runs), frame.columns(runs), frame.labels(runs)
     focus = {
         names[run.name, label] for run in runs for label, row in run.settings["methods"].items() if row["name"] == FOCUS
     }
-    sentences = []
+    sentences: list[str] = []
     told: list[str] = []
     sizes = sorted({row["subjects"] for row in results})
     for subjects in sizes:
         part = [row for row in results if row["subjects"] == subjects and row["category"] == OVERALL]
         column = _first_measured(part, columns)
-        if column is None:
-            continue
-        sentence, named = _ranking(part, column, subjects, focus, differences)
-        sentences.append(sentence)
-        told += named
+        if column is not None:
+            ranked, named = _ranking(part, column, subjects, focus, differences)
+            sentences += ranked
+            told += named
     if told:
         sentences += _costs(results, sizes[0], list(dict.fromkeys(told)))
     return [*sentences, _completeness(runs)]
@@ -63,38 +66,63 @@ def summary(runs: Sequence[Run], differences: PairedDifferences) -> list[str]:
 
 def _ranking(
     part: Sequence[Row], column: Column, subjects: int, focus: set[str], differences: PairedDifferences
-) -> tuple[str, list[str]]:
-    """Who has the best mean, from whom it is told apart, and where FastComposer is; the methods named."""
+) -> tuple[list[str], list[str]]:
+    """Who has the best mean, from whom it is told apart, and where FastComposer is; the methods named.
+
+    Ranked are, as in the tables, the methods that see the subject and have all values.
+    """
+    blind = {row["label"] for row in part if row["column"] == REFERENCES.name and row["mean"] == 0}
     measured = [row for row in part if row["column"] == column.name and row["mean"] is not None]
-    rows = {row["label"]: row for row in measured if row["kind"] == "method"}
-    anchors = {row["method"]: row for row in measured if row["kind"] == "anchor"}
+    methods = {row["label"]: row for row in measured if row["kind"] == "method" and row["label"] not in blind}
+    rows = {label: row for label, row in methods.items() if row["n_ok"] == row["n_total"]}
+    if not rows:
+        return [], []
     better = 1 if column.higher_is_better else -1
     order = sorted(rows, key=lambda name: -better * rows[name]["mean"])
     who = "With one subject" if subjects == 1 else f"With {subjects} subjects together"
     best, others = order[0], order[1:]
     shown = _estimate(rows[best], column)
     if not others:
-        beside = [f"{word} {_estimate(anchors[name], column)}" for name, word in _WORDS.items() if name in anchors]
-        return f"{who}, {best} has {column.title} {shown}{_in_brackets(beside)}.", [best]
+        anchors = {row["method"]: row for row in measured if row["kind"] == "anchor"}
+        beside = [f"{words} {_estimate(anchors[name], column)}" for name, words in _WORDS.items() if name in anchors]
+        around = f" ({', '.join(beside)})" if beside else ""
+        return [f"{who}, {best} has {column.title} {shown}{around}."], [best]
     text = f"{who}, {best} has the {'highest' if better > 0 else 'lowest'} {column.title}, {shown}"
-    apart = {name: differences.told_apart(name, best, subjects, column.name) for name in others}
-    equal = [name for name in others if apart[name] != -better]
-    if all(verdict is None for verdict in apart.values()):
+    signs = {name: differences.sign(name, best, subjects, column.name) for name in others}
+    equal = [name for name in others if signs[name] != -better]
+    if all(sign is None for sign in signs.values()):
         text += "; there are too few subject sets to tell the methods apart"
     elif not equal:
-        text += ", and the paired differences tell it apart from every other method"
+        text += f", and the paired differences tell it apart from the other {len(others)}"
     else:
         text += f"; the paired differences do not tell it apart from {_listed(equal)}"
+    sentences, named = [text + "."], [best]
     followed = next((name for name in others if name in focus), None)
-    if followed is None or best in focus:
-        return text + ".", [best]
-    place = order.index(followed) + 1
-    verdicts = [differences.told_apart(name, followed, subjects, column.name) for name in order if name != followed]
-    first, last = 1 + verdicts.count(better), len(order) - verdicts.count(-better)
-    text += f". {followed} is {_ordinal(place)} of {len(order)} with {_estimate(rows[followed], column)}"
-    if (first, last) != (place, place):
-        text += f"; the paired differences allow places {first} to {last}"
-    return text + ".", [best, followed]
+    if followed is not None and best not in focus:
+        sentences[0] += f" {_place(followed, order, rows, column, subjects, differences)}"
+        named.append(followed)
+    partial = [label for label in methods if label not in rows]
+    if partial:
+        sentences.append(f"Not ranked, as values are missing: {_listed(partial)}.")
+    return sentences, named
+
+
+def _place(
+    label: str,
+    order: Sequence[str],
+    rows: Mapping[str, Row],
+    column: Column,
+    subjects: int,
+    differences: PairedDifferences,
+) -> str:
+    """The place of a method by its mean, and the places that the paired differences allow."""
+    better = 1 if column.higher_is_better else -1
+    place = order.index(label) + 1
+    signs = [differences.sign(name, label, subjects, column.name) for name in order if name != label]
+    first, last = 1 + signs.count(better), len(order) - signs.count(-better)
+    text = f"{label} is {_ordinal(place)} of {len(order)} with {_estimate(rows[label], column)}"
+    allowed = "" if (first, last) == (place, place) else f"; the paired differences allow places {first} to {last}"
+    return f"{text}{allowed}."
 
 
 def _costs(results: Sequence[Row], subjects: int, methods: Sequence[str]) -> list[str]:
@@ -105,8 +133,7 @@ def _costs(results: Sequence[Row], subjects: int, methods: Sequence[str]) -> lis
         customize, image = own.get("customize_seconds"), own.get("image_seconds")
         if customize is not None and image is not None:
             parts.append(f"{method} takes {customize:.2f} s to customize and {image:.2f} s an image")
-    who = "one subject" if subjects == 1 else f"{subjects} subjects"
-    return [f"For {who}, {'; '.join(parts)}."] if parts else []
+    return [f"For {frame.who(subjects)}, {'; '.join(parts)}."] if parts else []
 
 
 def _completeness(runs: Sequence[Run]) -> str:
@@ -150,10 +177,6 @@ def _listed(names: Sequence[str]) -> str:
     if len(names) > len(shown):
         shown.append(f"{len(names) - len(shown)} more")
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
-
-
-def _in_brackets(parts: Sequence[str]) -> str:
-    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _ordinal(place: int) -> str:

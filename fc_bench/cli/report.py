@@ -40,22 +40,20 @@ def write_and_print(path: Path, images: Images = Images.link) -> Path:
     """
     from fc_bench.reports.figures import draw
     from fc_bench.reports.frame import read_runs
-    from fc_bench.reports.grid import write_grid
-    from fc_bench.reports.page.page import PAGE, Part, write_page
-    from fc_bench.reports.tables import print_report, write_report
+    from fc_bench.reports.page.page import PAGE, write_page
+    from fc_bench.reports.tables.writing import tables_of, write_tables
 
-    (run,) = read_runs([path])
-    folder, results = run.folder, run.results
+    runs = read_runs([path])
+    tables, report = tables_of(runs), path / "report"
+    drawings = draw(runs)
     try:
-        files = write_report(folder, results)
-        grid = write_grid(folder)
-        part = Part((run,), tuple(draw([run])))
-        page = write_page([part], folder.path / "report" / PAGE, images.value)
+        files = write_tables(tables, report)
+        page = write_page([runs], [drawings], report / PAGE, images.value)
     except OSError as error:
         raise UserError(
             f"The report cannot be written below {path} ({error}); make room or make it writable."
         ) from None
-    print_report(folder, results, console())
-    for file in [*files, *([grid] if grid else []), page]:
+    tables.show(console())
+    for file in [*files, page]:
         say(f"wrote {file}")
     return page

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from fc_bench.records import write_atomically
 
@@ -83,6 +85,10 @@ class Look:
             "markeredgewidth": width,
             "markersize": size,
         }
+
+    def line(self) -> dict[str, Any]:
+        """What `plot` takes to draw a line with its markers."""
+        return {**self.markers(), "linestyle": self.dashes, "markersize": 5.5}
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,57 @@ def legend_below(figure: Figure, handles: Mapping[str, Any], columns: int = 3) -
         text.set_text(label)
 
 
+def matrix(
+    figure: Figure,
+    axes: Axes,
+    values: Sequence[Sequence[float | None]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    digits: int | None,
+) -> None:
+    """A matrix of values as shades with a color bar, each value written where `digits` says how."""
+    there = [value for row in values for value in row if value is not None]
+    image = matrix_panel(axes, values, rows, columns, digits, (min(there), max(there)))
+    bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=12)
+    bar.outline.set_visible(False)
+    bar.set_label(title)
+
+
+def matrix_panel(
+    axes: Axes,
+    values: Sequence[Sequence[float | None]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    digits: int | None,
+    limits: tuple[float, float],
+) -> Any:
+    """The shades and numbers alone; a cell without a value is crossed out."""
+    shades = matplotlib.colormaps["Blues"]
+    numbers = np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)
+    image = axes.imshow(numbers, cmap=shades, vmin=limits[0], vmax=limits[1], aspect="auto")
+    for (row, column), value in np.ndenumerate(numbers):
+        if np.isnan(value):
+            axes.plot([column - 0.4, column + 0.4], [row + 0.4, row - 0.4], color=GREY, linewidth=0.7)
+        elif digits is not None:
+            red, green, blue, _ = image.cmap(image.norm(value))
+            ink = "white" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.2 else "#111111"
+            axes.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=6.5, color=ink)
+    long = any(len(name) > 4 for name in columns) and len(columns) > 3
+    turned: dict[str, Any] = {"rotation": 90 if len(columns) > 16 else 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(columns)), [shortened(name) for name in columns], **(turned if long else {}))
+    axes.set_yticks(range(len(rows)), [shortened(name) for name in rows])
+    axes.tick_params(length=0, labelsize=7 if len(columns) <= 30 else 4.5)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return image
+
+
+def shortened(text: str, longest: int = 28) -> str:
+    """A text that fits beside an axis; what is cut off is shown as cut off."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def _dash(number: int) -> Any:
     return DASHES[number % len(DASHES)]
 
@@ -177,5 +234,9 @@ def _dash(number: int) -> Any:
 def _rendered(figure: Figure, kind: str, metadata: dict[str, Any], **options: Any) -> bytes:
     buffer = BytesIO()
     with styled():
+        for image in figure.findobj(AxesImage):
+            # Pixels as they are where the format can, smooth where they have to be drawn.
+            if image.get_gid():
+                image.set_interpolation("lanczos" if kind == "png" else "none")
         figure.savefig(buffer, format=kind, metadata=metadata, **options)
     return buffer.getvalue()

@@ -18,17 +18,19 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from fc_bench.aggregate import COST_COLUMNS
+from fc_bench.aggregate import COST_COLUMNS, REFERENCES
 from fc_bench.records import write_atomically
 from fc_bench.reports import frame
 from fc_bench.reports.figures import Drawing
 from fc_bench.reports.frame import Run
+from fc_bench.reports.literature import published_tables
 from fc_bench.reports.page.gallery import PageRun, gallery_data, page_runs
 from fc_bench.reports.page.pictures import Images, embedded, linked
-from fc_bench.reports.page.tables import PageTable, cost_table, quality_table, text_table
+from fc_bench.reports.page.tables import Level, PageTable, page_table
 from fc_bench.reports.repeating import repeat_command
 from fc_bench.reports.summary import PairedDifferences, summary
-from fc_bench.reports.tables import by_category, differences, footnote_marks, notes, published
+from fc_bench.reports.tables.contents import contents, differences
+from fc_bench.reports.tables.notes import footnote_marks, incomparable_costs, notes
 from fc_bench.reports.visible import visible_data
 
 SOURCES = Path(__file__).parent
@@ -38,14 +40,6 @@ STYLES, SCRIPTS = ("style.css",), ("data.js", "tables.js", "gallery.js", "viewer
 FAILURES_NAMED, REASONS_NAMED = 12, 30
 """Samples linked for one reason, and reasons; the gallery's filter shows the rest."""
 _HARMLESS = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
-
-
-@dataclass(frozen=True)
-class Part:
-    """Runs that are alike (`frame.alike`) and the figures drawn of them: one set of tables."""
-
-    runs: tuple[Run, ...]
-    drawings: tuple[Drawing, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,17 +54,23 @@ class FailureGroup:
     """Key and a few words of the first of them."""
 
 
-def write_page(parts: Sequence[Part], page: Path, images: Images = "link") -> Path:
-    """Write the page of all parts' runs to the file `page`; returns it.
+def write_page(
+    groups: Sequence[Sequence[Run]],
+    drawings: Sequence[Sequence[Drawing]],
+    page: Path,
+    images: Images = "link",
+) -> Path:
+    """Write the page of runs to the file `page`; returns it.
 
-    `link`: pictures are the runs' own files, by relative addresses; `embed`: small copies inside the page. Raises
-    UserError when they do not fit into it, OSError when it cannot be written.
+    `groups` are of runs that are alike (`frame.alike`), `drawings` the figures of each. `link`: pictures are the runs'
+    own files, by relative addresses; `embed`: small copies inside the page. Raises UserError when they do not fit into
+    it, OSError when it cannot be written.
     """
-    runs = page_runs([part.runs for part in parts])
+    runs = page_runs(groups)
     data = gallery_data(runs, lambda paths: embedded(paths) if images == "embed" else linked(paths, page))
     failures = _failures(runs)
     content = {
-        "parts": list(map(_part, parts)),
+        "parts": [_part(group, drawn) for group, drawn in zip(groups, drawings, strict=True)],
         "runs": list(map(_run, runs)),
         "filters": _filters(runs),
         "failures": [asdict(group) for group in failures[:REASONS_NAMED]],
@@ -113,15 +113,15 @@ def _hash(source: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _part(runs: Sequence[Run], drawings: Sequence[Drawing]) -> dict[str, Any]:
     """What the template says about runs that are alike together."""
-    paired = PairedDifferences(part.runs)
-    tables = _tables(part.runs, paired)
+    paired = PairedDifferences(runs)
+    tables = _tables(runs, paired)
     return {
-        "title": ", ".join(run.name for run in part.runs),
-        "description": part.runs[0].settings["suite"]["description"],
-        "summary": summary(part.runs, paired),
-        "facts": _facts(part.runs),
+        "title": ", ".join(run.name for run in runs),
+        "description": runs[0].settings["suite"]["description"],
+        "summary": summary(runs, paired),
+        "facts": _facts(runs),
         "tables": {name: [_table(table) for table in group] for name, group in tables.items()},
         "figures": [
             {
@@ -129,9 +129,10 @@ def _part(part: Part) -> dict[str, Any]:
                 "caption": drawing.caption,
                 "address": "data:image/svg+xml;base64," + base64.b64encode(drawing.svg()).decode(),
             }
-            for drawing in part.drawings
+            for drawing in drawings
         ],
-        "columns": [asdict(column) for column in [*frame.columns(part.runs), *COST_COLUMNS]],
+        "notes": notes(runs, options=False),
+        "columns": [asdict(column) for column in [*frame.columns(runs), REFERENCES, *COST_COLUMNS]],
     }
 
 
@@ -140,7 +141,6 @@ def _run(run: PageRun) -> dict[str, Any]:
     settings = run.run.settings
     return {
         "name": run.run.name,
-        "notes": notes(run.run.folder),
         "provenance": _provenance(settings),
         "methods": [
             {
@@ -157,23 +157,30 @@ def _run(run: PageRun) -> dict[str, Any]:
 
 def _tables(runs: Sequence[Run], paired: PairedDifferences) -> dict[str, list[PageTable]]:
     """The tables by part of the page: what is read first, and what is unfolded."""
-    results, columns = frame.rows(runs), frame.columns(runs)
-    marks = footnote_marks(runs[0].folder)
-    headlines = [column for column in columns if column.headline]
-    sizes = sorted({row["subjects"] for row in results})
-    costs = [cost_table(results, size, marks) for size in sizes]
+    made = contents(runs, footnote_marks(runs), incomparable_costs(runs))
+    columns = [*made.columns, REFERENCES, *COST_COLUMNS]
+    names = {column.title: column.name for column in made.columns}
+
+    def level(size: int) -> Level:
+        return lambda label, best, title: paired.sign(label, best, size, names[title]) == 0
+
+    quality = zip(made.sizes, made.quality(made.headlines), strict=True)
+    unfolded = {
+        "overview": made.overview(),
+        "all measures": made.quality(made.columns),
+        "paired differences": differences(runs),
+        "by prompt category": made.by_category(made.headlines),
+    }
     return {
-        "quality": [quality_table(results, headlines, size, marks, paired) for size in sizes],
-        "cost": [table for table in costs if table is not None],
-        "published": list(map(text_table, published(runs[0].folder))),
-        "all measures": [quality_table(results, columns, size, marks, None) for size in sizes],
-        "paired differences": list(map(text_table, differences(runs[0].folder, headlines))),
-        "by prompt category": list(map(text_table, by_category(results, headlines, marks))),
+        "quality": [page_table(table, columns, level(size)) for size, table in quality],
+        "cost": [page_table(made.cost(), columns)],
+        "published": [page_table(table, columns) for table in published_tables(runs[0].settings["suite"]["name"])],
+        **{name: [page_table(table, columns) for table in group] for name, group in unfolded.items()},
     }
 
 
 def _table(table: PageTable) -> dict[str, Any]:
-    return {**asdict(table), "has_best": table.has_best, "has_level": table.has_level}
+    return {**asdict(table), "has_level": table.has_level}
 
 
 def _facts(runs: Sequence[Run]) -> list[list[str]]:
