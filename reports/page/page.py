@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ STYLES, SCRIPTS = ("style.css",), ("data.js", "tables.js", "gallery.js", "viewer
 """In the order they are inlined."""
 FAILURES_NAMED, REASONS_NAMED = 12, 30
 """Samples linked for one reason, and reasons; the gallery's filter shows the rest."""
+_VIEW_BOX = re.compile(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _HARMLESS = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
@@ -123,16 +125,23 @@ def _part(runs: Sequence[Run], drawings: Sequence[Drawing]) -> dict[str, Any]:
         "summary": summary(runs, paired),
         "facts": _facts(runs),
         "tables": {name: [_table(table) for table in group] for name, group in tables.items()},
-        "figures": [
-            {
-                "title": drawing.title,
-                "caption": drawing.caption,
-                "address": "data:image/svg+xml;base64," + base64.b64encode(drawing.svg()).decode(),
-            }
-            for drawing in drawings
-        ],
+        "figures": list(map(_figure, drawings)),
         "notes": notes(runs, options=False),
         "columns": [asdict(column) for column in [*frame.columns(runs), REFERENCES, *COST_COLUMNS]],
+    }
+
+
+def _figure(drawing: Drawing) -> dict[str, Any]:
+    """A drawing as a picture of its own, in which nothing runs and nothing is loaded, with its size in points."""
+    svg = drawing.svg()
+    size = _VIEW_BOX.search(svg)
+    width, height = (round(float(side)) for side in size.groups()) if size else (None, None)
+    return {
+        "title": drawing.title,
+        "caption": drawing.caption,
+        "address": "data:image/svg+xml;base64," + base64.b64encode(svg).decode(),
+        "width": width,
+        "height": height,
     }
 
 
