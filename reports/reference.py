@@ -17,8 +17,8 @@ from pathlib import Path
 from fc_bench.errors import UserError
 from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES
 from fc_bench.reports.frame import read_runs
-from fc_bench.reports.grid import write_grid
-from fc_bench.reports.tables.writing import headline_markdown, tables_of, write_tables
+from fc_bench.reports.report import write_report
+from fc_bench.reports.tables.writing import headline_markdown
 
 REPOSITORY = Path(__file__).parents[1]
 _SECTION = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
@@ -32,10 +32,9 @@ def publish(run: Path, repository: Path = REPOSITORY) -> Path:
     (read,) = runs = read_runs([run])
     target = repository / "reports" / "reference" / str(read.settings["suite"]["name"])
     target.mkdir(parents=True, exist_ok=True)
-    files = [*write_tables(tables_of(runs), run / "report"), write_grid(read.folder)]
-    for file in files:
-        if file is not None:
-            shutil.copy(file, target / file.name)
+    (part,) = write_report(runs, families=("grid",), endings=(".png",))
+    for file in part.files:
+        shutil.copy(file, target / file.name)
     for name in (RUN, PLAN, SAMPLES, JOBS, SCORES):
         shutil.copy(run / name, target / name)
     (target / "headline.md").write_text(headline_markdown(runs))

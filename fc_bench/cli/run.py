@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fc_bench.cli.app import EXIT_INCOMPLETE, app, console, quiet_libraries
+from fc_bench.cli.app import EXIT_INCOMPLETE, app, console, quiet_libraries, say
 from fc_bench.cli.report import write_and_print
 from fc_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from fc_bench.run import Outcome
 
 
 @app.command()
@@ -78,7 +82,14 @@ def run(
         ),
         console(),
     )
-    write_and_print(outcome.folder.path)
+    path = outcome.folder.path
+    write_and_print([path], families=("grid",), endings=(".png",))
+    say(f"fc-bench report {shlex.quote(str(path))} draws the figures.")
+    end_incomplete(outcome)
+
+
+def end_incomplete(outcome: Outcome) -> None:
+    """End with the exit code for it, and say what to do, when samples or scores of a run are missing."""
     if not outcome.complete:
         missing = outcome.planned - outcome.finished
         print(

@@ -47,17 +47,20 @@ class BreakEven:
 
 def draw_amortised(material: Material) -> list[Drawing]:
     """Seconds an image against their number, of single subjects (of the smallest sets, if none is alone)."""
-    size = material.sizes[0]
-    spent = spent_of(material, size)
-    base = _base(spent, material.blind())
-    return [amortised(spent, material.looks, base, size)] if len(spent) > 1 else []
+    for size in material.sizes[:1]:
+        spent = spent_of(material, size)
+        if len(spent) > 1:
+            return [amortised(spent, material.looks, _base(spent, material.blind()), size)]
+    return []
 
 
 def draw_storage(material: Material) -> list[Drawing]:
     """Storage against the number of subjects, of single subjects (of the smallest sets, if none is alone)."""
-    size = material.sizes[0]
-    found = {row["label"]: row["mean"] * 2**20 for row in material.part(size, "artefact_mib")}
-    return [storage(found, material.looks, size)] if any(found.values()) else []
+    for size in material.sizes[:1]:
+        found = {row["label"]: row["mean"] * 2**20 for row in material.part(size, "artefact_mib")}
+        if any(found.values()):
+            return [storage(found, material.looks, size)]
+    return []
 
 
 def spent_of(material: Material, subjects: int) -> dict[str, Spent]:

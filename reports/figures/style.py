@@ -27,6 +27,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 KNOWN = ("fastcomposer", "dreambooth", "dreambooth-lora", "textual-inversion", "custom-diffusion")
 """Methods that look the same in every report, whatever else is in it."""
+ENDINGS = (".pdf", ".png", ".svg")
 GREY = "#7F7F7F"
 INK = "#333333"
 
@@ -112,13 +113,13 @@ class Drawing:
         """As PNG."""
         return _rendered(self.figure, "png", {"Software": None}, dpi=dpi)
 
-    def write(self, folder: Path) -> list[Path]:
-        """Write `<name>.pdf`, `.png` and `.svg` into the folder."""
-        contents = {".pdf": self.pdf(), ".png": self.png(), ".svg": self.svg()}
-        files = [folder / f"{self.name}{ending}" for ending in contents]
-        for file, content in zip(files, contents.values(), strict=True):
-            write_atomically(file, content)
-        return files
+    def write(self, folder: Path, endings: Sequence[str] = ENDINGS) -> list[Path]:
+        """Write `<name>.pdf`, `.png` and `.svg` into the folder, or only some of them."""
+        render = {".pdf": self.pdf, ".png": self.png, ".svg": self.svg}
+        files = {ending: folder / f"{self.name}{ending}" for ending in endings}
+        for ending, file in files.items():
+            write_atomically(file, render[ending]())
+        return list(files.values())
 
 
 @contextmanager

@@ -167,5 +167,5 @@ def _caption(sweep: Sweep, published: Sequence[object], same: bool, embedder: st
         return f"{told} Grey, dashed: {PUBLISHED}."
     return (
         f"{told} Below, grey, dashed: {PUBLISHED}, measured with FaceNet and CLIP ViT-L/14 on other people and "
-        f"prompts. Its scale is not that of this run ({embedder or 'other face models'}): shapes compare, heights do not."
+        f"prompts. Its scale is not this run's ({embedder or 'other face models'}): shapes compare, heights do not."
     )
