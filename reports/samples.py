@@ -134,8 +134,13 @@ def find_sample(folder: RunFolder, name: str) -> SampleView:
 
 
 def has_image(folder: RunFolder, view: SampleView) -> bool:
-    """Whether the sample's image lies in the run folder: records are also kept without their images."""
-    return view.image is not None and (folder.path / view.image).is_file()
+    """Whether the sample's image lies in the run folder: records are also kept without their images.
+
+    A record that names a file elsewhere has none: what is copied into a page must not come from outside the run.
+    """
+    if view.image is None or PurePath(view.image).is_absolute() or ".." in PurePath(view.image).parts:
+        return False
+    return (folder.path / view.image).is_file()
 
 
 def _failure(error: Any) -> SampleFailure | None:

@@ -94,7 +94,7 @@ function tile(sample, column, best) {
     "a",
     { class: `tile ${sample.status}`, href: `#sample=${encodeURIComponent(sample.key)}`, "data-key": sample.key },
     element("span", { class: "frame" }, place),
-    element("span", { class: "label" }, element("bdi", {}, method)),
+    element("span", { class: "label", title: method }, element("bdi", {}, method)),
     number ?? element("span", { class: best ? "value best" : "value", title: caption }, shown(value, column ?? {})),
     state.view === "single" ? element("span", { class: "words" }, element("bdi", {}, text(sample.prompt))) : null,
   );

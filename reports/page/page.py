@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -176,7 +176,7 @@ def _tables(runs: Sequence[Run], paired: PairedDifferences) -> dict[str, list[Pa
     quality = zip(made.sizes, made.quality(made.headlines), strict=True)
     unfolded = {
         "overview": made.overview(),
-        "all measures": made.quality(made.columns),
+        "all measures": [replace(table, title=f"{table.title}: all measures") for table in made.quality(made.columns)],
         "paired differences": differences(runs),
         "by prompt category": made.by_category(made.headlines),
     }
