@@ -18,9 +18,8 @@ def repeat_command(settings: Mapping[str, Any], method: str | None = None, finis
     `finished` (ISO 8601) tells which of several commands on the folder is meant, the one then at work; the last one
     otherwise. None when the run was not made by `fc-bench run` but from Python.
     """
-    commands = [entry for entry in settings["commands"] if finished is None or entry["started"] <= finished]
-    if not commands:
-        return None
+    begun = [entry for entry in settings["commands"] if finished is None or entry["started"] <= finished]
+    commands = begun or settings["commands"][:1]
     words = shlex.split(commands[-1]["command"])
     if words[:2] != ["fc-bench", "run"]:
         return None

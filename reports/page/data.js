@@ -9,8 +9,7 @@ const groups = grouped(data.samples);
 
 for (const sample of data.samples) {
   sample.set = sample.people.map((number) => data.people[number].id).join("+");
-  const words = [text(sample.prompt), text(sample.generated), sample.id, sample.set];
-  sample.words = words.join("\n").toLowerCase();
+  sample.words = `${text(sample.prompt)}\n${text(sample.generated)}`.toLowerCase();
 }
 
 // Samples of equal subjects, prompt and seed together, in the order of the first.

@@ -44,7 +44,7 @@ function fits(sample, words, methods) {
     const among = !state.subject.includes("+") && sample.people.some((n) => data.people[n].id === state.subject);
     if (!among) return false;
   }
-  return words.every((word) => sample.words.includes(word));
+  return words.every((word) => sample.words.includes(word) || (word.length > 3 && sample.id.startsWith(word)));
 }
 
 // Ascending or descending by the first value that is there; rows without any come last.
@@ -216,6 +216,11 @@ function changed() {
 
 form.addEventListener("input", changed);
 form.addEventListener("submit", (event) => event.preventDefault());
-form.addEventListener("reset", () => setTimeout(changed));
+form.addEventListener("reset", (event) => {
+  event.preventDefault();
+  state = { ...everything, view: state.view };
+  fillForm();
+  changed();
+});
 pager.querySelector(".back").addEventListener("click", () => turn(-1));
 pager.querySelector(".forth").addEventListener("click", () => turn(1));

@@ -15,10 +15,19 @@ from PIL import Image
 
 from fc_bench.metrics.identity import Identity
 from fc_bench.metrics.prompt_consistency import PromptConsistency
+from fc_bench.reports.frame import alike, read_runs
+from fc_bench.reports.page.page import write_page
 
 REFERENCE = Path(__file__).parents[3] / "reports" / "reference" / "pocket" / "run.json"
 SINGLE = {"a photo of a {subject} in the snow": "context", "a sketch of a {subject}": "style"}
+TROUBLE = (
+    ("dreambooth", "p2", "a photo of a {subject} in the snow"),
+    ("fastcomposer", "p4", "a sketch of a {subject}"),
+    ("text-only", "p1", "a photo of a {subject} in the snow"),
+)
+"""What failed, what was not reached and what has no score in the run `trouble`."""
 MULTI = {"a photo of {subjects} on a boat": "context"}
+FINISHED = "2027-01-02T03:04:05+00:00"
 SIDE = 32
 """Pixels of the images."""
 NO_CHROMIUM = (
@@ -53,6 +62,11 @@ class Made:
     samples: dict[str, dict[str, Any]]
     scores: dict[str, dict[str, float | None]]
 
+    @property
+    def page(self) -> Path:
+        """The run's page, once it is written."""
+        return self.path / "report" / "index.html"
+
     def of(self, method: str, subjects: str, template: str) -> dict[str, Any]:
         """The record of one sample."""
         wanted = (method, subjects.split("+"), template)
@@ -65,7 +79,7 @@ def _identity(method: str, subject: int, prompt: int) -> float:
     return round(level + 0.01 * ((7 * subject + 3 * prompt) % 11), 6)
 
 
-def write_run(path: Path, asked: Asked = Asked()) -> Made:
+def write_run(path: Path, asked: Asked) -> Made:
     """A finished run of what is asked, with images that differ."""
     settings = json.loads(REFERENCE.read_text())
     settings["suite"] |= {
@@ -101,7 +115,7 @@ def write_run(path: Path, asked: Asked = Asked()) -> Made:
                 record = {
                     **planned,
                     "generated_prompt": f"{planned['prompt']} <|image|>",
-                    "finished": "2026-01-02T03:04:05",
+                    "finished": FINISHED,
                 }
                 made.samples[planned["id"]] = record
                 if key in asked.missing:
@@ -195,11 +209,36 @@ def _job(method: str, subjects: str) -> dict[str, Any]:
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Made]:
     """Writes a run folder (`name`) of what is asked."""
+    return lambda name="made-up", **asked: write_run(tmp_path / name, Asked(**asked))
 
-    def make(name: str = "made-up", **asked: Any) -> Made:
-        return write_run(tmp_path / name, Asked(**asked))
 
-    return make
+@pytest.fixture(scope="session")
+def page_of() -> Callable[..., Path]:
+    """Writes the page of runs, without figures, into the first one's report/ or below `out`."""
+
+    def write(*folders: Path, images: Any = "link", out: Path | None = None) -> Path:
+        groups = alike(read_runs(folders))
+        return write_page(groups, [[] for _ in groups], (out or folders[0] / "report") / "index.html", images)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, page_of: Callable[..., Path]) -> Made:
+    """A finished run with its page, for all tests that only look at it."""
+    made = write_run(tmp_path_factory.mktemp("runs") / "made-up", Asked())
+    page_of(made.path)
+    return made
+
+
+@pytest.fixture(scope="session")
+def trouble(tmp_path_factory: pytest.TempPathFactory, page_of: Callable[..., Path]) -> Made:
+    """One in which a sample failed, one was not reached and one has no score, with its page."""
+    failed, missing, unscored = TROUBLE
+    asked = Asked(failed={failed: "no room"}, missing=[missing], unscored={unscored: "odd prompt"})
+    made = write_run(tmp_path_factory.mktemp("runs") / "trouble", asked)
+    page_of(made.path)
+    return made
 
 
 @pytest.fixture(scope="session")
