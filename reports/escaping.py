@@ -27,6 +27,8 @@ _LATEX = {
     "↓": r"$\downarrow$",
     "×": r"$\times$",
     "±": r"$\pm$",
+    # At the start of a row the line break before it would take these for its own.
+    "*": "{*}",
     "[": "{[}",
     "]": "{]}",
 }

@@ -56,8 +56,8 @@ def summary(runs: Sequence[Run], differences: PairedDifferences) -> list[str]:
         part = [row for row in results if row["subjects"] == subjects and row["category"] == OVERALL]
         column = _first_measured(part, columns)
         if column is not None:
-            ranked, named = _ranking(part, column, subjects, focus, differences)
-            sentences += ranked
+            sentence, named = _ranking(part, column, subjects, focus, differences)
+            sentences += [sentence] if sentence else []
             told += named
     if told:
         sentences += _costs(results, sizes[0], list(dict.fromkeys(told)))
@@ -66,7 +66,7 @@ def summary(runs: Sequence[Run], differences: PairedDifferences) -> list[str]:
 
 def _ranking(
     part: Sequence[Row], column: Column, subjects: int, focus: set[str], differences: PairedDifferences
-) -> tuple[list[str], list[str]]:
+) -> tuple[str, list[str]]:
     """Who has the best mean, from whom it is told apart, and where FastComposer is; the methods named.
 
     Ranked are, as in the tables, the methods that see the subject and have all values.
@@ -76,7 +76,7 @@ def _ranking(
     methods = {row["label"]: row for row in measured if row["kind"] == "method" and row["label"] not in blind}
     rows = {label: row for label, row in methods.items() if row["n_ok"] == row["n_total"]}
     if not rows:
-        return [], []
+        return "", []
     better = 1 if column.higher_is_better else -1
     order = sorted(rows, key=lambda name: -better * rows[name]["mean"])
     who = "With one subject" if subjects == 1 else f"With {subjects} subjects together"
@@ -86,25 +86,28 @@ def _ranking(
         anchors = {row["method"]: row for row in measured if row["kind"] == "anchor"}
         beside = [f"{words} {_estimate(anchors[name], column)}" for name, words in _WORDS.items() if name in anchors]
         around = f" ({', '.join(beside)})" if beside else ""
-        return [f"{who}, {best} has {column.title} {shown}{around}."], [best]
+        return f"{who}, {best} has {column.title} {shown}{around}.{_unranked(methods, rows)}", [best]
     text = f"{who}, {best} has the {'highest' if better > 0 else 'lowest'} {column.title}, {shown}"
     signs = {name: differences.sign(name, best, subjects, column.name) for name in others}
     equal = [name for name in others if signs[name] != -better]
     if all(sign is None for sign in signs.values()):
         text += "; there are too few subject sets to tell the methods apart"
     elif not equal:
-        text += f", and the paired differences tell it apart from the other {len(others)}"
+        everyone = _listed(others) if len(others) <= NAMED else f"all {len(others)} others"
+        text += f", and the paired differences tell it apart from {everyone}"
     else:
         text += f"; the paired differences do not tell it apart from {_listed(equal)}"
-    sentences, named = [text + "."], [best]
+    text, named = text + ".", [best]
     followed = next((name for name in others if name in focus), None)
     if followed is not None and best not in focus:
-        sentences[0] += f" {_place(followed, order, rows, column, subjects, differences)}"
+        text += f" {_place(followed, order, rows, column, subjects, differences)}"
         named.append(followed)
-    partial = [label for label in methods if label not in rows]
-    if partial:
-        sentences.append(f"Not ranked, as values are missing: {_listed(partial)}.")
-    return sentences, named
+    return text + _unranked(methods, rows), named
+
+
+def _unranked(methods: Mapping[str, Row], ranked: Mapping[str, Row]) -> str:
+    partial = [label for label in methods if label not in ranked]
+    return f" Not ranked, as values are missing: {_listed(partial)}." if partial else ""
 
 
 def _place(

@@ -53,7 +53,7 @@ def report(
 ) -> None:
     """Print the tables of runs and write them (Markdown, CSV, LaTeX, HTML) with figures and a page to look through."""
     families = None if figures else ()
-    page = write_and_print(run, out, layout.value, families, subjects or (), grid_seed, images=images)
+    *_, page = write_and_print(run, out, layout.value, families, subjects or (), grid_seed, images=images)
     if open_:
         open_in_browser(page)
 
@@ -67,8 +67,8 @@ def write_and_print(
     grid_seed: int | None = None,
     endings: Sequence[str] | None = None,
     images: Images = Images.link,
-) -> Path:
-    """Write the report of runs, print its tables and say what was written; returns its page.
+) -> list[Path]:
+    """Write the report of runs, print its tables, say what was written and return it, the page last.
 
     `families` of figures are drawn, all if not given, in the formats `endings`. Raises UserError when it cannot be
     written.
@@ -92,7 +92,7 @@ def write_and_print(
         for line in _listed(part.files):
             say(f"wrote {line}")
     say(f"wrote {page}")
-    return page
+    return [*(file for part in parts for file in part.files), page]
 
 
 def _listed(files: Sequence[Path]) -> list[str]:

@@ -85,7 +85,9 @@ def sweep(
         retry_errors=retry_errors,
     )
     outcome = execute(range_options(option, values, asked), console())
-    write_and_print([outcome.folder.path], families=("grid", "sweep"))
+    files = write_and_print([outcome.folder.path], families=("grid", "sweep"))
+    if not any(file.name.startswith("sweep-") for file in files):
+        say(f"There is no figure of {option}: it takes three values that are numbers and have results.")
     end_incomplete(outcome)
 
 

@@ -100,6 +100,18 @@ def how(choice: Choice) -> str:
     return f"Chosen by rule, whatever the images look like: {RULE[0].lower()}{RULE[1:]}"
 
 
+def in_lines(label: str, width: int = 18) -> str:
+    """A label on lines of its own, broken before its options and between them where it can be."""
+    parts = label.replace("[", "\0[").replace(",", ",\0").split("\0")
+    lines = [""]
+    for part in parts:
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    broken = [piece for line in lines for piece in wrap(line, width)]
+    return "\n".join([*broken[:4], "…"] if len(broken) > 4 else broken)
+
+
 def _drawing(material: Material, shown: Sequence[Shown], cells: dict[tuple[str, int], Row]) -> Drawing:
     labels = [label for label in material.labels if any(own == label for own, _ in cells)]
     side, left, above, below = 0.92, 1.15, 0.2, 0.62
@@ -119,8 +131,7 @@ def _drawing(material: Material, shown: Sequence[Shown], cells: dict[tuple[str, 
         for number, label in enumerate(labels, start=1):
             _cell(axes, material, cells.get((label, place)), place, number)
     for number, label in enumerate(["reference", *labels]):
-        text = "\n".join(wrap(label, 17, max_lines=4, placeholder=" …"))
-        axes.text(-0.06, number + 0.5, text, ha="right", va="center", fontsize=7, color=INK)
+        axes.text(-0.06, number + 0.5, in_lines(label), ha="right", va="center", fontsize=7, color=INK)
     caption = f"References on top, methods down, prompts across. {how(material.choice)}"
     return Drawing("grid", "Images", caption, figure)
 

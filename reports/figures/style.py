@@ -139,9 +139,9 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
 
 
 def looks(labels: Sequence[str]) -> dict[str, Look]:
-    """A look for each label, no two the same: the known methods' own, text-only grey, others in order of appearance."""
+    """A look for each label, no two the same: the known methods' own, text-only hollow, others in order of appearance."""
     fixed = {name: Look(COLORS[number], MARKERS[number], _dash(number)) for number, name in enumerate(KNOWN)}
-    fixed["text-only"] = Look(GREY, "o", _dash(1), hollow=True)
+    fixed["text-only"] = Look(INK, "o", _dash(1), hollow=True)
     found = {label: fixed[label] for label in labels if label in fixed}
     number = len(KNOWN)
     for label in dict.fromkeys(labels):
@@ -157,7 +157,8 @@ def error(row: Mapping[str, Any]) -> list[list[float]] | None:
     """How far a row's interval reaches below and above its mean, as `errorbar` takes it; None where it has none."""
     if row["low"] is None or row["high"] is None:
         return None
-    return [[row["mean"] - row["low"]], [row["high"] - row["mean"]]]
+    # A mean may lie beyond the bounds of its column by a rounding error, where its interval ends.
+    return [[max(row["mean"] - row["low"], 0.0)], [max(row["high"] - row["mean"], 0.0)]]
 
 
 def rule(axes: Axes, height: float, text: str) -> None:

@@ -43,7 +43,7 @@ def latex_table(table: Table, footnotes: Mapping[str, str]) -> str:
         [
             r"\begin{table}",
             r"\centering",
-            r"\sisetup{detect-weight=true, mode=match}",
+            r"\sisetup{detect-weight=true, mode=match, group-digits=none}",
             rf"\caption{{{caption}}}",
             rf"\label{{tab:{table.name}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",

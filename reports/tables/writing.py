@@ -28,10 +28,11 @@ LAYOUTS = {"suite": "all the suite measures", "paper": "the tables of FastCompos
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of runs that are alike: those that show everywhere, and all of them."""
+    """The tables of runs that are alike: those for the terminal, those that fit on paper, and all of them."""
 
     runs: Sequence[Run]
     headline: Sequence[Table]
+    printed: Sequence[Table]
     everything: Sequence[Table]
 
     @property
@@ -55,10 +56,11 @@ def tables_of(runs: Sequence[Run], layout: str = "suite") -> Tables:
     published = published_tables(str(runs[0].settings["suite"]["name"]))
     if layout == "paper":
         shown = [*made.paper(), *published]
-        return Tables(runs, shown, shown)
+        return Tables(runs, shown, shown, shown)
     headline = [*made.quality(made.headlines), *published, made.cost()]
     details = [*differences(runs), *made.by_category(made.headlines)]
-    return Tables(runs, headline, [*made.overview(), *made.quality(made.columns), *published, made.cost(), *details])
+    everything = [*made.overview(), *made.quality(made.columns), *published, made.cost(), *details]
+    return Tables(runs, headline, [*made.overview(), *headline, *details], everything)
 
 
 def write_tables(tables: Tables, folder: Path, stem: str = "table") -> list[Path]:
@@ -67,7 +69,7 @@ def write_tables(tables: Tables, folder: Path, stem: str = "table") -> list[Path
     files = {
         f"{stem}.md": _document(tables),
         f"{stem}.csv": csv_tables(tables.everything),
-        f"{stem}.tex": latex_tables(tables.everything, footnotes(tables.runs), told),
+        f"{stem}.tex": latex_tables(tables.printed, footnotes(tables.runs), told),
         f"{stem}.html": html_document(tables.title, tables.everything, [*told, *provenance(tables.runs)]),
         "results.csv": csv_frame(frame(tables.runs)),
     }
