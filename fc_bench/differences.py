@@ -10,7 +10,7 @@ from fc_bench.errors import UserError
 from fc_bench.model.yaml_file import nearest
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder
-from fc_bench.statistics import cluster_bootstrap, holm, paired_differences, sign_flip_test
+from fc_bench.statistics import Estimate, cluster_bootstrap, holm, paired_differences, sign_flip_test
 
 
 def method_differences(folder: RunFolder, against: str) -> list[Row]:
@@ -51,10 +51,19 @@ def paired_rows(samples: Sequence[Row], columns: Sequence[Column], against: str)
     return rows
 
 
-def _difference(
-    base: Sequence[Row], other: Sequence[Row], column: Column, label: str, against: str, subjects: int
-) -> list[Row]:
-    """One row, or none where the two have no pair of values."""
+def paired_estimate(base: Sequence[Row], other: Sequence[Row], column: Column) -> Estimate | None:
+    """What `other` is more than `base` in a column, over their common subjects, prompts and images.
+
+    The samples are those of one method and number of subjects each. None where they have no pair of values.
+    """
+    differences, resting = _pairs(base, other, column)
+    return cluster_bootstrap(differences, resting) if differences else None
+
+
+def _pairs(
+    base: Sequence[Row], other: Sequence[Row], column: Column
+) -> tuple[dict[str, list[float]], dict[str, Sequence[str]]]:
+    """The differences by subject set, and the units each set rests on."""
     values = [
         {
             (row["set"], row["template"], row["index"]): row[column.name]
@@ -65,9 +74,18 @@ def _difference(
     ]
     differences = paired_differences(*values)
     if not differences:
-        return []
+        return {}, {}
     units = units_of_rows([*base, *other], column)
-    resting = {name: units[name] for name in differences}
+    return differences, {name: units[name] for name in differences}
+
+
+def _difference(
+    base: Sequence[Row], other: Sequence[Row], column: Column, label: str, against: str, subjects: int
+) -> list[Row]:
+    """One row, or none where the two have no pair of values."""
+    differences, resting = _pairs(base, other, column)
+    if not differences:
+        return []
     estimate = cluster_bootstrap(differences, resting)
     independent = len({unit for own in resting.values() for unit in own}) == len(resting) and all(
         len(own) == 1 for own in resting.values()

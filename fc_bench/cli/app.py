@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -144,6 +145,14 @@ def go_offline(forbidden: bool, backbone: str) -> None:
         for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "DIFFUSERS_OFFLINE"):
             os.environ[name] = "1"
         os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+def open_in_browser(file: Path) -> None:
+    """Open a file in the user's browser, or say that there is none."""
+    import webbrowser
+
+    if not webbrowser.open(file.resolve().as_uri()):
+        say(f"No browser could be started; open {file.resolve()} by hand.")
 
 
 def quiet_libraries() -> None:

@@ -1,4 +1,4 @@
-"""`fc-bench report`: tables and figures of what was measured."""
+"""`fc-bench report`: tables, figures and a page of what was measured."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import app, console, say
+from fc_bench.cli.app import app, console, open_in_browser, say
 
 
 class Layout(str, Enum):
@@ -17,6 +17,13 @@ class Layout(str, Enum):
 
     suite = "suite"
     paper = "paper"
+
+
+class Images(str, Enum):
+    """How the page shows images."""
+
+    link = "link"
+    embed = "embed"
 
 
 @app.command()
@@ -39,9 +46,16 @@ def report(
     grid_seed: Annotated[
         int | None, typer.Option(help="Draw the image grid's samples at random with this seed.", show_default=False)
     ] = None,
+    images: Annotated[
+        Images, typer.Option(help="Images of the page: the runs' own files, or copies inside it, to pass it on alone.")
+    ] = Images.link,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Print the tables of one or several runs and write them (Markdown, CSV, LaTeX, HTML) with figures."""
-    write_and_print(run, out, layout.value, None if figures else (), subjects or (), grid_seed)
+    """Print the tables of runs and write them (Markdown, CSV, LaTeX, HTML) with figures and a page to look through."""
+    families = None if figures else ()
+    *_, page = write_and_print(run, out, layout.value, families, subjects or (), grid_seed, images=images)
+    if open_:
+        open_in_browser(page)
 
 
 def write_and_print(
@@ -52,19 +66,22 @@ def write_and_print(
     subjects: Sequence[str] = (),
     grid_seed: int | None = None,
     endings: Sequence[str] | None = None,
+    images: Images = Images.link,
 ) -> list[Path]:
-    """Write the report of runs, print its tables, say what was written and return it; UserError when it cannot be.
+    """Write the report of runs, print its tables, say what was written and return it, the page last.
 
-    `families` of figures are drawn, all if not given, in the formats `endings`.
+    `families` of figures are drawn, all if not given, in the formats `endings`. Raises UserError when it cannot be
+    written.
     """
     from fc_bench.reports.figures import FAMILIES, Choice
     from fc_bench.reports.figures.style import ENDINGS
     from fc_bench.reports.frame import read_runs
-    from fc_bench.reports.report import write_report
+    from fc_bench.reports.report import write_report, write_report_page
 
     drawn = tuple(FAMILIES) if families is None else families
     choice = Choice(subjects, grid_seed)
     parts = write_report(read_runs(paths), out, layout, drawn, endings or ENDINGS, choice)
+    page = write_report_page(parts, out, images.value)
     for part in parts:
         if len(parts) > 1:
             say(f"\n{part.tables.title}: {', '.join(run.name for run in part.tables.runs)}")
@@ -74,7 +91,8 @@ def write_and_print(
             say(sentence)
         for line in _listed(part.files):
             say(f"wrote {line}")
-    return [file for part in parts for file in part.files]
+    say(f"wrote {page}")
+    return [*(file for part in parts for file in part.files), page]
 
 
 def _listed(files: Sequence[Path]) -> list[str]:

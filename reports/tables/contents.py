@@ -180,8 +180,8 @@ class Contents:
         whole = {label: row["mean"] for label, row in competing.items() if row["n_ok"] == row["n_total"]}
         if not whole:
             return set()
-        best = _number((max if column.higher_is_better else min)(whole.values()), column)
-        found_best = {label for label, value in whole.items() if _number(value, column) == best}
+        best = number((max if column.higher_is_better else min)(whole.values()), column)
+        found_best = {label for label, value in whole.items() if number(value, column) == best}
         return set() if len(found_best) == len(competing) else found_best
 
 
@@ -223,8 +223,8 @@ def _cell(row: Row | None, column: Column, expected: int = 0, best: bool = False
         return Cell(NOTHING)
     ends = None
     if row["low"] is not None and row["high"] is not None:
-        ends = (_number(row["low"], column), _number(row["high"], column))
-    return Cell(_number(row["mean"], column), ends, row["n_ok"] if row["n_ok"] < expected else None, best=best)
+        ends = (number(row["low"], column), number(row["high"], column))
+    return Cell(number(row["mean"], column), ends, row["n_ok"] if row["n_ok"] < expected else None, best=best)
 
 
 def _complete(row: Row | None, column: Column, best: bool) -> Cell:
@@ -232,7 +232,8 @@ def _complete(row: Row | None, column: Column, best: bool) -> Cell:
     return _cell(row, column, row["n_total"] if row is not None else 0, best)
 
 
-def _number(value: float, column: Column) -> str:
+def number(value: float, column: Column) -> str:
+    """A value as the tables show it: with the column's decimals, or its significant digits."""
     if column is REFERENCES:
         return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
     if not column.significant:

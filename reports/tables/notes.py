@@ -53,12 +53,15 @@ def incomparable_costs(runs: Sequence[Run]) -> dict[str, str]:
     return found
 
 
-def notes(runs: Sequence[Run]) -> list[str]:
-    """One sentence or two each; what holds for one of several runs begins with its name."""
+def notes(runs: Sequence[Run], options: bool = True) -> list[str]:
+    """One sentence or two each; what holds for one of several runs begins with its name.
+
+    Without `options`, those of the methods are left out.
+    """
     raised = {number: Cell("", mark=number).superscript for number in footnotes(runs)}
     lines = [f"{raised[number]} {text}" for number, text in footnotes(runs).items()]
     lines += [_MEANING, _BEST, *_between(runs)]
-    told = {run.name: list(_of_run(run, runs)) for run in runs}
+    told = {run.name: list(_of_run(run, runs, options)) for run in runs}
     for line in dict.fromkeys(line for own in told.values() for line in own):
         having = [name for name, own in told.items() if line in own]
         lines.append(line if len(having) == len(runs) else f"{', '.join(having)}: {line}")
@@ -97,7 +100,7 @@ def _between(runs: Sequence[Run]) -> Iterator[str]:
             yield f"{one.name} and {other.name}: {line}"
 
 
-def _of_run(run: Run, runs: Sequence[Run]) -> Iterator[str]:
+def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
     settings, names = run.settings, labels(runs)
     for name, made in settings["metrics"].items():
         if name.partition("@")[0] == "identity" and made.get("embedder"):
@@ -136,7 +139,7 @@ def _of_run(run: Run, runs: Sequence[Run]) -> Iterator[str]:
             "once per class; its seconds to customize do not hold them."
         )
     for method, row in settings["methods"].items():
-        if row["options"]:
+        if row["options"] and options:
             chosen = ", ".join(f"{key} = {value}" for key, value in row["options"].items())
             yield f"Options of {names[run.name, method]}: {chosen}."
     yield from settings["left_out"]
