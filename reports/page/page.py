@@ -23,7 +23,7 @@ from fc_bench.aggregate import COST_COLUMNS, REFERENCES
 from fc_bench.records import write_atomically
 from fc_bench.reports import frame
 from fc_bench.reports.figures import Drawing
-from fc_bench.reports.frame import Run
+from fc_bench.reports.frame import Run, incomparable_costs
 from fc_bench.reports.literature import published_tables
 from fc_bench.reports.page.gallery import PageRun, gallery_data, page_runs
 from fc_bench.reports.page.pictures import Images, embedded, linked
@@ -31,7 +31,7 @@ from fc_bench.reports.page.tables import Level, PageTable, page_table
 from fc_bench.reports.repeating import repeat_command
 from fc_bench.reports.summary import PairedDifferences, summary
 from fc_bench.reports.tables.contents import contents, differences
-from fc_bench.reports.tables.notes import footnote_marks, incomparable_costs, notes
+from fc_bench.reports.tables.notes import footnote_marks, notes
 from fc_bench.reports.visible import visible_data
 
 SOURCES = Path(__file__).parent
