@@ -102,9 +102,10 @@ class Method(Protocol):
 
     A method whose options leave something to the backbone may have a classmethod `complete_options(backbone, options)`
     that returns them written out; it is called before options are recorded and compared. Training steps are counted by
-    an option named `steps` where there is one: measuring costs may take fewer and extrapolate. A method that a reader of
-    the table has to be told about may have a classmethod `remark(options, subjects)` that returns what to know of it on
-    sets of `subjects` subjects (that it extends a paper's protocol, say), or None; it stands as a footnote at the row.
+    an option named `steps` where there is one: measuring costs may take fewer and extrapolate. A method that a reader
+    of the table has to be told about may have a classmethod `remark(options, subjects)` that returns what to know of it
+    on sets of `subjects` subjects (that it extends a paper's protocol, say), or None; it stands as a footnote at the
+    row.
     A method that can be loaded from what it left is `Restorable`; one that trains beside class images can be spared
     drawing them (`UsesClassImages`), and one whose steps are not all alike says after how many its work repeats
     (`Periodic`).

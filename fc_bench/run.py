@@ -20,7 +20,7 @@ from fc_bench.model.backbone import Backbone, read_backbone
 from fc_bench.model.yaml_file import nearest
 from fc_bench.photographs import read_photograph
 from fc_bench.plan import MethodRow, Plan, check_prompt_lengths, make_plan, resolve_method
-from fc_bench.progress import progress
+from fc_bench.progress import progress, silence_loading_bars
 from fc_bench.protocols import Column, Method, Metric, Sampler, Setting, Subject
 from fc_bench.provenance import commit, hardware, now, versions
 from fc_bench.records import FORMAT, PLAN, RUN, RunFolder, opened_for_writing, write_json, write_lines, write_png
@@ -123,7 +123,7 @@ def run(options: RunOptions, console: Console) -> Outcome:
                 markup=False,
                 soft_wrap=True,
             )
-            _silence_loading_bars()
+            silence_loading_bars()
             with progress(console, "Generating", pending) as show:
                 generate(
                     plan,
@@ -189,15 +189,6 @@ def _setting(suite: Suite, backbone: Backbone, device: str) -> Setting:
     resolved = resolve_device(device)
     dtype = backbone.dtype.cuda if resolved.startswith("cuda") else backbone.dtype.cpu
     return Setting(backbone, resolve_sampler(suite, backbone), resolved, dtype)
-
-
-def _silence_loading_bars() -> None:
-    """The libraries' own bars while they load weights would break ours."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
 
 
 def _default_folder(suite: Suite, backbone: Backbone) -> Path:

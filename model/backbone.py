@@ -124,7 +124,9 @@ class Backbone(_Part):
 
     def architecture_folder(self) -> Path | None:
         """Where the configurations lie; None when the backbone declares none."""
-        return None if self.architecture is None else (self._file.parent / Path(self.architecture).expanduser()).resolve()
+        return (
+            None if self.architecture is None else (self._file.parent / Path(self.architecture).expanduser()).resolve()
+        )
 
     def declared_path(self, component: str) -> Path | None:
         """Where a local component should lie, without looking; None for one on the hub."""

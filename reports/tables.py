@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from fc_bench.aggregate import COST_COLUMNS, OVERALL, Row, columns_of, shared_seconds
 from fc_bench.differences import method_differences
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder, write_atomically
-from fc_bench.reports.blocks import Block, markdown_table
+from fc_bench.reports.blocks import NOTHING, Block, markdown_table, print_blocks, significant
 from fc_bench.reports.literature import EMBEDDER, published_block
 
-NOTHING = "–"
 ANCHORS = {"ceiling": "ceiling (own photographs)", "floor": "floor (somebody else)"}
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -131,13 +127,7 @@ def print_report(folder: RunFolder, results: Sequence[Row], console: Console) ->
     """Show the headline columns and the costs on the console."""
     headlines = [column for column in columns_of(folder) if column.headline]
     marks = footnote_marks(folder)
-    for block in [*quality(results, headlines, marks), *_published(folder), cost(results, marks)]:
-        table = Table(title=block.title, title_justify="left")
-        for number, title in enumerate(block.header):
-            table.add_column(escape(title), justify="left" if number == 0 else "right", overflow="fold")
-        for row in block.rows:
-            table.add_row(*(escape(cell.replace(" [", "\n[")) for cell in row), end_section=True)
-        console.print(table)
+    print_blocks([*quality(results, headlines, marks), *_published(folder), cost(results, marks)], console)
     for line in notes(folder):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
@@ -261,10 +251,7 @@ def _cell(cells: Mapping[str, Row], column: Column, expected: int = 0) -> str:
 
 
 def _number(value: float, column: Column) -> str:
-    if not column.significant:
-        return f"{value:.{column.digits}f}"
-    before = math.floor(math.log10(abs(value))) + 1 if value else column.digits
-    return f"{value:.{max(column.digits - before, 0)}f}"
+    return significant(value, column.digits) if column.significant else f"{value:.{column.digits}f}"
 
 
 def _has(row: Row) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fc_bench.cli.app import app, console, say
 from fc_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from fc_bench.records import RunFolder
 
 
 @app.command()
@@ -21,21 +24,36 @@ def report(
 
 def write_and_print(path: Path) -> None:
     """Write a run's report below its folder, print it and say what was written; UserError when it cannot be written."""
-    from fc_bench.aggregate import result_rows
-    from fc_bench.records import RunFolder
-    from fc_bench.reports.grid import write_grid
-    from fc_bench.reports.tables import print_report, write_report
+    from fc_bench.records import QUALITY, RunFolder
 
     folder = RunFolder(path)
-    folder.settings()
+    write = _write_quality if folder.kind() == QUALITY else _write_cost
     try:
-        results = result_rows(folder)
-        files = write_report(folder, results)
-        grid = write_grid(folder)
+        files = write(folder)
     except OSError as error:
         raise UserError(
             f"The report cannot be written below {path} ({error}); make room or make it writable."
         ) from None
-    print_report(folder, results, console())
-    for file in [*files, *([grid] if grid else [])]:
+    for file in files:
         say(f"wrote {file}")
+
+
+def _write_quality(folder: RunFolder) -> list[Path]:
+    from fc_bench.aggregate import result_rows
+    from fc_bench.reports.grid import write_grid
+    from fc_bench.reports.tables import print_report, write_report
+
+    results = result_rows(folder)
+    files, grid = write_report(folder, results), write_grid(folder)
+    print_report(folder, results, console())
+    return [*files, *([grid] if grid else [])]
+
+
+def _write_cost(folder: RunFolder) -> list[Path]:
+    from fc_bench.cost.results import method_costs
+    from fc_bench.reports.cost_tables import print_cost_report, write_cost_report
+
+    costs = method_costs(folder)
+    files = write_cost_report(folder, costs)
+    print_cost_report(folder, costs, console())
+    return files
