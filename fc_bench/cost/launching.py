@@ -15,6 +15,8 @@ from typing import Any
 
 from fc_bench.cost.records import ERROR, OUT_OF_MEMORY
 
+COMMAND = (sys.executable, "-m", "fc_bench.cost.worker")
+
 
 def launched(task: Mapping[str, Any], log: Path) -> dict[str, Any]:
     """What the worker answers, or how it died; with `process_seconds` and `process_peak_bytes` as the system saw them.
@@ -27,7 +29,7 @@ def launched(task: Mapping[str, Any], log: Path) -> dict[str, Any]:
         errors.flush()
         start = errors.tell()
         process = subprocess.Popen(
-            [sys.executable, "-m", "fc_bench.cost.worker"],
+            COMMAND,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -36,8 +38,8 @@ def launched(task: Mapping[str, Any], log: Path) -> dict[str, Any]:
         assert process.stdout is not None
         try:
             with suppress(BrokenPipeError):  # it died at once; how, is told below
-                process.stdin.write(json.dumps({**task, "path": sys.path}).encode())
-                process.stdin.close()
+                process.stdin.write(json.dumps({**task, "path": sys.path}).encode() + b"\n")
+                process.stdin.flush()
             answer = process.stdout.read()
             code, peak = _ended(process)
         finally:
@@ -45,6 +47,8 @@ def launched(task: Mapping[str, Any], log: Path) -> dict[str, Any]:
                 process.kill()
                 process.wait()
             process.stdout.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
     seen = {"process_seconds": time.perf_counter() - begun, "process_peak_bytes": peak}
     try:
         result = json.loads(answer)

@@ -18,7 +18,7 @@ from fc_bench.builtin import POCKET_SUITE
 from fc_bench.cost.budget import Budget, Prediction, fits_in_full
 from fc_bench.cost.extrapolation import extrapolated, seconds_per_step
 from fc_bench.cost.launching import launched
-from fc_bench.cost.memory_guard import available_bytes
+from fc_bench.cost.memory_guard import available_bytes, free_memory
 from fc_bench.cost.records import (
     ARTEFACTS,
     ERROR,
@@ -132,6 +132,7 @@ def _settled(options: CostOptions) -> _Asked:
         registry.load("methods", name)  # before anything is made or fetched
     if options.random_weights:
         backbone_file = str(with_random_weights(backbone, dtype))
+        free_memory()  # the measuring processes need it
         backbone = read_backbone(backbone_file)
     sampler = Sampler(
         backbone.sampler.scheduler, backbone.sampler.steps, backbone.sampler.guidance_scale, backbone.resolution

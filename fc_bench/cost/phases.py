@@ -38,6 +38,8 @@ CALLS_ON_ACCELERATOR, SECONDS_ON_ACCELERATOR = 20, 30.0
 """An accelerator is measured over so many calls and so many seconds at the least, whatever the budget."""
 MOST_CALLS = 60
 """Calls after which a median is known well enough; they allow a 95th percentile."""
+MOST_CUSTOMIZATIONS = 3
+"""Of all steps; what more of the budget there is goes to images."""
 FIRST_TUNING = {"cpu": 4, "cuda": 20}
 """Training steps of the first customization by kind of device; with float16 some of the first overflow."""
 STAND_INS = 4
@@ -145,7 +147,8 @@ def _next_steps(task: Assignment, calls: Sequence[dict[str, Any]], asked: int | 
     last = calls[-1]
     whole = last["seconds"] + last["shared_seconds"]
     if asked is None or last["steps"] == asked:
-        fits = len(calls) < MOST_CALLS and whole < task.left()
+        done = sum(1 for call in calls if call["steps"] == asked)
+        fits = done < (MOST_CALLS if asked is None else MOST_CUSTOMIZATIONS) and whole < task.left()
         return (asked or 0) if fits else None
     steps = last["step_seconds"][-(len(last["step_seconds"]) // period * period) :]
     each = sum(steps) / len(steps) if steps else last["seconds_per_step"]

@@ -1,7 +1,8 @@
 """The process of one measurement: `python -m fc_bench.cost.worker`, started by `launching`.
 
-It reads its task (JSON) from standard input and writes one result (JSON) to what was its standard output; whatever
-libraries print goes to standard error. It makes no other use of the terminal and knows no metric.
+It reads its task (a line of JSON) from standard input and writes one result (JSON) to what was its standard output;
+whatever libraries print goes to standard error. When standard input ends, so does the process: nobody waits for it. It
+makes no other use of the terminal and knows no metric.
 """
 
 from __future__ import annotations
@@ -20,16 +21,43 @@ STARTED = time.time()
 def main() -> None:
     """Measure what standard input asks for."""
     answer = _Answer()
-    task = json.load(sys.stdin)
+    task = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.path[:] = task["path"]
+    _keep_within(task["memory_limit"], answer)
+    answer.give(measure(task))
+
+
+def measure(task: dict[str, Any]) -> dict[str, Any]:
+    """What the task asks for, or why it failed, as the measuring's part of a record."""
     try:
-        result = _measure(task, answer)
-    except BaseException as error:
-        result = _failed(error)
-        if not isinstance(error, Exception):
-            raise
-    finally:
-        answer.give(result)
+        assignment = _assignment(task)
+        startup = time.time() - STARTED
+        from fc_bench.cost.phases import measured
+
+        return {"status": "ok", "startup_seconds": startup, **measured(assignment)}
+    except Exception as error:
+        return _failed(error)
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of standard input, which is the parent's, whatever ended it."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+def _keep_within(limit: int, answer: _Answer) -> None:
+    """End this process with an answer when it uses more memory than it may."""
+    from fc_bench.cost.memory_guard import die_first, watch_memory
+
+    def give_up(used: int) -> None:
+        told = f"it used {used} bytes, more than the {limit} that this machine has for it"
+        error = {"type": "MemoryError", "message": told, "traceback": ""}
+        answer.give({"status": "out of memory", "used_bytes": used, "error": error})
+        os._exit(1)
+
+    die_first()
+    watch_memory(limit, give_up)
 
 
 class _Answer:
@@ -51,24 +79,6 @@ class _Answer:
             while data:
                 data = data[os.write(self._file, data) :]
             os.close(self._file)
-
-
-def _measure(task: dict[str, Any], answer: _Answer) -> dict[str, Any]:
-    from fc_bench.cost.memory_guard import die_first, watch_memory
-
-    def give_up(used: int) -> None:
-        told = f"it used {used} bytes, more than the {task['memory_limit']} that this machine has for it"
-        error = {"type": "MemoryError", "message": told, "traceback": ""}
-        answer.give({"status": "out of memory", "used_bytes": used, "error": error})
-        os._exit(1)
-
-    die_first()
-    watch_memory(task["memory_limit"], give_up)
-    assignment = _assignment(task)
-    startup = time.time() - STARTED
-    from fc_bench.cost.phases import measured
-
-    return {"status": "ok", "startup_seconds": startup, **measured(assignment)}
 
 
 def _assignment(task: dict[str, Any]) -> Any:
