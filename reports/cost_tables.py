@@ -250,8 +250,9 @@ def cost_markdown(folder: RunFolder, costs: Sequence[MethodCost]) -> str:
 
 
 def cost_headline(folder: RunFolder, costs: Sequence[MethodCost]) -> str:
-    """The terminal's tables as Markdown without a title of its own."""
-    shown = [f"**{block.title}**\n\n{markdown_table(block)}" for block in tables(folder, costs)]
+    """Phases, amortised seconds, speed-up and storage as Markdown without a title of its own."""
+    blocks = [phases(costs, folder.settings(KIND)["dtype"]), amortised(costs), speed_ups(costs), storage(costs)]
+    shown = [f"**{block.title}**\n\n{markdown_table(block)}" for block in blocks if block.rows]
     return "\n\n".join([*shown, *cost_notes(folder, costs)]) + "\n"
 
 

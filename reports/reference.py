@@ -3,8 +3,8 @@
     python -m fc_bench.reports.reference runs/pocket
 
 copies the run's tables, grid and records (without the images) to `reports/reference/<suite>/` of the checkout, where
-`fc-bench compare` finds them, and renews the part of README.md between its `<!-- results: ... -->` markers, so that no
-number there is typed by hand.
+`fc-bench compare` finds them, and renews the parts of README.md between its `<!-- results: ... -->` markers, so that no
+number there is typed by hand. A cost run goes to `reports/reference/cost-<backbone>-<device>/`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import sys
 from pathlib import Path
 
 from fc_bench.aggregate import result_rows
+from fc_bench.cost.records import KIND, MEASUREMENTS
+from fc_bench.cost.results import method_costs
 from fc_bench.errors import UserError
 from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
+from fc_bench.reports.cost_tables import cost_headline, write_cost_report
 from fc_bench.reports.grid import write_grid
 from fc_bench.reports.tables import headline_markdown, write_report
 
@@ -30,6 +33,8 @@ def publish(run: Path, repository: Path = REPOSITORY) -> Path:
     Raises UserError when `run` is no run folder or the repository's README has no place for the table.
     """
     folder = RunFolder(run)
+    if folder.kind() == KIND:
+        return _publish_cost(folder, repository)
     target = repository / "reports" / "reference" / str(folder.settings()["suite"]["name"])
     target.mkdir(parents=True, exist_ok=True)
     results = result_rows(folder)
@@ -40,6 +45,18 @@ def publish(run: Path, repository: Path = REPOSITORY) -> Path:
     for name in (RUN, PLAN, SAMPLES, JOBS, SCORES):
         shutil.copy(run / name, target / name)
     (target / "headline.md").write_text(headline_markdown(folder, results))
+    renew_readme(repository)
+    return target
+
+
+def _publish_cost(folder: RunFolder, repository: Path) -> Path:
+    settings, costs = folder.settings(KIND), method_costs(folder)
+    name = f"cost-{settings['backbone']}-{settings['device'].split(':')[0]}"
+    target = repository / "reports" / "reference" / name
+    target.mkdir(parents=True, exist_ok=True)
+    for file in [*write_cost_report(folder, costs), folder.path / RUN, folder.path / MEASUREMENTS]:
+        shutil.copy(file, target / file.name)
+    (target / "headline.md").write_text(cost_headline(folder, costs))
     renew_readme(repository)
     return target
 
