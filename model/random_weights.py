@@ -149,7 +149,8 @@ def _absolute(backbone: Backbone) -> dict[str, Any]:
     """The backbone's file with the places of scorers and face models written out."""
     data = backbone.model_dump(mode="json", exclude={"architecture"})
     data["clip"] = str(backbone.declared_path("clip") or backbone.clip)
-    data["faces"]["pack"] = str(backbone.declared_path("faces") or backbone.faces[0].pack)
+    for number, faces in enumerate(data["faces"]):
+        faces["pack"] = str(backbone.declared_path(backbone.faces_component(number)) or faces["pack"])
     return data
 
 

@@ -268,7 +268,8 @@ def _measure_missing(options: CostOptions, asked: _Asked, folder: RunFolder, con
     missing = pending(rows, measurements(folder), options.budget, options.retry_errors)
     console.print(
         f"Cost of {len(rows)} methods on {asked.backbone.name}{' (random weights)' if asked.random_weights else ''}: "
-        f"{len(missing)} measurements to make in about {_duration(options.budget)}, in {folder.path}",
+        f"{len(missing)} measurements to make in about {_duration(options.budget)}, more if the smallest need it, in "
+        f"{folder.path}",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -45,8 +45,8 @@ FAILED = MethodCost("lora", "lora", True, failures={"customize": "out of memory 
 
 
 def row(block, name: str) -> dict[str, str]:
-    found = next(cells for cells in block.rows if cells[0].startswith(name))
-    return dict(zip(block.header, found, strict=True))
+    found = next(cells for cells in block.texts() if cells[0].startswith(name))
+    return dict(zip((heading.text for heading in block.header), found, strict=True))
 
 
 def test_extrapolated_figures_are_marked_and_steps_are_told():
@@ -67,8 +67,8 @@ def test_what_is_missing_is_shown_as_missing_and_never_as_0():
 
 def test_speed_up_stands_beside_the_published_claim():
     block = speed_ups([FAST, TUNED, FAILED])
-    (found,) = block.rows
-    cells = dict(zip(block.header, found, strict=True))
+    (found,) = block.texts()
+    cells = dict(zip((heading.text for heading in block.header), found, strict=True))
     assert cells["one image"].startswith("≈ 153x [")
     assert cells["published"] == "300x to 2,500x"
     assert cells["class images included"] == "–"
@@ -76,7 +76,7 @@ def test_speed_up_stands_beside_the_published_claim():
 
 
 def test_break_even_tells_that_it_may_never_come():
-    ((sooner, later, images, shared),) = break_evens([TUNED, FAST, FAILED]).rows
+    ((sooner, later, images, shared),) = break_evens([TUNED, FAST, FAILED]).texts()
     assert (sooner, later, shared) == ("fastcomposer", "dreambooth", "–")
     assert images.startswith("15,")
     assert images.endswith(", never]")
