@@ -31,7 +31,7 @@ def test_kept_run_without_images_has_tables_and_the_figures_that_need_none(fc_be
 def test_tables_alone_are_written_where_asked(fc_bench, copied, tmp_path):
     done = fc_bench("report", copied("run"), "--no-figures", "--out", tmp_path / "elsewhere")
     assert done.code == 0, done.err
-    assert files_below(tmp_path / "elsewhere") == sorted(TABLES)
+    assert files_below(tmp_path / "elsewhere") == sorted([*TABLES, "index.html"])
     assert not (tmp_path / "run" / "report").exists()
 
 
@@ -41,7 +41,7 @@ def test_paper_s_layout_is_printed_and_written_under_its_name(fc_bench, copied):
     assert done.code == 0, done.err
     assert "Single-subject generation" in done.out
     assert "One subject" not in done.out
-    assert set(files_below(folder / "report")) == {name.replace("table", "paper") for name in TABLES}
+    assert set(files_below(folder / "report")) == {"index.html", *(name.replace("table", "paper") for name in TABLES)}
     assert "total time (s)" in (folder / "report" / "paper.tex").read_text()
 
 
