@@ -72,9 +72,8 @@ def test_runs_that_asked_something_else_have_parts_of_their_own(fc_bench, copied
     one, two = copied("one"), copied("two", settings=newer)
     done = fc_bench("report", one, two, "--no-figures", "--out", tmp_path / "both")
     assert done.code == 0, done.err
-    assert files_below(tmp_path / "both") == sorted(
-        f"{part}/{name}" for part in ("pocket", "pocket-2") for name in TABLES
-    )
+    parts = [f"{part}/{name}" for part in ("pocket", "pocket-2") for name in TABLES]
+    assert files_below(tmp_path / "both") == sorted([*parts, "index.html"])
     assert "pocket 2 on pocket: one\n" in done.out
     assert "pocket 3 on pocket: two\n" in done.out
     assert "(one)" not in done.out
