@@ -88,12 +88,17 @@ def visible_data(data: Any) -> Any:
     return data
 
 
+def file_name(text: str) -> str:
+    """For a file or folder name of one part: letters, digits, `.`, `_` and `-`, not beginning with a dot."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-") or "-"
+
+
 def _latex(character: str) -> str:
     if character in _SUPERSCRIPTS:
         return rf"\textsuperscript{{{_SUPERSCRIPTS[character]}}}"
     if character in _LATEX:
         return _LATEX[character]
-    return character if character.isascii() or "À" <= character <= "ž" else f"[U+{ord(character):04X}]"
+    return character if character.isascii() or "À" <= character <= "ž" else f"{{[}}U+{ord(character):04X}{{]}}"
 
 
 def _spelled(character: str) -> str:
