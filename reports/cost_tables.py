@@ -90,12 +90,17 @@ def amortised(costs: Sequence[MethodCost], images: Sequence[int] = SHOWN_IMAGES,
     return _table(f"Seconds per image by images per subject{what}", header, tuple(rows))
 
 
-def break_evens(costs: Sequence[MethodCost]) -> Table:
-    """Each pair of methods that personalize: from how many images of a subject on the dearer customization pays."""
+def break_evens(costs: Sequence[MethodCost], against: str | None = None) -> Table:
+    """Each pair of methods that personalize: from how many images of a subject on the dearer customization pays.
+
+    With `against` only pairs with the method of that name.
+    """
     own = [cost for cost in costs if cost.personalizes]
     rows = []
     for number, one in enumerate(own):
         for other in own[number + 1 :]:
+            if against not in (None, one.name, other.name):
+                continue
             found = [break_even(one, other, shared) for shared in (False, True)]
             if found[0] is None:
                 continue
@@ -175,14 +180,36 @@ def cost_notes(folder: RunFolder, costs: Sequence[MethodCost]) -> list[str]:
     ]
     for cost in costs:
         lines += [f"{cost.method}: {note}." for note in cost.notes]
-    for cost in costs:
-        crowded = "; ".join(f"{phase.replace('_', ' ')}: {', '.join(found)}" for phase, found in cost.contended.items())
-        lines += (
-            [f"{CROWDED.strip()} {cost.method} was measured while something else went on ({crowded})."]
-            if crowded
-            else []
+    if speed_ups(costs).rows:
+        claim = pd.read_csv(PUBLISHED / "speedup.csv").iloc[0]
+        lines.append(
+            f"Published: {claim['source']}, of {claim['of']}. Speed-up here: seconds to customize and to draw for a "
+            "new subject, over FastComposer's."
         )
-    return lines
+    return [*lines, *_on_contention(costs)]
+
+
+def _on_contention(costs: Sequence[MethodCost]) -> list[str]:
+    """What else went on while the marked rows were measured, most of it as one line."""
+    crowded = [cost for cost in costs if cost.contended]
+    if not crowded:
+        return []
+    shares = []
+    for cost in crowded:
+        found = [cost.others_share[phase] for phase in cost.contended]
+        shares.append(f"{cost.method} {min(found):.0%} to {max(found):.0%}")
+    lines = [
+        f"{CROWDED.strip()} measured while something else went on. Share of the processors' time that other processes "
+        f"used meanwhile, from phase to phase: {', '.join(shares)}. Measure again on a quiet machine before quoting."
+    ]
+    others = {
+        f"{cost.method}, {phase.replace('_', ' ')}: {reason}."
+        for cost in crowded
+        for phase, found in cost.contended.items()
+        for reason in found
+        if not reason.startswith("other processes used")
+    }
+    return [*lines, *sorted(others)]
 
 
 def machine(settings: Mapping[str, Any]) -> str:
@@ -208,14 +235,19 @@ def _on_quality(settings: Mapping[str, Any]) -> str:
     )
 
 
-def tables(folder: RunFolder, costs: Sequence[MethodCost], images: Sequence[int] = SHOWN_IMAGES) -> list[Table]:
-    """All tables; those without rows are left out."""
+def tables(
+    folder: RunFolder,
+    costs: Sequence[MethodCost],
+    images: Sequence[int] = SHOWN_IMAGES,
+    against: str | None = REFERENCE,
+) -> list[Table]:
+    """All tables; those without rows are left out. `against`: see `break_evens`."""
     dtype = folder.settings(KIND)["dtype"]
     blocks = [
         phases(costs, dtype),
         amortised(costs, images),
         amortised(costs, images, shared=True),
-        break_evens(costs),
+        break_evens(costs, against),
         speed_ups(costs),
         storage(costs),
     ]
@@ -232,7 +264,7 @@ def cost_markdown(folder: RunFolder, costs: Sequence[MethodCost]) -> str:
     """The whole report as Markdown."""
     settings = folder.settings(KIND)
     parts = [f"# {title(folder)}"]
-    for block in [*tables(folder, costs, IMAGES), percentiles(costs), published_seconds()]:
+    for block in [*tables(folder, costs, IMAGES, None), percentiles(costs), published_seconds()]:
         parts += [f"## {block.title}", markdown_table(block)] if block.rows else []
     parts += ["## Reading the tables", "\n".join(f"- {line}" for line in cost_notes(folder, costs))]
     for label, row in settings["methods"].items():
@@ -254,8 +286,9 @@ def cost_markdown(folder: RunFolder, costs: Sequence[MethodCost]) -> str:
 
 
 def cost_headline(folder: RunFolder, costs: Sequence[MethodCost]) -> str:
-    """Phases, amortised seconds, speed-up and storage as Markdown without a title of its own."""
-    blocks = [phases(costs, folder.settings(KIND)["dtype"]), amortised(costs), speed_ups(costs), storage(costs)]
+    """Phases, amortised seconds, break-even, speed-up and storage as Markdown without a title of its own."""
+    dtype = folder.settings(KIND)["dtype"]
+    blocks = [phases(costs, dtype), amortised(costs), break_evens(costs, REFERENCE), speed_ups(costs), storage(costs)]
     shown = [f"**{block.title}**\n\n{markdown_table(block)}" for block in blocks if block.rows]
     return "\n\n".join([*shown, *cost_notes(folder, costs)]) + "\n"
 
@@ -270,7 +303,7 @@ def percentiles(costs: Sequence[MethodCost]) -> Table:
                 found = dict(figure.percentiles)
                 ends = [_number(found[share]) if share in found else NOTHING for share in (0.9, 0.95, 0.99)]
                 rows.append((cost.method, name.replace("_", " "), str(figure.n), _number(figure.value), *ends))
-    return _table("Percentiles", ("method", "what", "n", "median s", "p90", "p95", "p99"), tuple(rows))
+    return _table("Percentiles", ("method", "what", "n", "seconds", "p90", "p95", "p99"), tuple(rows))
 
 
 def write_cost_report(folder: RunFolder, costs: Sequence[MethodCost]) -> list[Path]:

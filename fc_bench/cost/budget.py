@@ -39,12 +39,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds of a process that draws one image in full, or one of few steps, from what was measured of it before."""
+    """Seconds of a process that draws images, from what was measured: before the first, of a full and a short one."""
 
+    before: float
     full: float
     short: float
 
 
 def fits_in_full(left: float, own: Prediction, others: Sequence[Prediction]) -> bool:
     """Whether an image may be drawn in full, so that every other one still to be drawn can be, with few steps."""
-    return own.full + sum(other.short for other in others) <= left
+    return own.before + own.full + sum(other.before + other.short for other in others) <= left

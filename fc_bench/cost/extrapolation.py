@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fc_bench.cost.figures import Figure
+from fc_bench.cost.figures import Figure, percentiles
 from fc_bench.statistics import cluster_bootstrap
 
 
@@ -27,7 +27,7 @@ def seconds_per_step(calls: Sequence[Sequence[float]], period: int = 1) -> Figur
     width = len(str(len(periods)))
     found = cluster_bootstrap({f"{number:0{width}}": [mean] for number, mean in enumerate(periods)}, bounds=(0, None))
     assert found.mean is not None
-    return Figure(found.mean, found.low, found.high, len(periods))
+    return Figure(found.mean, found.low, found.high, len(periods), percentiles=percentiles(periods))
 
 
 def extrapolated(seconds: float, taken: int, asked: int, step: Figure | None) -> Figure | None:

@@ -52,8 +52,12 @@ class Figure:
 def median(values: Sequence[float]) -> Figure:
     """The median of repeated measurements with the interval that their order gives (`median_interval`)."""
     low, high = median_interval(values) or (None, None)
-    ends = tuple((share, float(np.quantile(values, share))) for share, n in FEWEST_FOR.items() if len(values) >= n)
-    return Figure(float(np.median(values)), low, high, len(values), percentiles=ends)
+    return Figure(float(np.median(values)), low, high, len(values), percentiles=percentiles(values))
+
+
+def percentiles(values: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Those that so many values allow, with their shares."""
+    return tuple((share, float(np.quantile(values, share))) for share, n in FEWEST_FOR.items() if len(values) >= n)
 
 
 def median_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:

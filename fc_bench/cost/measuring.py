@@ -322,7 +322,7 @@ class _Session:
             whole = predicted is None or fits_in_full(self._budget.left, predicted, known)
             self._keep(self._run(label, phase, allowance, steps if whole else short))
             return
-        if predicted is not None and predicted.full * 2 > allowance:  # one to warm up, one to count
+        if predicted is not None and predicted.before + 2 * predicted.full > allowance:  # one warms up, one counts
             self._keep(self._left_out(label, phase, allowance, predicted))
             return
         self._keep(self._run(label, phase, allowance, steps))
@@ -395,7 +395,8 @@ class _Session:
         }
 
     def _left_out(self, label: str, phase: Phase, allowance: float, predicted: Prediction) -> dict[str, Any]:
-        told = f"two images take {2 * predicted.full:.0f} s with loading, {allowance:.0f} s were left for them"
+        needed = predicted.before + 2 * predicted.full
+        told = f"two images take {needed:.0f} s with loading, {allowance:.0f} s were left for them"
         error = {"type": "Budget", "message": told, "traceback": ""}
         return {**self._head(label, phase, allowance), "status": NOT_MEASURED, "calls": [], "error": error}
 
@@ -426,7 +427,7 @@ class _Session:
         before = (
             record["startup_seconds"] + record["load"]["seconds"] + (record["restore"] or {"seconds": 0.0})["seconds"]
         )
-        return Prediction(before + whole.value, before + call["seconds"])
+        return Prediction(before, whole.value, call["seconds"])
 
 
 def _duration(seconds: float) -> str:

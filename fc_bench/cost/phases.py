@@ -36,6 +36,8 @@ WARM_UPS = 3
 """Calls before those that count; on a processor one where three would take a large part of the allowance."""
 CALLS_ON_ACCELERATOR, SECONDS_ON_ACCELERATOR = 20, 30.0
 """An accelerator is measured over so many calls and so many seconds at the least, whatever the budget."""
+SECONDS_FOR_NOTHING = 2.0
+"""On a processor calls are repeated for so long whatever the allowance: what is quick shall not rest on one value."""
 MOST_CALLS = 60
 """Calls after which a median is known well enough; they allow a 95th percentile."""
 MOST_CUSTOMIZATIONS = 3
@@ -146,10 +148,12 @@ def _next_steps(task: Assignment, calls: Sequence[dict[str, Any]], asked: int | 
     """Steps of a further customization that fits into the allowance and tells more than those before; None for none."""
     last = calls[-1]
     whole = last["seconds"] + last["shared_seconds"]
-    if asked is None or last["steps"] == asked:
+    if asked is None:
+        quick = len(calls) < CALLS_ON_ACCELERATOR and sum(call["seconds"] for call in calls) < SECONDS_FOR_NOTHING
+        return 0 if len(calls) < MOST_CALLS and (quick or whole < task.left()) else None
+    if last["steps"] == asked:
         done = sum(1 for call in calls if call["steps"] == asked)
-        fits = done < (MOST_CALLS if asked is None else MOST_CUSTOMIZATIONS) and whole < task.left()
-        return (asked or 0) if fits else None
+        return asked if done < MOST_CUSTOMIZATIONS and whole < task.left() else None
     steps = last["step_seconds"][-(len(last["step_seconds"]) // period * period) :]
     each = sum(steps) / len(steps) if steps else last["seconds_per_step"]
     if each is None:
@@ -247,9 +251,12 @@ def _called(task: Assignment, draw: Callable[[], float], warm_ups: int, most: in
                     "step_seconds": ends.seconds() if ends is not None else [],
                 }
             )
-            enough = len(calls) >= CALLS_ON_ACCELERATOR and time.perf_counter() - begun >= SECONDS_ON_ACCELERATOR
-            due = task.accelerated and most > 1 and not enough
-            if not due and (len(calls) >= most or task.left() < seconds):
+            spent = time.perf_counter() - begun
+            if task.accelerated:
+                due = len(calls) < CALLS_ON_ACCELERATOR or spent < SECONDS_ON_ACCELERATOR
+            else:
+                due = len(calls) < CALLS_ON_ACCELERATOR and spent < SECONDS_FOR_NOTHING
+            if most == 1 or (not due and (len(calls) >= most or task.left() < seconds)):
                 break
     return {
         "calls": calls,

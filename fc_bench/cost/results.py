@@ -18,7 +18,7 @@ from fc_bench.cost.records import (
     all_measurements,
     measurements,
 )
-from fc_bench.cost.surroundings import contention
+from fc_bench.cost.surroundings import contention, others_share
 from fc_bench.records import RunFolder
 
 GIB, MIB = 2**30, 2**20
@@ -30,7 +30,8 @@ class MethodCost:
 
     `customize` holds neither what the subjects of a class share (`class_images`, drawn and encoded once) nor `load`.
     `steps` and `steps_taken` are training steps asked and at most taken in one customization. `notes` say why a figure
-    is missing or what is to be known of it, `contended` by phase what else went on.
+    is missing or what is to be known of it, `contended` by phase what else went on, `others_share` what share of the
+    processors' time others used.
     """
 
     method: str
@@ -55,6 +56,7 @@ class MethodCost:
     failures: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     contended: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    others_share: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def peak(self) -> int | None:
@@ -113,6 +115,7 @@ def _cost(
         contended={
             phase: tuple(found) for phase, record in good.items() if (found := contention(record["surroundings"]))
         },
+        others_share={phase: others_share(record["surroundings"]) for phase, record in good.items()},
     )
 
 

@@ -13,6 +13,8 @@ from fc_bench.cost import nvml
 BUSY_SHARE = 0.05
 """Share of the machine's processor time that others may use before a measurement counts as contended."""
 STOLEN_SHARE = 0.01
+SHORTEST_SHARE = 0.5
+"""Seconds; systems count processor time in hundredths."""
 IDLE_REASON = 1
 """NVML's bit for a clock that is low because nothing is to be done."""
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
@@ -83,8 +85,8 @@ def contention(record: Mapping[str, Any]) -> list[str]:
     """What of a record of `Surroundings` makes its measurement doubtful, in words; nothing when it was quiet."""
     time_there = record["seconds"] * record["cores"]
     found = []
-    if time_there and record["others_cpu_seconds"] / time_there > BUSY_SHARE:
-        found.append(f"other processes used {record['others_cpu_seconds'] / time_there:.0%} of the processors")
+    if others_share(record) > BUSY_SHARE:
+        found.append(f"other processes used {others_share(record):.0%} of the processors")
     if time_there and (record["steal_seconds"] or 0) / time_there > STOLEN_SHARE:
         found.append(f"the hypervisor kept {record['steal_seconds'] / time_there:.0%} of the processors")
     if record["throttled_periods"]:
@@ -94,6 +96,13 @@ def contention(record: Mapping[str, Any]) -> list[str]:
     if record["device_other_processes"]:
         found.append(f"{record['device_other_processes']} other processes on the device")
     return found
+
+
+def others_share(record: Mapping[str, Any]) -> float:
+    """Share of the processors' time that other processes used meanwhile; 0 over a time too short to tell."""
+    if record["seconds"] < SHORTEST_SHARE:
+        return 0.0
+    return record["others_cpu_seconds"] / (record["seconds"] * record["cores"])
 
 
 def provider() -> dict[str, Any]:

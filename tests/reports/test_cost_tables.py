@@ -40,6 +40,7 @@ TUNED = MethodCost(
     shared_weights_bytes=2 * 2**30,
     peak_bytes={"customize": 17 * 2**30, "image": 3 * 2**30},
     contended={"image": ("other processes used 20% of the processors",)},
+    others_share={"image": 0.2, "customize": 0.01},
 )
 FAILED = MethodCost("lora", "lora", True, failures={"customize": "out of memory at 3.0 GiB"})
 
@@ -132,7 +133,8 @@ def test_the_page_says_why_quality_is_empty_and_where_it_was_measured(finished):
     told = " ".join(cost_notes(RunFolder(finished), [TUNED]))
     assert "The weights are random and the images mean nothing, so the quality columns are empty" in told
     assert "bfloat16 on cpu (a processor, 2 cores, virtual, no accelerator)" in told
-    assert "† dreambooth was measured while something else went on (image: other processes used 20%" in told
+    assert "† measured while something else went on" in told
+    assert "dreambooth 20% to 20%" in told
 
 
 def test_a_cost_run_is_published_beside_the_others(finished, tmp_path):

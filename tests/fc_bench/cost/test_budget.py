@@ -27,7 +27,7 @@ def test_shares_of_what_is_left_follow_one_another_until_nothing_is_left():
 
 
 def test_an_image_is_drawn_in_full_when_the_others_can_still_be_drawn_short():
-    own, others = Prediction(100, 20), [Prediction(110, 30)] * 2
+    own, others = Prediction(10, 90, 10), [Prediction(10, 100, 20)] * 2
     assert fits_in_full(160, own, others)
     assert not fits_in_full(159, own, others)
 

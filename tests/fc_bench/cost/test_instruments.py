@@ -132,6 +132,7 @@ def test_whatever_disturbs_is_named(change, word):
     assert contention({**QUIET, "device_throttle_reasons": 1, "steal_seconds": None}) == []
     (found,) = contention({**QUIET, **change})
     assert word in found
+    assert contention({**QUIET, "others_cpu_seconds": 4.0, "seconds": 0.1, "steal_seconds": 0.0}) == []
 
 
 def test_provider_and_numerics_are_plain_data():
