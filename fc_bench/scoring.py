@@ -4,28 +4,58 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
 
 from fc_bench.progress import Progress
 from fc_bench.protocols import Metric, Score, ScoredSample, Subject
-from fc_bench.records import SCORES, LineWriter, RunFolder
+from fc_bench.records import ANCHOR, PLAN, SAMPLES, SCORES, LineWriter, RunFolder, stream_lines
 from fc_bench.suite import Suite
 
 
-def pending_scores(
-    folder: RunFolder, metrics: Sequence[str], retry_errors: bool = False
-) -> list[tuple[dict[str, Any], list[str]]]:
-    """Sample records that are ok, each with the metrics that have no score for it yet."""
-    scored = {key for key, record in folder.scores().items() if record["status"] == "ok" or not retry_errors}
-    pending = []
-    for record in folder.samples().values():
-        names = [name for name in metrics if (record["id"], name) not in scored]
-        if record["status"] == "ok" and names:
-            pending.append((record, names))
-    return pending
+@dataclass(frozen=True)
+class PendingScores:
+    """Which finished samples have no score yet; iterating gives their records, each with the metrics that lack one.
+
+    `lacking` maps every finished sample to a number whose bit i says that `metrics[i]` is to be measured; `anchors`
+    are the scores that photographs have already (id, metric).
+    """
+
+    folder: RunFolder
+    metrics: Sequence[str]
+    lacking: Mapping[str, int]
+    anchors: Set[tuple[str, str]]
+
+    def __len__(self) -> int:
+        """Number of samples that lack a score."""
+        return sum(1 for bits in self.lacking.values() if bits)
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
+        left = {name: bits for name, bits in self.lacking.items() if bits}
+        for record in stream_lines(self.folder.path / SAMPLES) if left else ():
+            bits = left.pop(record["id"], 0) if record["status"] == "ok" else 0
+            if bits:
+                yield record, [name for number, name in enumerate(self.metrics) if bits >> number & 1]
+
+
+def pending_scores(folder: RunFolder, metrics: Sequence[str], retry_errors: bool = False) -> PendingScores:
+    """What is to be scored: every finished sample by each metric that has no score for it, or none but an error."""
+    lacking = {name: (1 << len(metrics)) - 1 for name, status in folder.statuses().items() if status == "ok"}
+    bit = {name: 1 << number for number, name in enumerate(metrics)}
+    anchors = set()
+    for record in stream_lines(folder.path / SCORES):
+        name, metric = record["sample"], record["metric"]
+        if name in lacking:
+            if record["status"] == "ok" or not retry_errors:
+                lacking[name] &= ~bit.get(metric, 0)
+            else:
+                lacking[name] |= bit.get(metric, 0)
+        elif name.startswith(ANCHOR):
+            anchors.add((name, metric))
+    return PendingScores(folder, metrics, lacking, anchors)
 
 
 def score(
@@ -33,13 +63,13 @@ def score(
     folder: RunFolder,
     metrics: Mapping[str, Metric],
     show: Progress,
-    retry_errors: bool = False,
+    pending: PendingScores,
 ) -> None:
-    """Append a line to scores.jsonl for each (sample, metric); an exception is recorded and the rest goes on."""
+    """Append a line to scores.jsonl for each pending one; an exception is recorded and the rest goes on."""
     subjects = {subject.id: subject for subject in suite.subjects}
     writer = LineWriter(folder.path / SCORES)
     try:
-        for record, names in pending_scores(folder, list(metrics), retry_errors):
+        for record, names in pending:
             for name in names:
                 entry: dict[str, Any] = {"sample": record["id"], "metric": name}
                 try:
@@ -55,29 +85,33 @@ def score(
                     show.say(f"{name} of sample {record['id']}: {type(error).__name__}: {error}")
                 writer.append(entry)
             show.advance()
-        _score_anchors(suite, folder, metrics, writer, show)
+        _score_anchors(suite, folder, metrics, writer, show, pending.anchors)
     finally:
         writer.close()
 
 
 def _score_anchors(
-    suite: Suite, folder: RunFolder, metrics: Mapping[str, Metric], writer: LineWriter, show: Progress
+    suite: Suite,
+    folder: RunFolder,
+    metrics: Mapping[str, Metric],
+    writer: LineWriter,
+    show: Progress,
+    done: Set[tuple[str, str]],
 ) -> None:
     """Ceiling and floor of each subject set that the run has samples of; ids `anchor:ceiling:p01+p02:1`."""
     subjects = {subject.id: subject for subject in suite.subjects}
-    done = folder.scores()
-    for key in dict.fromkeys(tuple(record["subjects"]) for record in folder.planned().values()):
+    for key in dict.fromkeys(tuple(record["subjects"]) for record in stream_lines(folder.path / PLAN)):
         people: list[Subject] = [subjects[name] for name in key]
         for name, metric in metrics.items():
             try:
                 entries = [
-                    {"sample": f"anchor:{row}:{'+'.join(key)}:{number}", "row": row, **_entry(value, metric)}
+                    {"sample": f"{ANCHOR}{row}:{'+'.join(key)}:{number}", "row": row, **_entry(value, metric)}
                     for row, scores in metric.anchors(people, suite.subjects).items()
                     for number, value in enumerate(scores)
                 ]
             except Exception as error:
                 failure = "".join(traceback.format_exception(error))
-                entries = [{"sample": f"anchor:failed:{'+'.join(key)}", "row": None, "status": "error"}]
+                entries = [{"sample": f"{ANCHOR}failed:{'+'.join(key)}", "row": None, "status": "error"}]
                 entries[0]["error"] = failure
                 show.say(f"{name} of the photographs of {'+'.join(key)}: {type(error).__name__}: {error}")
             for entry in entries:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
@@ -84,6 +85,14 @@ def _check_template(template: str, slot: str) -> str:
     return template
 
 
+_Item = TypeVar("_Item", bound=Hashable)
+
+
+def _repeated(items: Iterable[_Item]) -> _Item | None:
+    """The first item that is there more than once, None when there is none."""
+    return next((item for item, count in Counter(items).items() if count > 1), None)
+
+
 SingleTemplate = Annotated[Text, AfterValidator(lambda text: _check_template(text, "subject"))]
 MultiTemplate = Annotated[Text, AfterValidator(lambda text: _check_template(text, "subjects"))]
 
@@ -99,7 +108,7 @@ class Singles(_Part):
     def _each_once(cls, subjects: str | list[str]) -> str | list[str]:
         if not subjects:
             raise ValueError("the list is empty; name subjects or write all")
-        twice = next((name for name in subjects if subjects.count(name) > 1), None) if subjects != "all" else None
+        twice = _repeated(subjects) if subjects != "all" else None
         if twice:
             raise ValueError(f'the subject "{twice}" is listed twice')
         return subjects
@@ -121,8 +130,9 @@ class Multi(_Part):
         for group in subjects:
             if len(set(group)) != len(group):
                 raise ValueError(f"the set {group} names a subject twice")
-            if subjects.count(group) > 1:
-                raise ValueError(f"the set {group} is listed twice")
+        twice = _repeated(map(tuple, subjects))
+        if twice:
+            raise ValueError(f"the set {list(twice)} is listed twice")
         return subjects
 
 
@@ -149,19 +159,20 @@ class SuiteFile(_Part):
     @model_validator(mode="after")
     def _consistent(self) -> SuiteFile:
         ids = [subject.id for subject in self.subjects]
-        repeated = next((name for name in ids if ids.count(name) > 1), None)
+        repeated = _repeated(ids)
         if repeated:
             raise ValueError(f'the subject "{repeated}" is listed twice')
         if self.single is None and self.multi is None:
             raise ValueError("no prompts: give `single:`, `multi:` or both")
         asked = self.single.subjects if self.single and self.single.subjects != "all" else []
         sets = self.multi.subjects if self.multi and self.multi.subjects != "all-pairs" else []
+        known = set(ids)
         for name in [*asked, *(name for group in sets for name in group)]:
-            if name not in ids:
+            if name not in known:
                 raise ValueError(f'no subject has the id "{name}", {nearest(name, ids)}')
         for part in (self.single, self.multi):
             texts = [text for texts in part.prompts.values() for text in texts] if part else []
-            twice = next((text for text in texts if texts.count(text) > 1), None)
+            twice = _repeated(texts)
             if twice:
                 raise ValueError(f'the prompt "{twice}" is listed twice; use images_per_prompt for more images of it')
         return self
@@ -278,8 +289,20 @@ def read_suite(path: Path, photographs: Path | None = None) -> Suite:
 
 def digest(data: Any) -> str:
     """sha256 (hexadecimal) of plain data in canonical JSON."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_canonical(data).encode()).hexdigest()
+
+
+def digests_of_each(parts: Sequence[Any], numbers: Iterable[int]) -> Iterator[str]:
+    """`digest([*parts, number])` of each number, with what they have in common hashed once."""
+    begun = hashlib.sha256(_canonical(parts)[:-1].encode() + b",")
+    for number in numbers:
+        each = begun.copy()
+        each.update(b"%d]" % number)
+        yield each.hexdigest()
+
+
+def _canonical(data: Any) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def _prompts(categories: dict[str, list[str]]) -> list[Prompt]:

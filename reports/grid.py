@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from fc_bench.records import RunFolder, write_atomically
@@ -17,16 +18,16 @@ RULE = (
 GAP, LINE, MARGIN = 6, 14, 8
 
 
-def write_grid(folder: RunFolder, cell: int = 128) -> Path | None:
-    """Write `report/grid.png`; None when no sample is finished.
+def write_grid(folder: RunFolder, samples: pd.DataFrame, cell: int = 128) -> Path | None:
+    """Write `report/grid.png` of the run's samples (as `Measurements` has them); None when none is finished.
 
     Rows are chosen by `RULE`, whatever the images look like; `cell` is the side of an image in pixels. An image that
     is missing or failed leaves its place empty.
     """
-    rows = _rows(folder)
+    rows = _rows(samples)
     if not rows:
         return None
-    methods = list(dict.fromkeys(record["method"] for record in folder.planned().values()))
+    methods = samples["method"].unique().tolist()
     references = max(len(row["subjects"]) for row in rows)
     font = ImageFont.load_default(size=11)
     width = 2 * MARGIN + (references + len(methods)) * (cell + GAP) - GAP
@@ -46,9 +47,9 @@ def write_grid(folder: RunFolder, cell: int = 128) -> Path | None:
             with Image.open(folder.reference(name)) as image:
                 sheet.paste(_square(image, cell), (left(column), top))
         for column, method in enumerate(methods):
-            record = row["records"].get(method)
-            if record is not None:
-                with Image.open(folder.image(record)) as image:
+            name = row["images"].get(method)
+            if name is not None:
+                with Image.open(folder.path / name) as image:
                     sheet.paste(_square(image, cell), (left(references + column), top))
         draw.text((left(0), top + cell), f"{row['prompt']} ({'+'.join(row['subjects'])})", "black", font)
     buffer = BytesIO()
@@ -58,25 +59,21 @@ def write_grid(folder: RunFolder, cell: int = 128) -> Path | None:
     return path
 
 
-def _rows(folder: RunFolder) -> list[dict[str, Any]]:
+def _rows(samples: pd.DataFrame) -> list[dict[str, Any]]:
     """What each row shows, by `RULE`, for one subject and then for several."""
-    planned = list(folder.planned().values())
-    finished = folder.samples()
+    first = samples.loc[samples["index"] == 0]
     rows = []
-    for count in sorted({len(record["subjects"]) for record in planned}):
-        part = [record for record in planned if len(record["subjects"]) == count and record["index"] == 0]
-        sets = list(dict.fromkeys(tuple(record["subjects"]) for record in part))
-        for number, category in enumerate(dict.fromkeys(record["category"] for record in part)):
-            template = next(record["template"] for record in part if record["category"] == category)
+    for count in sorted(first["subjects"].unique()):
+        part = first.loc[first["subjects"] == count]
+        sets = part["set"].unique()
+        for number, category in enumerate(part["category"].unique()):
+            template = part.loc[part["category"] == category, "template"].iloc[0]
             chosen = sets[number % len(sets)]
-            same = [record for record in part if record["template"] == template and tuple(record["subjects"]) == chosen]
-            records = {
-                record["method"]: finished[record["id"]]
-                for record in same
-                if finished.get(record["id"], {}).get("status") == "ok"
-            }
-            if records:
-                rows.append({"subjects": chosen, "prompt": same[0]["prompt"], "records": records})
+            same = part.loc[(part["template"] == template) & (part["set"] == chosen)]
+            finished = same.loc[same["status"] == "ok"]
+            if len(finished):
+                images = dict(zip(finished["method"], finished["image"], strict=True))
+                rows.append({"subjects": chosen.split("+"), "prompt": same["prompt"].iloc[0], "images": images})
     return rows
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from fc_bench.aggregate import result_rows
 from fc_bench.errors import UserError
+from fc_bench.measurements import read_measurements
 from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
 from fc_bench.reports.grid import write_grid
 from fc_bench.reports.tables import headline_markdown, write_report
@@ -32,14 +33,15 @@ def publish(run: Path, repository: Path = REPOSITORY) -> Path:
     folder = RunFolder(run)
     target = repository / "reports" / "reference" / str(folder.settings()["suite"]["name"])
     target.mkdir(parents=True, exist_ok=True)
-    results = result_rows(folder)
-    files = [*write_report(folder, results), write_grid(folder)]
+    measured = read_measurements(folder)
+    results = result_rows(folder, measured)
+    files = [*write_report(folder, measured, results), write_grid(folder, measured.samples)]
     for file in files:
         if file is not None:
             shutil.copy(file, target / file.name)
     for name in (RUN, PLAN, SAMPLES, JOBS, SCORES):
         shutil.copy(run / name, target / name)
-    (target / "headline.md").write_text(headline_markdown(folder, results))
+    (target / "headline.md").write_text(headline_markdown(folder, measured, results))
     renew_readme(repository)
     return target
 

@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from fc_bench.aggregate import COST_COLUMNS, OVERALL, Row, columns_of, shared_seconds
-from fc_bench.differences import method_differences
+from fc_bench.differences import paired_rows
+from fc_bench.measurements import Measurements
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder, write_atomically
 from fc_bench.reports.blocks import Block, markdown_table
@@ -94,13 +95,13 @@ def by_category(results: Sequence[Row], columns: Sequence[Column], marks: Marks 
     return tables
 
 
-def differences(folder: RunFolder, columns: Sequence[Column]) -> list[Block]:
+def differences(folder: RunFolder, measured: Measurements, columns: Sequence[Column]) -> list[Block]:
     """Each method minus a common one, paired: FastComposer where it was run, else the run's first method."""
     labels = list(folder.settings()["methods"])
     if len(labels) < 2:
         return []
     against = "fastcomposer" if "fastcomposer" in labels else labels[0]
-    rows = method_differences(folder, against)
+    rows = paired_rows(measured.samples, columns, against)
     blocks = []
     for subjects in sorted({row["subjects"] for row in rows}):
         cells = []
@@ -117,17 +118,17 @@ def differences(folder: RunFolder, columns: Sequence[Column]) -> list[Block]:
     return blocks
 
 
-def write_report(folder: RunFolder, results: Sequence[Row]) -> list[Path]:
+def write_report(folder: RunFolder, measured: Measurements, results: Sequence[Row]) -> list[Path]:
     """Write `report/table.md`, `report/table.csv` and `report/results.csv` (long); returns their paths."""
     report = folder.path / "report"
     text, wide, long = report / "table.md", report / "table.csv", report / "results.csv"
-    write_atomically(text, markdown(folder, results).encode())
+    write_atomically(text, markdown(folder, measured, results).encode())
     write_atomically(wide, _csv([*quality(results, columns_of(folder)), cost(results)]).encode())
     write_atomically(long, pd.DataFrame(results).to_csv(index=False).encode())
     return [text, wide, long]
 
 
-def print_report(folder: RunFolder, results: Sequence[Row], console: Console) -> None:
+def print_report(folder: RunFolder, measured: Measurements, results: Sequence[Row], console: Console) -> None:
     """Show the headline columns and the costs on the console."""
     headlines = [column for column in columns_of(folder) if column.headline]
     marks = footnote_marks(folder)
@@ -138,24 +139,24 @@ def print_report(folder: RunFolder, results: Sequence[Row], console: Console) ->
         for row in block.rows:
             table.add_row(*(escape(cell.replace(" [", "\n[")) for cell in row), end_section=True)
         console.print(table)
-    for line in notes(folder):
+    for line in notes(folder, measured):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def markdown(folder: RunFolder, results: Sequence[Row]) -> str:
+def markdown(folder: RunFolder, measured: Measurements, results: Sequence[Row]) -> str:
     """The whole report as Markdown: tables, what the columns mean, provenance."""
     settings = folder.settings()
     suite, command = settings["suite"], settings["commands"][-1]
     columns, marks = columns_of(folder), footnote_marks(folder)
     tables = [*quality(results, columns, marks), *_published(folder), cost(results, marks)]
-    tables += differences(folder, [column for column in columns if column.headline])
+    tables += differences(folder, measured, [column for column in columns if column.headline])
     tables += by_category(results, [column for column in columns if column.headline], marks)
     parts = [f"# {suite['name']} {suite['version']} on {settings['backbone']}", suite["description"]]
     for block in tables:
         parts += [f"## {block.title}", markdown_table(block)]
     parts += [
         "## Reading the tables",
-        "\n".join(f"- {line}" for line in notes(folder)),
+        "\n".join(f"- {line}" for line in notes(folder, measured)),
         "\n".join(f"- **{column.title}**: {column.description}" for column in [*columns, *COST_COLUMNS]),
     ]
     hardware, code, versions = command["hardware"], command["code"], command["versions"]
@@ -184,7 +185,7 @@ def _sampling(settings: Mapping[str, Any]) -> str:
     )
 
 
-def headline_markdown(folder: RunFolder, results: Sequence[Row]) -> str:
+def headline_markdown(folder: RunFolder, measured: Measurements, results: Sequence[Row]) -> str:
     """The tables of the terminal, headline columns and costs, as Markdown without a title of its own."""
     headlines = [column for column in columns_of(folder) if column.headline]
     marks = footnote_marks(folder)
@@ -192,10 +193,10 @@ def headline_markdown(folder: RunFolder, results: Sequence[Row]) -> str:
         f"**{block.title}**\n\n{markdown_table(block)}"
         for block in [*quality(results, headlines, marks), cost(results, marks)]
     ]
-    return "\n\n".join([*tables, *notes(folder)]) + "\n"
+    return "\n\n".join([*tables, *notes(folder, measured)]) + "\n"
 
 
-def notes(folder: RunFolder) -> list[str]:
+def notes(folder: RunFolder, measured: Measurements) -> list[str]:
     """What a reader has to know beside the numbers."""
     settings = folder.settings()
     lines = [f"{mark} {text}" for text, mark in _footnotes(settings.get("remarks", [])).items()]
@@ -213,14 +214,13 @@ def notes(folder: RunFolder) -> list[str]:
     lines += [EMBEDDER] if _published(folder) else []
     for photograph, reason in settings["metrics"].get("identity", {}).get("photographs_left_out", {}).items():
         lines.append(f"Ceiling and floor leave out the photograph {photograph}: {reason}")
-    samples = folder.samples().values()
-    shared = sum(1 for record in samples if record.get("same_image_as"))
+    shared = measured.samples["same_image_as"].count()
     if shared:
         lines.append(
             f"{shared} samples share the image of another sample: their method sees no photograph, so prompt and seed "
             "decide the image. They count as one observation in what depends on the image alone."
         )
-    failed = sum(1 for record in samples if record["status"] == "error")
+    failed = (measured.samples["status"] == "error").sum()
     if failed:
         lines.append(f"{failed} samples failed; samples.jsonl has the reasons, --retry-errors tries them again.")
     for label, seconds in shared_seconds(folder).items():
