@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -81,7 +82,21 @@ class FastComposer:
 
     def generate(self, customization: Customization, requests: Sequence[Request]) -> Iterator[Image.Image]:
         """One batch through the pipeline."""
+        yield from self._drawn(customization, requests)
+
+    def generate_with_attention(
+        self, customization: Customization, requests: Sequence[Request]
+    ) -> Iterator[tuple[Image.Image, np.ndarray | None]]:
+        """The same images, with the cross-attention of the subjects' image tokens in the steps that see them."""
+        from fc_bench.model.subject_attention import SubjectAttention
+
+        attention = SubjectAttention()
+        images = self._drawn(customization, requests, subject_attention=attention)
+        yield from zip(images, attention.maps(), strict=True)
+
+    def _drawn(self, customization: Customization, requests: Sequence[Request], **inputs: Any) -> Sequence[Image.Image]:
         from fc_bench.baselines.tuning.base_pipeline import drawn
 
         references = [customization.state for _ in requests]
-        yield from drawn(self._pipeline, self._sampler, requests, subject_images=references, alpha=self._alpha)
+        inputs |= {"subject_images": references, "alpha": self._alpha}
+        return drawn(self._pipeline, self._sampler, requests, **inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,15 @@ from fc_bench.protocols import Column
 from fc_bench.records import JOBS, RunFolder, stream_lines
 from fc_bench.statistics import Units, cluster_bootstrap, units_of
 
+Jobs = Mapping[tuple[str, str], Row]
+"""Records of jobs by method and subject set."""
+
 OVERALL = "all"
 """Category of the rows over all prompts."""
+
+REFERENCES = Column(
+    "references", "references", None, "photographs of a subject that the method uses, mean over the subjects", digits=0
+)
 
 COST_COLUMNS = (
     Column(
@@ -64,10 +72,10 @@ def result_rows(folder: RunFolder, measured: Measurements | None = None) -> list
     Quality columns: mean over subject sets of their means with a 95 % cluster-bootstrap interval (sets that share
     images are one observation of a column that depends on the image alone); `n_ok` samples of
     the `n_total` planned have a value. Rows `ceiling` and `floor` come from the suite's own photographs. Cost columns
-    have no interval. `measured` is what the folder holds, where it is read already.
+    and the number of references have no interval. `measured` is what the folder holds, where it is read already.
     """
     measured = measured or read_measurements(folder)
-    columns, jobs = columns_of(folder), folder.jobs()
+    columns, settings, jobs = columns_of(folder), folder.settings(), folder.jobs()
     rows: list[Row] = []
     for subjects in sorted(measured.samples["subjects"].unique().tolist()):
         for method, own in by_method(measured.samples, subjects):
@@ -76,6 +84,7 @@ def result_rows(folder: RunFolder, measured: Measurements | None = None) -> list
                 head = {"method": method, "subjects": subjects, "category": category}
                 rows += [{**head, **estimate} for estimate in _estimates(chosen, columns)]
                 if category == OVERALL:
+                    rows.append({**head, **_references(settings, jobs, method, own)})
                     rows += [{**head, **cost} for cost in _costs(jobs, method, own)]
         rows += _anchor_rows(measured.anchors, columns, subjects)
     return rows
@@ -152,7 +161,7 @@ def _sharing_images(rows: pd.DataFrame) -> Units:
     return {name: (group,) for name, group in groups.items()}
 
 
-def _costs(recorded: Mapping[tuple[str, str], Row], method: str, samples: pd.DataFrame) -> list[Row]:
+def _costs(recorded: Jobs, method: str, samples: pd.DataFrame) -> list[Row]:
     sets = set(samples["set"].unique())
     jobs = [job for (label, name), job in recorded.items() if label == method and name in sets]
     finished = [job for job in jobs if job["status"] == "ok"]
@@ -174,16 +183,55 @@ def _costs(recorded: Mapping[tuple[str, str], Row], method: str, samples: pd.Dat
     ]
 
 
+def _references(settings: Mapping[str, Any], jobs: Jobs, method: str, samples: pd.DataFrame) -> Row:
+    """Photographs used of each subject, mean over the subject sets' subjects."""
+    suite, most = settings["suite"], _most_references(settings, jobs, method, samples)
+    there = {
+        entry["id"]: len(entry["photographs"] or []) or suite["photographs"]["count"] for entry in suite["subjects"]
+    }
+    sets = sorted(samples["set"].unique())
+    used = [min(most, there[name]) for key in sets for name in key.split("+")] if most is not None else []
+    known = len(sets) if used else 0
+    return {
+        "column": REFERENCES.name,
+        "mean": _mean(used),
+        "low": None,
+        "high": None,
+        "n_sets": len(sets),
+        "n_ok": known,
+        "n_total": len(sets),
+    }
+
+
+def _most_references(settings: Mapping[str, Any], jobs: Jobs, method: str, samples: pd.DataFrame) -> int | None:
+    """As recorded; of runs that did not record it, what options, shared images and untrained jobs tell."""
+    if method in settings.get("references", {}):
+        return settings["references"][method]
+    option = settings["methods"][method]["options"].get("photographs")
+    if isinstance(option, int):
+        return option
+    owners = samples.loc[samples["image"].notna(), ["image", "set"]].drop_duplicates()
+    if owners["image"].duplicated().any():
+        return 0
+    steps = {job.get("steps") for (label, _), job in jobs.items() if label == method}
+    return 1 if steps == {0} else None
+
+
 def _anchor_rows(anchors: Sequence[Row], columns: Sequence[Column], subjects: int) -> list[Row]:
     rows: list[Row] = []
     own = [record for record in anchors if len(record["subjects"]) == subjects]
     for name in dict.fromkeys(record["row"] for record in own):
-        values = pd.DataFrame(
-            [{"set": "+".join(record["subjects"]), **record["values"]} for record in own if record["row"] == name]
-        )
         head = {"method": name, "subjects": subjects, "category": OVERALL}
-        measured = [replace(column, of_image_alone=False) for column in columns if column.name in values]
-        rows += [{**head, **estimate} for estimate in _estimates(values, measured)]
+        for column in columns:
+            having = [record for record in own if record["row"] == name and column.name in record["values"]]
+            if having:
+                values = pd.DataFrame(
+                    {
+                        "set": ["+".join(record["subjects"]) for record in having],
+                        column.name: [record["values"][column.name] for record in having],
+                    }
+                )
+                rows += [{**head, **row} for row in _estimates(values, [replace(column, of_image_alone=False)])]
     return rows
 
 

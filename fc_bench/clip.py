@@ -6,11 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from PIL import Image
 
+from fc_bench.model.backbone import fingerprint
 from fc_bench.model.errors import ModelInputError, loading
+from fc_bench.preprocessing import Preprocessing
+from fc_bench.remembering import Remembering
 
 
 class ClipScorer:
@@ -36,6 +40,20 @@ class ClipScorer:
         self._model: Any = model.eval().to(device)
         self._device = device
         self._texts: dict[str, Any] = {}
+        self._remembered = Remembering(lambda image: self.images([image])[0])
+
+    @classmethod
+    def shared(cls, folder: Path, device: str = "cpu") -> ClipScorer:
+        """The scorer in a folder, loaded once as long as any metric holds it."""
+        key = (folder, fingerprint(folder), device)
+        scorer = _SHARED.get(key)
+        if scorer is None:
+            scorer = _SHARED[key] = cls(folder, device)
+        return scorer
+
+    def image(self, image: Image.Image) -> Any:
+        """Embedding [dim] of one image, computed alone, so that it depends on no other; the last ones are kept."""
+        return self._remembered(image)
 
     def images(self, images: Sequence[Image.Image]) -> Any:
         """Embeddings of RGB images."""
@@ -62,20 +80,17 @@ class ClipScorer:
 
     def similarity(self, image: Image.Image, text: str) -> float:
         """Cosine of an image and a text, raw: neither clipped nor multiplied by 2.5."""
-        return float(self.images([image])[0] @ self.text(text))
+        return float(self.image(image) @ self.text(text))
+
+
+_SHARED: WeakValueDictionary[Any, ClipScorer] = WeakValueDictionary()
 
 
 def preprocess(image: Image.Image, settings: Mapping[str, Any]) -> np.ndarray:
     """CLIP's preprocessing: shorter side to `size` (bicubic), center crop, normalized; float32 [3, size, size]."""
     size = int(settings["size"])
-    image = image.convert("RGB")
-    scale = size / min(image.size)
-    width, height = (max(size, int(side * scale)) for side in image.size)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
-    pixels = np.asarray(image.crop((left, top, left + size, top + size)), dtype=np.float32) / 255
-    mean, std = (np.asarray(settings[key], dtype=np.float32) for key in ("mean", "std"))
-    return ((pixels - mean) / std).transpose(2, 0, 1).copy()
+    chosen = Preprocessing(size, Image.Resampling.BICUBIC, (size, size), settings["mean"], settings["std"])
+    return chosen.apply(image)
 
 
 def _preprocessing(folder: Path, image_size: int) -> dict[str, Any]:

@@ -25,6 +25,8 @@ Grouped = dict[tuple[str, int], list[Row]]
 
 DETERMINISTIC = ("steps", "artefact_mib")
 """Cost columns that do not depend on the machine."""
+WATCHED = ("image_seconds", "peak_memory_gib")
+"""Cost columns that watching a method's attention adds to."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def compare(base: RunFolder, new: RunFolder, gate: Gate, renamed: Mapping[str, s
         1 for question in questions if question.allowed is not None and _has_values(question, rows, measured)
     )
     level = 1 - gate.false_alarms / gated_count if gated_count else LEVEL
-    obstacles = _Obstacles(settings, other)
+    obstacles = Obstacles(settings, other)
     comparisons = []
     for question in questions:
         if not _has_values(question, rows, measured):
@@ -142,7 +144,7 @@ def _has_values(question: _Question, rows: Grouped, measured: Mapping[str, Colum
     return question.column.name not in measured or any(row[question.column.name] is not None for row in own)
 
 
-def _quality(question: _Question, rows: Grouped, new_rows: Grouped, obstacles: _Obstacles, level: float) -> Comparison:
+def _quality(question: _Question, rows: Grouped, new_rows: Grouped, obstacles: Obstacles, level: float) -> Comparison:
     column = question.column
     base = rows.get((question.base_method, question.subjects), [])
     new = new_rows.get((question.new_method, question.subjects), [])
@@ -176,7 +178,7 @@ def _cost(
     new: RunFolder,
     rows: Grouped,
     new_rows: Grouped,
-    obstacles: _Obstacles,
+    obstacles: Obstacles,
     level: float,
 ) -> Comparison | None:
     before = _cost_values(base, rows, question.base_method, question.subjects, question.column.name)
@@ -184,7 +186,14 @@ def _cost(
     if not before and not after:
         return None
     shared = sorted(before.keys() & after.keys())
+    of_methods = ((question.base_method, rows), (question.new_method, new_rows))
     reason = obstacles.to_cost(question.column.name)
+    watched = [
+        any(row["attention"] for (method, _), own in grouped.items() if method == name for row in own)
+        for name, grouped in of_methods
+    ]
+    if question.column.name in WATCHED and watched[0] != watched[1]:
+        reason = reason or "attention was watched in one run alone"
     ratios = {key[0]: [_log_ratio(before[key], after[key])] for key in shared}
     appeared = any(math.isinf(value) for (value,) in ratios.values())
     if appeared:
@@ -261,8 +270,8 @@ def _judged(
     )
 
 
-class _Obstacles:
-    """Why columns of two runs cannot be compared, from their settings."""
+class Obstacles:
+    """Why columns of two runs cannot be compared, from their settings (run.json)."""
 
     def __init__(self, base: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         self._base, self._new = base, new
@@ -278,9 +287,12 @@ class _Obstacles:
             return "the new run has not measured it"
         if theirs[column.name] != asdict(column):
             different.append("definition of the column")
-        for part in ("scorers", "faces"):
-            if self._base.get(part) != self._new.get(part):
-                different.append("scoring weights" if part == "scorers" else "settings of the face models")
+        parts = ("clip", "faces", *self._base["metrics"].get(metric, {}).get("scorers", ()))
+        before, after = (run.get("scorers", {}) for run in (self._base, self._new))
+        if any(before.get(part) != after.get(part) for part in parts):
+            different.append("scoring weights")
+        if self._base.get("faces") != self._new.get("faces"):
+            different.append("settings of the face models")
         return _listed(different)
 
     def to_cost(self, column: str) -> str:

@@ -1,10 +1,11 @@
-"""Paired differences between the methods of one run: same subjects, same prompts, same noise."""
+"""Paired differences between methods: same subjects, same prompts, same noise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
 
+import numpy as np
 import pandas as pd
 
 from fc_bench.aggregate import by_method, columns_of, units_of_rows, values_by_set
@@ -13,7 +14,7 @@ from fc_bench.measurements import Row, read_measurements
 from fc_bench.model.yaml_file import nearest
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder
-from fc_bench.statistics import cluster_bootstrap, holm, sign_flip_test
+from fc_bench.statistics import Estimate, cluster_bootstrap, holm, sign_flip_test
 
 _ASKED = ["set", "template", "index"]
 """What two methods were both asked."""
@@ -27,7 +28,8 @@ def method_differences(folder: RunFolder, against: str) -> list[Row]:
 def paired_rows(samples: pd.DataFrame, columns: Sequence[Column], against: str) -> list[Row]:
     """Each method minus the method `against`, by number of subjects and quality column with a direction.
 
-    `samples` as `read_measurements` has them.
+    `samples` as `read_measurements` has them; those of several runs may stand together where no two runs share a
+    method's name or an image's.
 
     Rows: method, against, subjects, column, mean, low, high (cluster bootstrap, 95 %), n_sets, n_pairs, p, p_holm.
     `p` is the sign-flip test's over the subject sets; it needs independent ones and is None where sets share subjects
@@ -46,7 +48,7 @@ def paired_rows(samples: pd.DataFrame, columns: Sequence[Column], against: str) 
         families: dict[str, list[Row]] = {name: [] for name in names}
         for label in (label for label in labels if label in own):
             pairs = _pairs(base, own[label], names)
-            sharing = pd.concat([frame.loc[:, ["set", "image"]] for frame in (base, own[label])])
+            sharing = _sharing(base, own[label])
             head = {"method": label, "against": against, "subjects": subjects}
             for column in judged:
                 families[column.name] += [{**head, **row} for row in _difference(pairs, sharing, column)]
@@ -56,19 +58,40 @@ def paired_rows(samples: pd.DataFrame, columns: Sequence[Column], against: str) 
     return rows
 
 
+def paired_estimate(base: pd.DataFrame, other: pd.DataFrame, column: Column) -> Estimate | None:
+    """What `other` is more than `base` in a column, over their common subjects, prompts and images.
+
+    The samples are those of one method and number of subjects each. None where they have no pair of values.
+    """
+    base, other = (samples.loc[:, [*_ASKED, "image", column.name]] for samples in (base, other))
+    differences, resting = _resting(_pairs(base, other, [column.name]), _sharing(base, other), column)
+    return cluster_bootstrap(differences, resting) if differences else None
+
+
+def _sharing(base: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([samples.loc[:, ["set", "image"]] for samples in (base, other)])
+
+
 def _pairs(base: pd.DataFrame, other: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Other minus base in each column, for what both were asked (set, prompt, index), sorted by it."""
     both = base.merge(other, on=_ASKED, suffixes=("", "/other")).sort_values(_ASKED)
     return both[["set"]].assign(**{name: both[f"{name}/other"] - both[name] for name in columns})
 
 
-def _difference(pairs: pd.DataFrame, sharing: pd.DataFrame, column: Column) -> list[Row]:
-    """One row, or none where no pair has both values; `sharing` are both methods' samples for `units_of_rows`."""
+def _resting(
+    pairs: pd.DataFrame, sharing: pd.DataFrame, column: Column
+) -> tuple[dict[str, np.ndarray], dict[str, Sequence[str]]]:
+    """The differences by subject set, and the units each set rests on; `sharing` are both methods' samples."""
     differences = values_by_set(pairs, column.name)
+    units = units_of_rows(sharing, column) if differences else {}
+    return differences, {name: units[name] for name in differences}
+
+
+def _difference(pairs: pd.DataFrame, sharing: pd.DataFrame, column: Column) -> list[Row]:
+    """One row, or none where no pair has both values."""
+    differences, resting = _resting(pairs, sharing, column)
     if not differences:
         return []
-    units = units_of_rows(sharing, column)
-    resting = {name: units[name] for name in differences}
     estimate = cluster_bootstrap(differences, resting)
     independent = len({unit for own in resting.values() for unit in own}) == len(resting) and all(
         len(own) == 1 for own in resting.values()

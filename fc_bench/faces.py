@@ -8,12 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from PIL import Image
 
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import Backbone, Recognizer
+from fc_bench.model.matching import greedy_matching
+from fc_bench.photographs import read_photograph
+from fc_bench.protocols import Subject
+from fc_bench.remembering import Remembering
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class FaceModels:
         from insightface.app import FaceAnalysis
 
         pack, settings = backbone.path(backbone.faces_component(embedder)), backbone.faces[embedder]
+        self._pack = pack
         number = int(device.partition(":")[2] or 0) if device.startswith("cuda") else -1
         providers, settings_of_providers = ["CPUExecutionProvider"], [{}]
         if number >= 0:
@@ -72,9 +78,23 @@ class FaceModels:
             raise UserError(
                 f'The face pack {pack} of the backbone "{backbone.name}" has no recognizer; add its ONNX file.'
             )
+        self._remembered = Remembering(self._find)
+
+    @classmethod
+    def shared(cls, backbone: Backbone, device: str, embedder: int = 0) -> FaceModels:
+        """The backbone's face models, loaded once as long as any metric holds them."""
+        part = backbone.faces_component(embedder)
+        key = (backbone.path(part), backbone.fingerprint(part), backbone.faces[embedder], device)
+        models = _SHARED.get(key)
+        if models is None:
+            models = _SHARED[key] = cls(backbone, device, embedder)
+        return models
 
     def find(self, image: Image.Image) -> list[Face]:
         """All faces in an RGB image, largest first (ties: from left to right)."""
+        return list(self._remembered(image))
+
+    def _find(self, image: Image.Image) -> list[Face]:
         pixels = np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
         faces = [
             Face(
@@ -82,9 +102,19 @@ class FaceModels:
                 score=float(found.det_score),
                 embedding=_unit(self._declared.embed(pixels, found) if self._declared else found.embedding),
             )
-            for found in self._app.get(pixels)
+            for found in self._found(pixels)
         ]
         return sorted(faces, key=lambda face: (-face.area, face.box))
+
+    def _found(self, pixels: np.ndarray) -> list[Any]:
+        try:
+            return self._app.get(pixels)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise UserError(
+                f"The face models of {self._pack} fail on an image of {pixels.shape[1]} x {pixels.shape[0]} pixels "
+                f"({type(error).__name__}: {reason}); they need a detector and a recognizer that insightface reads."
+            ) from error
 
     def empty_crop(self) -> np.ndarray:
         """Unit-length embedding of the recognizer's all-zero input, a crop of the mean grey."""
@@ -161,6 +191,60 @@ class _DeclaredRecognizer:
         inputs = ((crop - settings.mean) / settings.std).transpose(2, 0, 1)[None].astype(np.float32)
         outputs: Any = self._session.run(None, {self._input: np.ascontiguousarray(inputs)})
         return np.asarray(outputs[0])[0]
+
+
+_SHARED: WeakValueDictionary[Any, FaceModels] = WeakValueDictionary()
+
+
+class ReferenceFaces:
+    """The largest face of each photograph of the subjects, looked for once.
+
+    `unusable` says which photographs `usable` could not use, and why.
+    """
+
+    def __init__(self, models: FaceModels) -> None:
+        self._models = models
+        self._found: dict[tuple[str, int], Face | None] = {}
+        self.unusable: dict[str, str] = {}
+
+    def face(self, subject: Subject, number: int = 0) -> Face | None:
+        """The largest face of photograph `number` (from 0); raises UserError when the file is unreadable."""
+        key = (subject.id, number)
+        if key not in self._found:
+            faces = self._models.find(read_photograph(subject.photographs[number]))
+            self._found[key] = faces[0] if faces else None
+        return self._found[key]
+
+    def embeddings(self, subjects: Sequence[Subject]) -> list[np.ndarray]:
+        """Of each subject's first photograph; raises UserError when one shows no face."""
+        found = []
+        for subject in subjects:
+            face = self.face(subject)
+            if face is None:
+                raise UserError(
+                    f'No face is found in {subject.photographs[0]}, the reference photograph of "{subject.id}"; '
+                    "use one in which the face is visible."
+                )
+            found.append(face.embedding)
+        return found
+
+    def usable(self, subject: Subject, number: int) -> Face | None:
+        """As `face`, None for an unreadable photograph, too; what cannot be used is remembered with its reason."""
+        try:
+            face, reason = self.face(subject, number), "no face is found in it"
+        except UserError as error:
+            face, reason = None, str(error)
+        if face is None:
+            self.unusable[f"{subject.id}/{subject.photographs[number].name}"] = reason
+        return face
+
+
+def match_faces(references: Sequence[np.ndarray], faces: Sequence[Face]) -> dict[int, int]:
+    """Reference -> its face in an image, one to one: as many of the largest faces as references, by largest cosine.
+
+    `faces` are those of the image, largest first (FastComposer's evaluation, arXiv 2305.10431, section 5).
+    """
+    return greedy_matching(similarities(references, faces)[:, : len(references)])
 
 
 def similarities(references: Sequence[np.ndarray], faces: Sequence[Face]) -> np.ndarray:

@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
-from PIL import Image
-
+from fc_bench.batches import Batches, Generated, free_memory
 from fc_bench.customizing import Customizer, job_record, remove_finished
 from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
 from fc_bench.memory import PeakMemory
 from fc_bench.model.errors import ModelInputError
 from fc_bench.plan import Job, MethodRow, Plan, Sample
 from fc_bench.progress import Progress
-from fc_bench.protocols import Customization, Method, Request, Setting, fill
+from fc_bench.protocols import Method, Request, Setting, fill
 from fc_bench.provenance import now
-from fc_bench.records import JOBS, PLAN, SAMPLES, LineWriter, RunFolder, stream_lines, write_png
+from fc_bench.records import JOBS, PLAN, SAMPLES, LineWriter, RunFolder, stream_lines, write_maps, write_png
 
 MakeMethod = Callable[[MethodRow], Method]
-
-
-@dataclass(frozen=True)
-class Generated:
-    """One image or the reason there is none.
-
-    `seconds` is its share of its batch of `batch` images, None when that cannot be told: nothing was computed, or the
-    batch failed on the way.
-    """
-
-    image: Image.Image | None
-    failure: Failure | None
-    seconds: float | None
-    peak_memory: int | None
-    batch: int
 
 
 def generate(
@@ -48,13 +31,15 @@ def generate(
     retry_errors: bool = False,
     keep_artefacts: bool = False,
     checkpoint_every: int | None = None,
+    keep_attention: bool = False,
 ) -> None:
     """Customize and generate for every planned sample that has no record yet.
 
     An exception in a job or sample is recorded with its traceback and the rest goes on, except for a disk that takes no
     more, which ends the run (OSError). Artefacts go when the samples they serve are all there. Batches are formed from
     the whole job whatever is already done, and a batch begun is generated as a whole again, so that an interrupted run
-    and an uninterrupted one compute the same numbers.
+    and an uninterrupted one compute the same numbers. With `keep_attention`, methods that are `ShowsAttention` are
+    asked for it, and their maps are kept beside the images.
     """
     recorded = folder.statuses()
     writer = _Writer(folder, setting, show, recorded)
@@ -82,13 +67,13 @@ def generate(
                 method, row, folder, job_lines, setting.device, load, show, keep_artefacts, checkpoint_every
             )
             for job, wanted in pending:
-                failure = _run_job(method, customizer, job, wanted, images, writer, batch_size)
+                failure = _run_job(method, customizer, job, wanted, images, writer, batch_size, keep_attention)
                 if failure is not None:
                     show.say(f"{row.label} {job.subject_set.key}: {failure.message} ({_costs(len(wanted))})")
             if not keep_artefacts:
                 remove_finished(folder, row, writer.unfinished(row))
             del method, customizer
-            _free_memory()
+            free_memory()
     finally:
         writer.close()
         job_lines.close()
@@ -115,7 +100,7 @@ def _finished_images(folder: RunFolder, jobs: Sequence[Job]) -> dict[str, dict[s
 
 def _origin(record: Mapping[str, Any]) -> dict[str, Any]:
     """What a copy needs to know of the sample whose image it shares."""
-    return {"id": record["id"], "image": record["image"]}
+    return {key: record[key] for key in ("id", "image", "attention") if key in record}
 
 
 def _run_job(
@@ -126,6 +111,7 @@ def _run_job(
     images: dict[str, dict[str, Any]],
     writer: _Writer,
     batch_size: int,
+    keep_attention: bool,
 ) -> Failure | None:
     """Finish the job's wanted samples; why they all failed, where the job did."""
     subjects = job.subject_set.subjects
@@ -143,9 +129,10 @@ def _run_job(
         if isinstance(customized, Failure):
             writer.failed(_chosen(job, wanted), customized, mentions)
             return customized
+        batches = Batches(method, customized, writer.device, batch_size, keep_attention)
         for chunk in chunks:
             requests = [_request(sample, mentions) for sample in chunk]
-            for sample, generated in zip(chunk, _batch(method, customized, requests, writer.device), strict=True):
+            for sample, generated in zip(chunk, batches.generate(requests), strict=True):
                 if sample.id in wanted:
                     record = writer.sample(job, sample, mentions, generated)
                     if record["status"] == "ok":
@@ -179,33 +166,6 @@ def _split(job: Job, images: Mapping[str, Mapping[str, Any]]) -> tuple[list[Samp
     return computed, copied
 
 
-def _batch(method: Method, customized: Customization, requests: Sequence[Request], device: str) -> list[Generated]:
-    """One result per request; when the batch fails, each of its images that is missing is tried alone."""
-    images: list[Image.Image] = []
-    begun = time.perf_counter()
-    failure: Failure | None = None
-    with PeakMemory(device) as memory:
-        try:
-            for image in method.generate(customized, requests):
-                if not isinstance(image, Image.Image):
-                    raise TypeError(f"the method gave a {type(image).__name__} instead of an image")
-                images.append(image)
-            if len(images) != len(requests):
-                raise RuntimeError(f"the method gave {len(images)} images for {len(requests)} requests")
-        except Exception as error:
-            raise_if_disk_refuses(error)
-            failure = Failure.of(error)
-    seconds = (time.perf_counter() - begun) / len(requests)
-    shared = seconds if failure is None else None
-    results = [Generated(image, None, shared, memory.bytes, len(requests)) for image in images[: len(requests)]]
-    if failure is None:
-        return results
-    missing = requests[len(results) :]
-    if len(requests) == 1:
-        return [*results, *(Generated(None, failure, None, None, 1) for _ in missing)]
-    return [*results, *(_batch(method, customized, [request], device)[0] for request in missing)]
-
-
 class _Writer:
     """Writes the images and sample records of one run."""
 
@@ -236,7 +196,7 @@ class _Writer:
             record |= generated.failure.record()
         else:
             name = f"images/{job.row.folder}/{job.subject_set.key}/{sample.id}.png"
-            write_png(self._folder.path / name, generated.image.convert("RGB"))
+            write_png(self._folder.path / name, generated.image)
             record |= {
                 "status": "ok",
                 "image": name,
@@ -244,6 +204,9 @@ class _Writer:
                 "batch": generated.batch,
                 "peak_memory_bytes": generated.peak_memory,
             }
+            if generated.attention is not None:
+                record["attention"] = f"attention/{job.row.folder}/{job.subject_set.key}/{sample.id}.npz"
+                write_maps(self._folder.path / record["attention"], generated.attention)
         return self._finish(record, say=True)
 
     def copy(self, sample: Sample, mentions: Sequence[str], origin: Mapping[str, Any] | None) -> None:
@@ -253,6 +216,8 @@ class _Writer:
             record |= Failure.of(RuntimeError("the sample whose image this one shares has failed")).record()
         else:
             record |= {"status": "ok", "image": origin["image"], "seconds": None, "same_image_as": origin["id"]}
+            if "attention" in origin:
+                record["attention"] = origin["attention"]
         self._finish(record, say=True)
 
     def failed(self, missing: Sequence[Sample], failure: Failure, mentions: Sequence[str] | None) -> None:
@@ -304,14 +269,3 @@ def _by_row(plan: Plan) -> Iterator[tuple[MethodRow, list[Job]]]:
     for label in dict.fromkeys(job.row.label for job in plan.jobs):
         jobs = [job for job in plan.jobs if job.row.label == label]
         yield jobs[0].row, jobs
-
-
-def _free_memory() -> None:
-    import gc
-
-    import torch
-
-    gc.collect()
-    with suppress(RuntimeError):
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()

@@ -14,7 +14,7 @@ from fc_bench.records import ANCHOR, PLAN, SAMPLES, SCORES, RunFolder, stream_li
 
 Row = dict[str, Any]
 
-RECORDED = ("image", "same_image_as")
+RECORDED = ("image", "same_image_as", "attention")
 """What a sample's record says of it beside status and costs; None where it says nothing."""
 NUMBERS = ("seconds", "peak_memory_bytes")
 """Costs of a sample."""
@@ -25,8 +25,8 @@ class Measurements:
     """`samples`: one row per planned sample, in the plan's order; `anchors`: the scores of the suite's own photographs.
 
     Columns of the samples: sample (its id), method, set, subjects (how many), category, template, prompt, index, seed,
-    status (ok, error, missing), seconds, peak_memory_bytes, image, same_image_as, and the metrics'. Texts that repeat
-    are categories, sorted; what could not be measured is missing, never 0.
+    status (ok, error, missing), seconds, peak_memory_bytes, image, same_image_as, attention, and the metrics'. Texts
+    that repeat are categories, sorted; what could not be measured is missing, never 0.
     """
 
     samples: pd.DataFrame

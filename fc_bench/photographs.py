@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fc_bench.errors import UserError
@@ -11,19 +12,28 @@ from fc_bench.errors import UserError
 SMALLEST_SIDE = 32
 """Pixels; below this no face model finds anything."""
 LARGEST_SIDE = 16_384
+MOST_PIXELS = 100_000_000
+"""A small file can hold far more; a photograph does not."""
 
 
 def read_photograph(path: Path, what: str = "photograph") -> Image.Image:
     """The photograph in RGB, upright (EXIF orientation applied); `what` names it in errors.
 
-    Raises UserError when the file is missing, unreadable, truncated, or has a side outside 32 to 16,384 pixels.
+    16 bits become 8, of an animation it is the first picture, transparent parts are white. Raises UserError when the
+    file is missing, unreadable, truncated, no regular file, has a side outside 32 to 16,384 pixels or more than 100
+    million pixels.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"The {what} {path} is no file; replace it.")
         with Image.open(path) as image:
-            if max(image.size) > LARGEST_SIDE:
-                raise UserError(f"The {what} {path} is {_size(image)} pixels; make it smaller than {LARGEST_SIDE}.")
+            if max(image.size) > LARGEST_SIDE or image.width * image.height > MOST_PIXELS:
+                raise UserError(
+                    f"The {what} {path} is {_size(image)} pixels; make its sides smaller than {LARGEST_SIDE} and the "
+                    f"whole smaller than {MOST_PIXELS:,} pixels."
+                )
             image.load()
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = _in_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise UserError(f"The {what} {path} does not exist; put it there or correct its name.") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -33,6 +43,19 @@ def read_photograph(path: Path, what: str = "photograph") -> Image.Image:
             f"The {what} {path} is only {_size(upright)} pixels; use one of at least {SMALLEST_SIDE} x {SMALLEST_SIDE}."
         )
     return upright
+
+
+def _in_rgb(image: Image.Image) -> Image.Image:
+    """8 bits a channel, three channels, as a viewer shows it."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        values = np.asarray(image, dtype=np.float64) / 257
+        return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("its values are real numbers of unknown range")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        shown = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
+    return image.convert("RGB")
 
 
 def _size(image: Image.Image) -> str:

@@ -55,7 +55,7 @@ class ScoreOptions:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """What a suite asks for: its subject sets with their prompts, and how many images of each."""
 
     sets: Sequence[tuple[SubjectSet, list[Prompt]]]
@@ -76,13 +76,12 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     backbone = read_backbone(options.backbone)
     setting = setting_of(suite, backbone, options.device)
-    sets = suite.subject_sets(options.limit_subjects)
-    asked = _Asked(sets, options.images_per_prompt or suite.file.images_per_prompt)
+    asked = Asked(suite.subject_sets(options.limit_subjects), options.images_per_prompt or suite.file.images_per_prompt)
     label = _label(options.method or options.images.resolve().name)
     found, strangers = (
-        _by_name(options.images, asked, label)
+        read_names(options.images, asked, label)
         if options.manifest is None
-        else (_by_manifest(options.manifest, options.images, asked, label), 0)
+        else (read_manifest(options.manifest, options.images, asked, label), 0)
     )
     plan = _plan(suite, asked, found)
     path = options.out or Path("runs") / f"{suite.file.name}-{plan.jobs[0].row.folder}"
@@ -100,7 +99,7 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
     return opened.outcome()
 
 
-def _by_name(folder: Path, asked: _Asked, label: str) -> tuple[dict[Slot, Path], int]:
+def read_names(folder: Path, asked: Asked, label: str) -> tuple[dict[Slot, Path], int]:
     """Images named as FastComposer's authors do, and how many other images there are.
 
     `subject_SSSS_prompt_PPPP_instance_IIII.jpg` (mit-han-lab/fastcomposer, evaluation/single_object/run.py): the
@@ -134,7 +133,7 @@ def _by_name(folder: Path, asked: _Asked, label: str) -> tuple[dict[Slot, Path],
     return found, strangers
 
 
-def _by_manifest(manifest: Path, folder: Path, asked: _Asked, label: str) -> dict[Slot, Path]:
+def read_manifest(manifest: Path, folder: Path, asked: Asked, label: str) -> dict[Slot, Path]:
     """Images that a CSV file assigns: columns `image` (below the folder), `subjects` (ids joined by +), `prompt`.
 
     A prompt is the suite's template or what it says with the class nouns filled in. Optional columns: `index` (from 0;
@@ -156,9 +155,14 @@ def _by_manifest(manifest: Path, folder: Path, asked: _Asked, label: str) -> dic
         counted[method, key, template] = number + 1
         name = row["image"]
         file = root / name
-        if Path(name).is_absolute() or not file.resolve().is_relative_to(root):
+        try:
+            outside = Path(name).is_absolute() or not file.resolve().is_relative_to(root)
+            absent = not outside and not file.is_file()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"{where}: {name[:100]!r} is no usable file name ({type(error).__name__}).") from None
+        if outside:
             raise UserError(f'{where}: the image "{name}" lies outside {folder}; put it there.')
-        if not file.is_file():
+        if absent:
             raise UserError(f"{where}: the image {file} does not exist; put it there or correct the manifest.")
         _claim(found, (method, key, template, index), file, asked, where)
     if not found:
@@ -202,7 +206,7 @@ def _template(prompt: str, subject_set: SubjectSet, prompts: Sequence[Prompt], w
     raise UserError(f'{where}: the suite has no prompt "{prompt}" for {subject_set.key}, {nearest(prompt, templates)}')
 
 
-def _claim(found: dict[Slot, Path], slot: Slot, file: Path, asked: _Asked, where: str = "") -> None:
+def _claim(found: dict[Slot, Path], slot: Slot, file: Path, asked: Asked, where: str = "") -> None:
     """Give a place in the suite to a file; raises UserError when it is taken or beyond what is asked."""
     prefix = f"{where}: " if where else ""
     if slot[3] >= asked.images:
@@ -218,7 +222,7 @@ def _claim(found: dict[Slot, Path], slot: Slot, file: Path, asked: _Asked, where
     found[slot] = file
 
 
-def _plan(suite: Suite, asked: _Asked, found: Mapping[Slot, Path]) -> Plan:
+def _plan(suite: Suite, asked: Asked, found: Mapping[Slot, Path]) -> Plan:
     """Everything the suite asks for, for each method that has an image; ids hash the images' files."""
     digests = suite.photograph_digests()
     jobs = []
@@ -240,7 +244,7 @@ def _plan(suite: Suite, asked: _Asked, found: Mapping[Slot, Path]) -> Plan:
                         Sample(identity, label, ids, prompt.category, prompt.template, text, index, None, identity)
                     )
             jobs.append(Job(row, subject_set, tuple(samples), 0))
-    return Plan(tuple(jobs), (), ())
+    return Plan(tuple(jobs), (), (), {})
 
 
 def _place(opened: Session, found: Mapping[Slot, Path]) -> None:

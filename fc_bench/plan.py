@@ -129,11 +129,15 @@ class Remark:
 
 @dataclass(frozen=True)
 class Plan:
-    """All jobs in the order they run, what was left out with the reason, and the methods' remarks."""
+    """All jobs in the order they run, what was left out with the reason, and the methods' remarks.
+
+    `references` maps a row's label to the number of photographs of a subject that it uses at most.
+    """
 
     jobs: tuple[Job, ...]
     left_out: tuple[str, ...]
     remarks: tuple[Remark, ...]
+    references: Mapping[str, int]
 
     def samples(self) -> Iterator[Sample]:
         """All samples in order."""
@@ -247,7 +251,8 @@ def make_plan(
         remarks += _remarks(method, options, row, sizes)
     if not any(job.samples for job in jobs):
         raise UserError(" ".join(["Nothing to do: no method takes any of the suite's subject sets.", *left_out]))
-    return Plan(tuple(jobs), tuple(left_out), tuple(remarks))
+    references = {row.label: _references(method, options) for method, options, row in rows}
+    return Plan(tuple(jobs), tuple(left_out), tuple(remarks), references)
 
 
 def _customization_seed(suite: Suite, row: MethodRow, subject_set: SubjectSet) -> int:
@@ -259,6 +264,14 @@ def _remarks(method: type[Method], options: BaseModel, row: MethodRow, sizes: Se
     remark = getattr(method, "remark", None)
     told = {size: remark(options, size) for size in sizes} if remark is not None else {}
     return [Remark(row.label, size, text) for size, text in told.items() if text]
+
+
+def _references(method: type[Method], options: BaseModel) -> int:
+    """How many photographs of a subject the method uses at most: what it says itself, else the first one or none."""
+    told = getattr(method, "references", None)
+    if told is not None:
+        return int(told(options))
+    return 1 if method.uses_photographs else 0
 
 
 class PromptReader:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from PIL import Image
     from pydantic import BaseModel
@@ -104,6 +105,8 @@ class Method(Protocol):
     that returns them written out; it is called before options are recorded and compared. A method that a reader of
     the table has to be told about may have a classmethod `remark(options, subjects)` that returns what to know of it on
     sets of `subjects` subjects (that it extends a paper's protocol, say), or None; it stands as a footnote at the row.
+    One that uses more than the first photograph of a subject has a classmethod `references(options)` that returns how
+    many it uses at most; the tables show it.
     A method that can be loaded from what it left is `Restorable`.
 
     The class is called with the run's setting and its validated options; heavy loading belongs there. An exception
@@ -161,6 +164,21 @@ class Restorable(Protocol):
         ...
 
 
+@runtime_checkable
+class ShowsAttention(Protocol):
+    """A method that can show which parts of an image its cross-attention gave to each subject while generating it."""
+
+    def generate_with_attention(
+        self, customization: Customization, requests: Sequence[Request]
+    ) -> Iterator[tuple[Image.Image, np.ndarray | None]]:
+        """What `generate` yields, to the bit, each image with its maps: float32 [subjects, height, width].
+
+        A map says where in the image the subject's token was attended to: not negative, over the whole image, with the
+        sum 1. None where there is nothing to show (no step saw the subjects).
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Column:
     """One number a metric gives, with all that tables and plots need to know of it; headlines show everywhere.
@@ -185,12 +203,33 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Sibling:
+    """Another image of the same method, subjects and prompt: of another seed. `file` is its PNG."""
+
+    id: str
+    file: Path
+
+    def image(self) -> Image.Image:
+        """The image in RGB, read from the file."""
+        from PIL import Image
+
+        with Image.open(self.file) as image:
+            return image.convert("RGB")
+
+
+@dataclass(frozen=True)
 class ScoredSample:
-    """A generated image with what was asked: `prompt` is the scored text, without placeholders or rare tokens."""
+    """A generated image with what was asked: `prompt` is the scored text, without placeholders or rare tokens.
+
+    `siblings` (by id) and `attention` (float32 [subjects, height, width], each map with the sum 1; None: the method
+    showed none) are there for metrics that say they need them.
+    """
 
     image: Image.Image
     prompt: str
     subjects: tuple[Subject, ...]
+    siblings: tuple[Sibling, ...] = ()
+    attention: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -202,7 +241,14 @@ class Score:
 
 
 class Metric(Protocol):
-    """A measure of single images. Registered as an entry point of the group `fc_bench.metrics`."""
+    """A measure of single images. Registered as an entry point of the group `fc_bench.metrics`.
+
+    A metric that looks at more than the image says so in class attributes, which are otherwise left out:
+    `needs_siblings = True` for the other images of the same method, subjects and prompt (a score is made again when
+    there are others than it rests on), `needs_attention = True` for what methods that are `ShowsAttention` attended to
+    (the run then keeps it), `scorers = ("image_features",)` for components of the backbone beside `clip` and `faces`
+    that its values depend on, where the backbone declares them.
+    """
 
     description: ClassVar[str]
     columns: ClassVar[tuple[Column, ...]]
@@ -227,6 +273,21 @@ class Metric(Protocol):
     def provenance(self) -> Mapping[str, Any]:
         """Which models and libraries really computed the values, for run.json."""
         ...
+
+
+def needs_siblings(metric: Metric | type[Metric]) -> bool:
+    """Whether a metric looks at the other images of the same method, subjects and prompt."""
+    return bool(getattr(metric, "needs_siblings", False))
+
+
+def needs_attention(metric: Metric | type[Metric]) -> bool:
+    """Whether a metric looks at what the method attended to."""
+    return bool(getattr(metric, "needs_attention", False))
+
+
+def further_scorers(metric: Metric | type[Metric]) -> tuple[str, ...]:
+    """Optional components of the backbone that a metric's values depend on."""
+    return tuple(getattr(metric, "scorers", ()))
 
 
 def fill(template: str, mentions: Sequence[str]) -> str:

@@ -6,6 +6,7 @@
     jobs.jsonl        one line per customization
     scores.jsonl      one line per scored sample and metric
     images/<method>/<subjects>/<sample-id>.png
+    attention/<method>/<subjects>/<sample-id>.npz   `maps`, of methods that show their attention, where a metric asks
     artefacts/<method>/<subjects>/     what a method left, until its samples are finished (or kept)
     checkpoints/<method>/<subjects>/   of a customization that is not finished, where asked for
     references/<subject>.png   a copy, so that a report needs nothing but the folder
@@ -27,12 +28,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 from PIL import Image
 
 from fc_bench.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMAT = 1
 RUN, PLAN, SAMPLES, JOBS, SCORES = "run.json", "plan.jsonl", "samples.jsonl", "jobs.jsonl", "scores.jsonl"
@@ -167,6 +171,19 @@ class RunFolder:
         """The image file of a sample record."""
         return self.path / record["image"]
 
+    def attention(self, record: Mapping[str, Any]) -> np.ndarray | None:
+        """The attention maps of a sample record, float32 [subjects, height, width], each with the sum 1.
+
+        None when the method showed none. Raises OSError or ValueError when the file is lost or damaged.
+        """
+        import numpy as np
+
+        if record.get("attention") is None:
+            return None
+        with np.load(self.path / record["attention"], allow_pickle=False) as content:
+            maps = content["maps"].astype(np.float32)
+        return maps / maps.sum(axis=(1, 2), keepdims=True)
+
     def reference(self, subject: str) -> Path:
         """The copy of a subject's reference photograph."""
         return self.path / "references" / f"{subject}.png"
@@ -273,6 +290,17 @@ def write_png(path: Path, image: Image.Image, texts: Mapping[str, str] | None = 
         about.add_text(key, text)
     buffer = BytesIO()
     image.save(buffer, format="PNG", pnginfo=about)
+    write_atomically(path, buffer.getvalue())
+
+
+def write_maps(path: Path, maps: np.ndarray) -> None:
+    """Write attention maps [subjects, height, width] as float16, atomically."""
+    from io import BytesIO
+
+    import numpy as np
+
+    buffer = BytesIO()
+    np.savez_compressed(buffer, maps=maps.astype(np.float16))
     write_atomically(path, buffer.getvalue())
 
 

@@ -52,7 +52,10 @@ def load(kind: Kind, name: str) -> Any:
 def suite_file(name_or_path: str) -> Path:
     """The file of a registered suite, or the path itself when one is given."""
     if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
-        return Path(name_or_path).expanduser()
+        try:
+            return Path(name_or_path).expanduser()
+        except RuntimeError:
+            raise UserError(f"The home folder in {name_or_path} is not known here; write the path out.") from None
     points = _points("suites")
     if name_or_path not in points:
         raise UserError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,17 @@ from fc_bench.model.backbone import Backbone, read_backbone
 from fc_bench.model.yaml_file import nearest
 from fc_bench.plan import MethodRow, make_plan, resolve_method
 from fc_bench.progress import progress
-from fc_bench.protocols import Method, Sampler, Setting
+from fc_bench.protocols import Method, Sampler, Setting, needs_attention
 from fc_bench.session import Outcome, session
 from fc_bench.suite import Suite, read_suite
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line asks for; `options` maps a method's name to its overrides."""
+    """What the command line asks for; `options` maps a method's name to its overrides.
+
+    `variants` maps a method's name to further overrides, a row of the run for each of them instead of one.
+    """
 
     suite: str = "pocket"
     methods: Sequence[str] = (
@@ -47,6 +50,13 @@ class RunOptions:
     keep_artefacts: bool = False
     checkpoint_every: int | None = None
     photographs: Path | None = None
+    variants: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+
+    def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each row asked for: a method's name and its overrides."""
+        for name in dict.fromkeys(self.methods):
+            for variant in self.variants.get(name, [{}]):
+                yield name, {**self.options.get(name, {}), **variant}
 
 
 def run(options: RunOptions, console: Console) -> Outcome:
@@ -57,7 +67,7 @@ def run(options: RunOptions, console: Console) -> Outcome:
     """
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     backbone = read_backbone(options.backbone)
-    for name in options.options:
+    for name in (*options.options, *options.variants):
         if name not in options.methods:
             raise UserError(
                 f'Options are given for "{name}", which is not among the methods of this run; add --method {name}.'
@@ -69,8 +79,8 @@ def run(options: RunOptions, console: Console) -> Outcome:
                 raise UserError(f'The {owner} has options for the unknown method "{name}", {known}')
     setting = setting_of(suite, backbone, options.device)
     methods: dict[str, tuple[type[Method], BaseModel, MethodRow]] = {}
-    for name in dict.fromkeys(options.methods):
-        resolved = resolve_method(name, options.options.get(name, {}), setting, suite.file.options.get(name))
+    for name, overrides in options.rows():
+        resolved = resolve_method(name, overrides, setting, suite.file.options.get(name))
         methods[resolved[2].label] = resolved
     plan = make_plan(
         suite,
@@ -102,17 +112,21 @@ def run(options: RunOptions, console: Console) -> Outcome:
                 options.retry_errors,
                 options.keep_artefacts,
                 options.checkpoint_every,
+                keep_attention=any(needs_attention(metric) for metric in opened.metrics.values()),
             )
         opened.score(options.retry_errors)
     return opened.outcome()
 
 
-def row_label(options: RunOptions, method: str) -> str:
-    """The name of a method's row in the results of such a run."""
+def row_labels(options: RunOptions) -> list[str]:
+    """The names of the rows in the results of such a run, in the order of `RunOptions.rows`."""
     backbone = read_backbone(options.backbone)
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     setting = setting_of(suite, backbone, options.device)
-    return resolve_method(method, options.options.get(method, {}), setting, suite.file.options.get(method))[2].label
+    return [
+        resolve_method(name, overrides, setting, suite.file.options.get(name))[2].label
+        for name, overrides in options.rows()
+    ]
 
 
 def resolve_device(device: str) -> str:

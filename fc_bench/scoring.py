@@ -10,10 +10,46 @@ from typing import Any
 
 from PIL import Image
 
+from fc_bench.errors import raise_if_disk_refuses
 from fc_bench.progress import Progress
-from fc_bench.protocols import Metric, Score, ScoredSample, Subject
+from fc_bench.protocols import (
+    Metric,
+    Score,
+    ScoredSample,
+    Sibling,
+    Subject,
+    needs_attention,
+    needs_siblings,
+)
 from fc_bench.records import ANCHOR, PLAN, SAMPLES, SCORES, LineWriter, RunFolder, stream_lines
 from fc_bench.suite import Suite
+
+
+class Siblings:
+    """Which finished samples are of the same method, subjects and prompt, and differ in their index alone."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._own: dict[str, dict[str, str]] = {}
+        """Sample -> the images by id of its group, itself among them."""
+        groups: dict[tuple[Any, ...], dict[str, str]] = {}
+        for record in stream_lines(folder.path / SAMPLES):
+            key = record["method"], tuple(record["subjects"]), record["template"]
+            group = groups.setdefault(key, {})
+            if record["status"] == "ok":
+                group[record["id"]] = record["image"]
+                self._own[record["id"]] = group
+            else:
+                group.pop(record["id"], None)
+
+    def of(self, name: str) -> tuple[Sibling, ...]:
+        """A sample's siblings, by id."""
+        group = self._own[name]
+        return tuple(Sibling(other, self._folder.path / group[other]) for other in self.ids(name))
+
+    def ids(self, name: str) -> list[str]:
+        """Their ids, as recorded."""
+        return sorted(other for other in self._own[name] if other != name)
 
 
 @dataclass(frozen=True)
@@ -21,13 +57,14 @@ class PendingScores:
     """Which finished samples have no score yet; iterating gives their records, each with the metrics that lack one.
 
     `lacking` maps every finished sample to a number whose bit i says that `metrics[i]` is to be measured; `anchors`
-    are the scores that photographs have already (id, metric).
+    are the scores that photographs have already (id, metric); `siblings` are known where a metric needs them.
     """
 
     folder: RunFolder
     metrics: Sequence[str]
     lacking: Mapping[str, int]
     anchors: Set[tuple[str, str]]
+    siblings: Siblings | None
 
     def __len__(self) -> int:
         """Number of samples that lack a score."""
@@ -41,21 +78,29 @@ class PendingScores:
                 yield record, [name for number, name in enumerate(self.metrics) if bits >> number & 1]
 
 
-def pending_scores(folder: RunFolder, metrics: Sequence[str], retry_errors: bool = False) -> PendingScores:
-    """What is to be scored: every finished sample by each metric that has no score for it, or none but an error."""
+def pending_scores(folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool = False) -> PendingScores:
+    """What is to be scored: every finished sample by each metric that has no score for it; retried are errors, too.
+
+    A score of a metric that needs siblings is also pending when it rests on others than there are now.
+    """
     lacking = {name: (1 << len(metrics)) - 1 for name, status in folder.statuses().items() if status == "ok"}
     bit = {name: 1 << number for number, name in enumerate(metrics)}
+    comparing = {name for name, metric in metrics.items() if needs_siblings(metric)}
+    siblings = Siblings(folder) if comparing else None
     anchors = set()
     for record in stream_lines(folder.path / SCORES):
         name, metric = record["sample"], record["metric"]
         if name in lacking:
-            if record["status"] == "ok" or not retry_errors:
+            done = record["status"] == "ok" or not retry_errors
+            if done and siblings is not None and metric in comparing:
+                done = record.get("siblings") == siblings.ids(name)
+            if done:
                 lacking[name] &= ~bit.get(metric, 0)
             else:
                 lacking[name] |= bit.get(metric, 0)
         elif name.startswith(ANCHOR):
             anchors.add((name, metric))
-    return PendingScores(folder, metrics, lacking, anchors)
+    return PendingScores(folder, tuple(metrics), lacking, anchors, siblings)
 
 
 def score(
@@ -65,22 +110,24 @@ def score(
     show: Progress,
     pending: PendingScores,
 ) -> None:
-    """Append a line to scores.jsonl for each pending one; an exception is recorded and the rest goes on."""
+    """Append a line to scores.jsonl for each pending one; an exception is recorded and the rest goes on.
+
+    Only a disk that takes no more ends it (OSError).
+    """
     subjects = {subject.id: subject for subject in suite.subjects}
     writer = LineWriter(folder.path / SCORES)
     try:
         for record, names in pending:
             for name in names:
                 entry: dict[str, Any] = {"sample": record["id"], "metric": name}
+                siblings = pending.siblings if needs_siblings(metrics[name]) else None
+                if siblings is not None:
+                    entry["siblings"] = siblings.ids(record["id"])
                 try:
-                    with Image.open(folder.image(record)) as image:
-                        sample = ScoredSample(
-                            image=image.convert("RGB"),
-                            prompt=record["prompt"],
-                            subjects=tuple(subjects[subject] for subject in record["subjects"]),
-                        )
+                    sample = _sample(folder, record, subjects, metrics[name], siblings)
                     entry |= _entry(metrics[name].score(sample), metrics[name])
                 except Exception as error:
+                    raise_if_disk_refuses(error)
                     entry |= {"status": "error", "error": "".join(traceback.format_exception(error))}
                     show.say(f"{name} of sample {record['id']}: {type(error).__name__}: {error}")
                 writer.append(entry)
@@ -88,6 +135,25 @@ def score(
         _score_anchors(suite, folder, metrics, writer, show, pending.anchors)
     finally:
         writer.close()
+
+
+def _sample(
+    folder: RunFolder,
+    record: Mapping[str, Any],
+    subjects: Mapping[str, Subject],
+    metric: Metric,
+    siblings: Siblings | None,
+) -> ScoredSample:
+    """What the metric sees: the image, and what else it says it needs."""
+    with Image.open(folder.image(record)) as image:
+        picture = image.convert("RGB")
+    return ScoredSample(
+        image=picture,
+        prompt=record["prompt"],
+        subjects=tuple(subjects[subject] for subject in record["subjects"]),
+        siblings=siblings.of(record["id"]) if siblings is not None else (),
+        attention=folder.attention(record) if needs_attention(metric) else None,
+    )
 
 
 def _score_anchors(
@@ -110,6 +176,7 @@ def _score_anchors(
                     for number, value in enumerate(scores)
                 ]
             except Exception as error:
+                raise_if_disk_refuses(error)
                 failure = "".join(traceback.format_exception(error))
                 entries = [{"sample": f"{ANCHOR}failed:{'+'.join(key)}", "row": None, "status": "error"}]
                 entries[0]["error"] = failure

@@ -23,7 +23,7 @@ from fc_bench.model.backbone import Backbone
 from fc_bench.photographs import read_photograph
 from fc_bench.plan import Plan, check_prompt_lengths
 from fc_bench.progress import progress
-from fc_bench.protocols import Column, Metric, Setting, Subject
+from fc_bench.protocols import Column, Metric, Setting, Subject, further_scorers
 from fc_bench.provenance import commit, hardware, now, versions
 from fc_bench.records import (
     FORMAT,
@@ -42,12 +42,16 @@ from fc_bench.suite import Suite, SuiteFile
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left: its folder, finished and planned samples of this command, and how many scores failed."""
+    """What a command left: its folder, finished and planned samples of this command, and how many scores failed.
+
+    `unscored` is the number of finished samples with a failed score.
+    """
 
     folder: RunFolder
     finished: int
     planned: int
     score_errors: int
+    unscored: int
 
     @property
     def complete(self) -> bool:
@@ -67,15 +71,17 @@ class Session:
 
     def score(self, retry_errors: bool = False) -> None:
         """Measure what is finished and not measured yet."""
-        pending = pending_scores(self.folder, list(self.metrics), retry_errors)
+        pending = pending_scores(self.folder, self.metrics, retry_errors)
         with progress(self.console, "Scoring", len(pending)) as show:
             score(self.suite, self.folder, self.metrics, show, pending)
 
     def outcome(self) -> Outcome:
         """How much of what the command asked for is there."""
-        lacking = pending_scores(self.folder, list(self.metrics), retry_errors=True).lacking
+        lacking = pending_scores(self.folder, self.metrics, retry_errors=True).lacking
         finished = [name for job in self.plan.jobs for name in job.ids if name in lacking]
-        return Outcome(self.folder, len(finished), self.plan.size, sum(lacking[name].bit_count() for name in finished))
+        errors = sum(lacking[name].bit_count() for name in finished)
+        unscored = sum(1 for name in finished if lacking[name])
+        return Outcome(self.folder, len(finished), self.plan.size, errors, unscored)
 
 
 def metric_classes(suite: Suite, backbone: Backbone) -> dict[str, type[Metric]]:
@@ -103,7 +109,7 @@ def session(
         settings = settings_of(suite, setting, plan, classes)
         if made_elsewhere:
             settings |= {"sampler": None, "dtype": None}
-        _refuse_other_run(folder, settings)
+        _refuse_other_run(folder, settings, setting.backbone, classes)
         metrics = _checked_metrics(suite, setting, plan, classes, not made_elsewhere)
         try:
             _begin(folder, settings, plan, metrics, made_elsewhere)
@@ -134,7 +140,7 @@ def settings_of(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str
     return {
         "suite": suite.content(),
         "backbone": setting.backbone.name,
-        "scorers": {part: setting.backbone.fingerprint(part) for part in _scorers(setting.backbone)},
+        "scorers": _scorers(setting.backbone, metrics),
         "faces": _face_settings(setting.backbone),
         "columns": {name: [asdict(column) for column in metric.columns] for name, metric in metrics.items()},
         "sampler": asdict(setting.sampler),
@@ -144,9 +150,12 @@ def settings_of(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str
     }
 
 
-def _scorers(backbone: Backbone) -> list[str]:
-    """The components that measure."""
-    return ["clip", *(backbone.faces_component(number) for number in range(len(backbone.faces)))]
+def _scorers(backbone: Backbone, metrics: Mapping[str, type[Metric]]) -> dict[str, str]:
+    """sha256 of the components that scores depend on: clip and faces always, others where a metric uses them."""
+    faces = [backbone.faces_component(number) for number in range(len(backbone.faces))]
+    further = [part for metric in metrics.values() for part in further_scorers(metric)]
+    declared = backbone.components()
+    return {part: backbone.fingerprint(part) for part in ("clip", *faces, *further) if part in declared}
 
 
 def _face_settings(backbone: Backbone) -> dict[str, Any] | list[dict[str, Any]]:
@@ -155,17 +164,31 @@ def _face_settings(backbone: Backbone) -> dict[str, Any] | list[dict[str, Any]]:
     return every[0] if len(every) == 1 else every
 
 
-def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
-    """Raise UserError when the folder holds a run of something else."""
+def _refuse_other_run(
+    folder: RunFolder, settings: Mapping[str, Any], backbone: Backbone, metrics: Mapping[str, type[Metric]]
+) -> None:
+    """Raise UserError when the folder holds a run of something else; a suite may have become richer by metrics."""
     if not (folder.path / RUN).exists():
         return
     earlier = folder.settings()
+    dropped = [name for name in earlier["columns"] if name not in metrics]
+    if dropped:
+        raise UserError(
+            f'{folder.path} holds a run with the metric "{dropped[0]}", which this command does not measure; choose '
+            "another folder with --out to keep both."
+        )
+    known = {name: metrics[name] for name in earlier["columns"]}
     earlier["columns"] = {
         name: [asdict(Column(**column)) for column in columns] for name, columns in earlier["columns"].items()
     }
     digests = earlier["suite"].pop("photograph_digests")
     recorded = SuiteFile.model_validate(earlier["suite"]).model_dump(mode="json")
-    earlier["suite"] = {**recorded, "photograph_digests": digests}
+    earlier["suite"] = {**recorded, "photograph_digests": digests, "metrics": settings["suite"]["metrics"]}
+    asked = {
+        **settings,
+        "columns": {name: settings["columns"][name] for name in known},
+        "scorers": _scorers(backbone, known),
+    }
     names = {
         "suite": "another suite or other photographs",
         "backbone": "another backbone",
@@ -177,7 +200,7 @@ def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
         "dtype": "another number format",
     }
     for key, what in names.items():
-        if earlier.get(key) != settings[key]:
+        if earlier.get(key) != asked[key]:
             raise UserError(f"{folder.path} holds a run with {what}; choose another folder with --out to keep both.")
     for label, row in settings["methods"].items():
         before = earlier["methods"].get(label)
@@ -226,7 +249,8 @@ def _begin(
         "format": FORMAT,
         **settings,
         "methods": {**earlier.get("methods", {}), **settings["methods"]},
-        "metrics": {name: dict(metric.provenance()) for name, metric in metrics.items()},
+        "metrics": _provenance(metrics),
+        "references": {**earlier.get("references", {}), **plan.references},
         "left_out": list(dict.fromkeys([*earlier.get("left_out", []), *plan.left_out])),
         "remarks": list(remarks.values()),
         "commands": [*earlier.get("commands", []), command],
@@ -256,5 +280,14 @@ def _new_samples(plan: Plan, known: set[str]) -> Iterator[dict[str, Any]]:
 def _finish(folder: RunFolder, metrics: Mapping[str, Metric]) -> None:
     settings = folder.settings()
     settings["commands"][-1]["finished"] = now()
-    settings["metrics"] = {name: dict(metric.provenance()) for name, metric in metrics.items()}
+    settings["metrics"] = _provenance(metrics)
     write_json(folder.path / RUN, settings)
+
+
+def _provenance(metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
+    """What each metric says of itself, and which further components of the backbone its values depend on."""
+    further = {name: list(further_scorers(metric)) for name, metric in metrics.items()}
+    return {
+        name: {**metric.provenance(), **({"scorers": further[name]} if further[name] else {})}
+        for name, metric in metrics.items()
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,9 +23,21 @@ from fc_bench.protocols import Subject
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """A name that is safe as a file name: letters, digits, `.`, `_`, `-`."""
-Text = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+def _check_visible(text: str) -> str:
+    """Refuse what cannot be seen or makes text look other than it is: control characters, turns of direction."""
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _TURNING:
+            raise ValueError(f"the text holds the invisible character U+{ord(character):04X}; remove it")
+    return text
+
+
+_TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
+Text = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_check_visible)]
 
 LONGEST_PROMPT = 1000
+Item = TypeVar("Item", bound=Hashable)
 _SLOT = re.compile(r"{([^{}]*)}")
 
 
@@ -68,6 +81,11 @@ class SamplerChoice(_Part):
     resolution: int | None = Field(default=None, ge=8, le=4096, multiple_of=8)
 
 
+def _twice(items: Iterable[Item]) -> Item | None:
+    """The first item that is there more than once."""
+    return next((item for item, count in Counter(items).items() if count > 1), None)
+
+
 def _check_template(template: str, slot: str) -> str:
     found = _SLOT.findall(template)
     if len(template) > LONGEST_PROMPT:
@@ -85,14 +103,6 @@ def _check_template(template: str, slot: str) -> str:
     return template
 
 
-_Item = TypeVar("_Item", bound=Hashable)
-
-
-def _repeated(items: Iterable[_Item]) -> _Item | None:
-    """The first item that is there more than once, None when there is none."""
-    return next((item for item, count in Counter(items).items() if count > 1), None)
-
-
 SingleTemplate = Annotated[Text, AfterValidator(lambda text: _check_template(text, "subject"))]
 MultiTemplate = Annotated[Text, AfterValidator(lambda text: _check_template(text, "subjects"))]
 
@@ -108,7 +118,7 @@ class Singles(_Part):
     def _each_once(cls, subjects: str | list[str]) -> str | list[str]:
         if not subjects:
             raise ValueError("the list is empty; name subjects or write all")
-        twice = _repeated(subjects) if subjects != "all" else None
+        twice = _twice(subjects) if isinstance(subjects, list) else None
         if twice:
             raise ValueError(f'the subject "{twice}" is listed twice')
         return subjects
@@ -130,9 +140,9 @@ class Multi(_Part):
         for group in subjects:
             if len(set(group)) != len(group):
                 raise ValueError(f"the set {group} names a subject twice")
-        twice = _repeated(map(tuple, subjects))
-        if twice:
-            raise ValueError(f"the set {list(twice)} is listed twice")
+        repeated = _twice(tuple(group) for group in subjects)
+        if repeated:
+            raise ValueError(f"the set {list(repeated)} is listed twice")
         return subjects
 
 
@@ -159,7 +169,7 @@ class SuiteFile(_Part):
     @model_validator(mode="after")
     def _consistent(self) -> SuiteFile:
         ids = [subject.id for subject in self.subjects]
-        repeated = _repeated(ids)
+        repeated, known = _twice(ids), set(ids)
         if repeated:
             raise ValueError(f'the subject "{repeated}" is listed twice')
         if self.single is None and self.multi is None:
@@ -172,7 +182,7 @@ class SuiteFile(_Part):
                 raise ValueError(f'no subject has the id "{name}", {nearest(name, ids)}')
         for part in (self.single, self.multi):
             texts = [text for texts in part.prompts.values() for text in texts] if part else []
-            twice = _repeated(texts)
+            twice = _twice(texts)
             if twice:
                 raise ValueError(f'the prompt "{twice}" is listed twice; use images_per_prompt for more images of it')
         return self
@@ -253,17 +263,29 @@ class Suite:
         ]
         for name in names:
             path = root / name
-            if Path(name).is_absolute() or not path.resolve().is_relative_to(root):
+            try:
+                outside = Path(name).is_absolute() or not path.resolve().is_relative_to(root)
+                absent = not outside and not path.is_file()
+            except (OSError, ValueError, RuntimeError) as error:
                 raise UserError(
-                    f'{self.path}:{line_of(self.path, ("subjects", index))}: the photograph "{name}" of the subject '
-                    f'"{entry.id}" lies outside the folder {root}; put it there.'
+                    f'{self._where(index)}: the photograph {name[:100]!r} of the subject "{entry.id}" has no usable '
+                    f"name ({type(error).__name__}); rename it."
+                ) from None
+            if outside:
+                raise UserError(
+                    f'{self._where(index)}: the photograph "{name}" of the subject "{entry.id}" lies outside the '
+                    f"folder {root}; put it there."
                 )
-            if not path.is_file():
+            if absent:
                 raise UserError(
-                    f"{self.path}:{line_of(self.path, ('subjects', index))}: the photograph {path} of the subject "
-                    f'"{entry.id}" does not exist; put it there or correct the list of photographs.'
+                    f'{self._where(index)}: the photograph {path} of the subject "{entry.id}" does not exist; put it '
+                    "there or correct the list of photographs."
                 )
             yield path
+
+    def _where(self, index: int) -> str:
+        """File and line of a subject."""
+        return f"{self.path}:{line_of(self.path, ('subjects', index))}"
 
 
 def read_suite(path: Path, photographs: Path | None = None) -> Suite:

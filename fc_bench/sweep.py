@@ -1,38 +1,41 @@
-"""Choosing a method's settings: a grid of options over a suite made for it, recorded as a table.
+"""Sweeps: what a method's options do, over a range of one of them or a grid of several.
 
-    python -m fc_bench.sweep baselines/sweeps/pocket/dreambooth.yaml
+    fc-bench sweep fastcomposer.alpha 0:1:0.1
+    fc-bench sweep --grid baselines/sweeps/pocket/dreambooth.yaml
 
-runs every combination into one run folder (interrupted, the same command continues) and writes the table beside the
-sweep file. Settings belong to a backbone; they are chosen on people that no result is reported on.
+Either is one run with a row for each setting, and text-only beside them: interrupted, the same command continues. A
+range ends in the run's report and the option's figure. A grid is for choosing a method's settings: its table is written
+beside its file. Settings belong to a backbone; they are chosen on people that no result is reported on.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import sys
+import re
 from collections.abc import Iterator
-from dataclasses import replace
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
 from fc_bench.aggregate import OVERALL, result_rows
-from fc_bench.cli.app import EXIT_INTERRUPTED, EXIT_USAGE, quiet_libraries
 from fc_bench.errors import UserError
-from fc_bench.model.errors import ModelInputError
 from fc_bench.model.yaml_file import read_yaml
 from fc_bench.records import write_atomically
-from fc_bench.run import RunOptions, row_label, run
+from fc_bench.run import RunOptions, row_labels, run
 
 COLUMNS = ("identity", "prompt_consistency")
+BASELINE = "text-only"
+"""Stands in every sweep beside what is tried."""
+MOST_VALUES = 200
 
 
-class Sweep(BaseModel):
-    """A sweep file: `grids` maps a method to combinations, each option a value or a list of values to try."""
+class Grid(BaseModel):
+    """A file of settings to try: `grids` maps a method to combinations, each option a value or a list of values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,26 +53,88 @@ def combinations(grids: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield dict(zip(grid, chosen, strict=True))
 
 
-def run_sweep(file: Path, out: Path, console: Console) -> Path:
-    """Run what is missing of a sweep into `out`; returns the table written beside the sweep file.
+def method_and_option(text: str) -> tuple[str, str]:
+    """`fastcomposer.alpha` -> its two names; raises UserError for anything else."""
+    method, dot, option = text.strip().rpartition(".")
+    if not (dot and method and option) or "=" in text:
+        raise UserError(f'"{text}" is not of the form METHOD.OPTION, e.g. fastcomposer.alpha.')
+    return method, option
+
+
+def values_in(text: str) -> list[Any]:
+    """`0:1:0.25` (START:STOP:STEP, the stop included where a step meets it) or `50,100,200` -> values, each once.
+
+    Raises UserError for a range that is none, or has more than `MOST_VALUES` values.
+    """
+    if ":" in text:
+        values = _range(text)
+    else:
+        try:
+            values = [yaml.safe_load(part) for part in text.split(",") if part.strip()]
+        except yaml.YAMLError:
+            raise UserError(f'The values "{text}" cannot be read; give START:STOP:STEP or a list: 1,2,5.') from None
+    values = [value for place, value in enumerate(values) if value not in values[:place]]
+    if not values or len(values) > MOST_VALUES:
+        raise UserError(f'The values "{text}" are {len(values)}; give one to {MOST_VALUES}.')
+    return values
+
+
+def range_options(option: str, values: str, asked: RunOptions) -> RunOptions:
+    """The run that tries the values of `METHOD.OPTION`, beside text-only; `asked` says everything else."""
+    method, name = method_and_option(option)
+    overrides = asked.options.get(method, {})
+    if name in overrides:
+        raise UserError(f"The option {option} is swept and cannot be given with --option as well; leave one out.")
+    return RunOptions(
+        **{
+            **vars(asked),
+            "methods": (BASELINE, method),
+            "variants": {method: [{name: value} for value in values_in(values)]},
+        }
+    )
+
+
+def run_grid(file: Path, out: Path, console: Console) -> Path:
+    """Run what is missing of a grid into `out`; returns the table written beside the file.
 
     Raises UserError when a sample or a score failed.
     """
-    sweep = read_yaml(file, Sweep)
-    tried: list[tuple[str, dict[str, Any]]] = [("text-only", {})]
-    tried += [(name, options) for name, grids in sweep.grids.items() for options in combinations(grids)]
+    grid = read_yaml(file, Grid)
+    tried = {name: list(combinations(grids)) for name, grids in grid.grids.items()}
+    asked = RunOptions(
+        grid.suite, (BASELINE, *tried), grid.backbone, out, limit_subjects=grid.limit_subjects, variants=tried
+    )
+    outcome = run(asked, console)
+    settings = list(zip(asked.rows(), row_labels(asked), strict=True))
+    if not outcome.complete:
+        samples = outcome.folder.samples().values()
+        failed = {record["method"] for record in samples if record["status"] != "ok"}
+        told = [f"{name} with {options}" for (name, options), label in settings if label in failed]
+        raise UserError(
+            f"{told[0] if told else 'The sweep'} left failed samples or scores in {out}; no table is written."
+        )
+    results = result_rows(outcome.folder)
     rows: list[dict[str, Any]] = []
-    for name, options in tried:
-        asked = RunOptions(sweep.suite, (name,), sweep.backbone, out, {name: options} if options else {})
-        outcome = run(replace(asked, limit_subjects=sweep.limit_subjects), console)
-        if not outcome.complete:
-            raise UserError(f"{name} with {options} left failed samples or scores in {out}; no table is written.")
-        label = row_label(asked, name)
+    for (name, options), label in settings:
         told = " ".join(f"{key}={value}" for key, value in options.items())
-        rows += [{"method": name, "options": told, **values} for values in _values(result_rows(outcome.folder), label)]
+        rows += [{"method": name, "options": told, **values} for values in _values(results, label)]
     table = file.with_suffix(".csv")
     write_atomically(table, pd.DataFrame(rows).to_csv(index=False).encode())
     return table
+
+
+def _range(text: str) -> list[int | float]:
+    try:
+        start, stop, step = (Decimal(part.strip()) for part in text.split(":"))
+    except (ValueError, InvalidOperation):
+        raise UserError(f'The range "{text}" is not of the form START:STOP:STEP, e.g. 0:1:0.1.') from None
+    if not all(number.is_finite() for number in (start, stop, step)) or step == 0 or (stop - start) / step < 0:
+        raise UserError(f'The range "{text}" does not lead from its start to its stop; correct the step.')
+    count = int((stop - start) / step) + 1
+    if count > MOST_VALUES:
+        raise UserError(f'The range "{text}" has {count} values, at most {MOST_VALUES} are tried; widen the step.')
+    whole = all(re.fullmatch(r"[+-]?\d+", part.strip()) for part in text.split(":"))
+    return [int(start + number * step) if whole else float(start + number * step) for number in range(count)]
 
 
 def _values(results: list[dict[str, Any]], label: str) -> Iterator[dict[str, Any]]:
@@ -80,26 +145,3 @@ def _values(results: list[dict[str, Any]], label: str) -> Iterator[dict[str, Any
         means = {name: found[name]["mean"] for name in COLUMNS}
         rounded = {name: None if value is None else round(value, 4) for name, value in means.items()}
         yield {"subjects": subjects, **rounded, "n": f"{found['identity']['n_ok']}/{found['identity']['n_total']}"}
-
-
-def main() -> int:
-    """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser("python -m fc_bench.sweep", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("sweep", type=Path, help="sweep file (YAML)")
-    parser.add_argument("--out", type=Path, help="run folder; runs/sweep-<folder>-<name> if not given")
-    options = parser.parse_args()
-    out = options.out or Path("runs") / f"sweep-{options.sweep.resolve().parent.name}-{options.sweep.stem}"
-    quiet_libraries()
-    try:
-        print(f"wrote {run_sweep(options.sweep, out, Console())}")
-    except (UserError, ModelInputError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues.", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -54,7 +54,7 @@ def _faceless(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
     wanted = [name for name in suite.file.metrics if hasattr(registry.load("metrics", name), "embedder")]
     embedders = range(len(for_each_embedder(wanted[0], registry.load("metrics", wanted[0]), backbone)) if wanted else 0)
     for number in embedders:
-        models = FaceModels(backbone, "cpu", number)
+        models = FaceModels.shared(backbone, "cpu", number)
         for subject in suite.subjects:
             for place, path in enumerate(subject.photographs):
                 if not models.find(read_photograph(path)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,8 @@ SchedulerName = Literal["pndm", "ddim", "dpm", "euler"]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
 HUB = "hub:"
+COMPONENTS = ("pipeline", "fastcomposer", "clip", "faces", "image_features")
+"""What a backbone can consist of; the second and the last may be absent."""
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".onnx")
 READ_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".txt", ".model")
 
@@ -106,6 +109,8 @@ class Backbone(_Part):
     clip: str
     faces: tuple[Faces, ...] = Field(min_length=1)
     """One mapping, or a list of them: each measures identity in columns of its own, the first is the main one."""
+    image_features: str | None = None
+    """A self-supervised vision transformer for similarity of images, with a class token (None: there is none)."""
     resolution: int = Field(ge=8, le=4096, multiple_of=8)
     sampler: SamplerDefaults = SamplerDefaults()
     dtype: Dtypes = Dtypes()
@@ -136,23 +141,32 @@ class Backbone(_Part):
     @classmethod
     def _known_components(cls, licenses: dict[str, str]) -> dict[str, str]:
         for name in licenses:
-            if name not in ("pipeline", "fastcomposer", "clip", "faces"):
-                raise ValueError(f'"{name}" is no component; known: pipeline, fastcomposer, clip, faces')
+            if name not in COMPONENTS:
+                raise ValueError(f'"{name}" is no component; known: {", ".join(COMPONENTS)}')
         return licenses
 
     def components(self) -> dict[str, str]:
-        """Component name (`pipeline`, `fastcomposer/<variant>`, `clip`, `faces`, `faces/<name>`) -> its value."""
+        """Component name -> value as written in the file: those that are declared.
+
+        The names are `pipeline`, `fastcomposer/<variant>`, `clip`, `faces`, `faces/<name>` and `image_features`.
+        """
         variants = self.fastcomposer.variants if self.fastcomposer else {}
         return {
             "pipeline": self.pipeline,
             **{f"fastcomposer/{name}": value for name, value in variants.items()},
             "clip": self.clip,
             **{self.faces_component(number): item.pack for number, item in enumerate(self.faces)},
+            **({"image_features": self.image_features} if self.image_features else {}),
         }
 
     def faces_component(self, number: int) -> str:
         """Component name of the face models at that place of `faces`."""
         return "faces" if number == 0 else f"faces/{self.faces[number].name}"
+
+    @property
+    def fetches(self) -> bool:
+        """Whether any component comes from a hub."""
+        return any(value.startswith(HUB) for value in self.components().values())
 
     def variant(self, name: str | None) -> str:
         """Component name of a FastComposer variant (None: the default); raises ModelInputError when there is none."""
@@ -254,6 +268,8 @@ def required_files(component: str, path: Path) -> list[RequiredFile]:
         ]
     if component == "clip":
         return [*model("", "model"), need(*tokenizer)]
+    if component == "image_features":
+        return [need("config.json"), need("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")]
     found = sorted(path.glob("*.onnx"))
     if not found:
         return [RequiredFile(path / "*.onnx (detector and recognizer)", False)]
@@ -311,19 +327,25 @@ def make_scheduler(name: SchedulerName, config: Any) -> Any:
 def _fetch(reference: str, component: str, backbone: Backbone) -> Path:
     """`owner/name` -> snapshot folder, `owner/name/file` -> that file, through huggingface_hub's cache.
 
-    Pickled weights of a snapshot are skipped: every repository that a built-in backbone names has safetensors beside
-    them.
+    Pickled weights of a snapshot are fetched only where there are no safetensors beside them.
     """
     from huggingface_hub import hf_hub_download, snapshot_download
 
     owner, name, *inside = reference.split("/")
+    offline = os.environ.get("HF_HUB_OFFLINE") == "1"
     try:
         if inside:
-            return Path(hf_hub_download(f"{owner}/{name}", "/".join(inside)))
-        skipped = ["*.bin", "*.ckpt", "*.msgpack", "*.h5", "*.onnx*", "*non_ema*", "*.fp16.*", "safety_checker/*"]
-        return Path(snapshot_download(f"{owner}/{name}", ignore_patterns=skipped))
+            return Path(hf_hub_download(f"{owner}/{name}", "/".join(inside), local_files_only=offline))
+        skipped = ["*.ckpt", "*.msgpack", "*.h5", "*.onnx*", "*non_ema*", "*.fp16.*", "safety_checker/*"]
+        wanted: dict[str, Any] = {"local_files_only": offline}
+        snapshot = Path(snapshot_download(f"{owner}/{name}", ignore_patterns=["*.bin", *skipped], **wanted))
+        if not any(snapshot.rglob("*.safetensors")):
+            snapshot = Path(snapshot_download(f"{owner}/{name}", ignore_patterns=skipped, **wanted))
+        return snapshot
     except (OSError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if offline:
+            reason = "it is not in the local cache, and the network is not to be used: leave --offline out"
         raise ModelInputError(
             f'Weights of the backbone "{backbone.name}" are missing: {component} could not be fetched from the hub '
             f"repository {owner}/{name} ({reason})."

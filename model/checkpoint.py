@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, ModelMixin, UNet2DConditionModel
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -46,9 +45,11 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
         raise ModelInputError(
             f"the checkpoint {file} was refused, it holds more than weights and could run code: get it from its authors"
         ) from error
-    except (RuntimeError, EOFError, SafetensorError) as error:
+    except Exception as error:  # damaged bytes make the readers raise whatever they stumble over
         raise ModelInputError(f"the checkpoint {file} is damaged or no PyTorch file: download it again") from error
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise ModelInputError(
             f"the checkpoint {file} is no plain dictionary of tensors: it is no FastComposer checkpoint"
         )

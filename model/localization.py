@@ -104,14 +104,16 @@ def map_sizes(unet: UNet2DConditionModel, layers: Sequence[str], latent_size: tu
     for _ in unet.config["block_out_channels"][1:]:
         height, width = levels[-1]
         levels.append(((height + 1) // 2, (width + 1) // 2))
-    sizes = set()
-    for group in {_group(name) for name in layers}:
-        kind, _, index = group.partition(".")
-        if kind == "mid_block":
-            sizes.add(levels[-1])
-        else:
-            sizes.add(levels[int(index)] if kind == "down_blocks" else levels[-1 - int(index)])
-    return sizes
+    return {levels[level_of(unet, name)] for name in layers}
+
+
+def level_of(unet: UNet2DConditionModel, layer: str) -> int:
+    """How often the latents' side was halved where an attention layer works."""
+    deepest = len(unet.config["block_out_channels"]) - 1
+    kind, _, index = _group(layer).partition(".")
+    if kind == "mid_block":
+        return deepest
+    return int(index) if kind == "down_blocks" else deepest - int(index)
 
 
 def attention_masks(masks: Tensor, sizes: set[tuple[int, int]]) -> dict[int, Tensor]:

@@ -4,6 +4,7 @@ FastComposer (arXiv 2305.10431), section 4.3.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.postfuse import PostfuseModule, check_features
 from fc_bench.model.prompts import PLACEHOLDER, ParsedPrompt, check_tokenizer, parse_prompt
 from fc_bench.model.references import embed_references, load_image_encoder, reference_pixels, reference_size
+from fc_bench.model.subject_attention import SubjectAttention
 
 
 class FastComposerPipeline(StableDiffusionPipeline):
@@ -84,6 +86,7 @@ class FastComposerPipeline(StableDiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        subject_attention: SubjectAttention | None = None,
     ) -> StableDiffusionPipelineOutput | tuple[Any, ...]:
         """Images of the prompts, `num_images_per_prompt` of each in turn.
 
@@ -91,8 +94,9 @@ class FastComposerPipeline(StableDiffusionPipeline):
         None generates from the text alone. Step i (from 0) is conditioned on the text alone while
         i <= (1 - alpha) * num_inference_steps and on the fused embeddings afterwards: at 0 all steps are text-only, at
         1 the first one is. `generator` is one for each image, best on the CPU, so that an image depends on neither its
-        batch nor the device. The other arguments are StableDiffusionPipeline's. Raises ModelInputError for prompts,
-        references and settings that do not fit.
+        batch nor the device. `subject_attention` watches where the subjects' tokens are attended to, and changes no
+        image. The other arguments are StableDiffusionPipeline's. Raises ModelInputError for prompts, references and
+        settings that do not fit.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         self._check(prompts, subject_images, alpha, num_images_per_prompt, generator, height, width)
@@ -112,27 +116,33 @@ class FastComposerPipeline(StableDiffusionPipeline):
             changed: dict[str, Any] = {}
             if callback_on_step_end is not None:
                 changed = callback_on_step_end(pipeline, step, timestep, {name: tensors[name] for name in wanted})
-            following = text if step + 1 <= (1 - alpha) * num_inference_steps else fused
+            conditioned = step + 1 > (1 - alpha) * num_inference_steps
+            if subject_attention is not None:
+                subject_attention.conditioned = conditioned and subject_images is not None
+            following = fused if conditioned else text
             following = torch.cat([negative, following]) if self.do_classifier_free_guidance else following
             return {"prompt_embeds": following, **changed}
 
         delayed_conditioning: Any = after_step
-        return super().__call__(
-            prompt_embeds=text,  # step 0 is text-only at every alpha
-            negative_prompt_embeds=negative,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            generator=generator,
-            latents=latents,
-            height=height,
-            width=width,
-            eta=eta,
-            guidance_rescale=guidance_rescale,
-            output_type=output_type,
-            return_dict=return_dict,
-            callback_on_step_end=delayed_conditioning,
-            callback_on_step_end_tensor_inputs=list({*wanted, "prompt_embeds"}),
-        )
+        tokens = [own.image_tokens for own in parsed for _ in range(num_images_per_prompt)]
+        watching = nullcontext() if subject_attention is None else subject_attention.watching(self.unet, tokens)
+        with watching:
+            return super().__call__(
+                prompt_embeds=text,  # step 0 is text-only at every alpha
+                negative_prompt_embeds=negative,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                generator=generator,
+                latents=latents,
+                height=height,
+                width=width,
+                eta=eta,
+                guidance_rescale=guidance_rescale,
+                output_type=output_type,
+                return_dict=return_dict,
+                callback_on_step_end=delayed_conditioning,
+                callback_on_step_end_tensor_inputs=list({*wanted, "prompt_embeds"}),
+            )
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[ParsedPrompt]) -> Tensor:

@@ -7,20 +7,21 @@ from dataclasses import replace
 from xml.etree import ElementTree
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from fc_bench.comparing import Comparison, Report
-from fc_bench.reports.blocks import Block, markdown_table
-from fc_bench.reports.tables import NOTHING
+from fc_bench.reports.escaping import markdown, plain
+from fc_bench.reports.tables.markdown import markdown_table
+from fc_bench.reports.tables.model import NOTHING, Table, text_table
 
 _STYLES = {"better": "green", "worse": "red", "changed": "red", "not comparable": "dim"}
 
 
-def comparison_block(report: Report, title: str) -> Block:
+def comparison_table(report: Report, title: str) -> Table:
     """All comparisons, a row each."""
     header = ("method", "subjects", "measure", "base", "new", "difference", "tolerance", "pairs", "verdict")
-    return Block(title, header, tuple(_cells(item) for item in report.comparisons))
+    return text_table("comparison", title, header, [_cells(item) for item in report.comparisons])
 
 
 def print_comparison(report: Report, base: str, new: str, console: Console) -> None:
@@ -28,13 +29,13 @@ def print_comparison(report: Report, base: str, new: str, console: Console) -> N
     shown = [item for item in report.comparisons if item.gated or item.column.headline or item.verdict in _STYLES]
     left_out = len(report.comparisons) - len(shown)
     report = replace(report, comparisons=tuple(shown))
-    block = comparison_block(report, f"{new} against {base}")
-    table = Table(title=escape(block.title), title_justify="left")
-    for number, title in enumerate(block.header):
-        table.add_column(title, justify="right" if 3 <= number <= 7 else "left", overflow="fold")
-    for item, cells in zip(report.comparisons, block.rows, strict=True):
-        table.add_row(*map(escape, cells), style=_STYLES.get(item.verdict, ""))
-    console.print(table)
+    table = comparison_table(report, f"{new} against {base}")
+    shown = RichTable(title=Text(plain(table.title)), title_justify="left")
+    for number, heading in enumerate(table.header):
+        shown.add_column(heading.text, justify="right" if 3 <= number <= 7 else "left", overflow="fold")
+    for item, cells in zip(report.comparisons, table.texts(), strict=True):
+        shown.add_row(*(Text(plain(cell)) for cell in cells), style=_STYLES.get(item.verdict, ""))
+    console.print(shown)
     unchanged = [f"{left_out} more measures are unchanged."] if left_out else []
     for line in [*unchanged, *_notes(report), conclusion(report)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -45,11 +46,11 @@ def comparison_markdown(report: Report, base: str, new: str) -> str:
     gated = replace(report, comparisons=tuple(item for item in report.comparisons if item.gated))
     return "\n\n".join(
         [
-            f"### {new} against {base}: {conclusion(report)}",
-            markdown_table(comparison_block(gated, "")) if gated.comparisons else "The gate looks at nothing.",
-            *_notes(report),
+            markdown(f"### {new} against {base}: {conclusion(report)}"),
+            markdown_table(comparison_table(gated, "")) if gated.comparisons else "The gate looks at nothing.",
+            *map(markdown, _notes(report)),
             "<details><summary>All measures</summary>",
-            markdown_table(comparison_block(report, "")),
+            markdown_table(comparison_table(report, "")),
             "</details>\n",
         ]
     )

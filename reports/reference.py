@@ -14,12 +14,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from fc_bench.aggregate import result_rows
 from fc_bench.errors import UserError
-from fc_bench.measurements import read_measurements
-from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
-from fc_bench.reports.grid import write_grid
-from fc_bench.reports.tables import headline_markdown, write_report
+from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES
+from fc_bench.reports.frame import read_runs
+from fc_bench.reports.report import write_report
+from fc_bench.reports.tables.writing import headline_markdown
 
 REPOSITORY = Path(__file__).parents[1]
 _SECTION = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
@@ -30,18 +29,15 @@ def publish(run: Path, repository: Path = REPOSITORY) -> Path:
 
     Raises UserError when `run` is no run folder or the repository's README has no place for the table.
     """
-    folder = RunFolder(run)
-    target = repository / "reports" / "reference" / str(folder.settings()["suite"]["name"])
+    (read,) = runs = read_runs([run])
+    target = repository / "reports" / "reference" / str(read.settings["suite"]["name"])
     target.mkdir(parents=True, exist_ok=True)
-    measured = read_measurements(folder)
-    results = result_rows(folder, measured)
-    files = [*write_report(folder, measured, results), write_grid(folder, measured.samples)]
-    for file in files:
-        if file is not None:
-            shutil.copy(file, target / file.name)
+    (part,) = write_report(runs, families=("grid",), endings=(".png",))
+    for file in part.files:
+        shutil.copy(file, target / file.name)
     for name in (RUN, PLAN, SAMPLES, JOBS, SCORES):
         shutil.copy(run / name, target / name)
-    (target / "headline.md").write_text(headline_markdown(folder, measured, results))
+    (target / "headline.md").write_text(headline_markdown(runs))
     renew_readme(repository)
     return target
 

@@ -71,6 +71,11 @@ class TunedMethod(ABC):
         """The pipeline."""
         return {"pipeline": backbone.path("pipeline")}
 
+    @classmethod
+    def references(cls, options: Any) -> int:
+        """How many photographs of a subject are used at most."""
+        return options.photographs
+
     @abstractmethod
     def mention(self, subject: Subject, position: int) -> str:
         """What stands in a prompt for the subject."""

@@ -1,6 +1,16 @@
 """The command line: one module a verb. Heavy libraries are imported inside the verb that needs them."""
 
-from fc_bench.cli import compare, doctor, list, report, run, score, validate  # noqa: F401 (each adds its verb)
+from fc_bench.cli import (  # noqa: F401 (each adds its verb)
+    compare,
+    doctor,
+    list,
+    report,
+    run,
+    score,
+    show,
+    sweep,
+    validate,
+)
 from fc_bench.cli.app import app, main
 
 __all__ = ["app", "main"]

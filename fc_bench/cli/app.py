@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import sys
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +19,15 @@ from fc_bench.model.errors import ModelInputError
 if TYPE_CHECKING:
     from fc_bench.session import Outcome
 
-EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 2, 4, 130
+EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 4, 130, 143
+
+
+FailOnError = Annotated[
+    str, typer.Option(help="How many samples may fail, N or a share such as 0.1, before the exit code is 4.")
+]
+Offline = Annotated[
+    bool, typer.Option("--offline", help="Never use the network; it is not used anyway where all weights are local.")
+]
 
 
 class _InterruptedError(Exception):
@@ -41,7 +53,18 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point: what the user can put right becomes one line and exit code 2; an interruption says how to go on."""
+    """Entry point: what the user can put right becomes one line and exit code 2; an interruption says how to go on.
+
+    SIGTERM ends like Ctrl-C, with the exit code that shells give it.
+    """
+    terminated: list[int] = []
+
+    def terminate(number: int, _: object) -> None:
+        terminated.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminate)
     try:
         app()
     except (UserError, ModelInputError) as error:
@@ -50,7 +73,7 @@ def main() -> None:
         sys.exit(EXIT_USAGE)
     except (_InterruptedError, KeyboardInterrupt):
         print("fc-bench: interrupted; the same command continues.", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        sys.exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
 
 
 def _print_version(wanted: bool) -> None:
@@ -70,17 +93,23 @@ def options(
     """Benchmark of personalized image generation: identity, prompt consistency and cost, with intervals."""
 
 
-def exit_if_incomplete(outcome: Outcome) -> None:
-    """End with exit code 4 and a line that says what is missing, where anything is."""
+def exit_if_incomplete(outcome: Outcome, tolerated: float = 0) -> None:
+    """End with exit code 4 and a line that says what is missing, where more is than tolerated.
+
+    `tolerated` is a number of samples from 1 on, or a share of the planned ones below 1; a sample that is missing or
+    has a failed score counts once. What is missing is said in any case.
+    """
     if outcome.complete:
         return
     missing = outcome.planned - outcome.finished
+    most = tolerated * outcome.planned if tolerated < 1 else tolerated
     print(
         f"fc-bench: incomplete: {outcome.finished} / {outcome.planned} samples finished, {missing} failed or missing, "
         f"{outcome.score_errors} scores failed; --retry-errors tries them again.",
         file=sys.stderr,
     )
-    raise typer.Exit(EXIT_INCOMPLETE)
+    if missing + outcome.unscored > most:
+        raise typer.Exit(EXIT_INCOMPLETE)
 
 
 def console() -> Console:
@@ -92,6 +121,38 @@ def console() -> Console:
 def say(text: str) -> None:
     """Print a line as it is."""
     console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def tolerated_failures(text: str) -> float:
+    """How many samples may fail, "5" or as a share "0.1" of the planned ones; raises UserError for anything else."""
+    if re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        return int(text)
+    if re.fullmatch(r"0?\.\d{1,9}", text, re.ASCII):
+        return float(text)
+    raise UserError(f'--fail-on-error "{text}" is neither a number of samples, such as 5, nor a share, such as 0.1.')
+
+
+def go_offline(forbidden: bool, backbone: str) -> None:
+    """Keep every library from the network where asked, and where the backbone has nothing to fetch.
+
+    To be called before any library that loads from a hub is imported.
+    """
+    import os
+
+    from fc_bench.model.backbone import read_backbone
+
+    if forbidden or not read_backbone(backbone).fetches:
+        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "DIFFUSERS_OFFLINE"):
+            os.environ[name] = "1"
+        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+def open_in_browser(file: Path) -> None:
+    """Open a file in the user's browser, or say that there is none."""
+    import webbrowser
+
+    if not webbrowser.open(file.resolve().as_uri()):
+        say(f"No browser could be started; open {file.resolve()} by hand.")
 
 
 def quiet_libraries() -> None:

@@ -1,43 +1,103 @@
-"""`fc-bench report`: tables and pictures of what was measured."""
+"""`fc-bench report`: tables, figures and a page of what was measured."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import app, console, say
-from fc_bench.errors import UserError
+from fc_bench.cli.app import app, console, open_in_browser, say
+
+
+class Layout(str, Enum):
+    """Which tables there are."""
+
+    suite = "suite"
+    paper = "paper"
+
+
+class Images(str, Enum):
+    """How the page shows images."""
+
+    link = "link"
+    embed = "embed"
 
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[
+        list[Path], typer.Argument(help="Run folders; rows of those that asked the same stand in one table.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the report; a single run's own report/ if not given.", show_default=False),
+    ] = None,
+    layout: Annotated[
+        Layout, typer.Option(help="All tables of the suite, or those of FastComposer's paper.")
+    ] = Layout.suite,
+    figures: Annotated[bool, typer.Option(help="Draw the figures, too (PDF, PNG, SVG).")] = True,
+    subjects: Annotated[
+        list[str] | None,
+        typer.Option(help="Show these in the image grid, e.g. p01 or p01+p02; repeat for several.", show_default=False),
+    ] = None,
+    grid_seed: Annotated[
+        int | None, typer.Option(help="Draw the image grid's samples at random with this seed.", show_default=False)
+    ] = None,
+    images: Annotated[
+        Images, typer.Option(help="Images of the page: the runs' own files, or copies inside it, to pass it on alone.")
+    ] = Images.link,
+    open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Print a run's tables again and write them with the image grid below its report/."""
-    write_and_print(run)
+    """Print the tables of runs and write them (Markdown, CSV, LaTeX, HTML) with figures and a page to look through."""
+    families = None if figures else ()
+    *_, page = write_and_print(run, out, layout.value, families, subjects or (), grid_seed, images=images)
+    if open_:
+        open_in_browser(page)
 
 
-def write_and_print(path: Path) -> None:
-    """Write a run's report below its folder, print it and say what was written; UserError when it cannot be written."""
-    from fc_bench.aggregate import result_rows
-    from fc_bench.measurements import read_measurements
-    from fc_bench.records import RunFolder
-    from fc_bench.reports.grid import write_grid
-    from fc_bench.reports.tables import print_report, write_report
+def write_and_print(
+    paths: Sequence[Path],
+    out: Path | None = None,
+    layout: str = "suite",
+    families: Sequence[str] | None = None,
+    subjects: Sequence[str] = (),
+    grid_seed: int | None = None,
+    endings: Sequence[str] | None = None,
+    images: Images = Images.link,
+) -> list[Path]:
+    """Write the report of runs, print its tables, say what was written and return it, the page last.
 
-    folder = RunFolder(path)
-    folder.settings()
-    try:
-        measured = read_measurements(folder)
-        results = result_rows(folder, measured)
-        files = write_report(folder, measured, results)
-        grid = write_grid(folder, measured.samples)
-    except OSError as error:
-        raise UserError(
-            f"The report cannot be written below {path} ({error}); make room or make it writable."
-        ) from None
-    print_report(folder, measured, results, console())
-    for file in [*files, *([grid] if grid else [])]:
-        say(f"wrote {file}")
+    `families` of figures are drawn, all if not given, in the formats `endings`. Raises UserError when it cannot be
+    written.
+    """
+    from fc_bench.reports.figures import FAMILIES, Choice
+    from fc_bench.reports.figures.style import ENDINGS
+    from fc_bench.reports.frame import read_runs
+    from fc_bench.reports.report import write_report, write_report_page
+
+    drawn = tuple(FAMILIES) if families is None else families
+    choice = Choice(subjects, grid_seed)
+    parts = write_report(read_runs(paths), out, layout, drawn, endings or ENDINGS, choice)
+    page = write_report_page(parts, out, images.value)
+    for part in parts:
+        if len(parts) > 1:
+            say(f"\n{part.tables.title}: {', '.join(run.name for run in part.tables.runs)}")
+        part.tables.show(console())
+    for part in parts:
+        for sentence in part.left_out:
+            say(sentence)
+        for line in _listed(part.files):
+            say(f"wrote {line}")
+    say(f"wrote {page}")
+    return [*(file for part in parts for file in part.files), page]
+
+
+def _listed(files: Sequence[Path]) -> list[str]:
+    """The files, those that differ in their ending alone on one line."""
+    groups: dict[Path, list[str]] = {}
+    for file in files:
+        groups.setdefault(file.with_suffix(""), []).append(file.suffix)
+    return [f"{stem}{', '.join(endings)}" for stem, endings in groups.items()]

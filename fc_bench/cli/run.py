@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from fc_bench.cli.app import app, console, exit_if_incomplete, quiet_libraries
+from fc_bench.cli.app import (
+    FailOnError,
+    Offline,
+    app,
+    console,
+    exit_if_incomplete,
+    go_offline,
+    quiet_libraries,
+    say,
+    tolerated_failures,
+)
 from fc_bench.cli.report import write_and_print
 from fc_bench.errors import UserError
 
@@ -39,6 +50,8 @@ def run(
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Images generated together.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try failed samples and scores again.")] = False,
+    fail_on_error: FailOnError = "0",
+    offline: Offline = False,
     keep_artefacts: Annotated[
         bool, typer.Option("--keep-artefacts", help="Keep what methods store per subject set.")
     ] = False,
@@ -53,8 +66,9 @@ def run(
 
     Without arguments: the suite pocket with every built-in method, in about six minutes on two CPU cores.
     """
-    overrides = overrides_of(option or [])
+    overrides, tolerated = overrides_of(option or []), tolerated_failures(fail_on_error)
     quiet_libraries()
+    go_offline(offline, backbone)
     from fc_bench.run import RunOptions
     from fc_bench.run import run as execute
 
@@ -77,8 +91,10 @@ def run(
         ),
         console(),
     )
-    write_and_print(outcome.folder.path)
-    exit_if_incomplete(outcome)
+    path = outcome.folder.path
+    write_and_print([path], families=("grid",), endings=(".png",))
+    say(f"fc-bench report {shlex.quote(str(path))} draws the figures.")
+    exit_if_incomplete(outcome, tolerated)
 
 
 def overrides_of(pairs: list[str]) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import app, console, exit_if_incomplete, quiet_libraries
+from fc_bench.cli.app import (
+    FailOnError,
+    Offline,
+    app,
+    console,
+    exit_if_incomplete,
+    go_offline,
+    quiet_libraries,
+    tolerated_failures,
+)
 from fc_bench.cli.report import write_and_print
 
 
@@ -55,12 +64,16 @@ def score(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try failed scores again.")] = False,
+    fail_on_error: FailOnError = "0",
+    offline: Offline = False,
 ) -> None:
     """Measure images made elsewhere as if fc-bench had made them; the result is a run folder like any other.
 
     Exit code 4 when images that the suite asks for are missing or unreadable, or a score failed.
     """
+    tolerated = tolerated_failures(fail_on_error)
     quiet_libraries()
+    go_offline(offline, backbone)
     from fc_bench.placing import ScoreOptions, score_elsewhere
 
     outcome = score_elsewhere(
@@ -80,5 +93,5 @@ def score(
         ),
         console(),
     )
-    write_and_print(outcome.folder.path)
-    exit_if_incomplete(outcome)
+    write_and_print([outcome.folder.path], families=("grid",), endings=(".png",))
+    exit_if_incomplete(outcome, tolerated)

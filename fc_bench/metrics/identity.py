@@ -8,10 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fc_bench.errors import UserError
-from fc_bench.faces import Face, FaceModels, similarities
-from fc_bench.model.matching import greedy_matching
-from fc_bench.photographs import read_photograph
+from fc_bench.anchors import anchors_of
+from fc_bench.faces import Face, FaceModels, ReferenceFaces, match_faces, similarities
 from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
 
 OF_ONE_IMAGE = ("in_order", "detection_rate", "face_count")
@@ -109,80 +107,41 @@ class Identity:
     """Which of the backbone's face models it measures with."""
 
     def __init__(self, setting: Setting) -> None:
-        self._models = FaceModels(setting.backbone, setting.device, self.embedder)
+        self._models = FaceModels.shared(setting.backbone, setting.device, self.embedder)
         self._embedder = setting.backbone.faces[self.embedder].name
-        self._references: dict[str, np.ndarray] = {}
-        self._photographs: dict[tuple[str, int], Face | None] = {}
-        self._unusable: dict[str, str] = {}
+        self._references = ReferenceFaces(self._models)
 
     def prepare(self, subjects: Sequence[Subject]) -> None:
         """Embed every reference; raises UserError when one shows no face."""
-        for subject in subjects:
-            face = self._photographed(subject, 0)
-            if face is None:
-                raise UserError(
-                    f'No face is found in {subject.photographs[0]}, the reference photograph of "{subject.id}"; '
-                    "use one in which the face is visible."
-                )
-            self._references[subject.id] = face.embedding
+        self._references.embeddings(subjects)
 
     def score(self, sample: ScoredSample) -> Score:
         """Measure one image."""
         faces = self._models.find(sample.image)
-        return identity_score(self._references_of(sample.subjects), faces)
+        return identity_score(self._references.embeddings(sample.subjects), faces)
 
     def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
         """`ceiling`: the other photographs of each subject; `floor`: each subject replaced by somebody else.
 
         Only similarities: how many faces there are, and where, is so by construction. A photograph that is unreadable
         or shows no face leaves its score out, and the provenance names it.
-
-        Each person's face comes from a photograph of its own; a subject without a second photograph, or for whom the
-        suite has nobody else, leaves the row out. Somebody else is the next subject of the suite with the same noun
-        (or the next one at all) outside the set.
         """
         rows: dict[str, list[Score]] = {}
-        references = self._references_of(subjects)
-        shown = [("ceiling", subjects, number) for number in range(1, min(len(who.photographs) for who in subjects))]
-        strangers = _strangers(subjects, others)
-        if strangers is not None:
-            shown.append(("floor", strangers, 0))
-        for row, people, number in shown:
-            faces = [self._usable(person, number) for person in people]
+        references = self._references.embeddings(subjects)
+        for anchor in anchors_of(subjects, others):
+            faces = [self._references.usable(person, anchor.number) for person in anchor.people]
             found = [face for face in faces if face is not None]
             if len(found) == len(subjects):
                 score = identity_score(references, found)
                 kept = {name: value for name, value in score.values.items() if name not in OF_ONE_IMAGE}
-                rows.setdefault(row, []).append(Score(kept, score.details))
+                rows.setdefault(anchor.row, []).append(Score(kept, score.details))
         return rows
 
     def provenance(self) -> Mapping[str, Any]:
         """Embedder's name, files and onnxruntime providers; photographs no ceiling or floor could use, and why."""
-        unusable = {"photographs_left_out": dict(self._unusable)} if self._unusable else {}
-        return {"embedder": self._embedder, **self._models.provenance(), **unusable}
-
-    def _references_of(self, subjects: Sequence[Subject]) -> list[np.ndarray]:
-        missing = [subject for subject in subjects if subject.id not in self._references]
-        self.prepare(missing)
-        return [self._references[subject.id] for subject in subjects]
-
-    def _photographed(self, subject: Subject, number: int) -> Face | None:
-        """The largest face of a photograph."""
-        key = (subject.id, number)
-        if key not in self._photographs:
-            faces = self._models.find(read_photograph(subject.photographs[number]))
-            self._photographs[key] = faces[0] if faces else None
-        return self._photographs[key]
-
-    def _usable(self, subject: Subject, number: int) -> Face | None:
-        """The same, None for an unreadable photograph too; what is not usable is kept for the provenance."""
-        try:
-            face, reason = self._photographed(subject, number), "no face is found in it"
-        except UserError as error:
-            face, reason = None, str(error)
-        if face is None:
-            self._unusable[f"{subject.id}/{subject.photographs[number].name}"] = reason
-        return face
+        unusable = self._references.unusable
+        left_out = {"photographs_left_out": dict(unusable)} if unusable else {}
+        return {"embedder": self._embedder, **self._models.provenance(), **left_out}
 
 
 def identity_score(references: Sequence[np.ndarray], faces: Sequence[Face]) -> Score:
@@ -190,7 +149,7 @@ def identity_score(references: Sequence[np.ndarray], faces: Sequence[Face]) -> S
     count = len(references)
     everything = similarities(references, faces)
     considered = everything[:, :count]
-    matched = greedy_matching(considered)
+    matched = match_faces(references, faces)
     own = [float(considered[subject, matched[subject]]) for subject in sorted(matched)]
     published = [max(0.0, float(considered[row, matched[row]])) if row in matched else 0.0 for row in range(count)]
     other = [
@@ -237,20 +196,3 @@ def _in_order(faces: Sequence[Face], matched: Mapping[int, int], count: int) -> 
         return False
     centers = [faces[matched[subject]].box[0] + faces[matched[subject]].box[2] for subject in range(count)]
     return all(left < right for left, right in pairwise(centers))
-
-
-def _strangers(subjects: Sequence[Subject], everybody: Sequence[Subject]) -> list[Subject] | None:
-    """One other person per subject, all different; None when the suite has too few."""
-    taken = {subject.id for subject in subjects}
-    order = [subject.id for subject in everybody]
-    strangers = []
-    for subject in subjects:
-        start = order.index(subject.id) + 1 if subject.id in order else 0
-        following = [*everybody[start:], *everybody[:start]]
-        free = [candidate for candidate in following if candidate.id not in taken]
-        same_noun = [candidate for candidate in free if candidate.noun == subject.noun]
-        if not free:
-            return None
-        strangers.append((same_noun or free)[0])
-        taken.add(strangers[-1].id)
-    return strangers

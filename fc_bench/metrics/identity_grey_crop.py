@@ -32,7 +32,7 @@ class IdentityGreyCrop(Identity):
 
     def score(self, sample: ScoredSample) -> Score:
         """Measure one image."""
-        references = self._references_of(sample.subjects)
+        references = self._references.embeddings(sample.subjects)
         faces = self._models.find(sample.image)
         missing = len(references) - len(faces) if faces else 0
         if missing > 0:

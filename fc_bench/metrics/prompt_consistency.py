@@ -48,5 +48,5 @@ class PromptConsistency:
 
     def _loaded(self) -> ClipScorer:
         if self._scorer is None:
-            self._scorer = ClipScorer(self._folder, self._device)
+            self._scorer = ClipScorer.shared(self._folder, self._device)
         return self._scorer

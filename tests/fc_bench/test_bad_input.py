@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
@@ -141,6 +142,59 @@ def test_prompt_without_exactly_one_placeholder_names_its_line(run, suite_data, 
 def test_prompt_too_long_for_the_text_encoder_is_quoted_with_both_lengths(run, suite_data, write_suite):
     suite_data["single"]["prompts"]["style"] = ["a {subject} " + "very " * 40]
     refused(run(write_suite(suite_data)), "very very", "tokens", "77", "shorten it")
+
+
+@pytest.mark.parametrize("character", ["\u202e", "\u2066", "\u200f", "\ufeff", "\x07", "\x9b", "\u2028"])
+def test_character_that_cannot_be_seen_is_named(run, suite_data, write_suite, character):
+    suite_data["single"]["prompts"]["style"] = [f"a sketch {character}of a {{subject}}"]
+    refused(run(write_suite(suite_data)), f"the invisible character U+{ord(character):04X}; remove it")
+
+
+def test_text_of_any_language_and_with_joined_emoji_is_accepted(fc_bench, suite_data, write_suite):
+    suite_data["single"]["prompts"]["style"] = [
+        "素描 of a {subject}",
+        "رسم of a {subject}",
+        "a {subject} 👩‍👩‍👧 می‌خواهم",
+        "a {subject} é ñ ß",
+    ]
+    done = fc_bench("validate", write_suite(suite_data))
+    assert done.code == 0, done.err
+
+
+def test_prompt_of_a_hundred_thousand_characters_is_refused(run, suite_data, write_suite):
+    suite_data["single"]["prompts"]["style"] = ["a {subject} " + "x" * 100_000]
+    done = run(write_suite(suite_data))
+    refused(done, "at most 2000 characters")
+    assert len(done.err) < 2000
+
+
+def test_photograph_behind_a_link_out_of_the_suite_is_refused(run, suite, tmp_path):
+    outside = tmp_path / "outside.png"
+    (suite.parent / "people" / "ann-1.png").rename(outside)
+    (suite.parent / "people" / "ann-1.png").symlink_to(outside)
+    refused(run(suite), "lies outside the folder")
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "x" * 300 + ".png"])
+def test_photograph_whose_name_no_file_can_have_is_named(run, suite_data, write_suite, name):
+    suite_data["subjects"][0]["photographs"] = [name]
+    refused(run(write_suite(suite_data)), "has no usable name")
+
+
+def test_face_pack_of_wrong_shapes_is_told_before_anything_is_generated(fc_bench, copied_backbone, suite, tmp_path):
+    import onnx
+
+    file = copied_backbone.parent / "faces" / "rec.onnx"
+    network = onnx.load(file)
+    output = network.graph.output[0].name
+    network.graph.initializer.append(onnx.numpy_helper.from_array(np.array([7, 7], dtype=np.int64), "odd"))
+    for node in network.graph.node:
+        node.output[:] = ["flat" if name == output else name for name in node.output]
+    network.graph.node.append(onnx.helper.make_node("Reshape", ["flat", "odd"], [output]))
+    onnx.save(network, file)
+    done = fc_bench("run", suite, "--backbone", copied_backbone, "-m", "text-only", "--out", tmp_path / "run")
+    refused(done, "The face")
+    assert not (tmp_path / "run" / "samples.jsonl").exists()
 
 
 def test_subject_that_nobody_declared_is_named(run, suite_data, write_suite):

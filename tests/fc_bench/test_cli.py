@@ -180,3 +180,21 @@ def test_interruption_says_how_to_go_on(tiny_backbone, plugin_folder, suite, tmp
     assert process.returncode == 130
     assert err == "fc-bench: interrupted; the same command continues.\n"
     assert len(samples.read_text().splitlines()) < 11
+
+
+@pytest.mark.parametrize(("tolerated", "code"), [("0", 4), ("2", 4), ("3", 0), ("0.2", 4), (".28", 0), ("0.9", 0)])
+def test_exit_code_says_whether_more_failed_than_was_tolerated(
+    fc_bench, suite, tiny_backbone, plugin, tmp_path, tolerated, code
+):
+    arguments = ("run", suite, "--backbone", tiny_backbone, "-m", "paste", "-o", "paste.fail_prompt=beach")
+    done = fc_bench(*arguments, "--out", tmp_path / "run", "--fail-on-error", tolerated)
+    assert done.code == code
+    # What is missing is said in any case: 3 of 11 samples, none of them a score's failure.
+    assert "8 / 11 samples finished, 3 failed" in done.err
+
+
+@pytest.mark.parametrize("tolerated", ["-1", "1.5", "many", "", "1e3", "٣"])
+def test_tolerance_that_is_neither_number_nor_share_is_refused(fc_bench, suite, tolerated):
+    done = fc_bench("run", suite, "--fail-on-error", tolerated)
+    assert done.code == 2
+    assert "is neither a number of samples" in done.err

@@ -604,15 +604,17 @@ def test_remarks_of_earlier_commands_stay(run, folder):
 )
 def test_what_is_kept_is_shown_with_three_significant_digits_whatever_its_size(mib, shown):
     from fc_bench.aggregate import COST_COLUMNS
-    from fc_bench.reports.tables import cost
+    from fc_bench.reports.tables.contents import Contents
 
     cells = {"n_ok": 1, "n_total": 1, "low": None, "high": None}
+    who = {"label": "m", "kind": "method", "subjects": 1, "category": "all"}
     rows = [
-        {"method": "m", "subjects": 1, "column": column.name, "mean": mib if column.name == "artefact_mib" else None}
+        {**who, **cells, "column": column.name, "mean": mib if column.name == "artefact_mib" else None}
         for column in COST_COLUMNS
     ]
-    block = cost([{**row, **cells} for row in rows])
-    assert dict(zip(block.header, block.rows[0], strict=True))["MiB kept"] == shown
+    table = Contents(rows, []).cost()
+    titles = [heading.text for heading in table.header]
+    assert dict(zip(titles, table.texts()[0], strict=True))["MiB kept"] == shown
 
 
 def test_cost_table_shows_steps_and_seconds_per_step(run, folder):

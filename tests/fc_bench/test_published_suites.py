@@ -10,7 +10,7 @@ import pytest
 
 from fc_bench.errors import UserError
 from fc_bench.registry import suite_file
-from fc_bench.reports.literature import RESULTS, published_block
+from fc_bench.reports.literature import RESULTS, published_tables
 from fc_bench.suite import read_suite
 
 
@@ -94,11 +94,11 @@ def test_options_of_the_suite_go_before_the_method_s_and_the_command_line_s_befo
 def test_published_rows_are_those_of_the_file_and_of_their_suite_alone():
     values = pd.read_csv(RESULTS, dtype=str)
     for suite in ("fastcomposer-single", "fastcomposer-multi"):
-        block = published_block(suite)
-        assert block is not None
+        quality, cost = published_tables(suite)
         own = values[values["suite"] == suite]
-        assert [row[:5] for row in block.rows] == list(
+        assert [row[:5] for row in quality.texts()] == list(
             own[["method", "references", "identity", "prompt_consistency", "source"]].itertuples(index=False, name=None)
         )
-        assert [row[5] for row in block.rows] == list(own["status"])
-    assert published_block("pocket") is None
+        assert [row[5] for row in quality.texts()] == list(own["status"])
+        assert ("DreamBooth", "4", "1284", "one V100") in [row[:4] for row in cost.texts()]
+    assert published_tables("pocket") == []

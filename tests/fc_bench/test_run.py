@@ -89,36 +89,40 @@ def test_a_job_that_cannot_be_tuned_fails_alone_with_its_sentence_and_the_table_
     assert column(tmp_path, "customize_seconds", "dreambooth")["n_ok"] == "0"
 
 
-def test_run_is_printed_and_written_as_markdown_csv_and_grid(run, tmp_path):
+def test_run_is_printed_and_written_as_tables_and_grid(run, tmp_path):
     done = run()
     report = tmp_path / "run" / "report"
     assert "One subject" in done.out
     assert "2 subjects together" in done.out
-    for name in ("table.md", "table.csv", "results.csv", "grid.png"):
-        assert str(report / name) in done.out.replace("\n", "")
+    for name in ("table.md, .csv, .tex, .html", "results.csv", "figures/grid.png"):
+        assert f"wrote {report / name}\n" in done.out
+    assert f"fc-bench report {tmp_path / 'run'} draws the figures.\n" in done.out
     text = (report / "table.md").read_text()
     assert "| paste | 9 / 9 | 1.000 [1.000, 1.000] |" in text
     with (report / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert next(row["method"] for row in rows if row["table"] == "One subject") == "paste"
-    grid = np.asarray(Image.open(report / "grid.png"))
-    reference = np.asarray(Image.open(tmp_path / "run" / "references" / "ann.png"))
-    windows = np.lib.stride_tricks.sliding_window_view(grid[:, :200], (128, 128, 3))[::1, ::1, 0]
-    assert any((windows[y, x] == reference).all() for y in range(10, 60) for x in range(20))
+    assert [path.name for path in (report / "figures").iterdir()] == ["grid.png"]
+
+
+def contents(folder):
+    """Content of each file by its path in the folder."""
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_report_can_be_made_again_from_the_folder_alone(run, fc_bench, suite, tmp_path):
     import shutil
 
     first = run()
-    moved = tmp_path / "moved"
+    moved = tmp_path / "elsewhere" / "run"
+    moved.parent.mkdir()
     (tmp_path / "run").rename(moved)
-    texts = {path.name: path.read_bytes() for path in (moved / "report").iterdir()}
+    texts = contents(moved / "report")
     shutil.rmtree(moved / "report")
     shutil.rmtree(suite.parent)
     again = fc_bench("report", moved)
     assert again.code == 0, again.err
-    assert {path.name: path.read_bytes() for path in (moved / "report").iterdir()} == texts
+    assert contents(moved / "report").items() >= texts.items()
     assert again.out.split("One subject")[1].split("wrote")[0] == first.out.split("One subject")[1].split("wrote")[0]
 
 
@@ -287,6 +291,112 @@ def test_method_that_gives_no_image_fails_those_samples_only(run, records, tmp_p
     failed = [sample for sample in records(tmp_path / "run" / "samples.jsonl") if sample["status"] == "error"]
     assert len(failed) == 3
     assert all("TypeError" in sample["error"]["message"] for sample in failed)
+
+
+@pytest.fixture
+def replaced_generate(monkeypatch, plugin):
+    """Replaces what the plug-in method does for a batch; the function gets the batch's requests and its images."""
+    import paste_faces
+
+    original = paste_faces.Paste.generate
+
+    def replace(function):
+        monkeypatch.setattr(
+            paste_faces.Paste,
+            "generate",
+            lambda self, customized, requests: function(requests, list(original(self, customized, requests))),
+        )
+
+    return replace
+
+
+def test_batch_that_runs_out_of_memory_is_tried_in_halves_and_the_job_goes_on_with_them(
+    run, records, tmp_path, replaced_generate
+):
+    import torch
+
+    sizes = []
+
+    def generate(requests, images):
+        sizes.append(len(requests))
+        if len(requests) > 2:
+            raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+        yield from images
+
+    replaced_generate(generate)
+    assert run("--images-per-prompt", 2, "--batch-size", 4, "--limit-subjects", 1).code == 0
+    assert sizes == [4, 2, 2, 2]
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    assert [sample["batch"] for sample in samples] == [2] * 6
+
+
+def test_job_that_runs_out_of_memory_twice_fails_without_further_tries_and_the_next_goes_on(
+    run, records, tmp_path, replaced_generate
+):
+    sizes = []
+
+    def generate(requests, images):
+        sizes.append(len(requests))
+        if "snow" in requests[0].plain_prompt and "woman" in requests[0].plain_prompt:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20 GiB")
+        yield from images
+
+    replaced_generate(generate)
+    done = run("--images-per-prompt", 4, "--batch-size", 4)
+    assert done.code == 4
+    # One job of the woman alone: four, then two, then no more; the others are whole.
+    assert sizes[:2] == [4, 2]
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    failed = [sample for sample in samples if sample["status"] == "error"]
+    assert {tuple(sample["subjects"]) for sample in failed} == {("ann",)}
+    assert len(failed) == 12
+    assert all("out of memory" in sample["error"]["message"] for sample in failed)
+
+
+def test_black_image_is_a_failed_sample_with_its_reason(run, records, tmp_path, replaced_generate):
+    def generate(requests, images):
+        for request, image in zip(requests, images, strict=True):
+            yield Image.new("RGB", image.size) if "beach" in request.prompt else image
+
+    replaced_generate(generate)
+    assert run().code == 4
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    failed = [sample for sample in samples if sample["status"] == "error"]
+    assert ["beach" in sample["prompt"] for sample in samples] == [sample["status"] == "error" for sample in samples]
+    assert all(sample["error"]["type"] == "BlackImageError" for sample in failed)
+    assert (column(tmp_path, "identity", "paste")["n_ok"], column(tmp_path, "identity", "paste")["n_total"]) == (
+        "6",
+        "9",
+    )
+
+
+def test_accelerator_that_is_gone_ends_the_run_and_the_same_command_continues(
+    run, records, tmp_path, replaced_generate, monkeypatch
+):
+    from fc_bench.errors import UserError
+
+    gone = []
+
+    def generate(requests, images):
+        if len(records(tmp_path / "run" / "samples.jsonl")) >= 4 and not gone:
+            raise RuntimeError("CUDA error: unspecified launch failure")
+        yield from images
+
+    def require_device(device):
+        gone.append(device)
+        raise UserError("The device cuda does not answer any more (launch failure); the same command continues.")
+
+    replaced_generate(generate)
+    monkeypatch.setattr("fc_bench.batches.require_device", require_device)
+    done = run("--batch-size", 1)
+    assert done.code == 2
+    assert "does not answer any more" in done.err
+    before = records(tmp_path / "run" / "samples.jsonl")
+    assert {sample["status"] for sample in before} == {"ok"}
+    assert run("--batch-size", 1).code == 0
+    after = records(tmp_path / "run" / "samples.jsonl")
+    assert after[: len(before)] == before
+    assert len(after) == 11
 
 
 def test_method_is_left_out_of_sets_it_cannot_take_and_the_table_says_so(run, suite_data, write_suite, tmp_path):

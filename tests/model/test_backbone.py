@@ -14,7 +14,7 @@ def test_built_in_backbones_are_well_formed():
         backbone = read_backbone(name)
         assert backbone.name == name
         assert backbone.components().keys() >= {"pipeline", "clip", "faces"}
-        assert set(backbone.licenses) == {"pipeline", "fastcomposer", "clip", "faces"}
+        assert set(backbone.licenses) == {name.split("/")[0] for name in backbone.components()}
         assert backbone.variant(None) in backbone.components()
 
 
@@ -62,3 +62,42 @@ def test_ddim_made_from_a_pndm_configuration_does_not_clip():
     assert scheduler.config.clip_sample is False
     assert scheduler.config.set_alpha_to_one is False
     assert (scheduler.config.beta_start, scheduler.config.steps_offset) == (0.00085, 1)
+
+
+def test_image_features_are_a_component_where_they_are_declared(tiny_backbone, tmp_path):
+    declared = yaml.safe_load(tiny_backbone.read_text())
+    assert "image_features" not in read_backbone(str(tiny_backbone)).components()
+    file = tmp_path / "featured.yaml"
+    file.write_text(yaml.safe_dump({**declared, "image_features": "features", "licenses": {"image_features": "MIT"}}))
+    backbone = read_backbone(str(file))
+    with pytest.raises(ModelInputError, match=r"image_features needs .*features/config\.json"):
+        backbone.path("image_features")
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "config.json").write_text("{}")
+    with pytest.raises(ModelInputError, match=r"image_features needs .*features/model\.safetensors"):
+        backbone.path("image_features")
+    (tmp_path / "features" / "pytorch_model.bin").write_bytes(b"pickled")
+    assert backbone.path("image_features") == tmp_path / "features"
+    before = backbone.fingerprint("image_features")
+    (tmp_path / "features" / "preprocessor_config.json").write_text('{"size": 224}')
+    assert backbone.fingerprint("image_features") != before
+
+
+@pytest.mark.parametrize("stored", [["model.safetensors", "pytorch_model.bin"], ["pytorch_model.bin"]])
+def test_pickled_weights_are_fetched_only_where_there_are_no_others(tiny_backbone, tmp_path, monkeypatch, stored):
+    import fnmatch
+
+    import huggingface_hub
+
+    def download(repository, ignore_patterns):
+        for name in ["config.json", *stored]:
+            if not any(fnmatch.fnmatch(name, pattern) for pattern in ignore_patterns):
+                (tmp_path / name).write_bytes(b"{}")
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    file = tmp_path / "featured.yaml"
+    declared = yaml.safe_load(tiny_backbone.read_text())
+    file.write_text(yaml.safe_dump({**declared, "image_features": "hub:somebody/features"}))
+    assert read_backbone(str(file)).path("image_features") == tmp_path
+    assert {path.name for path in tmp_path.iterdir()} == {"featured.yaml", "config.json", stored[0]}

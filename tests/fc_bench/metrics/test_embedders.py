@@ -64,4 +64,4 @@ def test_runs_with_another_second_embedder_do_not_mix_in_one_folder(
     assert fc_bench(*arguments, two_embedders).code == 0
     done = fc_bench(*arguments, tiny_backbone)
     assert done.code == 2
-    assert "other scoring weights" in done.err
+    assert "which this command does not measure" in done.err

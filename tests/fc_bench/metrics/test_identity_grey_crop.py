@@ -50,6 +50,12 @@ def test_missing_face_is_compared_as_an_empty_crop(metrics, people_of_suite, peo
     assert grey == pytest.approx(0.6, abs=1e-2)
 
 
+def test_order_of_the_subjects_does_not_matter_where_a_face_is_missing(metrics, people_of_suite, people, portrait):
+    ann, bob = people_of_suite["ann"], people_of_suite["bob"]
+    image = portrait(people["ann"][1], shade=40)
+    assert values(metrics, image, ann, bob) == pytest.approx(values(metrics, image, bob, ann))
+
+
 def test_image_without_any_face_counts_zero(metrics, people_of_suite):
     empty = Image.new("RGB", (128, 128), (90, 90, 90))
     assert values(metrics, empty, people_of_suite["ann"], people_of_suite["bob"]) == (0, 0)

@@ -1,0 +1,156 @@
+"""Batches: the images of one job, made together as far as memory and the method's mistakes allow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fc_bench.errors import Failure, raise_if_disk_refuses
+from fc_bench.faults import BlackImageError, ran_out_of_memory, require_device, require_picture
+from fc_bench.memory import PeakMemory
+from fc_bench.protocols import Customization, Method, Request, ShowsAttention
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One image or the reason there is none.
+
+    `seconds` is its share of its batch of `batch` images, None when that cannot be told: nothing was computed, or the
+    batch failed on the way. `attention` are the maps that a method showed with it.
+    """
+
+    image: Image.Image | None
+    failure: Failure | None
+    seconds: float | None
+    peak_memory: int | None
+    batch: int
+    attention: np.ndarray | None = None
+
+
+class Batches:
+    """Generates the batches of one job.
+
+    When a batch fails, each of its images that is missing is tried alone. When one runs out of memory, the job goes on
+    with half as many images at once; when that is too much, too, everything the job still lacks fails.
+    """
+
+    def __init__(
+        self, method: Method, customized: Customization, device: str, batch_size: int, keep_attention: bool = False
+    ) -> None:
+        self._method, self._customized, self._device = method, customized, device
+        self._keep_attention = keep_attention
+        self._most, self._halved = batch_size, False
+        self._given_up: Failure | None = None
+
+    def generate(self, requests: Sequence[Request]) -> list[Generated]:
+        """One result per request."""
+        results: list[Generated] = []
+        while len(results) < len(requests):
+            part = requests[len(results) : len(results) + self._most]
+            if self._given_up is not None:
+                results += [Generated(None, self._given_up, None, None, len(part))] * len(part)
+                continue
+            attempt = self._attempt(part)
+            results += attempt.done
+            missing = part[len(attempt.done) :]
+            if not missing:
+                continue
+            assert attempt.failure is not None
+            if attempt.out_of_memory:
+                self._after_running_out(attempt.failure)
+            elif len(part) == 1:
+                results.append(Generated(None, attempt.failure, None, None, 1))
+            else:
+                results += [self._alone(request) for request in missing]
+        return results
+
+    def _after_running_out(self, failure: Failure) -> None:
+        free_memory()
+        if self._halved or self._most == 1:
+            self._given_up = failure
+        self._most, self._halved = (self._most + 1) // 2, True
+
+    def _alone(self, request: Request) -> Generated:
+        attempt = self._attempt([request])
+        return attempt.done[0] if attempt.done else Generated(None, attempt.failure, None, None, 1)
+
+    def _attempt(self, requests: Sequence[Request]) -> _Attempt:
+        """Generate a batch; a picture that shows nothing counts as made, with its failure."""
+        made: list[tuple[Image.Image | Failure, np.ndarray | None]] = []
+        begun = time.perf_counter()
+        failure: Failure | None = None
+        out_of_memory = False
+        with PeakMemory(self._device) as memory:
+            try:
+                for image, maps in self._images(requests):
+                    if maps is not None:
+                        _check_maps(maps, len(self._customized.subjects))
+                    made.append((_picture(image), maps))
+                if len(made) != len(requests):
+                    raise RuntimeError(f"the method gave {len(made)} images for {len(requests)} requests")
+            except Exception as error:
+                raise_if_disk_refuses(error)
+                require_device(self._device)
+                failure, out_of_memory = Failure.of(error), ran_out_of_memory(error)
+        seconds = (time.perf_counter() - begun) / len(requests)
+        shared = seconds if failure is None else None
+        done = [
+            Generated(None, image, shared, memory.bytes, len(requests))
+            if isinstance(image, Failure)
+            else Generated(image, None, shared, memory.bytes, len(requests), maps)
+            for image, maps in made[: len(requests)]
+        ]
+        return _Attempt(done, failure, out_of_memory)
+
+    def _images(self, requests: Sequence[Request]) -> Iterator[tuple[Image.Image, np.ndarray | None]]:
+        """The method's images, each with its attention maps where they are asked for and there are any."""
+        if self._keep_attention and isinstance(self._method, ShowsAttention):
+            yield from self._method.generate_with_attention(self._customized, requests)
+        else:
+            for image in self._method.generate(self._customized, requests):
+                yield image, None
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """The images of a batch that were made, and why there are no more."""
+
+    done: list[Generated]
+    failure: Failure | None
+    out_of_memory: bool
+
+
+def _picture(image: Any) -> Image.Image | Failure:
+    """The image, or why it is none; raises TypeError for what is no image at all."""
+    try:
+        return require_picture(image)
+    except BlackImageError as error:
+        return Failure.of(error)
+
+
+def _check_maps(maps: np.ndarray, subjects: int) -> None:
+    """Raise TypeError or ValueError when these are no attention maps of so many subjects."""
+    if not isinstance(maps, np.ndarray) or not np.issubdtype(maps.dtype, np.floating):
+        raise TypeError(f"the method gave {type(maps).__name__} as attention maps instead of an array of floats")
+    if maps.ndim != 3 or len(maps) != subjects or not maps.size:
+        raise ValueError(f"the method gave attention maps of the shape {maps.shape} for {subjects} subjects")
+    if not np.isfinite(maps).all() or (maps < 0).any() or (np.abs(maps.sum(axis=(1, 2)) - 1) > 1e-3).any():
+        raise ValueError("the method gave attention maps that are negative or do not sum to 1")
+
+
+def free_memory() -> None:
+    """Give back what no longer is in use, the accelerator's too."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    with suppress(RuntimeError):
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

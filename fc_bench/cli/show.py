@@ -1,0 +1,33 @@
+"""`fc-bench show`: everything about one sample."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fc_bench.cli.app import app, console, open_in_browser, say
+
+
+@app.command()
+def show(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    sample: Annotated[str, typer.Argument(help="Id of a sample, as much of it as tells it apart, or its image file.")],
+    open_: Annotated[
+        bool, typer.Option("--open", help="Draw the faces found into the image, below RUN/report, and open it.")
+    ] = False,
+) -> None:
+    """Print what is recorded of a sample: prompt, seed, values, faces, failure, and the command to make it again."""
+    from fc_bench.records import RunFolder
+    from fc_bench.reports.one_sample import print_sample, write_with_boxes
+    from fc_bench.reports.samples import find_sample
+
+    folder = RunFolder(run)
+    settings = folder.settings()
+    view = find_sample(folder, sample)
+    print_sample(folder, settings, view, console())
+    if open_:
+        drawn = write_with_boxes(folder, view)
+        say(f"wrote {drawn}")
+        open_in_browser(drawn)

@@ -1,0 +1,108 @@
+"""`fc-bench sweep`: what an option of a method does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fc_bench.cli.app import (
+    FailOnError,
+    Offline,
+    app,
+    console,
+    exit_if_incomplete,
+    go_offline,
+    quiet_libraries,
+    say,
+    tolerated_failures,
+)
+from fc_bench.cli.report import write_and_print
+from fc_bench.cli.run import overrides_of
+from fc_bench.errors import UserError
+
+
+@app.command()
+def sweep(
+    option: Annotated[
+        str | None, typer.Argument(help="METHOD.OPTION, e.g. fastcomposer.alpha.", show_default=False)
+    ] = None,
+    values: Annotated[
+        str | None,
+        typer.Argument(help="START:STOP:STEP, e.g. 0:1:0.1, or a list, e.g. 50,100,200.", show_default=False),
+    ] = None,
+    grid: Annotated[
+        Path | None,
+        typer.Option(help="Instead: a YAML file of settings to try; writes the table beside it.", show_default=False),
+    ] = None,
+    suite: Annotated[str, typer.Option(help="Name of a suite or path of a suite.yaml.")] = "pocket",
+    backbone: Annotated[str, typer.Option(help="Name of a backbone or path of its YAML file.")] = "pocket",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder; runs/sweep-<suite>-<METHOD.OPTION> if not given.", show_default=False),
+    ] = None,
+    other: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", help="Another option of the method, the same for all rows.", show_default=False),
+    ] = None,
+    photographs: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the subjects' photographs, for a suite that ships none.", show_default=False),
+    ] = None,
+    limit_subjects: Annotated[
+        int | None, typer.Option(min=1, help="Only the first N subjects (and sets of them).", show_default=False)
+    ] = None,
+    images_per_prompt: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the suite's number.", show_default=False)
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Images generated together.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try failed samples and scores again.")] = False,
+    fail_on_error: FailOnError = "0",
+    offline: Offline = False,
+) -> None:
+    """Run a method with each value of an option, text-only beside it, and draw what the option does.
+
+    Interrupted, the same command continues; other values of the same option join the same folder.
+    """
+    if grid is not None:
+        if option is not None:
+            raise UserError(f"A grid names its methods and options itself; leave {option} or --grid out.")
+        quiet_libraries()
+        from fc_bench.sweep import run_grid
+
+        say(f"wrote {run_grid(grid, out or _grid_folder(grid), console())}")
+        return
+    if option is None or values is None:
+        raise UserError(
+            "Name an option and its values: fc-bench sweep fastcomposer.alpha 0:1:0.1; or give --grid FILE."
+        )
+    overrides, tolerated = overrides_of(other or []), tolerated_failures(fail_on_error)
+    quiet_libraries()
+    go_offline(offline, backbone)
+    from fc_bench.run import RunOptions
+    from fc_bench.run import run as execute
+    from fc_bench.sweep import range_options
+
+    asked = RunOptions(
+        suite=suite,
+        backbone=backbone,
+        out=out or Path("runs") / f"sweep-{Path(suite).stem}-{option}",
+        photographs=photographs,
+        options=overrides,
+        limit_subjects=limit_subjects,
+        images_per_prompt=images_per_prompt,
+        batch_size=batch_size,
+        device=device,
+        retry_errors=retry_errors,
+    )
+    outcome = execute(range_options(option, values, asked), console())
+    files = write_and_print([outcome.folder.path], families=("grid", "sweep"))
+    if not any(file.name.startswith("sweep-") for file in files):
+        say(f"There is no figure of {option}: it takes three values that are numbers and have results.")
+    exit_if_incomplete(outcome, tolerated)
+
+
+def _grid_folder(file: Path) -> Path:
+    return Path("runs") / f"sweep-{file.resolve().parent.name}-{file.stem}"

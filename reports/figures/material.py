@@ -1,0 +1,98 @@
+"""What all figures are drawn from: the frame's rows, the samples, a look for each method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from fc_bench.aggregate import OVERALL, REFERENCES, Row
+from fc_bench.protocols import Column
+from fc_bench.reports.figures.style import Look, looks
+from fc_bench.reports.frame import Run, columns, rows, samples
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which samples the image grids show: those of some subject sets (`p01+p02`), drawn at random, or by the rule."""
+
+    sets: Sequence[str] = ()
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Material:
+    """Runs that are alike, read once for all figures; `tell` is given a sentence for each that is left out."""
+
+    runs: Sequence[Run]
+    choice: Choice = Choice()
+    tell: Callable[[str], None] = field(default=lambda _: None)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The frame's rows."""
+        return rows(self.runs)
+
+    @cached_property
+    def samples(self) -> list[Row]:
+        """One row per planned sample."""
+        return samples(self.runs)
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The methods' labels, in order."""
+        return list(dict.fromkeys(row["label"] for row in self.samples))
+
+    @cached_property
+    def looks(self) -> dict[str, Look]:
+        """How each method looks, the same in every figure."""
+        return looks({row["label"]: row["method"] for row in self.samples})
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Numbers of subjects."""
+        return sorted({row["subjects"] for row in self.samples})
+
+    @cached_property
+    def embedder(self) -> str | None:
+        """The face models that identity was measured with."""
+        return self.runs[0].settings["metrics"].get("identity", {}).get("embedder")
+
+    def column(self, name: str) -> Column | None:
+        """A quality column by its name, None where it was not measured."""
+        return next((column for column in columns(self.runs) if column.name == name), None)
+
+    def title(self, column: Column) -> str:
+        """A column's title for an axis; identity names its face models."""
+        return f"{column.title} ({self.embedder})" if column.name == "identity" and self.embedder else column.title
+
+    def part(self, subjects: int, column: str, category: str | None = OVERALL) -> list[Row]:
+        """The methods' rows of a column that have a mean, over all prompts (or, with None, those of the categories)."""
+        return [
+            row
+            for row in self.rows
+            if (row["subjects"], row["column"], row["kind"]) == (subjects, column, "method")
+            and (row["category"] == category if category else row["category"] != OVERALL)
+            and row["mean"] is not None
+        ]
+
+    def blind(self) -> set[str]:
+        """Labels of methods that see no photograph."""
+        return {row["label"] for row in self.rows if row["column"] == REFERENCES.name and row["mean"] == 0}
+
+    def image(self, sample: Row) -> Path | None:
+        """The image file of a sample, None when it has none or the file is not there."""
+        if sample["image"] is None:
+            return None
+        path = self.run(sample).folder.image(sample)
+        return path if path.is_file() else None
+
+    def reference(self, sample: Row, subject: str) -> Path | None:
+        """The copy of a subject's reference, None when it is not there."""
+        path = self.run(sample).folder.reference(subject)
+        return path if path.is_file() else None
+
+    def run(self, sample: Row) -> Run:
+        """The run a sample belongs to."""
+        return next(run for run in self.runs if run.name == sample["run"])

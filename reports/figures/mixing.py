@@ -1,0 +1,90 @@
+"""Identity mixing: how much the face of one subject resembles the reference of another in the same image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from fc_bench.reports.figures.material import Material
+from fc_bench.reports.figures.style import Drawing, matrix_panel, new_figure, shortened
+from fc_bench.reports.frame import who
+
+Matrix = list[list[float | None]]
+
+
+def draw_mixing(material: Material) -> list[Drawing]:
+    """A drawing for each number of subjects above one: a matrix a method."""
+    drawings = []
+    for subjects in material.sizes:
+        found = mixing_of(material, subjects) if subjects > 1 else {}
+        if found:
+            drawings.append(_drawing(material, found, subjects))
+    return drawings
+
+
+def mixing_of(material: Material, subjects: int) -> dict[str, tuple[Matrix, int, int]]:
+    """Label -> matrix, images with a face at all, images: cosine of the face matched to subject i with reference j.
+
+    From the similarities that the metric `identity` recorded; mean over each subject set's images, then over the sets.
+    None where no image has a face for i.
+    """
+    scores = {run.name: run.folder.scores() for run in material.runs}
+    found: dict[str, dict[str, list[Matrix]]] = {}
+    planned: dict[str, int] = {}
+    for sample in material.samples:
+        if sample["subjects"] == subjects:
+            planned[sample["label"]] = planned.get(sample["label"], 0) + 1
+            record = scores[sample["run"]].get((sample["sample"], "identity"), {})
+            details = record.get("details", {}) if sample["status"] == "ok" and record.get("status") == "ok" else {}
+            if details.get("matched"):
+                faces = _faces(details, subjects)
+                found.setdefault(sample["label"], {}).setdefault(sample["set"], []).append(faces)
+    return {
+        label: (_mean([_mean(own) for own in sets.values()]), sum(map(len, sets.values())), planned[label])
+        for label, sets in found.items()
+    }
+
+
+def _faces(details: Mapping[str, object], subjects: int) -> Matrix:
+    """Row i: the face matched to subject i; column j: its cosine with reference j."""
+    similarities, matched = details["similarities"], details["matched"]
+    assert isinstance(similarities, list)
+    assert isinstance(matched, dict)
+    return [
+        [float(similarities[other][matched[str(own)]]) if str(own) in matched else None for other in range(subjects)]
+        for own in range(subjects)
+    ]
+
+
+def _mean(matrices: Sequence[Matrix]) -> Matrix:
+    size = len(matrices[0])
+    return [[_mean_of([matrix[i][j] for matrix in matrices]) for j in range(size)] for i in range(size)]
+
+
+def _mean_of(values: Sequence[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return fmean(there) if there else None
+
+
+def _drawing(material: Material, found: Mapping[str, tuple[Matrix, int, int]], subjects: int) -> Drawing:
+    labels = [label for label in material.labels if label in found]
+    across = min(len(labels), 6)
+    down = -(-len(labels) // across)
+    figure = new_figure(0.55 + 1.25 * across * subjects / 2, 0.2 + 1.6 * down * subjects / 2)
+    everything = [value for matrix, _, _ in found.values() for row in matrix for value in row if value is not None]
+    limits = (min(0.0, *everything), max(everything))
+    references = [f"ref. {number}" for number in range(1, subjects + 1)]
+    for place, label in enumerate(labels):
+        values, measured, planned = found[label]
+        axes = figure.add_subplot(down, across, place + 1)
+        faces = [f"face {number}" for number in range(1, subjects + 1)] if place % across == 0 else [""] * subjects
+        matrix_panel(axes, values, faces, references, 2, limits)
+        axes.set_title(f"{shortened(label, 22)}\n{measured} / {planned} images", fontsize=7)
+    return Drawing(
+        f"mixing-{subjects}",
+        f"Identity mixing, {who(subjects)}",
+        "Mean cosine of the face matched to each subject (in the order of the prompt) with the reference of every "
+        "subject in the image: the diagonal is identity, the rest is what leaks over. Images without any face are left "
+        "out and counted; each set of subjects weighs the same.",
+        figure,
+    )

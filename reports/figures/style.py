@@ -1,0 +1,275 @@
+"""How figures look: one color and marker a method everywhere, sizes, and how they become files.
+
+Colors are those of Okabe and Ito (2008, "Color Universal Design"), which people with color vision deficiencies tell
+apart; markers differ as well, so that a figure printed in grey can be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from textwrap import wrap
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from fc_bench.records import write_atomically
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C510A", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
+KNOWN = ("fastcomposer", "dreambooth", "dreambooth-lora", "textual-inversion", "custom-diffusion")
+"""Methods that look the same in every report, whatever else is in it."""
+ENDINGS = (".pdf", ".png", ".svg")
+GREY = "#7F7F7F"
+INK = "#333333"
+
+_SETTINGS: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.0,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8.0,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.7,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 6.0,
+    "errorbar.capsize": 2.0,
+    "figure.dpi": 100.0,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.04,
+    # Text stays text, and nobody's dollar signs become formulas.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fc-bench",
+    "pdf.fonttype": 42,
+    "text.parse_math": False,
+    "axes.formatter.use_mathtext": False,
+    "axes.unicode_minus": False,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """Color, marker and dash pattern of a method."""
+
+    color: str
+    marker: str
+    dashes: Any = "-"
+    hollow: bool = False
+
+    def markers(self) -> dict[str, Any]:
+        """What `plot` takes to draw its markers, each with a white rim so that markers that meet stay apart."""
+        rim, width, size = (self.color, 1.2, 5.5) if self.hollow else ("white", 0.6, 6.5)
+        fill = "white" if self.hollow else self.color
+        return {
+            "color": self.color,
+            "marker": self.marker,
+            "markerfacecolor": fill,
+            "markeredgecolor": rim,
+            "markeredgewidth": width,
+            "markersize": size,
+        }
+
+    def line(self) -> dict[str, Any]:
+        """What `plot` takes to draw a line with its markers."""
+        return {**self.markers(), "linestyle": self.dashes, "markersize": 5.5}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its file name (without ending), title and caption; captions and titles are plain text."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+    def svg(self) -> bytes:
+        """As SVG; text is text."""
+        return _rendered(self.figure, "svg", {"Date": None, "Creator": None})
+
+    def pdf(self) -> bytes:
+        """As PDF with embedded TrueType fonts."""
+        return _rendered(self.figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
+
+    def png(self, dpi: float = 200) -> bytes:
+        """As PNG."""
+        return _rendered(self.figure, "png", {"Software": None}, dpi=dpi)
+
+    def write(self, folder: Path, endings: Sequence[str] = ENDINGS) -> list[Path]:
+        """Write `<name>.pdf`, `.png` and `.svg` into the folder, or only some of them."""
+        render = {".pdf": self.pdf, ".png": self.png, ".svg": self.svg}
+        files = {ending: folder / f"{self.name}{ending}" for ending in endings}
+        for ending, file in files.items():
+            write_atomically(file, render[ending]())
+        return list(files.values())
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Figures made and text written inside look like ours; matplotlib's own settings are back afterwards."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield
+
+
+def new_figure(width: float, height: float, **options: Any) -> Figure:
+    """An empty figure in inches, of the object interface alone (no pyplot), drawn by Agg."""
+    figure = Figure(figsize=(width, height), layout="constrained", **options)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def looks(methods: Mapping[str, str]) -> dict[str, Look]:
+    """A look for each label (label -> its method), no two the same.
+
+    Known methods have their own in every report, hollow where a second run has them; others get one in order of
+    appearance.
+    """
+    fixed = {name: Look(COLORS[number], MARKERS[number], _dash(number)) for number, name in enumerate(KNOWN)}
+    fixed["text-only"] = Look(INK, "o", _dash(1), hollow=True)
+    found: dict[str, Look] = {}
+    number = len(KNOWN)
+    for label, method in methods.items():
+        known = fixed.get(method)
+        free = [look for look in (known, known and replace(known, hollow=not known.hollow)) if look]
+        free = [look for look in free if look not in found.values()]
+        if free:
+            found[label] = free[0]
+        else:
+            # 8 colors and 11 markers have no common divisor: 88 different looks, and as many hollow ones.
+            hollow = number // (len(COLORS) * len(MARKERS)) % 2 == 1
+            found[label] = Look(COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)], _dash(number), hollow)
+            number += 1
+    return found
+
+
+def error(row: Mapping[str, Any]) -> list[list[float]] | None:
+    """How far a row's interval reaches below and above its mean, as `errorbar` takes it; None where it has none."""
+    if row["low"] is None or row["high"] is None:
+        return None
+    # A mean may lie beyond the bounds of its column by a rounding error, where its interval ends.
+    return [[max(row["mean"] - row["low"], 0.0)], [max(row["high"] - row["mean"], 0.0)]]
+
+
+def rules(axes: Axes, heights: Sequence[float], text: str) -> None:
+    """Dotted levels over the whole width, named once at their right end outside the axes."""
+    for height in heights:
+        axes.axhline(height, color=GREY, linestyle=(0, (1, 2)), linewidth=0.9, zorder=1)
+    place: Any = ("axes fraction", "data")
+    axes.annotate(
+        text,
+        (1.01, sum(heights) / len(heights)),
+        xycoords=place,
+        va="center",
+        fontsize=7,
+        color=INK,
+        annotation_clip=False,
+    )
+
+
+def legend_below(figure: Figure, handles: Mapping[str, Any], columns: int = 3) -> None:
+    """A legend of exactly these labels, whatever characters they begin with, under everything."""
+    made = figure.legend(
+        list(handles.values()), [f"{number}" for number in range(len(handles))], loc="outside lower center",
+        ncols=min(columns, len(handles)),
+    )  # fmt: skip
+    for text, label in zip(made.get_texts(), handles, strict=True):
+        text.set_text(label)
+
+
+def matrix(
+    figure: Figure,
+    axes: Axes,
+    values: Sequence[Sequence[float | None]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    digits: int | None,
+) -> None:
+    """A matrix of values as shades with a color bar, each value written where `digits` says how."""
+    there = [value for row in values for value in row if value is not None]
+    image = matrix_panel(axes, values, rows, columns, digits, (min(there), max(there)))
+    bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=12)
+    bar.outline.set_visible(False)
+    bar.set_label(title)
+
+
+def matrix_panel(
+    axes: Axes,
+    values: Sequence[Sequence[float | None]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    digits: int | None,
+    limits: tuple[float, float],
+) -> Any:
+    """The shades and numbers alone; a cell without a value is crossed out."""
+    shades = matplotlib.colormaps["Blues"]
+    numbers = np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)
+    image = axes.imshow(numbers, cmap=shades, vmin=limits[0], vmax=limits[1], aspect="auto")
+    for (row, column), value in np.ndenumerate(numbers):
+        if np.isnan(value):
+            axes.plot([column - 0.4, column + 0.4], [row + 0.4, row - 0.4], color=GREY, linewidth=0.7)
+        elif digits is not None:
+            red, green, blue, _ = image.cmap(image.norm(value))
+            ink = "white" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.2 else "#111111"
+            axes.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=6.5, color=ink)
+    long = any(len(name) > 4 for name in columns) and len(columns) > 3
+    turned: dict[str, Any] = {"rotation": 90 if len(columns) > 16 else 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(columns)), [shortened(name) for name in columns], **(turned if long else {}))
+    axes.set_yticks(range(len(rows)), [shortened(name) for name in rows])
+    axes.tick_params(length=0, labelsize=7 if len(columns) <= 30 else 4.5)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return image
+
+
+def shortened(text: str, longest: int = 28) -> str:
+    """A text that fits beside an axis; what is cut off is shown as cut off."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def in_lines(label: str, width: int = 18) -> str:
+    """A label on lines of its own, broken before its options and between them where it can be."""
+    parts = label.replace("[", "\0[").replace(",", ",\0").split("\0")
+    lines = [""]
+    for part in parts:
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    broken = [piece for line in lines for piece in wrap(line, width)]
+    return "\n".join([*broken[:4], "…"] if len(broken) > 4 else broken)
+
+
+def _dash(number: int) -> Any:
+    return DASHES[number % len(DASHES)]
+
+
+def _rendered(figure: Figure, kind: str, metadata: dict[str, Any], **options: Any) -> bytes:
+    buffer = BytesIO()
+    with styled():
+        for image in figure.findobj(AxesImage):
+            # Pixels as they are where the format can, smooth where they have to be drawn.
+            if image.get_gid():
+                image.set_interpolation("lanczos" if kind == "png" else "none")
+        figure.savefig(buffer, format=kind, metadata=metadata, **options)
+    return buffer.getvalue()

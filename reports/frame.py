@@ -1,0 +1,228 @@
+"""The one frame that tables and figures are made of: the results of one or several runs, a row each.
+
+    runs = read_runs([Path("runs/pocket"), Path("runs/alpha-0.5")])
+    for together in alike(runs):
+        table = frame(together)
+
+Runs stand in one frame only when they asked and measured the same; `alike` sorts them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fc_bench.aggregate import COST_COLUMNS, columns_of, result_rows
+from fc_bench.comparing import Obstacles
+from fc_bench.errors import UserError
+from fc_bench.measurements import Measurements, Row, read_measurements
+from fc_bench.protocols import Column
+from fc_bench.records import RunFolder
+from fc_bench.reports.escaping import plain
+
+ANCHORS = {"ceiling": "ceiling (own photographs)", "floor": "floor (somebody else)"}
+"""Rows that come from the suite's own photographs, and what they are called."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder as it is read for a report, each part once; `name` tells it from the others of the report."""
+
+    folder: RunFolder
+    name: str
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Content of run.json."""
+        return self.folder.settings()
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """The metrics' columns as recorded."""
+        return columns_of(self.folder)
+
+    @cached_property
+    def measured(self) -> Measurements:
+        """What its records hold, as columns."""
+        return read_measurements(self.folder)
+
+    @cached_property
+    def samples(self) -> list[Row]:
+        """One row per planned sample."""
+        return self.measured.rows()
+
+    @cached_property
+    def results(self) -> list[Row]:
+        """The results, long."""
+        return result_rows(self.folder, self.measured)
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """The runs in these folders, named after them; raises UserError when one is no run folder or is given twice."""
+    resolved = [path.resolve() for path in paths]
+    for path in paths:
+        RunFolder(path).settings()
+        if resolved.count(path.resolve()) > 1:
+            raise UserError(f"The run folder {path} is given twice; name it once.")
+    return [Run(RunFolder(path), name) for path, name in zip(paths, _names(resolved), strict=True)]
+
+
+def alike(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
+    """The runs, grouped by what they asked and how they measured it, in the order given.
+
+    Equal are: name and version of the suite, its photographs, the scorers' weights and the face models' settings. What
+    runs of one group measure under the same name is the same.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_asked(run), []).append(run)
+    split: list[list[Run]] = []
+    for group in groups.values():
+        own: list[list[Run]] = []
+        for run in group:
+            home = next((other for other in own if all(_same_columns(run, member) for member in other)), None)
+            if home is None:
+                own.append([run])
+            else:
+                home.append(run)
+        split += own
+    return [tuple(group) for group in split]
+
+
+def columns(runs: Sequence[Run]) -> list[Column]:
+    """The quality columns of runs that are alike, in the order of the first run that has each."""
+    found = {column.name: column for run in reversed(runs) for column in run.columns}
+    order = dict.fromkeys(column.name for run in runs for column in run.columns)
+    return [found[name] for name in order]
+
+
+def rows(runs: Sequence[Run]) -> list[Row]:
+    """The results of runs that are alike (see `alike`): a row per label, number of subjects, category and column.
+
+    Keys: `run`; `method` as recorded; `label`, the method's name in this report, with its run where several runs have
+    it; `kind` ("method" or "anchor": ceiling and floor); `subjects`; `category` ("all": over all prompts); `column`;
+    `mean`, `low` and `high` (95 % interval), None where missing; `n_sets`; `n_ok` of `n_total`. An anchor that several
+    runs share stands once.
+    """
+    names = labels(runs)
+    made: list[Row] = []
+    seen: set[str] = set()
+    for run in runs:
+        for row in run.results:
+            label = names[run.name, row["method"]]
+            anchor = row["method"] in ANCHORS and row["method"] not in run.settings["methods"]
+            content = json.dumps([label, row])
+            if not (anchor and content in seen):
+                kind = "anchor" if anchor else "method"
+                made.append({"run": run.name, "method": row["method"], "label": label, "kind": kind, **row})
+            seen.add(content)
+    return made
+
+
+def frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """The same as `rows` as a frame, NaN where a number is missing."""
+    order = ["run", "method", "label", "kind", "subjects", "category", "column", "mean", "low", "high"]
+    made = pd.DataFrame(rows(runs), columns=[*order, "n_sets", "n_ok", "n_total"])
+    return made.astype({"mean": float, "low": float, "high": float})
+
+
+def samples(runs: Sequence[Run]) -> list[Row]:
+    """One row per planned sample of runs that are alike: `run`, `label`, and what `aggregate.sample_rows` has of it."""
+    names = labels(runs)
+    return [{"run": run.name, "label": names[run.name, row["method"]], **row} for run in runs for row in run.samples]
+
+
+def incomparable_costs(runs: Sequence[Run]) -> dict[str, str]:
+    """Cost column -> why its values of these runs do not compare with each other."""
+    found: dict[str, str] = {}
+    for one, other in combinations(runs, 2):
+        obstacles = Obstacles(one.settings, other.settings)
+        for column in COST_COLUMNS:
+            reason = obstacles.to_cost(column.name)
+            if reason:
+                found.setdefault(column.name, f"{one.name} and {other.name}: {reason}")
+    return found
+
+
+def asked(runs: Sequence[Run]) -> dict[int, dict[str, frozenset[tuple[str, str, int]]]]:
+    """Number of subjects -> label -> what it was asked for: (subject set, prompt template, index) of its samples."""
+    found: dict[int, dict[str, set[tuple[str, str, int]]]] = {}
+    names = labels(runs)
+    for run in runs:
+        planned = run.measured.samples[["subjects", "method", "set", "template", "index"]]
+        for subjects, method, *asked_for in planned.itertuples(index=False, name=None):
+            found.setdefault(subjects, {}).setdefault(names[run.name, method], set()).add(tuple(asked_for))
+    return {size: {label: frozenset(own) for label, own in found[size].items()} for size in sorted(found)}
+
+
+def paired_samples(runs: Sequence[Run]) -> pd.DataFrame:
+    """The samples in columns, with the label as `method`, what it was as `recorded`, and the runs' images told apart.
+
+    As `differences.paired_rows` takes them.
+    """
+    names = labels(runs)
+    parts = []
+    for run in runs:
+        own = run.measured.samples
+        recorded = own["method"].astype(object)
+        label = recorded.map({method: names[run.name, method] for method in recorded.unique()})
+        image = own["image"].where(own["image"].isna(), f"{run.name}/" + own["image"])
+        parts.append(own.assign(method=label, recorded=recorded, image=image, run=run.name))
+    return pd.concat(parts, ignore_index=True)
+
+
+def labels(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
+    """(run, method or anchor) -> its name in the report: the method's label, with the run where several have it.
+
+    Anchors are named after their run only where runs disagree about them, for they come from the same photographs.
+    """
+    own = {(run.name, method): plain(method) for run in runs for method in run.settings["methods"]}
+    count: dict[str, int] = {}
+    for label in own.values():
+        count[label] = count.get(label, 0) + 1
+    named = {key: label if count[label] == 1 else f"{label} ({key[0]})" for key, label in own.items()}
+    for anchor, title in ANCHORS.items():
+        told = {run.name: _anchor(run, anchor) for run in runs}
+        agree = len({text for text in told.values() if text != "[]"}) <= 1
+        for run in runs:
+            named.setdefault((run.name, anchor), title if agree else f"{title} ({run.name})")
+    return named
+
+
+def who(subjects: int) -> str:
+    """In words, for titles."""
+    return "one subject" if subjects == 1 else f"{subjects} subjects"
+
+
+def _anchor(run: Run, anchor: str) -> str:
+    return json.dumps([row for row in run.results if row["method"] == anchor])
+
+
+def _asked(run: Run) -> str:
+    suite = run.settings["suite"]
+    keys = ("name", "version", "photograph_digests")
+    parts = [{key: suite[key] for key in keys}, run.settings.get("scorers"), run.settings.get("faces")]
+    return json.dumps(parts, sort_keys=True)
+
+
+def _same_columns(one: Run, other: Run) -> bool:
+    theirs = {column.name: asdict(column) for column in other.columns}
+    return all(asdict(column) == theirs.get(column.name, asdict(column)) for column in one.columns)
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The folders' own names; with their parents where two are the same."""
+    depth = 1
+    while depth < max(len(path.parts) for path in paths):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+        depth += 1
+    return [plain("/".join(path.parts[-depth:])) for path in paths]

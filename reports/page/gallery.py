@@ -1,0 +1,168 @@
+"""What the page's script shows of the samples: plain data, every text and picture once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from fc_bench.reports import frame
+from fc_bench.reports.frame import Run
+from fc_bench.reports.page.pictures import Gallery
+from fc_bench.reports.repeating import repeat_command
+from fc_bench.reports.samples import FoundFace, SampleFailure, SampleView, has_image, sample_views
+
+Key = TypeVar("Key", bound=Hashable)
+DIGITS = 6
+"""Significant digits of values in the page; the records have them all."""
+
+
+@dataclass(frozen=True)
+class PageRun:
+    """A run of the page with its samples; `names` maps its methods' labels to what the page calls them."""
+
+    run: Run
+    views: tuple[SampleView, ...]
+    names: Mapping[str, str]
+
+    def key(self, view: SampleView, alone: bool) -> str:
+        """What a sample is called in the page's address: its id, with the run's name where there are several runs."""
+        return view.id if alone else f"{self.run.name}/{view.id}"
+
+
+def page_runs(groups: Sequence[Sequence[Run]]) -> list[PageRun]:
+    """The runs of all groups (each of runs that are alike), with names for their methods that tell them apart."""
+    made = []
+    for group in groups:
+        names = frame.labels(group)
+        for run in group:
+            own = {method: names[run.name, method] for method in run.settings["methods"]}
+            made.append(PageRun(run, tuple(sample_views(run.folder)), own))
+    uses = Counter(name for page_run in made for name in page_run.names.values())
+    return [
+        replace(
+            page_run,
+            names={
+                method: name if uses[name] == 1 else f"{name} ({page_run.run.name})"
+                for method, name in page_run.names.items()
+            },
+        )
+        for page_run in made
+    ]
+
+
+class _Once(Generic[Key]):
+    """Things numbered in the order they first appear."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Key, int] = {}
+
+    def __call__(self, thing: Key) -> int:
+        return self._numbers.setdefault(thing, len(self._numbers))
+
+    def __iter__(self) -> Any:
+        return iter(self._numbers)
+
+
+class _Lists:
+    """The lists that samples point into."""
+
+    def __init__(self) -> None:
+        self.methods: _Once[str] = _Once()
+        self.texts: _Once[str] = _Once()
+        self.commands: _Once[str] = _Once()
+        self.groups: _Once[tuple[Any, ...]] = _Once()
+        self.files: _Once[Path] = _Once()
+        self.people: dict[tuple[str, str | None], dict[str, Any]] = {}
+
+    def failure(self, failure: SampleFailure) -> list[int]:
+        """The numbers of its sentence and its traceback."""
+        return [self.texts(failure.message), self.texts(failure.traceback)]
+
+
+def gallery_data(runs: Sequence[PageRun], pictures: Callable[[Sequence[Path | None]], Gallery]) -> dict[str, Any]:
+    """Methods, subjects, columns, pictures and samples as the script reads them.
+
+    Texts and pictures are lists that samples point into by number; what a sample lacks is left out of it. Samples of
+    the same suite, subjects, prompt, index and seed have the same `group`, whatever made them.
+    """
+    columns = frame.columns([run.run for run in runs])
+    names = [column.name for column in columns]
+    lists = _Lists()
+    samples = []
+    for run in runs:
+        people = _people(run.run, lists)
+        samples += [_sample(run, view, names, people, lists, len(runs) == 1) for view in run.views]
+    shown = pictures(list(lists.files))
+    keys = ("name", "title", "description", "digits", "significant", "headline", "higher_is_better")
+    return {
+        "columns": [{key: getattr(column, key) for key in keys} for column in columns],
+        "methods": list(lists.methods),
+        "people": list(lists.people.values()),
+        "texts": list(lists.texts),
+        "commands": list(lists.commands),
+        "pictures": [[picture.address, picture.width, picture.height] for picture in shown.pictures],
+        "side": shown.side,
+        "samples": samples,
+    }
+
+
+def _people(run: Run, lists: _Lists) -> dict[str, int]:
+    """Subject -> its number; the same person in several runs is one, an equal name with other photographs is not."""
+    suite = run.settings["suite"]
+    keys = {
+        subject["id"]: (subject["id"], suite["photograph_digests"].get(subject["id"])) for subject in suite["subjects"]
+    }
+    for subject in suite["subjects"]:
+        key, photograph = keys[subject["id"]], run.folder.reference(subject["id"])
+        if key not in lists.people:
+            lists.people[key] = {"id": subject["id"], "noun": subject["noun"]}
+        if photograph.is_file():
+            lists.people[key].setdefault("picture", lists.files(photograph))
+    numbers = {key: number for number, key in enumerate(lists.people)}
+    return {name: numbers[key] for name, key in keys.items()}
+
+
+def _sample(
+    run: PageRun, view: SampleView, columns: Sequence[str], people: Mapping[str, int], lists: _Lists, alone: bool
+) -> dict[str, Any]:
+    """What the page knows of a sample; keys without anything to tell are left out."""
+    settings, folder = run.run.settings, run.run.folder
+    command = repeat_command(settings, view.method, view.finished)
+    sample = {
+        "id": view.id,
+        "key": run.key(view, alone),
+        "method": lists.methods(run.names[view.method]),
+        "people": [people[subject] for subject in view.subjects],
+        "category": lists.texts(view.category),
+        "prompt": lists.texts(view.prompt),
+        "generated": None if view.generated_prompt is None else lists.texts(view.generated_prompt),
+        "index": view.index,
+        "seed": view.seed,
+        "status": view.status,
+        "group": lists.groups((settings["suite"]["name"], view.subjects, view.template, view.index, view.seed)),
+        "values": [_rounded(view.values.get(column)) for column in columns],
+        "picture": lists.files(folder.path / str(view.image)) if has_image(folder, view) else None,
+        "file": view.image,
+        "same": view.same_image_as,
+        "seconds": _rounded(view.seconds),
+        "batch": view.batch,
+        "memory": view.peak_memory_bytes,
+        "finished": view.finished,
+        "command": None if command is None else lists.commands(command),
+        "failure": None if view.failure is None else lists.failure(view.failure),
+        "unscored": [[metric, *lists.failure(failure)] for metric, failure in view.score_failures.items()] or None,
+        "faces": None if view.faces is None else [_face(face, view.subjects) for face in view.faces],
+    }
+    return {key: value for key, value in sample.items() if value is not None}
+
+
+def _face(face: FoundFace, subjects: Sequence[str]) -> dict[str, Any]:
+    similarities = [face.similarities.get(subject) for subject in subjects]
+    return {"box": list(face.box), "score": face.score, "similarities": similarities, "matched": face.matched}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.{DIGITS}g}")

@@ -1,0 +1,117 @@
+"""The page's tables: those of the report, with what sorts them, intervals drawn, and what is not told apart marked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from fc_bench.protocols import Column
+from fc_bench.reports.tables.model import Cell, Table
+
+Level = Callable[[str, str, str], bool]
+"""Whether a label is not told apart from another one (the best) in a column, by its title."""
+_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """Where mean and interval lie on their column's scale, from 0 to 100."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PageCell:
+    """A cell with the number it sorts by (None: text); `level`: not told apart from the column's best."""
+
+    text: str
+    after: str
+    mark: str
+    best: bool
+    value: float | None
+    bar: Bar | None = None
+    level: bool = False
+
+
+@dataclass(frozen=True)
+class Head:
+    """A column's title, its meaning, and which end is better ("higher", "lower" or "")."""
+
+    title: str
+    description: str
+    better: str
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table: the rows of methods, and the last ones set apart, which no order moves between the methods."""
+
+    title: str
+    caption: str
+    heads: tuple[Head, ...]
+    rows: tuple[tuple[PageCell, ...], ...]
+    apart: tuple[tuple[PageCell, ...], ...]
+
+    @property
+    def has_level(self) -> bool:
+        """Whether any value is marked as not told apart from the best."""
+        return any(cell.level for row in self.rows for cell in row)
+
+
+def page_table(table: Table, columns: Sequence[Column], level: Level | None = None) -> PageTable:
+    """A table of the report for the page; `columns` give titles their meaning.
+
+    With `level`, intervals are drawn and what is not told apart from the best value of its column is marked.
+    """
+    meanings = {column.title: column.description for column in columns}
+    heads = tuple(Head(head.text, meanings.get(head.text, ""), head.better) for head in table.header)
+    rows = [tuple(map(_cell, row)) for row in table.rows]
+    methods = len(rows) - table.apart
+    if level is not None:
+        scales = [_scale([row[place] for row in table.rows]) for place in range(len(heads))]
+        rows = [
+            tuple(
+                replace(cell, bar=_bar(source, scale)) for cell, source, scale in zip(row, sources, scales, strict=True)
+            )
+            for row, sources in zip(rows, table.rows, strict=True)
+        ]
+        rows = [*_leveled(rows[:methods], heads, level), *rows[methods:]]
+    return PageTable(table.title, table.caption, heads, tuple(rows[:methods]), tuple(rows[methods:]))
+
+
+def _cell(cell: Cell) -> PageCell:
+    leading = _NUMBER.match(cell.text)
+    return PageCell(cell.text, cell.after, cell.mark, cell.best, float(leading[0]) if leading else None)
+
+
+def _scale(cells: Sequence[Cell]) -> tuple[float, float] | None:
+    """From the lowest end of the column's intervals to the highest; None where nothing spreads."""
+    ends = [float(end) for cell in cells if cell.interval is not None for end in cell.interval]
+    return (min(ends), max(ends)) if ends and max(ends) > min(ends) else None
+
+
+def _bar(cell: Cell, scale: tuple[float, float] | None) -> Bar | None:
+    if cell.interval is None or scale is None:
+        return None
+    start, width = scale[0], scale[1] - scale[0]
+    mean, low, high = (round(100 * (float(end) - start) / width, 1) for end in (cell.text, *cell.interval))
+    return Bar(mean, low, high)
+
+
+def _leveled(rows: Sequence[tuple[PageCell, ...]], heads: Sequence[Head], level: Level) -> list[tuple[PageCell, ...]]:
+    """The rows with what is not told apart from its column's best; the first cells are the labels."""
+    best: Mapping[int, str] = {
+        place: row[0].text for row in reversed(rows) for place, cell in enumerate(row) if cell.best
+    }
+    return [
+        tuple(
+            replace(cell, level=level(row[0].text, best[place], heads[place].title))
+            if place in best and not cell.best and cell.value is not None
+            else cell
+            for place, cell in enumerate(row)
+        )
+        for row in rows
+    ]

@@ -1,0 +1,291 @@
+"""What stands in the tables: quality, cost, overview, the paper's layout, categories, paired differences."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fc_bench.aggregate import COST_COLUMNS, OVERALL, REFERENCES, Row
+from fc_bench.differences import paired_rows
+from fc_bench.protocols import Column
+from fc_bench.reports.frame import Run, asked, columns, paired_samples, rows, who
+from fc_bench.reports.tables.model import NOTHING, Cell, Heading, Table
+
+Marks = Mapping[tuple[str, int], str]
+"""Number of the footnote by (label, number of subjects)."""
+Cells = Mapping[str, Mapping[str, Row]]
+"""Label -> column (or category) -> its row."""
+
+PAPER = ("identity", "prompt_consistency")
+"""The quality columns of the paper's tables."""
+_COSTS = {column.name: column for column in COST_COLUMNS}
+_TOTAL = Column("total_seconds", "total time (s)", False, "to customize and to generate one image", digits=2)
+_MEMORY = Column("peak_memory_gib", "peak memory (GiB)", False, "", digits=2)
+_METHOD = Heading("method", number=False)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The results of runs that are alike, ready to be laid out.
+
+    No value is the best in cost columns that were measured under different conditions (`incomparable`), nor among
+    numbers of subjects whose methods were asked for different samples (`uneven`).
+    """
+
+    rows: Sequence[Row]
+    columns: Sequence[Column]
+    marks: Marks = field(default_factory=dict)
+    incomparable: Collection[str] = ()
+    uneven: Collection[int] = ()
+
+    @property
+    def headlines(self) -> list[Column]:
+        """The columns that show everywhere."""
+        return [column for column in self.columns if column.headline]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers of subjects."""
+        return sorted({row["subjects"] for row in self.rows})
+
+    def quality(self, shown: Sequence[Column]) -> list[Table]:
+        """A table for each number of subjects, a row a method, the columns that anybody has."""
+        return [self._methods(f"quality-{size}", _title(size), size, self._filled(shown, size)) for size in self.sizes]
+
+    def overview(self) -> list[Table]:
+        """References, quality and cost of each method in one table for each number of subjects."""
+        main = [column for column in self.columns if column.name in PAPER] or self.headlines
+        spent = [_COSTS[name] for name in ("customize_seconds", "image_seconds", "peak_memory_gib", "artefact_mib")]
+        tables = []
+        for size in self.sizes:
+            shown = [REFERENCES, *self._filled(main, size), *spent]
+            tables.append(self._methods(f"overview-{size}", f"{_title(size)}: overview", size, shown))
+        return tables
+
+    def cost(self) -> Table:
+        """What each method costs, a row per number of subjects; n = customizations finished / begun."""
+        shown = [REFERENCES, *COST_COLUMNS]
+        made = []
+        for size in self.sizes:
+            cells = {label: found for label, found in self._cells(size).items() if "customize_seconds" in found}
+            best = {column.name: self._best(cells, column) for column in shown}
+            for label, found in cells.items():
+                jobs = found["customize_seconds"]
+                counts = (Cell(str(size)), Cell(f"{jobs['n_ok']} / {jobs['n_total']}"))
+                values = [_cell(found.get(column.name), column, best=label in best[column.name]) for column in shown]
+                made.append((self._name(label, size), *counts, *values))
+        header = (_METHOD, Heading("subjects"), Heading("n"), *map(_heading, shown))
+        return Table("cost", "Cost", header, tuple(made))
+
+    def by_category(self, shown: Sequence[Column]) -> list[Table]:
+        """For each number of subjects and each column: methods as rows, prompt categories as columns."""
+        tables = []
+        for size in self.sizes:
+            part = [row for row in self.rows if row["subjects"] == size and row["category"] != OVERALL]
+            categories = list(dict.fromkeys(row["category"] for row in part))
+            there = {row["column"] for row in part if row["mean"] is not None}
+            for column in (column for column in shown if column.name in there):
+                cells: dict[str, dict[str, Row]] = {}
+                for row in part:
+                    if row["column"] == column.name:
+                        cells.setdefault(row["label"], {})[row["category"]] = row
+                best = {category: self._best(cells, column, category) for category in categories}
+                made = [
+                    (
+                        self._name(label, size),
+                        *(_complete(found.get(name), column, label in best[name]) for name in categories),
+                    )
+                    for label, found in cells.items()
+                ]
+                header = (_METHOD, *(Heading(category, _better(column)) for category in categories))
+                title = f"{column.title} by category, {who(size)}"
+                tables.append(Table(_slug(f"category-{column.name}-{size}"), title, header, tuple(made)))
+        return tables
+
+    def paper(self) -> list[Table]:
+        """The layout of the tables of FastComposer's paper: one subject with time and memory, several without."""
+        tables = []
+        measured = {column.name: column for column in self.columns}
+        quality = [measured[name] for name in PAPER if name in measured]
+        titles = {"identity": "identity preservation"}
+        for size in self.sizes:
+            cells = {label: _with_total(found) for label, found in self._cells(size).items()}
+            spent = [_TOTAL, _MEMORY] if size == 1 else []
+            best = {column.name: self._best(cells, column) for column in [*quality, *spent]}
+            made = []
+            for label, found in cells.items():
+                values = [_complete(found.get(item.name), item, label in best[item.name]) for item in quality]
+                values += [_cell(found.get(item.name), item, best=label in best[item.name]) for item in spent]
+                about = (_cell(found.get(REFERENCES.name), REFERENCES), Cell(_kind(found)))
+                made.append((self._name(label, size), *about, *values))
+            header = (
+                _METHOD,
+                Heading("images", "lower"),
+                Heading("type", number=False),
+                *(Heading(titles.get(item.name, item.title), _better(item)) for item in [*quality, *spent]),
+            )
+            title = "Single-subject generation" if size == 1 else f"Multi-subject generation, {size} subjects"
+            over = "subjects" if size == 1 else "sets of subjects"
+            caption = f"Mean over {over} with its 95 % interval; images: photographs of a subject that the method uses"
+            caption += f"; total time: {_TOTAL.description}." if spent else "."
+            tables.append(Table(f"paper-{size}", title, header, tuple(made), _apart(cells), caption))
+        return tables
+
+    def _methods(self, name: str, title: str, size: int, shown: Sequence[Column]) -> Table:
+        """Methods as rows with n, and these columns."""
+        cells = self._cells(size)
+        best = {column.name: self._best(cells, column) for column in shown}
+        made = []
+        for label, found in cells.items():
+            most = _most(found)
+            values = []
+            for column in shown:
+                expected = 0 if column.name in _COSTS or column is REFERENCES else most["n_ok"]
+                values.append(_cell(found.get(column.name), column, expected, label in best[column.name]))
+            made.append((self._name(label, size), Cell(f"{most['n_ok']} / {most['n_total']}"), *values))
+        header = (_METHOD, Heading("n"), *map(_heading, shown))
+        return Table(name, title, header, tuple(made), _apart(cells))
+
+    def _name(self, label: str, size: int) -> Cell:
+        return Cell(label, mark=self.marks.get((label, size), ""))
+
+    def _cells(self, size: int) -> dict[str, dict[str, Row]]:
+        """Label -> column -> its row over all prompts; methods first, then what the photographs give."""
+        part = [row for row in self.rows if row["subjects"] == size and row["category"] == OVERALL]
+        found: dict[str, dict[str, Row]] = {}
+        for row in sorted(part, key=lambda row: row["kind"] == "anchor"):
+            found.setdefault(row["label"], {})[row["column"]] = row
+        return found
+
+    def _filled(self, shown: Sequence[Column], size: int) -> list[Column]:
+        """The columns that somebody has a value of."""
+        there = {row["column"] for row in self.rows if row["subjects"] == size and row["mean"] is not None}
+        return [column for column in shown if column.name in there]
+
+    def _best(self, cells: Cells, column: Column, key: str | None = None) -> set[str]:
+        """The labels with the best value of a column (or, with a key, of a category), as it is shown.
+
+        Who competes has seen the subject and has all the values that were asked for. What all of them have is not the
+        best.
+        """
+        conditions = {"total_seconds": ("customize_seconds", "image_seconds")}.get(column.name, (column.name,))
+        if column.higher_is_better is None or any(name in self.incomparable for name in conditions):
+            return set()
+        blind = {row["label"] for row in self.rows if row["column"] == REFERENCES.name and row["mean"] == 0}
+        competing = {}
+        for label, found in cells.items():
+            row = found.get(key or column.name)
+            if row is not None and row["subjects"] in self.uneven:
+                return set()
+            if row is not None and row["mean"] is not None and row["kind"] == "method" and label not in blind:
+                competing[label] = row
+        whole = {label: row["mean"] for label, row in competing.items() if row["n_ok"] == row["n_total"]}
+        if not whole:
+            return set()
+        best = number((max if column.higher_is_better else min)(whole.values()), column)
+        found_best = {label for label, value in whole.items() if number(value, column) == best}
+        return set() if len(found_best) == len(competing) else found_best
+
+
+def contents(runs: Sequence[Run], marks: Marks, incomparable: Collection[str] = ()) -> Contents:
+    """The contents of runs that are alike."""
+    uneven = [size for size, own in asked(runs).items() if len(set(own.values())) > 1]
+    return Contents(rows(runs), columns(runs), marks, incomparable, uneven)
+
+
+def differences(runs: Sequence[Run]) -> list[Table]:
+    """Each method minus a common one, paired: FastComposer where it was run, else the first method."""
+    samples = paired_samples(runs)
+    names = list(samples[["method", "recorded"]].drop_duplicates().itertuples(index=False, name=None))
+    if len(names) < 2:
+        return []
+    against = next((label for label, recorded in names if recorded == "fastcomposer"), names[0][0])
+    shown = {column.name: column for column in columns(runs) if column.headline}
+    found = paired_rows(samples, list(shown.values()), against)
+    tables = []
+    for size in sorted({row["subjects"] for row in found}):
+        made = []
+        for row in (row for row in found if row["subjects"] == size):
+            column = shown[row["column"]]
+            counts = [str(row["n_sets"]), str(row["n_pairs"])]
+            tests = [NOTHING if row[key] is None else f"{row[key]:.4f}" for key in ("p", "p_holm")]
+            value = _cell({**row, "n_ok": row["n_pairs"]}, column)
+            made.append((Cell(row["method"]), Cell(column.title), value, *map(Cell, [*counts, *tests])))
+        header = (
+            _METHOD,
+            Heading("measure", number=False),
+            *map(Heading, (f"minus {against}", "sets", "pairs", "p, sign flips", "p, Holm over methods")),
+        )
+        tables.append(Table(f"differences-{size}", f"Paired differences, {who(size)}", header, tuple(made)))
+    return tables
+
+
+def _cell(row: Row | None, column: Column, expected: int = 0, best: bool = False) -> Cell:
+    """Mean and interval; the number of values where it is below the expected one."""
+    if row is None or row["mean"] is None:
+        return Cell(NOTHING)
+    ends = None
+    if row["low"] is not None and row["high"] is not None:
+        ends = (number(row["low"], column), number(row["high"], column))
+    return Cell(number(row["mean"], column), ends, row["n_ok"] if row["n_ok"] < expected else None, best=best)
+
+
+def _complete(row: Row | None, column: Column, best: bool) -> Cell:
+    """The same, with the number of values where any of the planned ones is missing."""
+    return _cell(row, column, row["n_total"] if row is not None else 0, best)
+
+
+def number(value: float, column: Column) -> str:
+    """A value as the tables show it: with the column's decimals, or its significant digits."""
+    if column is REFERENCES:
+        return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
+    if not column.significant:
+        return f"{value:.{column.digits}f}"
+    before = math.floor(math.log10(abs(value))) + 1 if value else column.digits
+    return f"{value:.{max(column.digits - before, 0)}f}"
+
+
+def _heading(column: Column) -> Heading:
+    return Heading(column.title, _better(column))
+
+
+def _better(column: Column) -> str:
+    return {True: "higher", False: "lower", None: ""}[column.higher_is_better]
+
+
+def _most(cells: Mapping[str, Row]) -> Row:
+    """The quality column with the most values."""
+    quality = [row for name, row in cells.items() if name not in (*_COSTS, REFERENCES.name)]
+    return max(quality, key=lambda row: row["n_ok"])
+
+
+def _apart(cells: Cells) -> int:
+    """How many last rows come from photographs."""
+    return sum(next(iter(found.values()))["kind"] == "anchor" for found in cells.values())
+
+
+def _with_total(found: Mapping[str, Row]) -> dict[str, Row]:
+    """With the seconds to customize and to generate one image, where there are jobs."""
+    if "customize_seconds" not in found:
+        return dict(found)
+    parts = [found["customize_seconds"]["mean"], found["image_seconds"]["mean"]]
+    total = None if None in parts else sum(parts)
+    return {**found, _TOTAL.name: {**found["customize_seconds"], "column": _TOTAL.name, "mean": total}}
+
+
+def _kind(found: Mapping[str, Row]) -> str:
+    """What kind of method it is, as far as the records tell."""
+    references, steps = (found.get(name, {}).get("mean") for name in (REFERENCES.name, "steps"))
+    if references == 0:
+        return "text only"
+    return NOTHING if steps is None else "tuned" if steps else "tuning-free"
+
+
+def _title(size: int) -> str:
+    return "One subject" if size == 1 else f"{size} subjects together"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

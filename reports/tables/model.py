@@ -1,0 +1,81 @@
+"""A table before it is rendered: titles with their direction, cells with value, interval and marks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NOTHING = "–"
+"""Stands where nothing was measured."""
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one cell shows; renderers decide how.
+
+    `interval` are the ends as shown, `count` the number of values where it is below the row's, `mark` the number of a
+    footnote. `best` is set on the best value of a column, and on those that look the same.
+    """
+
+    text: str
+    interval: tuple[str, str] | None = None
+    count: int | None = None
+    mark: str = ""
+    best: bool = False
+
+    @property
+    def after(self) -> str:
+        """Interval and count in their brackets, empty where there are none."""
+        parts = [f"[{self.interval[0]}, {self.interval[1]}]"] if self.interval else []
+        return " ".join(parts + ([f"({self.count})"] if self.count is not None else []))
+
+    @property
+    def superscript(self) -> str:
+        """The mark as raised digits."""
+        return self.mark.translate(_SUPERSCRIPT)
+
+    @property
+    def whole(self) -> str:
+        """All of it as text, without the mark."""
+        return f"{self.text} {self.after}".strip()
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A column's title; `better` is "higher" or "lower" where one is better; `number`: cells hold numbers."""
+
+    text: str
+    better: str = ""
+    number: bool = True
+
+    @property
+    def arrow(self) -> str:
+        """Which way is better."""
+        return {"higher": "↑", "lower": "↓"}.get(self.better, "")
+
+    @property
+    def whole(self) -> str:
+        """Title and arrow."""
+        return f"{self.text} {self.arrow}".strip()
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: `name` for labels and anchors, a title, columns, rows, and the number of last rows set apart."""
+
+    name: str
+    title: str
+    header: tuple[Heading, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    apart: int = 0
+    caption: str = ""
+
+    def texts(self) -> list[tuple[str, ...]]:
+        """The rows as plain text."""
+        return [tuple(cell.whole for cell in row) for row in self.rows]
+
+
+def text_table(name: str, title: str, header: tuple[str, ...], rows: list[tuple[str, ...]], words: int = 1) -> Table:
+    """A table of text alone; the first `words` columns are words, the others numbers."""
+    headings = tuple(Heading(text, number=place >= words) for place, text in enumerate(header))
+    return Table(name, title, headings, tuple(tuple(map(Cell, row)) for row in rows))

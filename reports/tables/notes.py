@@ -1,0 +1,155 @@
+"""What a reader has to know beside the numbers: footnotes, notes, and where the numbers come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from fc_bench.aggregate import COST_COLUMNS, columns_of, shared_seconds
+from fc_bench.comparing import Obstacles
+from fc_bench.reports.frame import Run, asked, incomparable_costs, labels, who
+from fc_bench.reports.literature import EMBEDDER, published_rows
+from fc_bench.reports.tables.model import Cell
+
+_MEANING = (
+    "Mean over subjects (or sets of subjects) with its 95 % interval (expanded percentile bootstrap over them, from "
+    "three independent ones on), given the suite's prompts and seeds; n = samples measured / planned, in brackets "
+    "behind a value where it rests on fewer; under Cost, customizations finished / begun."
+)
+_BEST = (
+    "Bold: the best value among the methods that see the subject, of those that have all values; whether a difference "
+    "is one, the paired differences say."
+)
+
+
+def footnotes(runs: Sequence[Run]) -> dict[str, str]:
+    """Number -> text of the remarks of all methods; rows with the same remark share it."""
+    texts = dict.fromkeys(remark["text"] for run in runs for remark in run.settings.get("remarks", []))
+    return {str(number): text for number, text in enumerate(texts, start=1)}
+
+
+def footnote_marks(runs: Sequence[Run]) -> dict[tuple[str, int], str]:
+    """The footnote of each row that its method has a remark on."""
+    numbers = {text: number for number, text in footnotes(runs).items()}
+    names = labels(runs)
+    return {
+        (names[run.name, remark["method"]], remark["subjects"]): numbers[remark["text"]]
+        for run in runs
+        for remark in run.settings.get("remarks", [])
+    }
+
+
+def notes(runs: Sequence[Run], options: bool = True) -> list[str]:
+    """One sentence or two each; what holds for one of several runs begins with its name.
+
+    Without `options`, those of the methods are left out.
+    """
+    raised = {number: Cell("", mark=number).superscript for number in footnotes(runs)}
+    lines = [f"{raised[number]} {text}" for number, text in footnotes(runs).items()]
+    lines += [_MEANING, _BEST, *_between(runs)]
+    told = {run.name: list(_of_run(run, runs, options)) for run in runs}
+    for line in dict.fromkeys(line for own in told.values() for line in own):
+        having = [name for name, own in told.items() if line in own]
+        lines.append(line if len(having) == len(runs) else f"{', '.join(having)}: {line}")
+    return lines
+
+
+def provenance(runs: Sequence[Run]) -> list[str]:
+    """Where each run comes from: command, code, sampler, machine, versions."""
+    return [("" if len(runs) == 1 else f"{run.name}: ") + _provenance(run) for run in runs]
+
+
+def _between(runs: Sequence[Run]) -> Iterator[str]:
+    """What makes rows of these runs, or of one run, less comparable than they look."""
+    for size, own in asked(runs).items():
+        groups: dict[frozenset[tuple[str, str, int]], list[str]] = {}
+        for label, samples in own.items():
+            groups.setdefault(samples, []).append(label)
+        if len(groups) > 1:
+            told = "; ".join(f"{len(samples)} of {', '.join(names)}" for samples, names in groups.items())
+            yield (
+                f"The rows of {who(size)} rest on different samples ({told}): their subjects and prompts may be what "
+                "differs between them, and none is marked as the best."
+            )
+    reasons: dict[str, list[str]] = {}
+    titles = {column.name: column.title for column in COST_COLUMNS}
+    for column, reason in incomparable_costs(runs).items():
+        reasons.setdefault(reason, []).append(titles[column])
+    for reason, names in reasons.items():
+        yield f"Of different runs, {', '.join(names)} do not compare ({reason})."
+    for one, other in combinations(runs, 2):
+        for line in Obstacles(one.settings, other.settings).notes():
+            yield f"{one.name} and {other.name}: {line}"
+
+
+def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
+    settings, names = run.settings, labels(runs)
+    for name, made in settings["metrics"].items():
+        if name.partition("@")[0] == "identity" and made.get("embedder"):
+            models = made.get("models", {}).values()
+            providers = dict.fromkeys(provider for model in models for provider in model["providers"])
+            ran = f" (onnxruntime: {', '.join(providers)})" if providers else ""
+            what = "Identity is measured" if name == "identity" else "Columns that name them are measured"
+            yield f"{what} with the face models {made['embedder']}{ran}."
+    if published_rows(str(settings["suite"]["name"])):
+        yield EMBEDDER
+    left_out: dict[str, str] = {}
+    for made in settings["metrics"].values():
+        for name, reason in made.get("missing_columns", {}).items():
+            title = next((column.title for column in columns_of(run.folder) if column.name == name), name)
+            yield f"{title} is missing: {reason}."
+        left_out |= made.get("photographs_left_out", {})
+    for photograph, reason in left_out.items():
+        yield f"Ceiling and floor leave out the photograph {photograph}: {reason}"
+    samples = run.measured.samples
+    shared = int(samples["same_image_as"].notna().sum())
+    if shared:
+        yield (
+            f"{shared} samples share the image of another sample: their method sees no photograph, so prompt and seed "
+            "decide the image. They count as one observation in what depends on the image alone."
+        )
+    watched = samples.loc[samples["attention"].notna(), "method"].unique()
+    if watched:
+        yield f"The attention of {', '.join(watched)} was watched, which is part of its seconds and memory."
+    failed = int((samples["status"] == "error").sum())
+    if failed:
+        yield f"{failed} samples failed; samples.jsonl has the reasons, --retry-errors tries them again."
+    for method, seconds in shared_seconds(run.folder).items():
+        label = names.get((run.name, method), method)
+        yield (
+            f"{label} spent {seconds:.1f} s in this run on what all subjects of a class share (class images), made "
+            "once per class; its seconds to customize do not hold them."
+        )
+    for method, row in settings["methods"].items():
+        if row["options"] and options:
+            chosen = ", ".join(f"{key} = {value}" for key, value in row["options"].items())
+            yield f"Options of {names[run.name, method]}: {chosen}."
+    yield from settings["left_out"]
+
+
+def _provenance(run: Run) -> str:
+    settings = run.settings
+    command = settings["commands"][-1]
+    hardware, code, versions = command["hardware"], command["code"], command["versions"]
+    revision = (
+        f"commit {code['commit'][:12]}{' with changes' if code['dirty'] else ''}" if code["commit"] else "a release"
+    )
+    accelerators = ", ".join(hardware["accelerators"]) or "no accelerator"
+    return (
+        f"{command['command']}, started {command['started']}, fc-bench {versions['fc-bench']} from {revision}; "
+        f"{_sampling(settings)} on {settings['device']} "
+        f"({hardware['processor']}, {hardware['cores']} cores, {accelerators}); torch {versions['torch']}, "
+        f"diffusers {versions['diffusers']}, transformers {versions['transformers']}."
+    )
+
+
+def _sampling(settings: Mapping[str, Any]) -> str:
+    """How the images were made."""
+    sampler = settings["sampler"]
+    if sampler is None:
+        return "images made elsewhere, scored"
+    return (
+        f"{sampler['scheduler']}, {sampler['steps']} steps, guidance {sampler['guidance_scale']}, "
+        f"{sampler['resolution']} x {sampler['resolution']} pixels, {settings['dtype']}"
+    )

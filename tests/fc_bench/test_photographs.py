@@ -1,0 +1,100 @@
+"""A photograph of any kind is read as a viewer shows it, or refused in one sentence."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fc_bench.errors import UserError
+from fc_bench.photographs import read_photograph
+
+SIZE = (40, 48)
+
+
+@pytest.fixture
+def ramp() -> np.ndarray:
+    """A picture whose four corners differ, uint8 [48, 40, 3]."""
+    rows, columns = np.mgrid[0:48, 0:40]
+    return np.stack([rows * 5, columns * 6, 255 - rows * 5], axis=-1).astype(np.uint8)
+
+
+def close(image: Image.Image, expected: np.ndarray, within: int = 1) -> bool:
+    seen = np.asarray(image, dtype=int)
+    return image.mode == "RGB" and seen.shape == expected.shape and int(np.abs(seen - expected).max()) <= within
+
+
+def test_sixteen_bits_become_eight_and_not_white(tmp_path, ramp):
+    grey = ramp[..., 1].astype(np.uint16) * 257
+    Image.fromarray(grey).save(tmp_path / "x.png")
+    assert close(read_photograph(tmp_path / "x.png"), np.repeat(ramp[..., 1:2], 3, axis=-1))
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "P", "L", "RGBA"])
+def test_other_color_modes_look_the_same(tmp_path, mode):
+    flat = Image.new("RGB", SIZE, (200, 60, 30))
+    file = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
+    (flat.quantize(8) if mode == "P" else flat.convert(mode)).save(file)
+    expected = np.asarray(flat.convert("L").convert("RGB") if mode == "L" else flat)
+    assert close(read_photograph(file), expected, within=2)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_parts_are_white(tmp_path, mode):
+    image = Image.new("RGBA", SIZE, (10, 10, 10, 255))
+    image.paste((10, 10, 10, 0), (0, 0, 20, 48))
+    image.convert(mode).save(tmp_path / "x.png")
+    seen = np.asarray(read_photograph(tmp_path / "x.png"))
+    assert seen[0, 0].tolist() == [255, 255, 255]
+    assert seen[0, 30].max() < 20
+
+
+def test_orientation_of_the_camera_is_followed(tmp_path, ramp):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(ramp).save(tmp_path / "x.png", exif=exif)
+    assert close(read_photograph(tmp_path / "x.png"), np.rot90(ramp, -1))
+
+
+def test_animation_is_its_first_picture(tmp_path):
+    first, second = Image.new("RGB", SIZE, "red"), Image.new("RGB", SIZE, "blue")
+    first.save(tmp_path / "x.gif", save_all=True, append_images=[second])
+    assert close(read_photograph(tmp_path / "x.gif"), np.asarray(first))
+
+
+def bomb(path: Path, width: int, height: int) -> None:
+    """A small PNG that says it is that large."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")))
+
+
+@pytest.mark.parametrize("size", [(60_000, 60_000), (12_000, 12_000), (20_000, 40)])
+def test_image_that_unpacks_to_far_more_is_refused_by_its_header(tmp_path, size):
+    bomb(tmp_path / "bomb.png", *size)
+    with pytest.raises(UserError, match=r"bomb\.png"):
+        read_photograph(tmp_path / "bomb.png")
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    for name in ("pipe.png", "folder.png"):
+        with pytest.raises(UserError, match="is no file"):
+            read_photograph(tmp_path / name)
+    with pytest.raises(UserError, match="does not exist"):
+        read_photograph(tmp_path / "absent.png")
+
+
+@pytest.mark.parametrize("name", ["-rf.png", "a\nb.png", "ä ö.png", "'; rm -x.png", "a*?.png"])
+def test_strange_file_names_are_only_names(tmp_path, ramp, name):
+    Image.fromarray(ramp).save(tmp_path / name)
+    assert close(read_photograph(tmp_path / name), ramp)
