@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
+from fc_bench.measurements import Measurements, Row, read_measurements
 from fc_bench.protocols import Column
-from fc_bench.records import JOBS, RunFolder, read_lines
+from fc_bench.records import JOBS, RunFolder, stream_lines
 from fc_bench.statistics import Units, cluster_bootstrap, units_of
 
-Row = dict[str, Any]
+Jobs = Mapping[tuple[str, str], Row]
+"""Records of jobs by method and subject set."""
 
 OVERALL = "all"
 """Category of the rows over all prompts."""
@@ -56,78 +60,81 @@ def columns_of(folder: RunFolder) -> list[Column]:
 def sample_rows(folder: RunFolder) -> list[Row]:
     """One row per planned sample: what it is, `status` (ok, error, missing), cost, and each column's value.
 
-    What could not be measured is None, never 0.
+    What could not be measured is None, never 0. The rows of large runs need much memory: `read_measurements` has the
+    same in columns.
     """
-    samples, scores = folder.samples(), folder.scores()
-    metrics: dict[str, list[Row]] = folder.settings()["columns"]
-    rows = []
-    for name, planned in folder.planned().items():
-        record = samples.get(name, {"status": "missing"})
-        row: Row = {
-            "sample": name,
-            "method": planned["method"],
-            "set": "+".join(planned["subjects"]),
-            "subjects": len(planned["subjects"]),
-            **{key: planned[key] for key in ("category", "template", "prompt", "index", "seed")},
-            "status": record["status"],
-            **{key: record.get(key) for key in ("seconds", "peak_memory_bytes", "image", "same_image_as", "attention")},
-        }
-        for metric, columns in metrics.items():
-            values = scores.get((name, metric), {}).get("values", {}) if record["status"] == "ok" else {}
-            row |= {column["name"]: values.get(column["name"]) for column in columns}
-        rows.append(row)
-    return rows
+    return read_measurements(folder).rows()
 
 
-def result_rows(folder: RunFolder) -> list[Row]:
+def result_rows(folder: RunFolder, measured: Measurements | None = None) -> list[Row]:
     """The results, long: method, subjects, category, column, mean, low, high, n_sets, n_ok, n_total.
 
     Quality columns: mean over subject sets of their means with a 95 % cluster-bootstrap interval (sets that share
     images are one observation of a column that depends on the image alone); `n_ok` samples of
     the `n_total` planned have a value. Rows `ceiling` and `floor` come from the suite's own photographs. Cost columns
-    and the number of references have no interval.
+    and the number of references have no interval. `measured` is what the folder holds, where it is read already.
     """
-    samples = sample_rows(folder)
-    columns = columns_of(folder)
+    measured = measured or read_measurements(folder)
+    columns, settings, jobs = columns_of(folder), folder.settings(), folder.jobs()
     rows: list[Row] = []
-    for subjects in sorted({sample["subjects"] for sample in samples}):
-        part = [sample for sample in samples if sample["subjects"] == subjects]
-        for method in dict.fromkeys(sample["method"] for sample in part):
-            own = [sample for sample in part if sample["method"] == method]
-            for category in [OVERALL, *dict.fromkeys(sample["category"] for sample in own)]:
-                chosen = [sample for sample in own if category in (OVERALL, sample["category"])]
+    for subjects in sorted(measured.samples["subjects"].unique().tolist()):
+        for method, own in by_method(measured.samples, subjects):
+            for category in [OVERALL, *own["category"].unique()]:
+                chosen = own if category == OVERALL else own.loc[own["category"] == category]
                 head = {"method": method, "subjects": subjects, "category": category}
-                rows += [{**head, **_estimate(chosen, column)} for column in columns]
+                rows += [{**head, **estimate} for estimate in _estimates(chosen, columns)]
                 if category == OVERALL:
-                    rows += [
-                        {**head, **row} for row in (_references(folder, method, own), *_costs(folder, method, own))
-                    ]
-        rows += _anchor_rows(folder, subjects)
+                    rows.append({**head, **_references(settings, jobs, method, own)})
+                    rows += [{**head, **cost} for cost in _costs(jobs, method, own)]
+        rows += _anchor_rows(measured.anchors, columns, subjects)
     return rows
+
+
+def by_method(samples: pd.DataFrame, subjects: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each method with its samples of sets of so many subjects, in the plan's order."""
+    of_size = samples["subjects"] == subjects
+    for name in samples.loc[of_size, "method"].unique():
+        yield name, samples.loc[of_size & (samples["method"] == name)]
+
+
+def values_by_set(rows: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
+    """Subject set -> its values of a column, in the order of the rows; sets without any are left out."""
+    values = rows[column].to_numpy(dtype=float)
+    there = np.flatnonzero(~np.isnan(values))
+    codes, names = pd.factorize(rows["set"].iloc[there])
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(names)))
+    return dict(zip(names, np.split(values[there[order]], ends[:-1]), strict=True)) if len(names) else {}
 
 
 def shared_seconds(folder: RunFolder) -> dict[str, float]:
     """Method -> seconds spent in this run on what all subjects of a class share, over all its customizations."""
     spent: dict[str, float] = {}
-    for record in read_lines(folder.path / JOBS):
+    for record in stream_lines(folder.path / JOBS):
         if record.get("shared_seconds"):
             spent[record["method"]] = spent.get(record["method"], 0.0) + record["shared_seconds"]
     return spent
 
 
-def units_of_rows(rows: Sequence[Row], column: Column) -> Units:
-    """Subject set -> what its values of this column rest on: itself, its subjects, or the image it shares."""
+def units_of_rows(rows: pd.DataFrame, column: Column) -> Units:
+    """Subject set -> what its values of this column rest on: itself, its subjects, or the image it shares.
+
+    Of the rows it needs `set` and `image`.
+    """
     if column.of_image_alone:
         return _sharing_images(rows)
-    return units_of({row["set"]: row["set"].split("+") for row in rows})
+    return units_of({name: name.split("+") for name in rows["set"].unique()})
 
 
-def _estimate(rows: Sequence[Row], column: Column) -> Row:
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        if row.get(column.name) is not None:
-            values.setdefault(row["set"], []).append(row[column.name])
-    estimate = cluster_bootstrap(values, units_of_rows(rows, column), bounds=column.bounds)
+def _estimates(rows: pd.DataFrame, columns: Sequence[Column]) -> list[Row]:
+    units = {column.of_image_alone: column for column in columns}
+    resting = {alone: units_of_rows(rows, column) for alone, column in units.items()}
+    return [_estimate(rows, column, resting[column.of_image_alone]) for column in columns]
+
+
+def _estimate(rows: pd.DataFrame, column: Column, units: Units) -> Row:
+    values = values_by_set(rows, column.name)
+    estimate = cluster_bootstrap(values, units, bounds=column.bounds)
     return {
         "column": column.name,
         "mean": estimate.mean,
@@ -139,31 +146,31 @@ def _estimate(rows: Sequence[Row], column: Column) -> Row:
     }
 
 
-def _sharing_images(rows: Sequence[Row]) -> Units:
+def _sharing_images(rows: pd.DataFrame) -> Units:
     """Subject set -> its units, where sets that show the same image are one observation and share one."""
-    groups = {str(row["set"]): str(row["set"]) for row in rows}
-    first: dict[str, str] = {}
-    for row in rows:
-        if row["image"] is not None:
-            name = str(row["set"])
-            other, own = groups[first.setdefault(str(row["image"]), name)], groups[name]
-            if other != own:
-                groups = {member: other if group == own else group for member, group in groups.items()}
+    repeated = rows["image"].notna() & rows["image"].duplicated(keep=False)
+    shared = rows.loc[repeated, ["set", "image"]].drop_duplicates().astype(object)
+    groups: dict[str, str] = {name: name for name in rows["set"].unique()}
+    links = shared.assign(first=shared.groupby("image")["set"].transform("first"))[["first", "set"]]
+    for first, name in links.drop_duplicates().itertuples(index=False):
+        other, own = groups[first], groups[name]
+        if other != own:
+            groups = {member: other if group == own else group for member, group in groups.items()}
     if len(set(groups.values())) == len(groups):
-        return units_of({row["set"]: row["set"].split("+") for row in rows})
+        return units_of({name: name.split("+") for name in groups})
     return {name: (group,) for name, group in groups.items()}
 
 
-def _costs(folder: RunFolder, method: str, samples: Sequence[Row]) -> list[Row]:
-    sets = {sample["set"] for sample in samples}
-    jobs = [job for (label, name), job in folder.jobs().items() if label == method and name in sets]
+def _costs(recorded: Jobs, method: str, samples: pd.DataFrame) -> list[Row]:
+    sets = set(samples["set"].unique())
+    jobs = [job for (label, name), job in recorded.items() if label == method and name in sets]
     finished = [job for job in jobs if job["status"] == "ok"]
-    seconds = [sample["seconds"] for sample in samples if sample["seconds"] is not None]
-    peaks = [sample["peak_memory_bytes"] for sample in samples if sample["peak_memory_bytes"] is not None]
+    seconds = samples["seconds"].dropna()
+    peaks = samples["peak_memory_bytes"].dropna().tolist()
     peaks += [job["peak_memory_bytes"] for job in finished]
     per_step = [job["seconds_per_step"] for job in finished if job.get("seconds_per_step") is not None]
     values: dict[str, tuple[float | None, int, int]] = {
-        "image_seconds": (statistics.median(seconds) if seconds else None, len(seconds), len(samples)),
+        "image_seconds": (float(seconds.median()) if len(seconds) else None, len(seconds), len(samples)),
         "customize_seconds": (_mean([job["seconds"] for job in finished]), len(finished), len(jobs)),
         "steps": (_mean([job["steps"] for job in finished]), len(finished), len(jobs)),
         "seconds_per_step": (_mean(per_step), len(per_step), len(jobs)),
@@ -176,15 +183,14 @@ def _costs(folder: RunFolder, method: str, samples: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _references(folder: RunFolder, method: str, samples: Sequence[Row]) -> Row:
+def _references(settings: Mapping[str, Any], jobs: Jobs, method: str, samples: pd.DataFrame) -> Row:
     """Photographs used of each subject, mean over the subject sets' subjects."""
-    settings = folder.settings()
-    suite, most = settings["suite"], _most_references(folder, settings, method, samples)
+    suite, most = settings["suite"], _most_references(settings, jobs, method, samples)
     there = {
         entry["id"]: len(entry["photographs"] or []) or suite["photographs"]["count"] for entry in suite["subjects"]
     }
-    sets = {sample["set"] for sample in samples}
-    used = [min(most, there[name]) for key in sorted(sets) for name in key.split("+")] if most is not None else []
+    sets = sorted(samples["set"].unique())
+    used = [min(most, there[name]) for key in sets for name in key.split("+")] if most is not None else []
     known = len(sets) if used else 0
     return {
         "column": REFERENCES.name,
@@ -197,39 +203,35 @@ def _references(folder: RunFolder, method: str, samples: Sequence[Row]) -> Row:
     }
 
 
-def _most_references(folder: RunFolder, settings: Mapping[str, Any], method: str, samples: Sequence[Row]) -> int | None:
+def _most_references(settings: Mapping[str, Any], jobs: Jobs, method: str, samples: pd.DataFrame) -> int | None:
     """As recorded; of runs that did not record it, what options, shared images and untrained jobs tell."""
     if method in settings.get("references", {}):
         return settings["references"][method]
     option = settings["methods"][method]["options"].get("photographs")
     if isinstance(option, int):
         return option
-    owners: dict[str, set[str]] = {}
-    for sample in samples:
-        if sample["image"] is not None:
-            owners.setdefault(sample["image"], set()).add(sample["set"])
-    if any(len(sets) > 1 for sets in owners.values()):
+    owners = samples.loc[samples["image"].notna(), ["image", "set"]].drop_duplicates()
+    if owners["image"].duplicated().any():
         return 0
-    steps = {job.get("steps") for (label, _), job in folder.jobs().items() if label == method}
+    steps = {job.get("steps") for (label, _), job in jobs.items() if label == method}
     return 1 if steps == {0} else None
 
 
-def _anchor_rows(folder: RunFolder, subjects: int) -> list[Row]:
-    anchors = [
-        record
-        for record in folder.scores().values()
-        if record["sample"].startswith("anchor:") and record["status"] == "ok" and len(record["subjects"]) == subjects
-    ]
+def _anchor_rows(anchors: Sequence[Row], columns: Sequence[Column], subjects: int) -> list[Row]:
     rows: list[Row] = []
-    for name in dict.fromkeys(record["row"] for record in anchors):
-        values = [
-            {"set": "+".join(record["subjects"]), **record["values"]} for record in anchors if record["row"] == name
-        ]
+    own = [record for record in anchors if len(record["subjects"]) == subjects]
+    for name in dict.fromkeys(record["row"] for record in own):
         head = {"method": name, "subjects": subjects, "category": OVERALL}
-        for column in columns_of(folder):
-            own = [value for value in values if column.name in value]
-            if own:
-                rows.append({**head, **_estimate(own, replace(column, of_image_alone=False))})
+        for column in columns:
+            having = [record for record in own if record["row"] == name and column.name in record["values"]]
+            if having:
+                values = pd.DataFrame(
+                    {
+                        "set": ["+".join(record["subjects"]) for record in having],
+                        column.name: [record["values"][column.name] for record in having],
+                    }
+                )
+                rows += [{**head, **row} for row in _estimates(values, [replace(column, of_image_alone=False)])]
     return rows
 
 

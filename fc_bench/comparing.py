@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import pandas as pd
+
 from fc_bench.aggregate import COST_COLUMNS, Row, columns_of, sample_rows, units_of_rows
 from fc_bench.errors import UserError
 from fc_bench.gate import CostTolerance, Gate, QualityTolerance
@@ -18,6 +20,8 @@ from fc_bench.statistics import LEVEL, Estimate, Units, cluster_bootstrap, paire
 
 Verdict = Literal["better", "worse", "changed", "unchanged", "not comparable"]
 Values = dict[tuple[str, ...], float]
+Grouped = dict[tuple[str, int], list[Row]]
+"""Samples by method and number of subjects."""
 
 DETERMINISTIC = ("steps", "artefact_mib")
 """Cost columns that do not depend on the machine."""
@@ -96,13 +100,13 @@ def compare(base: RunFolder, new: RunFolder, gate: Gate, renamed: Mapping[str, s
     """
     settings, other = base.settings(), new.settings()
     pairs, notes = _paired_methods(settings, other, renamed or {})
-    rows, new_rows = sample_rows(base), sample_rows(new)
+    rows, new_rows = _grouped(sample_rows(base)), _grouped(sample_rows(new))
     columns = columns_of(base)
     allowed_quality, allowed_cost = _allowances(gate, settings, columns, [one for one, _ in pairs])
     questions = []
     for one, two in pairs:
         gated = gate.methods is None or one in gate.methods
-        for size in sorted({row["subjects"] for row in rows if row["method"] == one}):
+        for size in sorted(size for method, size in rows if method == one):
             for column in columns:
                 questions.append(_Question(one, two, size, column, allowed_quality.get(column.name) if gated else None))
             for column in COST_COLUMNS:
@@ -127,25 +131,31 @@ def compare(base: RunFolder, new: RunFolder, gate: Gate, renamed: Mapping[str, s
     return Report(tuple(comparisons), level, gate.false_alarms, tuple(notes))
 
 
-def _has_values(question: _Question, rows: Sequence[Row], measured: Mapping[str, Column]) -> bool:
+def _grouped(rows: Sequence[Row]) -> Grouped:
+    groups: Grouped = {}
+    for row in rows:
+        groups.setdefault((row["method"], row["subjects"]), []).append(row)
+    return groups
+
+
+def _has_values(question: _Question, rows: Grouped, measured: Mapping[str, Column]) -> bool:
     """Whether the base has the column for this method and size at all (mixing of one subject, say, it has not)."""
-    own = (row for row in rows if row["method"] == question.base_method and row["subjects"] == question.subjects)
+    own = rows.get((question.base_method, question.subjects), [])
     return question.column.name not in measured or any(row[question.column.name] is not None for row in own)
 
 
-def _quality(
-    question: _Question, rows: Sequence[Row], new_rows: Sequence[Row], obstacles: Obstacles, level: float
-) -> Comparison:
+def _quality(question: _Question, rows: Grouped, new_rows: Grouped, obstacles: Obstacles, level: float) -> Comparison:
     column = question.column
-    base = [row for row in rows if row["method"] == question.base_method and row["subjects"] == question.subjects]
-    new = [row for row in new_rows if row["method"] == question.new_method and row["subjects"] == question.subjects]
+    base = rows.get((question.base_method, question.subjects), [])
+    new = new_rows.get((question.new_method, question.subjects), [])
     before, after = _values(base, column), _values(new, column)
     differences = paired_differences(before, after)
     pairs = sum(map(len, differences.values()))
-    sharing = [*base, *new] if column.of_image_alone else base
+    sharing = pd.DataFrame([*base, *new] if column.of_image_alone else base, columns=["set", "image"])
     estimate = cluster_bootstrap(differences, _within(units_of_rows(sharing, column), differences), level=level)
     estimate = _certain(estimate, differences)
-    lost = [row for row in base if _key(row) not in {_key(other) for other in new if other["status"] == "ok"}]
+    there = {_key(other) for other in new if other["status"] == "ok"}
+    lost = [row for row in base if _key(row) not in there]
     missing = [row for row in base if row["status"] != "ok"]
     incomplete = ""
     if missing or lost:
@@ -166,8 +176,8 @@ def _cost(
     question: _Question,
     base: RunFolder,
     new: RunFolder,
-    rows: Sequence[Row],
-    new_rows: Sequence[Row],
+    rows: Grouped,
+    new_rows: Grouped,
     obstacles: Obstacles,
     level: float,
 ) -> Comparison | None:
@@ -178,7 +188,10 @@ def _cost(
     shared = sorted(before.keys() & after.keys())
     of_methods = ((question.base_method, rows), (question.new_method, new_rows))
     reason = obstacles.to_cost(question.column.name)
-    watched = [any(row["attention"] for row in own if row["method"] == name) for name, own in of_methods]
+    watched = [
+        any(row["attention"] for (method, _), own in grouped.items() if method == name for row in own)
+        for name, grouped in of_methods
+    ]
     if question.column.name in WATCHED and watched[0] != watched[1]:
         reason = reason or "attention was watched in one run alone"
     ratios = {key[0]: [_log_ratio(before[key], after[key])] for key in shared}
@@ -349,11 +362,11 @@ def _allowances(
     return {column.name: QualityTolerance() for column in headlines}, gate.cost
 
 
-def _cost_values(folder: RunFolder, rows: Sequence[Row], method: str, subjects: int, column: str) -> Values:
+def _cost_values(folder: RunFolder, rows: Grouped, method: str, subjects: int, column: str) -> Values:
     """A cost of each subject set."""
     sets: dict[str, list[Row]] = {}
-    for row in rows:
-        if row["method"] == method and row["subjects"] == subjects and row["status"] == "ok":
+    for row in rows.get((method, subjects), []):
+        if row["status"] == "ok":
             sets.setdefault(row["set"], []).append(row)
     jobs = {name: job for (label, name), job in folder.jobs().items() if label == method and job["status"] == "ok"}
     found: dict[tuple[str, ...], float | None] = {}

@@ -5,85 +5,91 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from fc_bench.aggregate import Row, columns_of, sample_rows, units_of_rows
+import numpy as np
+import pandas as pd
+
+from fc_bench.aggregate import by_method, columns_of, units_of_rows, values_by_set
 from fc_bench.errors import UserError
+from fc_bench.measurements import Row, read_measurements
 from fc_bench.model.yaml_file import nearest
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder
-from fc_bench.statistics import Estimate, cluster_bootstrap, holm, paired_differences, sign_flip_test
+from fc_bench.statistics import Estimate, cluster_bootstrap, holm, sign_flip_test
+
+_ASKED = ["set", "template", "index"]
+"""What two methods were both asked."""
 
 
 def method_differences(folder: RunFolder, against: str) -> list[Row]:
     """Each method of a run minus its method `against`; raises UserError when the run has no such method."""
-    return paired_rows(sample_rows(folder), columns_of(folder), against)
+    return paired_rows(read_measurements(folder).samples, columns_of(folder), against)
 
 
-def paired_rows(samples: Sequence[Row], columns: Sequence[Column], against: str) -> list[Row]:
+def paired_rows(samples: pd.DataFrame, columns: Sequence[Column], against: str) -> list[Row]:
     """Each method minus the method `against`, by number of subjects and quality column with a direction.
 
-    `samples` as of `aggregate.sample_rows`; those of several runs may stand together where no two runs share a
+    `samples` as `read_measurements` has them; those of several runs may stand together where no two runs share a
     method's name or an image's.
 
     Rows: method, against, subjects, column, mean, low, high (cluster bootstrap, 95 %), n_sets, n_pairs, p, p_holm.
     `p` is the sign-flip test's over the subject sets; it needs independent ones and is None where sets share subjects
     or images. `p_holm` is adjusted over the methods. Raises UserError when there is no such method.
     """
-    labels = list(dict.fromkeys(row["method"] for row in samples))
+    labels = samples["method"].unique().tolist()
     if against not in labels:
         raise UserError(f'The run has no method "{against}" to compare with, {nearest(against, labels)}')
+    judged = [column for column in columns if column.higher_is_better is not None]
+    names = [column.name for column in judged]
+    needed = samples.loc[:, ["method", "subjects", *_ASKED, "image", *names]]
     rows: list[Row] = []
-    for subjects in sorted({row["subjects"] for row in samples}):
-        own = {
-            label: [row for row in samples if row["method"] == label and row["subjects"] == subjects]
-            for label in labels
-        }
-        for column in columns:
-            if column.higher_is_better is None:
-                continue
-            family = [
-                row
-                for label in labels
-                if label != against
-                for row in _difference(own[against], own[label], column, label, against, subjects)
-            ]
+    for subjects in sorted(samples["subjects"].unique().tolist()):
+        own = dict(by_method(needed, subjects))
+        base = own.pop(against, needed.head(0))
+        families: dict[str, list[Row]] = {name: [] for name in names}
+        for label in (label for label in labels if label in own):
+            pairs = _pairs(base, own[label], names)
+            sharing = _sharing(base, own[label])
+            head = {"method": label, "against": against, "subjects": subjects}
+            for column in judged:
+                families[column.name] += [{**head, **row} for row in _difference(pairs, sharing, column)]
+        for family in families.values():
             adjusted = holm({row["method"]: row["p"] for row in family if row["p"] is not None})
             rows += [{**row, "p_holm": adjusted.get(row["method"])} for row in family]
     return rows
 
 
-def paired_estimate(base: Sequence[Row], other: Sequence[Row], column: Column) -> Estimate | None:
+def paired_estimate(base: pd.DataFrame, other: pd.DataFrame, column: Column) -> Estimate | None:
     """What `other` is more than `base` in a column, over their common subjects, prompts and images.
 
     The samples are those of one method and number of subjects each. None where they have no pair of values.
     """
-    differences, resting = _pairs(base, other, column)
+    base, other = (samples.loc[:, [*_ASKED, "image", column.name]] for samples in (base, other))
+    differences, resting = _resting(_pairs(base, other, [column.name]), _sharing(base, other), column)
     return cluster_bootstrap(differences, resting) if differences else None
 
 
-def _pairs(
-    base: Sequence[Row], other: Sequence[Row], column: Column
-) -> tuple[dict[str, list[float]], dict[str, Sequence[str]]]:
-    """The differences by subject set, and the units each set rests on."""
-    values = [
-        {
-            (row["set"], row["template"], row["index"]): row[column.name]
-            for row in rows
-            if row.get(column.name) is not None
-        }
-        for rows in (base, other)
-    ]
-    differences = paired_differences(*values)
-    if not differences:
-        return {}, {}
-    units = units_of_rows([*base, *other], column)
+def _sharing(base: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([samples.loc[:, ["set", "image"]] for samples in (base, other)])
+
+
+def _pairs(base: pd.DataFrame, other: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Other minus base in each column, for what both were asked (set, prompt, index), sorted by it."""
+    both = base.merge(other, on=_ASKED, suffixes=("", "/other")).sort_values(_ASKED)
+    return both[["set"]].assign(**{name: both[f"{name}/other"] - both[name] for name in columns})
+
+
+def _resting(
+    pairs: pd.DataFrame, sharing: pd.DataFrame, column: Column
+) -> tuple[dict[str, np.ndarray], dict[str, Sequence[str]]]:
+    """The differences by subject set, and the units each set rests on; `sharing` are both methods' samples."""
+    differences = values_by_set(pairs, column.name)
+    units = units_of_rows(sharing, column) if differences else {}
     return differences, {name: units[name] for name in differences}
 
 
-def _difference(
-    base: Sequence[Row], other: Sequence[Row], column: Column, label: str, against: str, subjects: int
-) -> list[Row]:
-    """One row, or none where the two have no pair of values."""
-    differences, resting = _pairs(base, other, column)
+def _difference(pairs: pd.DataFrame, sharing: pd.DataFrame, column: Column) -> list[Row]:
+    """One row, or none where no pair has both values."""
+    differences, resting = _resting(pairs, sharing, column)
     if not differences:
         return []
     estimate = cluster_bootstrap(differences, resting)
@@ -92,9 +98,6 @@ def _difference(
     )
     return [
         {
-            "method": label,
-            "against": against,
-            "subjects": subjects,
             "column": column.name,
             "mean": estimate.mean,
             "low": estimate.low,

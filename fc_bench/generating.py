@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +16,7 @@ from fc_bench.plan import Job, MethodRow, Plan, Sample
 from fc_bench.progress import Progress
 from fc_bench.protocols import Method, Request, Setting, fill
 from fc_bench.provenance import now
-from fc_bench.records import JOBS, SAMPLES, LineWriter, RunFolder, write_maps, write_png
+from fc_bench.records import JOBS, PLAN, SAMPLES, LineWriter, RunFolder, stream_lines, write_maps, write_png
 
 MakeMethod = Callable[[MethodRow], Method]
 
@@ -41,17 +41,13 @@ def generate(
     and an uninterrupted one compute the same numbers. With `keep_attention`, methods that are `ShowsAttention` are
     asked for it, and their maps are kept beside the images.
     """
-    writer = _Writer(folder, setting, show)
+    recorded = folder.statuses()
+    writer = _Writer(folder, setting, show, recorded)
     job_lines = LineWriter(folder.path / JOBS)
-    done = {name for name, record in folder.samples().items() if record["status"] == "ok" or not retry_errors}
-    images: dict[str, dict[str, Any]] = {}
-    for record in folder.samples().values():
-        if record["status"] == "ok":
-            images.setdefault(record["shared_key"], record)
     try:
         for row, jobs in _by_row(plan):
-            asked = [(job, [sample for sample in job.samples if sample.id not in done]) for job in jobs]
-            pending = [(job, missing) for job, missing in asked if missing]
+            asked = [(job, pending_ids(job, recorded, retry_errors)) for job in jobs]
+            pending = [(job, wanted) for job, wanted in asked if wanted]
             if not pending:
                 if not keep_artefacts:
                     remove_finished(folder, row, writer.unfinished(row))
@@ -61,18 +57,19 @@ def generate(
                 method = _load(make_method, row)
             load = {"load_seconds": time.perf_counter() - begun, "load_peak_memory_bytes": memory.bytes}
             if isinstance(method, Failure):
-                show.say(f"{row.label}: {method.message} ({_costs(sum(len(missing) for _, missing in pending))})")
-                for job, missing in pending:
+                show.say(f"{row.label}: {method.message} ({_costs(sum(len(wanted) for _, wanted in pending))})")
+                for job, wanted in pending:
                     job_lines.append(job_record(job, load, method.record()))
-                    writer.failed(missing, method, None)
+                    writer.failed(_chosen(job, wanted), method, None)
                 continue
+            images = _finished_images(folder, [job for job, _ in pending])
             customizer = Customizer(
                 method, row, folder, job_lines, setting.device, load, show, keep_artefacts, checkpoint_every
             )
-            for job, missing in pending:
-                failure = _run_job(method, customizer, job, missing, images, writer, batch_size, keep_attention)
+            for job, wanted in pending:
+                failure = _run_job(method, customizer, job, wanted, images, writer, batch_size, keep_attention)
                 if failure is not None:
-                    show.say(f"{row.label} {job.subject_set.key}: {failure.message} ({_costs(len(missing))})")
+                    show.say(f"{row.label} {job.subject_set.key}: {failure.message} ({_costs(len(wanted))})")
             if not keep_artefacts:
                 remove_finished(folder, row, writer.unfinished(row))
             del method, customizer
@@ -82,32 +79,55 @@ def generate(
         job_lines.close()
 
 
+def pending_ids(job: Job, recorded: Mapping[str, str], retry_errors: bool = False) -> set[str]:
+    """The samples of a job that are to be generated, given the statuses of all recorded ones."""
+    return {name for name in job.ids if recorded.get(name) is None or (retry_errors and recorded[name] != "ok")}
+
+
+def _chosen(job: Job, wanted: Collection[str]) -> list[Sample]:
+    return [sample for sample in job.samples if sample.id in wanted]
+
+
+def _finished_images(folder: RunFolder, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
+    """What these jobs' samples may share: key -> where the image lies that the first finished sample with it has."""
+    keys = {sample.shared_key for job in jobs for sample in job.samples}
+    images: dict[str, dict[str, Any]] = {}
+    for record in stream_lines(folder.path / SAMPLES):
+        if record["status"] == "ok" and record["shared_key"] in keys:
+            images.setdefault(record["shared_key"], _origin(record))
+    return images
+
+
+def _origin(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a copy needs to know of the sample whose image it shares."""
+    return {key: record[key] for key in ("id", "image", "attention") if key in record}
+
+
 def _run_job(
     method: Method,
     customizer: Customizer,
     job: Job,
-    missing: Sequence[Sample],
+    wanted: Collection[str],
     images: dict[str, dict[str, Any]],
     writer: _Writer,
     batch_size: int,
     keep_attention: bool,
 ) -> Failure | None:
-    """Finish the job's missing samples; why they all failed, where the job did."""
+    """Finish the job's wanted samples; why they all failed, where the job did."""
     subjects = job.subject_set.subjects
     try:
         mentions = [method.mention(subject, position) for position, subject in enumerate(subjects)]
     except Exception as error:
         failure = customizer.refuse(job, error)
-        writer.failed(missing, failure, None)
+        writer.failed(_chosen(job, wanted), failure, None)
         return failure
     computed, copied = _split(job, images)
-    wanted = {sample.id for sample in missing}
     chunks = [computed[start : start + batch_size] for start in range(0, len(computed), batch_size)]
     chunks = [chunk for chunk in chunks if any(sample.id in wanted for sample in chunk)]
     if chunks:
         customized = customizer.customize(job)
         if isinstance(customized, Failure):
-            writer.failed(missing, customized, mentions)
+            writer.failed(_chosen(job, wanted), customized, mentions)
             return customized
         batches = Batches(method, customized, writer.device, batch_size, keep_attention)
         for chunk in chunks:
@@ -116,7 +136,7 @@ def _run_job(
                 if sample.id in wanted:
                     record = writer.sample(job, sample, mentions, generated)
                     if record["status"] == "ok":
-                        images.setdefault(sample.shared_key, record)
+                        images.setdefault(sample.shared_key, _origin(record))
     for sample in copied:
         if sample.id in wanted:
             writer.copy(sample, mentions, images.get(sample.shared_key))
@@ -134,10 +154,10 @@ def _split(job: Job, images: Mapping[str, Mapping[str, Any]]) -> tuple[list[Samp
     """The job's samples that it computes itself, and those whose image an earlier sample already is."""
     computed: list[Sample] = []
     copied: list[Sample] = []
-    own_keys: set[str] = set()
+    own, own_keys = set(job.ids), set[str]()
     for sample in job.samples:
         origin = images.get(sample.shared_key)
-        elsewhere = origin is not None and origin["id"] not in {other.id for other in job.samples}
+        elsewhere = origin is not None and origin["id"] not in own
         if elsewhere or sample.shared_key in own_keys:
             copied.append(sample)
         else:
@@ -149,24 +169,24 @@ def _split(job: Job, images: Mapping[str, Mapping[str, Any]]) -> tuple[list[Samp
 class _Writer:
     """Writes the images and sample records of one run."""
 
-    def __init__(self, folder: RunFolder, setting: Setting, show: Progress) -> None:
+    def __init__(self, folder: RunFolder, setting: Setting, show: Progress, recorded: Mapping[str, str]) -> None:
         self._folder = folder
         self.device = setting.device
         self._show = show
         self._samples = LineWriter(folder.path / SAMPLES)
-        self._planned = folder.planned()
-        self._ok = {name for name, record in folder.samples().items() if record["status"] == "ok"}
+        self._unfinished: dict[str, dict[str, set[str]]] = {}
+        """Method -> subject set -> ids of its samples that are not there."""
+        for sample in stream_lines(folder.path / PLAN):
+            if recorded.get(sample["id"]) != "ok":
+                sets = self._unfinished.setdefault(sample["method"], {})
+                sets.setdefault("+".join(sample["subjects"]), set()).add(sample["id"])
 
     def close(self) -> None:
         self._samples.close()
 
-    def unfinished(self, row: MethodRow) -> set[str]:
+    def unfinished(self, row: MethodRow) -> Collection[str]:
         """Keys of the method's subject sets with samples, of this or an earlier command's plan, that are not there."""
-        return {
-            "+".join(sample["subjects"])
-            for name, sample in self._planned.items()
-            if sample["method"] == row.label and name not in self._ok
-        }
+        return self._unfinished.get(row.label, {}).keys()
 
     def sample(self, job: Job, sample: Sample, mentions: Sequence[str], generated: Generated) -> dict[str, Any]:
         """Image first, record after: a record never points at nothing."""
@@ -208,12 +228,21 @@ class _Writer:
     def _finish(self, record: dict[str, Any], say: bool) -> dict[str, Any]:
         record["finished"] = now()
         self._samples.append(record)
+        key = "+".join(record["subjects"])
         if record["status"] == "ok":
-            self._ok.add(record["id"])
+            self._is_there(record["method"], key, record["id"])
         elif say:
-            self._show.say(f"{record['method']} {'+'.join(record['subjects'])}: {record['error']['message']}")
+            self._show.say(f"{record['method']} {key}: {record['error']['message']}")
         self._show.advance()
         return record
+
+    def _is_there(self, method: str, key: str, name: str) -> None:
+        """One more sample of a subject set is finished."""
+        sets = self._unfinished.get(method, {})
+        missing = sets.get(key, set())
+        missing.discard(name)
+        if not missing:
+            sets.pop(key, None)
 
 
 def _sample_record(sample: Sample, mentions: Sequence[str] | None) -> dict[str, Any]:

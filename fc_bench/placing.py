@@ -250,7 +250,7 @@ def _plan(suite: Suite, asked: Asked, found: Mapping[Slot, Path]) -> Plan:
 def _place(opened: Session, found: Mapping[Slot, Path]) -> None:
     """Copy each image into the run folder, as it is in pixels, and record it."""
     folder = opened.folder
-    done = {name for name, record in folder.samples().items() if record["status"] == "ok"}
+    done = {name for name, status in folder.statuses().items() if status == "ok"}
     writer = LineWriter(folder.path / SAMPLES)
     try:
         for job in opened.plan.jobs:

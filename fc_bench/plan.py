@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from fc_bench.model.backbone import Backbone, fingerprint
 from fc_bench.model.errors import loading
 from fc_bench.model.yaml_file import nearest, sentence
 from fc_bench.protocols import Method, Setting, fill, seed_from, seed_of
-from fc_bench.suite import SubjectSet, Suite, digest
+from fc_bench.suite import Prompt, SubjectSet, Suite, digest, digests_of_each
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,61 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class AskedSamples:
+    """The samples that a suite asks of one method and subject set, made anew whenever they are gone through.
+
+    A plan of a million samples then holds none of them. `seeds` maps each prompt's template to the seeds of its images,
+    `identity` is what the ids hash beside prompt and seed, `image_inputs` what decides the images beside them.
+    """
+
+    method: str
+    subject_set: SubjectSet
+    prompts: Sequence[Prompt]
+    seeds: Mapping[str, Sequence[int]]
+    identity: Sequence[Any]
+    image_inputs: Sequence[Any]
+
+    def __len__(self) -> int:
+        return sum(len(self.seeds[prompt.template]) for prompt in self.prompts)
+
+    def __iter__(self) -> Iterator[Sample]:
+        ids = tuple(subject.id for subject in self.subject_set.subjects)
+        for prompt, text in zip(self.prompts, self.texts(), strict=True):
+            seeds = self.seeds[prompt.template]
+            names = digests_of_each([*self.identity, prompt.template], seeds)
+            keys = digests_of_each([*self.image_inputs, text], seeds)
+            for index, (seed, name, key) in enumerate(zip(seeds, names, keys, strict=True)):
+                yield Sample(name[:20], self.method, ids, prompt.category, prompt.template, text, index, seed, key[:20])
+
+    def texts(self) -> list[str]:
+        """The prompts with class nouns filled in."""
+        nouns = [subject.noun for subject in self.subject_set.subjects]
+        return [fill(prompt.template, nouns) for prompt in self.prompts]
+
+
+@dataclass(frozen=True)
 class Job:
     """A method customized to one subject set, with all its samples: the unit of scheduling."""
 
     row: MethodRow
     subject_set: SubjectSet
-    samples: tuple[Sample, ...]
+    samples: AskedSamples | tuple[Sample, ...]
     seed: int
     """Of the customization: decided by the suite's seed, the method and the subjects."""
     parts: tuple[Job, ...] = ()
     """The subjects of a set of several as jobs of their own, without samples: for methods that tune apart."""
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of its samples, in order."""
+        return tuple(sample.id for sample in self.samples)
+
+    def prompts(self) -> Iterator[str]:
+        """The prompts of its samples."""
+        if isinstance(self.samples, AskedSamples):
+            yield from self.samples.texts()
+        else:
+            yield from (sample.prompt for sample in self.samples)
 
 
 @dataclass(frozen=True)
@@ -97,6 +143,11 @@ class Plan:
         """All samples in order."""
         for job in self.jobs:
             yield from job.samples
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return sum(len(job.samples) for job in self.jobs)
 
 
 def resolve_method(
@@ -166,6 +217,8 @@ def make_plan(
         raise UserError("Nothing to do: no subject set is left with this --limit-subjects; raise it.")
     images = images_per_prompt or suite.file.images_per_prompt
     digests = suite.photograph_digests()
+    templates = dict.fromkeys(prompt.template for _, prompts in sets for prompt in prompts)
+    seeds = {name: [seed_of(suite.file.seed, name, index) for index in range(images)] for name in templates}
     jobs: list[Job] = []
     left_out: list[str] = []
     remarks: list[Remark] = []
@@ -185,23 +238,11 @@ def make_plan(
                 too_large += 1
                 continue
             who = [[subject.id, subject.noun, digests[subject.id]] for subject in subjects]
-            samples = []
-            for prompt in prompts:
-                text = fill(prompt.template, [subject.noun for subject in subjects])
-                for index in range(images):
-                    seed = seed_of(suite.file.seed, prompt.template, index)
-                    identity = digest([shared_digest, who, prompt.template, seed])[:20]
-                    image_inputs = who if method.uses_photographs else []
-                    shared_key = digest([shared_digest, image_inputs, text, seed])[:20]
-                    ids = tuple(subject.id for subject in subjects)
-                    samples.append(
-                        Sample(
-                            identity, row.label, ids, prompt.category, prompt.template, text, index, seed, shared_key
-                        )
-                    )
+            shown = who if method.uses_photographs else []
+            samples = AskedSamples(row.label, subject_set, prompts, seeds, [shared_digest, who], [shared_digest, shown])
             alone = [SubjectSet((subject,)) for subject in subjects] if len(subjects) > 1 else []
             parts = tuple(Job(row, part, (), _customization_seed(suite, row, part)) for part in alone)
-            jobs.append(Job(row, subject_set, tuple(samples), _customization_seed(suite, row, subject_set), parts))
+            jobs.append(Job(row, subject_set, samples, _customization_seed(suite, row, subject_set), parts))
         if too_large:
             left_out.append(
                 f"{row.label}: {too_large} subject sets left out, it takes at most {method.max_subjects} subject(s)."
@@ -272,7 +313,7 @@ def check_prompt_lengths(plan: Plan, setting: Setting, generated: bool = True, s
     The prompt is measured with its class nouns alone, as text-only and FastComposer encode it; a method that mentions
     subjects with more tokens has to check its own.
     """
-    prompts = dict.fromkeys(sample.prompt for sample in plan.samples())
+    prompts = dict.fromkeys(prompt for job in plan.jobs for prompt in job.prompts())
     for reader in prompt_readers(setting.backbone, generated, scored):
         for prompt in prompts:
             if told := reader.refusal(prompt):

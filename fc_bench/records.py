@@ -23,12 +23,14 @@ import json
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+import orjson
 from PIL import Image
 
 from fc_bench.errors import UserError
@@ -41,35 +43,44 @@ QUALITY = "quality"
 """Kind of a run in which run.json names none; cost runs name theirs (`cost.records`)."""
 RUN, PLAN, SAMPLES, JOBS, SCORES = "run.json", "plan.jsonl", "samples.jsonl", "jobs.jsonl", "scores.jsonl"
 LOCK, PART = ".lock", ".part"
+ANCHOR = "anchor:"
+"""How the ids of scores begin that the suite's own photographs have."""
+
+
+def stream_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a JSON-lines file (none when it does not exist), one at a time, so that any number fits in memory.
+
+    An unfinished last line is left out. Raises UserError naming file and line when any other line is damaged.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            record = _parsed(line)
+            if record is not None:
+                yield record
+            elif line.endswith(b"\n"):
+                raise UserError(
+                    f"{path}:{number}: this line is no record; restore the file or remove the line to redo it."
+                )
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a JSON-lines file (none when it does not exist); an unfinished last line is left out.
-
-    Raises UserError naming file and line when any other line is damaged.
-    """
-    if not path.exists():
-        return []
-    records = []
-    content = path.read_bytes()
-    lines = content.split(b"\n")
-    unfinished = lines.pop()
-    for number, line in enumerate(lines, start=1):
-        records.append(_parse(line, path, number))
-    if unfinished:
-        with suppress(UserError):
-            records.append(_parse(unfinished, path, len(lines) + 1))
-    return records
+    """All records of a JSON-lines file at once; otherwise as `stream_lines`."""
+    return list(stream_lines(path))
 
 
-def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """The record in a line, None when it is none."""
     try:
-        record = json.loads(line)
+        record = orjson.loads(line)
     except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        raise UserError(f"{path}:{number}: this line is no record; restore the file or remove the line to redo it.")
-    return record
+        # What orjson refuses and JSON as Python writes it allows: half surrogates, whole numbers of any size.
+        try:
+            record = json.loads(line)
+        except ValueError:
+            return None
+    return record if isinstance(record, dict) else None
 
 
 class LineWriter:
@@ -92,20 +103,28 @@ class LineWriter:
 
     def _mend(self) -> None:
         """Complete a whole last line that lacks its newline; cut off half a record."""
-        self._file.seek(0)
-        content = self._file.read()
-        if not content or content.endswith(b"\n"):
+        start, last = self._last_line()
+        if not last:
             return
-        start = content.rfind(b"\n") + 1
-        try:
-            whole = isinstance(json.loads(content[start:]), dict)
-        except ValueError:
-            whole = False
-        if whole:
+        if _parsed(last) is not None:
             self._file.write(b"\n")
         else:
             self._file.truncate(start)
         self._file.flush()
+
+    def _last_line(self) -> tuple[int, bytes]:
+        """What stands behind the last newline, and where it begins: read from the end, however long the file is."""
+        size = self._file.seek(0, os.SEEK_END)
+        length = 1
+        while True:
+            length = min(length, size)
+            self._file.seek(size - length)
+            tail = self._file.read(length)
+            newline = tail.rfind(b"\n")
+            if newline >= 0 or length == size:
+                start = size - length + newline + 1
+                return start, tail[newline + 1 :]
+            length *= 64
 
 
 @dataclass(frozen=True)
@@ -140,20 +159,24 @@ class RunFolder:
         return settings
 
     def planned(self) -> dict[str, dict[str, Any]]:
-        """Planned samples by id, in plan order."""
-        return {record["id"]: record for record in read_lines(self.path / PLAN)}
+        """Planned samples by id, in plan order; all in memory, as with `samples` and `scores`."""
+        return {record["id"]: record for record in stream_lines(self.path / PLAN)}
 
     def samples(self) -> dict[str, dict[str, Any]]:
         """The last record of each sample by id."""
-        return {record["id"]: record for record in read_lines(self.path / SAMPLES)}
+        return {record["id"]: record for record in stream_lines(self.path / SAMPLES)}
+
+    def statuses(self) -> dict[str, str]:
+        """The status (ok, error) of each recorded sample by id: the last one counts."""
+        return {record["id"]: sys.intern(record["status"]) for record in stream_lines(self.path / SAMPLES)}
 
     def jobs(self) -> dict[tuple[str, str], dict[str, Any]]:
         """The last record of each job by (method label, subject set)."""
-        return {(record["method"], record["set"]): record for record in read_lines(self.path / JOBS)}
+        return {(record["method"], record["set"]): record for record in stream_lines(self.path / JOBS)}
 
     def scores(self) -> dict[tuple[str, str], dict[str, Any]]:
         """The last score of each (sample id, metric)."""
-        return {(record["sample"], record["metric"]): record for record in read_lines(self.path / SCORES)}
+        return {(record["sample"], record["metric"]): record for record in stream_lines(self.path / SCORES)}
 
     def image(self, record: Mapping[str, Any]) -> Path:
         """The image file of a sample record."""
@@ -240,12 +263,19 @@ def write_atomically(path: Path, content: bytes) -> None:
 
     Several processes may write the same file: each writes a temporary file of its own, the last one stays.
     """
+    with _replaced(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that takes the place of another once it is whole; see `write_atomically`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not by tempfile, whose files nobody else may read.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PART}")
     try:
         with temporary.open("xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -286,6 +316,8 @@ def write_maps(path: Path, maps: np.ndarray) -> None:
 
 
 def write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Write a whole JSON-lines file, atomically."""
-    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    write_atomically(path, text.encode())
+    """Write a whole JSON-lines file, one record at a time, atomically; the records may come from the old file."""
+    encoder = json.JSONEncoder(ensure_ascii=False)
+    with _replaced(path) as file:
+        for record in records:
+            file.write(encoder.encode(record).encode() + b"\n")

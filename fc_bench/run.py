@@ -13,7 +13,7 @@ from rich.console import Console
 
 from fc_bench import registry
 from fc_bench.errors import UserError
-from fc_bench.generating import generate
+from fc_bench.generating import generate, pending_ids
 from fc_bench.model.backbone import Backbone, read_backbone
 from fc_bench.model.yaml_file import nearest
 from fc_bench.plan import MethodRow, make_plan, resolve_method
@@ -92,13 +92,11 @@ def run(options: RunOptions, console: Console) -> Outcome:
     path = options.out or default_folder(suite, backbone)
     with session(path, suite, setting, plan, console) as opened:
         folder = opened.folder
-        planned = [sample.id for sample in plan.samples()]
-        recorded = folder.samples()
-        pending = sum(
-            1 for name in planned if name not in recorded or (options.retry_errors and recorded[name]["status"] != "ok")
-        )
+        recorded = folder.statuses()
+        pending = sum(len(pending_ids(job, recorded, options.retry_errors)) for job in plan.jobs)
+        del recorded
         console.print(
-            f"{suite.file.name} on {backbone.name}: {len(planned)} samples, {pending} to generate, in {path}",
+            f"{suite.file.name} on {backbone.name}: {plan.size} samples, {pending} to generate, in {path}",
             highlight=False,
             markup=False,
             soft_wrap=True,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
@@ -20,32 +21,86 @@ from fc_bench.protocols import (
     needs_attention,
     needs_siblings,
 )
-from fc_bench.records import SCORES, LineWriter, RunFolder
+from fc_bench.records import ANCHOR, PLAN, SAMPLES, SCORES, LineWriter, RunFolder, stream_lines
 from fc_bench.suite import Suite
 
 
-def pending_scores(
-    folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool = False
-) -> list[tuple[dict[str, Any], list[str]]]:
-    """Sample records that are ok, each with the metrics that have no score for it yet.
+class Siblings:
+    """Which finished samples are of the same method, subjects and prompt, and differ in their index alone."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._own: dict[str, dict[str, str]] = {}
+        """Sample -> the images by id of its group, itself among them."""
+        groups: dict[tuple[Any, ...], dict[str, str]] = {}
+        for record in stream_lines(folder.path / SAMPLES):
+            key = record["method"], tuple(record["subjects"]), record["template"]
+            group = groups.setdefault(key, {})
+            if record["status"] == "ok":
+                group[record["id"]] = record["image"]
+                self._own[record["id"]] = group
+            else:
+                group.pop(record["id"], None)
+
+    def of(self, name: str) -> tuple[Sibling, ...]:
+        """A sample's siblings, by id."""
+        group = self._own[name]
+        return tuple(Sibling(other, self._folder.path / group[other]) for other in self.ids(name))
+
+    def ids(self, name: str) -> list[str]:
+        """Their ids, as recorded."""
+        return sorted(other for other in self._own[name] if other != name)
+
+
+@dataclass(frozen=True)
+class PendingScores:
+    """Which finished samples have no score yet; iterating gives their records, each with the metrics that lack one.
+
+    `lacking` maps every finished sample to a number whose bit i says that `metrics[i]` is to be measured; `anchors`
+    are the scores that photographs have already (id, metric); `siblings` are known where a metric needs them.
+    """
+
+    folder: RunFolder
+    metrics: Sequence[str]
+    lacking: Mapping[str, int]
+    anchors: Set[tuple[str, str]]
+    siblings: Siblings | None
+
+    def __len__(self) -> int:
+        """Number of samples that lack a score."""
+        return sum(1 for bits in self.lacking.values() if bits)
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
+        left = {name: bits for name, bits in self.lacking.items() if bits}
+        for record in stream_lines(self.folder.path / SAMPLES) if left else ():
+            bits = left.pop(record["id"], 0) if record["status"] == "ok" else 0
+            if bits:
+                yield record, [name for number, name in enumerate(self.metrics) if bits >> number & 1]
+
+
+def pending_scores(folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool = False) -> PendingScores:
+    """What is to be scored: every finished sample by each metric that has no score for it; retried are errors, too.
 
     A score of a metric that needs siblings is also pending when it rests on others than there are now.
     """
-    samples, scores = folder.samples(), folder.scores()
-    scored = {key: record for key, record in scores.items() if record["status"] == "ok" or not retry_errors}
-    siblings = _Siblings(folder, samples)
-    pending = []
-    for record in samples.values():
-        if record["status"] != "ok":
-            continue
-        names = []
-        for name, metric in metrics.items():
-            score = scored.get((record["id"], name))
-            if score is None or (needs_siblings(metric) and score.get("siblings") != siblings.ids(record)):
-                names.append(name)
-        if names:
-            pending.append((record, names))
-    return pending
+    lacking = {name: (1 << len(metrics)) - 1 for name, status in folder.statuses().items() if status == "ok"}
+    bit = {name: 1 << number for number, name in enumerate(metrics)}
+    comparing = {name for name, metric in metrics.items() if needs_siblings(metric)}
+    siblings = Siblings(folder) if comparing else None
+    anchors = set()
+    for record in stream_lines(folder.path / SCORES):
+        name, metric = record["sample"], record["metric"]
+        if name in lacking:
+            done = record["status"] == "ok" or not retry_errors
+            if done and siblings is not None and metric in comparing:
+                done = record.get("siblings") == siblings.ids(name)
+            if done:
+                lacking[name] &= ~bit.get(metric, 0)
+            else:
+                lacking[name] |= bit.get(metric, 0)
+        elif name.startswith(ANCHOR):
+            anchors.add((name, metric))
+    return PendingScores(folder, tuple(metrics), lacking, anchors, siblings)
 
 
 def score(
@@ -53,21 +108,21 @@ def score(
     folder: RunFolder,
     metrics: Mapping[str, Metric],
     show: Progress,
-    retry_errors: bool = False,
+    pending: PendingScores,
 ) -> None:
-    """Append a line to scores.jsonl for each (sample, metric); an exception is recorded and the rest goes on.
+    """Append a line to scores.jsonl for each pending one; an exception is recorded and the rest goes on.
 
     Only a disk that takes no more ends it (OSError).
     """
     subjects = {subject.id: subject for subject in suite.subjects}
-    siblings = _Siblings(folder, folder.samples())
     writer = LineWriter(folder.path / SCORES)
     try:
-        for record, names in pending_scores(folder, metrics, retry_errors):
+        for record, names in pending:
             for name in names:
                 entry: dict[str, Any] = {"sample": record["id"], "metric": name}
-                if needs_siblings(metrics[name]):
-                    entry["siblings"] = siblings.ids(record)
+                siblings = pending.siblings if needs_siblings(metrics[name]) else None
+                if siblings is not None:
+                    entry["siblings"] = siblings.ids(record["id"])
                 try:
                     sample = _sample(folder, record, subjects, metrics[name], siblings)
                     entry |= _entry(metrics[name].score(sample), metrics[name])
@@ -77,31 +132,9 @@ def score(
                     show.say(f"{name} of sample {record['id']}: {type(error).__name__}: {error}")
                 writer.append(entry)
             show.advance()
-        _score_anchors(suite, folder, metrics, writer, show)
+        _score_anchors(suite, folder, metrics, writer, show, pending.anchors)
     finally:
         writer.close()
-
-
-class _Siblings:
-    """Which finished samples are of the same method, subjects and prompt, and differ in their index alone."""
-
-    def __init__(self, folder: RunFolder, samples: Mapping[str, Mapping[str, Any]]) -> None:
-        self._groups: dict[tuple[Any, ...], list[Sibling]] = {}
-        for name, record in sorted(samples.items()):
-            if record["status"] == "ok":
-                self._groups.setdefault(_group(record), []).append(Sibling(name, folder.image(record)))
-
-    def of(self, record: Mapping[str, Any]) -> tuple[Sibling, ...]:
-        """A sample's siblings, by id."""
-        return tuple(sibling for sibling in self._groups[_group(record)] if sibling.id != record["id"])
-
-    def ids(self, record: Mapping[str, Any]) -> list[str]:
-        """Their ids, as recorded."""
-        return [sibling.id for sibling in self.of(record)]
-
-
-def _group(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    return record["method"], tuple(record["subjects"]), record["template"]
 
 
 def _sample(
@@ -109,7 +142,7 @@ def _sample(
     record: Mapping[str, Any],
     subjects: Mapping[str, Subject],
     metric: Metric,
-    siblings: _Siblings,
+    siblings: Siblings | None,
 ) -> ScoredSample:
     """What the metric sees: the image, and what else it says it needs."""
     with Image.open(folder.image(record)) as image:
@@ -118,30 +151,34 @@ def _sample(
         image=picture,
         prompt=record["prompt"],
         subjects=tuple(subjects[subject] for subject in record["subjects"]),
-        siblings=siblings.of(record) if needs_siblings(metric) else (),
+        siblings=siblings.of(record["id"]) if siblings is not None else (),
         attention=folder.attention(record) if needs_attention(metric) else None,
     )
 
 
 def _score_anchors(
-    suite: Suite, folder: RunFolder, metrics: Mapping[str, Metric], writer: LineWriter, show: Progress
+    suite: Suite,
+    folder: RunFolder,
+    metrics: Mapping[str, Metric],
+    writer: LineWriter,
+    show: Progress,
+    done: Set[tuple[str, str]],
 ) -> None:
     """Ceiling and floor of each subject set that the run has samples of; ids `anchor:ceiling:p01+p02:1`."""
     subjects = {subject.id: subject for subject in suite.subjects}
-    done = folder.scores()
-    for key in dict.fromkeys(tuple(record["subjects"]) for record in folder.planned().values()):
+    for key in dict.fromkeys(tuple(record["subjects"]) for record in stream_lines(folder.path / PLAN)):
         people: list[Subject] = [subjects[name] for name in key]
         for name, metric in metrics.items():
             try:
                 entries = [
-                    {"sample": f"anchor:{row}:{'+'.join(key)}:{number}", "row": row, **_entry(value, metric)}
+                    {"sample": f"{ANCHOR}{row}:{'+'.join(key)}:{number}", "row": row, **_entry(value, metric)}
                     for row, scores in metric.anchors(people, suite.subjects).items()
                     for number, value in enumerate(scores)
                 ]
             except Exception as error:
                 raise_if_disk_refuses(error)
                 failure = "".join(traceback.format_exception(error))
-                entries = [{"sample": f"anchor:failed:{'+'.join(key)}", "row": None, "status": "error"}]
+                entries = [{"sample": f"{ANCHOR}failed:{'+'.join(key)}", "row": None, "status": "error"}]
                 entries[0]["error"] = failure
                 show.say(f"{name} of the photographs of {'+'.join(key)}: {type(error).__name__}: {error}")
             for entry in entries:

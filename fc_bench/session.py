@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,17 @@ from fc_bench.plan import Plan, check_prompt_lengths
 from fc_bench.progress import progress, silence_loading_bars
 from fc_bench.protocols import Column, Metric, Setting, Subject, further_scorers
 from fc_bench.provenance import commit, hardware, now, versions
-from fc_bench.records import FORMAT, PLAN, RUN, RunFolder, opened_for_writing, write_json, write_lines, write_png
+from fc_bench.records import (
+    FORMAT,
+    PLAN,
+    RUN,
+    RunFolder,
+    opened_for_writing,
+    stream_lines,
+    write_json,
+    write_lines,
+    write_png,
+)
 from fc_bench.scoring import pending_scores, score
 from fc_bench.suite import Suite, SuiteFile
 
@@ -60,17 +71,17 @@ class Session:
 
     def score(self, retry_errors: bool = False) -> None:
         """Measure what is finished and not measured yet."""
-        pending = len(pending_scores(self.folder, self.metrics, retry_errors))
-        with progress(self.console, "Scoring", pending) as show:
-            score(self.suite, self.folder, self.metrics, show, retry_errors)
+        pending = pending_scores(self.folder, self.metrics, retry_errors)
+        with progress(self.console, "Scoring", len(pending)) as show:
+            score(self.suite, self.folder, self.metrics, show, pending)
 
     def outcome(self) -> Outcome:
         """How much of what the command asked for is there."""
-        samples, scores = self.folder.samples(), self.folder.scores()
-        planned = [sample.id for sample in self.plan.samples()]
-        finished = [name for name in planned if samples.get(name, {}).get("status") == "ok"]
-        errors = [sum(scores[name, metric]["status"] != "ok" for metric in self.metrics) for name in finished]
-        return Outcome(self.folder, len(finished), len(planned), sum(errors), sum(map(bool, errors)))
+        lacking = pending_scores(self.folder, self.metrics, retry_errors=True).lacking
+        finished = [name for job in self.plan.jobs for name in job.ids if name in lacking]
+        errors = sum(lacking[name].bit_count() for name in finished)
+        unscored = sum(1 for name in finished if lacking[name])
+        return Outcome(self.folder, len(finished), self.plan.size, errors, unscored)
 
 
 def metric_classes(suite: Suite, backbone: Backbone) -> dict[str, type[Metric]]:
@@ -116,7 +127,7 @@ def session(
 
 def settings_of(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str, type[Metric]]) -> dict[str, Any]:
     """What must be equal for two commands to work in one folder, and the method rows, which may grow."""
-    rows = {job.row.label: asdict(job.row) for job in plan.jobs}
+    rows = {job.row.label: job.row for job in plan.jobs}
     return {
         "suite": suite.content(),
         "backbone": setting.backbone.name,
@@ -126,7 +137,7 @@ def settings_of(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str
         "sampler": asdict(setting.sampler),
         "device": setting.device,
         "dtype": setting.dtype,
-        "methods": rows,
+        "methods": {label: asdict(row) for label, row in rows.items()},
     }
 
 
@@ -235,11 +246,26 @@ def _begin(
         "remarks": list(remarks.values()),
         "commands": [*earlier.get("commands", []), command],
     }
-    planned = {} if replaces_plan else folder.planned()
-    for sample in plan.samples():
-        planned.setdefault(sample.id, asdict(sample))
     write_json(folder.path / RUN, merged)
-    write_lines(folder.path / PLAN, planned.values())
+    _write_plan(folder, plan, replaces_plan)
+
+
+def _write_plan(folder: RunFolder, plan: Plan, replace: bool) -> None:
+    """Add the plan's samples to those that earlier commands planned, or replace them."""
+    file = folder.path / PLAN
+    known = set() if replace else {record["id"] for record in stream_lines(file)}
+    if not replace and all(name in known for job in plan.jobs for name in job.ids):
+        return
+    kept = () if replace else stream_lines(file)
+    write_lines(file, chain(kept, _new_samples(plan, known)))
+
+
+def _new_samples(plan: Plan, known: set[str]) -> Iterator[dict[str, Any]]:
+    """The samples that are not known yet, as recorded; known after that."""
+    for sample in plan.samples():
+        if sample.id not in known:
+            known.add(sample.id)
+            yield vars(sample)
 
 
 def _finish(folder: RunFolder, metrics: Mapping[str, Metric]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import sqrt
 from statistics import NormalDist
 
@@ -17,6 +18,8 @@ FEWEST_UNITS = 3
 """Below this there is a mean but no interval."""
 MOST_FLIPPED = 20
 """Up to so many differences the sign-flip test goes through all 2^n assignments of signs."""
+BLOCK = 1000
+"""Resamples drawn at a time; the draws do not depend on it."""
 
 Units = Mapping[str, Sequence[str]]
 """Cluster -> the independent units it rests on: a subject set by itself, or its subjects."""
@@ -40,7 +43,7 @@ def units_of(sets: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
 
 
 def cluster_bootstrap(
-    values: Mapping[str, Sequence[float]],
+    values: Mapping[str, Sequence[float] | np.ndarray],
     units: Units | None = None,
     resamples: int = RESAMPLES,
     level: float = LEVEL,
@@ -73,10 +76,9 @@ def cluster_bootstrap(
     mean = float(observed.mean())
     if min(count, len(means)) < FEWEST_UNITS:
         return Estimate(mean, None, None, len(means))
-    drawn = _multiplicities(count, resamples, seed)
     position = {name: number for number, name in enumerate(names)}
-    weights = np.stack([drawn[:, [position[unit] for unit in own]].prod(axis=1) for own in resting.values()], axis=1)
-    totals = weights.sum(axis=1)
+    places = tuple(tuple(position[unit] for unit in own) for own in resting.values())
+    weights, totals = _weights(places, count, resamples, seed)
     resampled = (weights @ observed)[totals > 0] / totals[totals > 0]
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     wider = _expansion(count, level)
@@ -111,8 +113,9 @@ def sign_flip_test(differences: Sequence[float], draws: int = 99_999, seed: int 
             sums = np.concatenate([sums + difference, sums - difference])
         extra = 0
     else:
-        signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, len(observed)))
-        sums, extra = signs @ observed, 1
+        signs = _signs(len(observed), draws, seed)
+        blocks = range(0, draws, BLOCK)
+        sums, extra = np.concatenate([signs[start : start + BLOCK].astype(float) @ observed for start in blocks]), 1
     # Equal sums differ in the last bits, depending on the order in which they were added up.
     threshold = abs(observed.sum()) - 1e-9 * np.abs(observed).sum()
     return float((np.count_nonzero(np.abs(sums) >= threshold) + extra) / (len(sums) + extra))
@@ -128,11 +131,45 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: adjusted[name] for name in p_values}
 
 
+@lru_cache(maxsize=2)
+def _weights(
+    places: tuple[tuple[int, ...], ...], count: int, resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """How often each cluster is in each resample, float64 [resamples, clusters], and their sums; `places`: its units.
+
+    The columns of a table mostly rest on the same clusters: what was drawn last is kept.
+    """
+    drawn = _multiplicities(count, resamples, seed)
+    if places == tuple((number,) for number in range(count)):
+        weights = drawn
+    else:
+        weights = np.empty((resamples, len(places)))
+        for number, own in enumerate(places):
+            weights[:, number] = drawn[:, own].prod(axis=1)
+    return weights, weights.sum(axis=1)
+
+
+@lru_cache(maxsize=1)
 def _multiplicities(count: int, resamples: int, seed: int) -> np.ndarray:
     """How often each of `count` units is drawn in each resample: float64 [resamples, count]."""
-    draws = np.random.default_rng(seed).integers(count, size=(resamples, count))
-    flat = (draws + count * np.arange(resamples)[:, None]).ravel()
-    return np.bincount(flat, minlength=resamples * count).reshape(resamples, count).astype(float)
+    generator = np.random.default_rng(seed)
+    drawn = np.empty((resamples, count))
+    for start in range(0, resamples, BLOCK):
+        rows = min(BLOCK, resamples - start)
+        draws = generator.integers(count, size=(rows, count)) + count * np.arange(rows)[:, None]
+        drawn[start : start + rows] = np.bincount(draws.ravel(), minlength=rows * count).reshape(rows, count)
+    return drawn
+
+
+@lru_cache(maxsize=1)
+def _signs(count: int, draws: int, seed: int) -> np.ndarray:
+    """Signs of `count` differences in each draw: int8 [draws, count]."""
+    generator = np.random.default_rng(seed)
+    signs = np.empty((draws, count), dtype=np.int8)
+    for start in range(0, draws, BLOCK):
+        rows = min(BLOCK, draws - start)
+        signs[start : start + rows] = generator.choice([-1.0, 1.0], size=(rows, count))
+    return signs
 
 
 def _within(value: float, bounds: tuple[float | None, float | None]) -> float:

@@ -176,6 +176,7 @@ class SuiteFile(_Part):
             raise ValueError("no prompts: give `single:`, `multi:` or both")
         asked = self.single.subjects if self.single and self.single.subjects != "all" else []
         sets = self.multi.subjects if self.multi and self.multi.subjects != "all-pairs" else []
+        known = set(ids)
         for name in [*asked, *(name for group in sets for name in group)]:
             if name not in known:
                 raise ValueError(f'no subject has the id "{name}", {nearest(name, ids)}')
@@ -310,8 +311,20 @@ def read_suite(path: Path, photographs: Path | None = None) -> Suite:
 
 def digest(data: Any) -> str:
     """sha256 (hexadecimal) of plain data in canonical JSON."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_canonical(data).encode()).hexdigest()
+
+
+def digests_of_each(parts: Sequence[Any], numbers: Iterable[int]) -> Iterator[str]:
+    """`digest([*parts, number])` of each number, with what they have in common hashed once."""
+    begun = hashlib.sha256(_canonical(parts)[:-1].encode() + b",")
+    for number in numbers:
+        each = begun.copy()
+        each.update(b"%d]" % number)
+        yield each.hexdigest()
+
+
+def _canonical(data: Any) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def _prompts(categories: dict[str, list[str]]) -> list[Prompt]:

@@ -19,9 +19,10 @@ from typing import Any
 
 import pandas as pd
 
-from fc_bench.aggregate import COST_COLUMNS, Row, columns_of, result_rows, sample_rows
+from fc_bench.aggregate import COST_COLUMNS, columns_of, result_rows
 from fc_bench.comparing import Obstacles
 from fc_bench.errors import UserError
+from fc_bench.measurements import Measurements, Row, read_measurements
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder
 from fc_bench.reports.escaping import plain
@@ -48,19 +49,19 @@ class Run:
         return columns_of(self.folder)
 
     @cached_property
-    def samples(self) -> list[Row]:
-        """One row per planned sample."""
-        return sample_rows(self.folder)
+    def measured(self) -> Measurements:
+        """What its records hold, as columns."""
+        return read_measurements(self.folder)
 
     @cached_property
-    def records(self) -> dict[str, dict[str, Any]]:
-        """The samples' records by id."""
-        return self.folder.samples()
+    def samples(self) -> list[Row]:
+        """One row per planned sample."""
+        return self.measured.rows()
 
     @cached_property
     def results(self) -> list[Row]:
         """The results, long."""
-        return result_rows(self.folder)
+        return result_rows(self.folder, self.measured)
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
@@ -153,26 +154,28 @@ def incomparable_costs(runs: Sequence[Run]) -> dict[str, str]:
 def asked(runs: Sequence[Run]) -> dict[int, dict[str, frozenset[tuple[str, str, int]]]]:
     """Number of subjects -> label -> what it was asked for: (subject set, prompt template, index) of its samples."""
     found: dict[int, dict[str, set[tuple[str, str, int]]]] = {}
-    for row in samples(runs):
-        own = found.setdefault(row["subjects"], {}).setdefault(row["label"], set())
-        own.add((row["set"], row["template"], row["index"]))
+    names = labels(runs)
+    for run in runs:
+        planned = run.measured.samples[["subjects", "method", "set", "template", "index"]]
+        for subjects, method, *asked_for in planned.itertuples(index=False, name=None):
+            found.setdefault(subjects, {}).setdefault(names[run.name, method], set()).add(tuple(asked_for))
     return {size: {label: frozenset(own) for label, own in found[size].items()} for size in sorted(found)}
 
 
-def paired_samples(runs: Sequence[Run]) -> list[Row]:
-    """The same with the label as `method`, what it was as `recorded`, and the runs' images told apart.
+def paired_samples(runs: Sequence[Run]) -> pd.DataFrame:
+    """The samples in columns, with the label as `method`, what it was as `recorded`, and the runs' images told apart.
 
     As `differences.paired_rows` takes them.
     """
-    return [
-        {
-            **row,
-            "method": row["label"],
-            "recorded": row["method"],
-            "image": None if row["image"] is None else f"{row['run']}/{row['image']}",
-        }
-        for row in samples(runs)
-    ]
+    names = labels(runs)
+    parts = []
+    for run in runs:
+        own = run.measured.samples
+        recorded = own["method"].astype(object)
+        label = recorded.map({method: names[run.name, method] for method in recorded.unique()})
+        image = own["image"].where(own["image"].isna(), f"{run.name}/" + own["image"])
+        parts.append(own.assign(method=label, recorded=recorded, image=image, run=run.name))
+    return pd.concat(parts, ignore_index=True)
 
 
 def labels(runs: Sequence[Run]) -> dict[tuple[str, str], str]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
 
 from fc_bench.aggregate import OVERALL, REFERENCES, Row
 from fc_bench.differences import paired_estimate
@@ -23,10 +26,14 @@ class PairedDifferences:
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self._columns = {column.name: column for column in frame.columns(runs)}
-        self._samples: dict[tuple[str, int], list[Row]] = {}
-        for row in frame.paired_samples(runs):
-            self._samples.setdefault((row["method"], row["subjects"]), []).append(row)
+        samples = frame.paired_samples(runs)
+        self._samples: dict[Any, pd.DataFrame] = dict(iter(samples.groupby(["method", "subjects"], sort=False)))
+        self._nothing = samples.head(0)
         self._known: dict[tuple[str, str, int, str], Estimate | None] = {}
+
+    def _of(self, label: str, subjects: int) -> pd.DataFrame:
+        found = self._samples.get((label, subjects))
+        return self._nothing if found is None else found
 
     def sign(self, label: str, against: str, subjects: int, column: str) -> int | None:
         """1 or -1 where the whole interval of `label` minus `against` is above or below 0, 0 where it holds 0.
@@ -35,7 +42,7 @@ class PairedDifferences:
         """
         key = (label, against, subjects, column)
         if key not in self._known:
-            base, other = (self._samples.get((name, subjects), []) for name in (against, label))
+            base, other = (self._of(name, subjects) for name in (against, label))
             self._known[key] = paired_estimate(base, other, self._columns[column])
         found = self._known[key]
         if found is None or found.low is None or found.high is None:

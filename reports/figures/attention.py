@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from textwrap import wrap
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -38,7 +36,7 @@ def draw_attention(material: Material) -> list[Drawing]:
 
 def read_maps(material: Material, row: Row) -> tuple[np.ndarray | None, str]:
     """Maps [subjects, height, width] of a sample, or why there are none; each is non-negative and sums to 1."""
-    path = material.run(row).folder.path / _record(material, row)["attention"]
+    path = material.run(row).folder.path / row["attention"]
     image = material.image(row)
     if image is None:
         return None, "its image is not there"
@@ -58,16 +56,11 @@ def read_maps(material: Material, row: Row) -> tuple[np.ndarray | None, str]:
 def _chosen(material: Material) -> list[Row]:
     rows: list[Row] = []
     for label in material.labels:
-        own = [row for row in material.samples if row["label"] == label and row["status"] == "ok"]
-        own = [row for row in own if _record(material, row).get("attention")]
+        own = [row for row in material.samples if row["label"] == label and row["status"] == "ok" and row["attention"]]
         sizes = sorted({row["subjects"] for row in own})
         for size in dict.fromkeys([*sizes[-1:], *sizes[:1]]):
             rows += [row for row in own if row["subjects"] == size][: ROWS_A_METHOD if len(sizes) == 1 else 1]
     return rows
-
-
-def _record(material: Material, row: Row) -> Mapping[str, Any]:
-    return material.run(row).records[row["sample"]]
 
 
 def _drawing(material: Material, rows: list[tuple[Row, np.ndarray]]) -> Drawing:

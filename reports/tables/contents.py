@@ -198,10 +198,10 @@ def contents(runs: Sequence[Run], marks: Marks, incomparable: Collection[str] = 
 def differences(runs: Sequence[Run]) -> list[Table]:
     """Each method minus a common one, paired: FastComposer where it was run, else the first method."""
     samples = paired_samples(runs)
-    names = dict.fromkeys((row["method"], row["recorded"]) for row in samples)
+    names = list(samples[["method", "recorded"]].drop_duplicates().itertuples(index=False, name=None))
     if len(names) < 2:
         return []
-    against = next((label for label, recorded in names if recorded == "fastcomposer"), next(iter(names))[0])
+    against = next((label for label, recorded in names if recorded == "fastcomposer"), names[0][0])
     shown = {column.name: column for column in columns(runs) if column.headline}
     found = paired_rows(samples, list(shown.values()), against)
     tables = []

@@ -102,17 +102,17 @@ def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
         left_out |= made.get("photographs_left_out", {})
     for photograph, reason in left_out.items():
         yield f"Ceiling and floor leave out the photograph {photograph}: {reason}"
-    samples = run.folder.samples().values()
-    shared = sum(1 for record in samples if record.get("same_image_as"))
+    samples = run.measured.samples
+    shared = int(samples["same_image_as"].notna().sum())
     if shared:
         yield (
             f"{shared} samples share the image of another sample: their method sees no photograph, so prompt and seed "
             "decide the image. They count as one observation in what depends on the image alone."
         )
-    watched = dict.fromkeys(record["method"] for record in samples if record.get("attention"))
+    watched = samples.loc[samples["attention"].notna(), "method"].unique()
     if watched:
         yield f"The attention of {', '.join(watched)} was watched, which is part of its seconds and memory."
-    failed = sum(1 for record in samples if record["status"] == "error")
+    failed = int((samples["status"] == "error").sum())
     if failed:
         yield f"{failed} samples failed; samples.jsonl has the reasons, --retry-errors tries them again."
     for method, seconds in shared_seconds(run.folder).items():

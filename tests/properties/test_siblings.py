@@ -99,8 +99,8 @@ def score_all(folder: RunFolder) -> None:
     people = SimpleNamespace(subjects=[Subject(name, "man", ()) for name in ("ann", "bob")])
     metrics: Any = {"distance": Distance(), "brightness": Brightness()}
     with progress(Console(quiet=True), "Scoring", 1) as show:
-        score(people, folder, metrics, show)  # type: ignore[arg-type]
-    assert pending_scores(folder, metrics) == []
+        score(people, folder, metrics, show, pending_scores(folder, metrics))  # type: ignore[arg-type]
+    assert not len(pending_scores(folder, metrics))
 
 
 def final(folder: RunFolder) -> dict[tuple[str, str], Any]:
