@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fc_bench.baselines.tuning.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.concepts import Pictures, originals_of, paired_rows
-from fc_bench.baselines.tuning.latents import Posteriors, encode, square
+from fc_bench.baselines.tuning.latents import BATCH, Posteriors, encode, square
 from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws, Tuned
 from fc_bench.baselines.tuning.merging import caption_features, captions, mention_features, merge, whitening
 from fc_bench.baselines.tuning.method import TunedMethod, TuningOptions
@@ -31,8 +31,8 @@ from fc_bench.protocols import Checkpoints, Setting, Subject
 FILE = "pytorch_custom_diffusion_weights.safetensors"
 BEFORE = "photo of a"
 """What stands before the mention in a photograph's prompt."""
-BLOCK = 16
-"""Steps whose photographs are encoded together; blocks start at multiples of it, wherever a training goes on."""
+BLOCK = BATCH
+"""Rescaled photographs encoded together: as many steps' as fill a batch of the encoder, one step's at the least."""
 
 
 class CustomDiffusionOptions(TuningOptions):
@@ -79,6 +79,11 @@ class CustomDiffusion(TunedMethod):
         """When weights are merged."""
         return self.options.two_subjects == "merge"
 
+    @property
+    def step_period(self) -> int:
+        """Steps whose rescaled photographs are encoded together."""
+        return block_steps(self.options) if self.options.augmentation else 1
+
     def mention(self, subject: Subject, position: int) -> str:
         """`<p03> man`"""
         return f"{token_of(subject)} {subject.noun}"
@@ -116,6 +121,11 @@ class CustomDiffusion(TunedMethod):
         """What the merge keeps of the base model, the same for all subjects."""
         encoder = self.base.fresh_text_encoder(torch.float32)
         return whitening(caption_features(self.base.tokenizer, encoder, captions()))
+
+
+def block_steps(options: CustomDiffusionOptions) -> int:
+    """Steps of a block; blocks start at multiples of it, wherever a training goes on."""
+    return max(1, BLOCK // options.batch_size)
 
 
 def token_file(subject: Subject) -> str:
@@ -257,15 +267,16 @@ class _KeysAndValues:
                 everyone = list(range(len(self._photographs)))
                 self._block = (0, self._encoded(everyone, [whole(self._canvas)] * len(everyone)))
             return self._block[1], own
-        index, position = divmod(step, BLOCK)
+        steps = block_steps(self._options)
+        index, position = divmod(step, steps)
         if self._block is None or self._block[0] != index:
-            self._block = (index, self._rescaled(index * BLOCK, draws))
+            self._block = (index, self._rescaled(range(index * steps, (index + 1) * steps), draws))
         return self._block[1], list(range(position * len(own), (position + 1) * len(own)))
 
-    def _rescaled(self, first: int, draws: Draws) -> _Block:
+    def _rescaled(self, steps: range, draws: Draws) -> _Block:
         """The photographs of a block of steps, each rescaled anew."""
         rows, hows = [], []
-        for step in range(first, first + BLOCK):
+        for step in steps:
             drawn = draws.numpy(AUGMENTATION, step)
             for row in self._rows(step, draws)[0]:
                 rows.append(row)

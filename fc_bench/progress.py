@@ -52,6 +52,15 @@ def progress(console: Console, title: str, total: int) -> Iterator[Progress]:
         yield _LineProgress(console, title, total)
 
 
+def silence_loading_bars() -> None:
+    """The libraries' own bars while they load weights would break ours."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+
+
 class _BarProgress:
     def __init__(self, bar, task, title: str) -> None:
         self._bar, self._task, self._title = bar, task, title

@@ -102,12 +102,15 @@ class Method(Protocol):
     """A way of putting subjects into images. Registered as an entry point of the group `fc_bench.methods`.
 
     A method whose options leave something to the backbone may have a classmethod `complete_options(backbone, options)`
-    that returns them written out; it is called before options are recorded and compared. A method that a reader of
-    the table has to be told about may have a classmethod `remark(options, subjects)` that returns what to know of it on
-    sets of `subjects` subjects (that it extends a paper's protocol, say), or None; it stands as a footnote at the row.
-    One that uses more than the first photograph of a subject has a classmethod `references(options)` that returns how
-    many it uses at most; the tables show it.
-    A method that can be loaded from what it left is `Restorable`.
+    that returns them written out; it is called before options are recorded and compared. Training steps are counted by
+    an option named `steps` where there is one: measuring costs may take fewer and extrapolate. A method that a reader
+    of the table has to be told about may have a classmethod `remark(options, subjects)` that returns what to know of it
+    on sets of `subjects` subjects (that it extends a paper's protocol, say), or None; it stands as a footnote at the
+    row. One that uses more than the first photograph of a subject has a classmethod `references(options)` that returns
+    how many it uses at most; the tables show it.
+    A method that can be loaded from what it left is `Restorable`; one that trains beside class images can be spared
+    drawing them (`UsesClassImages`), and one whose steps are not all alike says after how many its work repeats
+    (`Periodic`).
 
     The class is called with the run's setting and its validated options; heavy loading belongs there. An exception
     from `customize` fails that job, one from `generate` the samples not yet yielded; the run goes on.
@@ -176,6 +179,30 @@ class ShowsAttention(Protocol):
         A map says where in the image the subject's token was attended to: not negative, over the whole image, with the
         sum 1. None where there is nothing to show (no step saw the subjects).
         """
+        ...
+
+
+@runtime_checkable
+class UsesClassImages(Protocol):
+    """A method that trains beside images that the base model draws once for a class (prior preservation)."""
+
+    @property
+    def class_image_count(self) -> int:
+        """Class images of each class noun; 0 for none."""
+        ...
+
+    def use_class_images(self, images: Sequence[Image.Image]) -> None:
+        """Train beside these instead of drawing any, from the next customization on: for measuring what that costs."""
+        ...
+
+
+@runtime_checkable
+class Periodic(Protocol):
+    """A method that does something only every so many training steps."""
+
+    @property
+    def step_period(self) -> int:
+        """Steps after which the work of a step repeats: any so many in a row cost the same."""
         ...
 
 

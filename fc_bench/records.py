@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 FORMAT = 1
+QUALITY = "quality"
+"""Kind of a run in which run.json names none; cost runs name theirs (`cost.records`)."""
 RUN, PLAN, SAMPLES, JOBS, SCORES = "run.json", "plan.jsonl", "samples.jsonl", "jobs.jsonl", "scores.jsonl"
 LOCK, PART = ".lock", ".part"
 ANCHOR = "anchor:"
@@ -131,8 +133,17 @@ class RunFolder:
 
     path: Path
 
-    def settings(self) -> dict[str, Any]:
-        """Content of run.json; raises UserError when the folder is no run folder or of another format."""
+    def settings(self, kind: str = QUALITY) -> dict[str, Any]:
+        """Content of run.json; raises UserError when the folder is no run folder, of another format or another kind."""
+        if self.kind() != kind:
+            raise UserError(f"{self.path} holds a {self.kind()} run, not a {kind} run; give another folder.")
+        return self._content()
+
+    def kind(self) -> str:
+        """`quality`, or what else run.json names; raises UserError when the folder is no run folder."""
+        return self._content().get("kind", QUALITY)
+
+    def _content(self) -> dict[str, Any]:
         file = self.path / RUN
         if not file.is_file():
             raise UserError(f"{self.path} is no run folder: it has no {RUN}; give the folder of a run.")

@@ -22,7 +22,7 @@ from fc_bench.metrics.embedders import for_each_embedder
 from fc_bench.model.backbone import Backbone
 from fc_bench.photographs import read_photograph
 from fc_bench.plan import Plan, check_prompt_lengths
-from fc_bench.progress import progress
+from fc_bench.progress import progress, silence_loading_bars
 from fc_bench.protocols import Column, Metric, Setting, Subject, further_scorers
 from fc_bench.provenance import commit, hardware, now, versions
 from fc_bench.records import (
@@ -104,7 +104,7 @@ def session(
     fails.
     """
     classes = metric_classes(suite, setting.backbone)
-    _silence_loading_bars()
+    silence_loading_bars()
     with opened_for_writing(path) as folder:
         settings = settings_of(suite, setting, plan, classes)
         if made_elsewhere:
@@ -123,15 +123,6 @@ def session(
                 f"Writing to the run folder {path} failed ({error}); make room or make it writable, "
                 "then repeat the command: nothing finished is lost."
             ) from error
-
-
-def _silence_loading_bars() -> None:
-    """The libraries' own bars while they load weights would break ours."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
 
 
 def settings_of(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str, type[Metric]]) -> dict[str, Any]:

@@ -120,6 +120,8 @@ class Backbone(_Part):
     """License and origin of each component, shown by `fc-bench doctor`."""
     how_to_get: str = ""
     """What to do when weights are missing; ends the error message."""
+    architecture: str | None = None
+    """Folder (relative to the file) with the models' configurations, to be filled with random weights."""
     _file: Path = PrivateAttr(default=Path())
     _fetched: dict[str, Path] = PrivateAttr(default_factory=dict)
 
@@ -177,6 +179,12 @@ class Backbone(_Part):
             known = nearest(name, self.fastcomposer.variants)
             raise ModelInputError(f'The backbone "{self.name}" has no FastComposer checkpoint "{name}", {known}')
         return f"fastcomposer/{name}"
+
+    def architecture_folder(self) -> Path | None:
+        """Where the configurations lie; None when the backbone declares none."""
+        return (
+            None if self.architecture is None else (self._file.parent / Path(self.architecture).expanduser()).resolve()
+        )
 
     def declared_path(self, component: str) -> Path | None:
         """Where a local component should lie, without looking; None for one on the hub."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import re
+import unicodedata
+from typing import Any
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -33,6 +35,9 @@ _LATEX = {
     "]": "{]}",
 }
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True))
+_SPELLED_OUT = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+_KEPT = frozenset("\n\t\u200c\u200d")
+"""Line ends and tabs of tracebacks; the joiners that scripts and emoji are written with."""
 
 
 def plain(text: str) -> str:
@@ -62,9 +67,42 @@ def spreadsheet(text: str) -> str:
     return f"'{cleaned}" if cleaned[:1] in ("=", "+", "-", "@") else cleaned
 
 
+def visible(text: str) -> str:
+    r"""The text with control, direction-changing and invisible characters (and half surrogates) written as \uXXXX.
+
+    A prompt cannot ring a terminal, clear it or turn the line around it, and what a browser gets is valid UTF-8.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_spelled(character) for character in text)
+
+
+def visible_data(data: Any) -> Any:
+    """The same for every text in plain data (dicts with their keys, lists, tuples)."""
+    if isinstance(data, str):
+        return visible(data)
+    if isinstance(data, dict):
+        return {visible_data(key): visible_data(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [visible_data(value) for value in data]
+    return data
+
+
+def file_name(text: str) -> str:
+    """For a file or folder name of one part: letters, digits, `.`, `_` and `-`, not beginning with a dot."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-") or "-"
+
+
 def _latex(character: str) -> str:
     if character in _SUPERSCRIPTS:
         return rf"\textsuperscript{{{_SUPERSCRIPTS[character]}}}"
     if character in _LATEX:
         return _LATEX[character]
-    return character if character.isascii() or "À" <= character <= "ž" else f"[U+{ord(character):04X}]"
+    return character if character.isascii() or "À" <= character <= "ž" else f"{{[}}U+{ord(character):04X}{{]}}"
+
+
+def _spelled(character: str) -> str:
+    if character in _KEPT or unicodedata.category(character) not in _SPELLED_OUT:
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

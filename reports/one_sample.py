@@ -15,11 +15,11 @@ from rich.table import Table
 from fc_bench.aggregate import columns_of
 from fc_bench.errors import UserError
 from fc_bench.records import RunFolder, write_atomically
+from fc_bench.reports.escaping import visible
 from fc_bench.reports.repeating import repeat_command
 from fc_bench.reports.samples import SampleView, has_image
 from fc_bench.reports.tables.contents import number
 from fc_bench.reports.tables.model import NOTHING
-from fc_bench.reports.visible import visible
 
 SIDE = 768
 """Pixels a drawn image has at least, so that labels can be read."""

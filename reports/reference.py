@@ -3,8 +3,8 @@
     python -m fc_bench.reports.reference runs/pocket
 
 copies the run's tables, grid and records (without the images) to `reports/reference/<suite>/` of the checkout, where
-`fc-bench compare` finds them, and renews the part of README.md between its `<!-- results: ... -->` markers, so that no
-number there is typed by hand.
+`fc-bench compare` finds them, and renews the parts of README.md between its `<!-- results: ... -->` markers, so that no
+number there is typed by hand. A cost run goes to `reports/reference/cost-<backbone>-<device>/`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ import shutil
 import sys
 from pathlib import Path
 
+from fc_bench.cost.records import KIND, MEASUREMENTS
+from fc_bench.cost.results import method_costs
 from fc_bench.errors import UserError
-from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES
+from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
+from fc_bench.reports.cost_tables import cost_headline, write_cost_report
 from fc_bench.reports.frame import read_runs
 from fc_bench.reports.report import write_report
 from fc_bench.reports.tables.writing import headline_markdown
@@ -29,6 +32,9 @@ def publish(run: Path, repository: Path = REPOSITORY) -> Path:
 
     Raises UserError when `run` is no run folder or the repository's README has no place for the table.
     """
+    folder = RunFolder(run)
+    if folder.kind() == KIND:
+        return _publish_cost(folder, repository)
     (read,) = runs = read_runs([run])
     target = repository / "reports" / "reference" / str(read.settings["suite"]["name"])
     target.mkdir(parents=True, exist_ok=True)
@@ -38,6 +44,18 @@ def publish(run: Path, repository: Path = REPOSITORY) -> Path:
     for name in (RUN, PLAN, SAMPLES, JOBS, SCORES):
         shutil.copy(run / name, target / name)
     (target / "headline.md").write_text(headline_markdown(runs))
+    renew_readme(repository)
+    return target
+
+
+def _publish_cost(folder: RunFolder, repository: Path) -> Path:
+    settings, costs = folder.settings(KIND), method_costs(folder)
+    name = f"cost-{settings['backbone']}-{settings['device'].split(':')[0]}"
+    target = repository / "reports" / "reference" / name
+    target.mkdir(parents=True, exist_ok=True)
+    for file in [*write_cost_report(folder, costs), folder.path / RUN, folder.path / MEASUREMENTS]:
+        shutil.copy(file, target / file.name)
+    (target / "headline.md").write_text(cost_headline(folder, costs))
     renew_readme(repository)
     return target
 

@@ -7,7 +7,6 @@ in the cache folder of the user (`FC_BENCH_CACHE`, else `~/.cache/fc-bench`) und
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from fc_bench.errors import UserError
+from fc_bench.model.user_cache import cache_folder
 from fc_bench.protocols import Request, seed_from
 from fc_bench.records import write_png
 from fc_bench.suite import digest
@@ -91,8 +91,7 @@ def _folder(base: BasePipeline, prompt: str) -> Path:
         libraries,
         prompt,
     ]
-    cache = Path(os.environ.get("FC_BENCH_CACHE") or "~/.cache/fc-bench").expanduser()
-    return cache / "class-images" / f"{setting.backbone.name}-{digest(decides)[:16]}"
+    return cache_folder() / "class-images" / f"{setting.backbone.name}-{digest(decides)[:16]}"
 
 
 def _read(file: Path) -> Image.Image | None:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from fc_bench.baselines.tuning.base_pipeline import BasePipeline
-from fc_bench.baselines.tuning.class_images import class_images
+from fc_bench.baselines.tuning.class_images import ClassImages, class_images
 from fc_bench.baselines.tuning.latents import Posteriors, encode, pixels, square
 from fc_bench.baselines.tuning.loop import PICTURES, Draws
 from fc_bench.errors import UserError
@@ -63,7 +63,9 @@ class ClassPictures:
 
     def __init__(self, base: BasePipeline, count: int) -> None:
         self._base = base
-        self._count = count
+        self.count = count
+        """Class images of each prompt; 0 for none."""
+        self._stand_ins: list[Image.Image] | None = None
         self._encoded: dict[str, Pictures] = {}
         self._about: dict[str, dict[str, Any]] = {}
         self.seconds = 0.0
@@ -71,13 +73,19 @@ class ClassPictures:
 
     def of(self, subjects: Sequence[Subject]) -> Pictures | None:
         """The class images of each of the subjects' class nouns, one after the other; None when none are asked for."""
-        if not self._count:
+        if not self.count:
             return None
         found = [self._of(prompt) for prompt in dict.fromkeys(map(class_prompt, subjects))]
         posteriors = Posteriors(
             torch.cat([part.posteriors.mean for part in found]), torch.cat([part.posteriors.std for part in found])
         )
         return Pictures(posteriors, tuple(prompt for part in found for prompt in part.prompts))
+
+    def stand_in(self, images: Sequence[Image.Image]) -> None:
+        """Take these, as squares, for the class images of every prompt: what drawing them costs is not to be paid."""
+        side = self._base.setting.sampler.resolution
+        self._stand_ins = [square(image, side) for image in images]
+        self._encoded.clear()
 
     def about(self, subjects: Sequence[Subject]) -> dict[str, dict[str, Any]]:
         """By prompt: which images the subjects were trained beside, and how long drawing them took once."""
@@ -86,9 +94,12 @@ class ClassPictures:
     def _of(self, prompt: str) -> Pictures:
         if prompt not in self._encoded:
             begun = time.perf_counter()
-            drawn = class_images(self._base, prompt, self._count)
+            if self._stand_ins is None:
+                drawn = class_images(self._base, prompt, self.count)
+            else:
+                drawn = ClassImages(self._stand_ins, 0.0)
             self._encoded[prompt] = encoded(self._base, [(drawn.images, prompt)])
-            self._about[prompt] = {"count": self._count, "sha256": drawn.sha256, "seconds_to_draw": drawn.seconds}
+            self._about[prompt] = {"count": len(drawn.images), "sha256": drawn.sha256, "seconds_to_draw": drawn.seconds}
             self.seconds += time.perf_counter() - begun
         return self._encoded[prompt]
 

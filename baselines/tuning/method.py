@@ -66,6 +66,20 @@ class TunedMethod(ABC):
         """Whether subjects are customized one by one and then loaded together."""
         return False
 
+    @property
+    def step_period(self) -> int:
+        """Steps after which the work of a step repeats."""
+        return 1
+
+    @property
+    def class_image_count(self) -> int:
+        """Class images of each class noun."""
+        return self.class_pictures.count
+
+    def use_class_images(self, images: Sequence[Image.Image]) -> None:
+        """Train beside these instead of drawing any."""
+        self.class_pictures.stand_in(images)
+
     @classmethod
     def weights(cls, backbone: Backbone, options: Any) -> Mapping[str, Path]:
         """The pipeline."""

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from fc_bench.cli.app import app, console, open_in_browser, say
+from fc_bench.errors import UserError
 
 
 class Layout(str, Enum):
@@ -51,7 +52,13 @@ def report(
     ] = Images.link,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Print the tables of runs and write them (Markdown, CSV, LaTeX, HTML) with figures and a page to look through."""
+    """Print the tables of runs and write them (Markdown, CSV, LaTeX, HTML) with figures and a page to look through.
+
+    The folder of a cost run gives the tables of costs.
+    """
+    if _of_cost(run):
+        write_and_print_cost(run[0])
+        return
     families = None if figures else ()
     *_, page = write_and_print(run, out, layout.value, families, subjects or (), grid_seed, images=images)
     if open_:
@@ -101,3 +108,32 @@ def _listed(files: Sequence[Path]) -> list[str]:
     for file in files:
         groups.setdefault(file.with_suffix(""), []).append(file.suffix)
     return [f"{stem}{', '.join(endings)}" for stem, endings in groups.items()]
+
+
+def write_and_print_cost(path: Path) -> None:
+    """Write the report of a cost run, print its tables and say what was written; UserError when it cannot be."""
+    from fc_bench.cost.results import method_costs
+    from fc_bench.records import RunFolder
+    from fc_bench.reports.cost_tables import print_cost_report, write_cost_report
+
+    folder = RunFolder(path)
+    costs = method_costs(folder)
+    try:
+        files = write_cost_report(folder, costs)
+    except OSError as error:
+        raise UserError(
+            f"The report cannot be written below {path} ({error}); make room or make it writable."
+        ) from None
+    print_cost_report(folder, costs, console())
+    for file in files:
+        say(f"wrote {file}")
+
+
+def _of_cost(paths: Sequence[Path]) -> bool:
+    """Whether this is the folder of a cost run; raises UserError for one among others."""
+    from fc_bench.records import QUALITY, RunFolder
+
+    of_cost = [path for path in paths if RunFolder(path).kind() != QUALITY]
+    if of_cost and len(paths) > 1:
+        raise UserError(f"{of_cost[0]} is a cost run; report it alone.")
+    return bool(of_cost)

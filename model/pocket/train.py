@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from fc_bench.model.durations import parse_duration
 from fc_bench.model.errors import ModelInputError, telling_bad_input
 from fc_bench.model.pocket import base_unet, clip, face_detector, face_recognizer, vae
 from fc_bench.model.pocket.dataset import DatasetPlan, PackedDataset, read_packed, write_dataset
@@ -269,14 +269,6 @@ def run_stage(work: Workspace, stage: str, seconds: float) -> None:
     partial.mkdir(parents=True)
     STAGES[stage][1](work, seconds, partial)
     partial.replace(work.model(stage))
-
-
-def parse_duration(text: str) -> float:
-    """Seconds in "90s", "30m", "2h" or "1.5h". Raises ModelInputError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text.strip())
-    if not match or not float(match[1]):
-        raise ModelInputError(f"'{text}' is no duration: write it like 90s, 30m or 2h")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:

@@ -9,6 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from fc_bench.aggregate import Row
+from fc_bench.reports.escaping import file_name
 from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.style import COLORS, GREY, INK, Drawing, Look, error, new_figure
 from fc_bench.reports.figures.tradeoff import points_of
@@ -103,7 +104,7 @@ def _drawing(material: Material, sweep: Sweep, rows: Mapping[str, list[Row]], su
     if apart:
         _published_row(figure, published)
     return Drawing(
-        f"sweep-{sweep.method}-{sweep.option}-{subjects}".replace("_", "-"),
+        file_name(f"sweep-{sweep.method}-{sweep.option}-{subjects}".replace("_", "-")),
         f"{sweep.name}, {who(subjects)}",
         _caption(sweep, published, same, material.embedder),
         figure,

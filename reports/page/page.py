@@ -22,6 +22,7 @@ from markupsafe import Markup
 from fc_bench.aggregate import COST_COLUMNS, REFERENCES
 from fc_bench.records import write_atomically
 from fc_bench.reports import frame
+from fc_bench.reports.escaping import visible_data
 from fc_bench.reports.figures import Drawing
 from fc_bench.reports.frame import Run, incomparable_costs
 from fc_bench.reports.literature import published_tables
@@ -32,7 +33,6 @@ from fc_bench.reports.repeating import repeat_command
 from fc_bench.reports.summary import PairedDifferences, summary
 from fc_bench.reports.tables.contents import contents, differences
 from fc_bench.reports.tables.notes import footnote_marks, notes
-from fc_bench.reports.visible import visible_data
 
 SOURCES = Path(__file__).parent
 PAGE = "index.html"

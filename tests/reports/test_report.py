@@ -31,7 +31,7 @@ def test_kept_run_without_images_has_tables_and_the_figures_that_need_none(fc_be
 def test_tables_alone_are_written_where_asked(fc_bench, copied, tmp_path):
     done = fc_bench("report", copied("run"), "--no-figures", "--out", tmp_path / "elsewhere")
     assert done.code == 0, done.err
-    assert files_below(tmp_path / "elsewhere") == sorted(TABLES)
+    assert files_below(tmp_path / "elsewhere") == sorted([*TABLES, "index.html"])
     assert not (tmp_path / "run" / "report").exists()
 
 
@@ -41,7 +41,7 @@ def test_paper_s_layout_is_printed_and_written_under_its_name(fc_bench, copied):
     assert done.code == 0, done.err
     assert "Single-subject generation" in done.out
     assert "One subject" not in done.out
-    assert set(files_below(folder / "report")) == {name.replace("table", "paper") for name in TABLES}
+    assert set(files_below(folder / "report")) == {"index.html", *(name.replace("table", "paper") for name in TABLES)}
     assert "total time (s)" in (folder / "report" / "paper.tex").read_text()
 
 
@@ -72,9 +72,8 @@ def test_runs_that_asked_something_else_have_parts_of_their_own(fc_bench, copied
     one, two = copied("one"), copied("two", settings=newer)
     done = fc_bench("report", one, two, "--no-figures", "--out", tmp_path / "both")
     assert done.code == 0, done.err
-    assert files_below(tmp_path / "both") == sorted(
-        f"{part}/{name}" for part in ("pocket", "pocket-2") for name in TABLES
-    )
+    parts = [f"{part}/{name}" for part in ("pocket", "pocket-2") for name in TABLES]
+    assert files_below(tmp_path / "both") == sorted([*parts, "index.html"])
     assert "pocket 2 on pocket: one\n" in done.out
     assert "pocket 3 on pocket: two\n" in done.out
     assert "(one)" not in done.out

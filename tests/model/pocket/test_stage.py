@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fc_bench.model.durations import parse_duration
 from fc_bench.model.pocket.dataset import PackedDataset
 from fc_bench.model.pocket.people import make_person
 from fc_bench.model.pocket.render import render_photograph
 from fc_bench.model.pocket.stage import StageSettings, train_stage
-from fc_bench.model.pocket.train import STAGES, parse_duration
+from fc_bench.model.pocket.train import STAGES
 from fc_bench.model.pocket.vae import _whiten, build_vae, to_tensor
 
 CPU = torch.device("cpu")

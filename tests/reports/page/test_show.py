@@ -9,8 +9,8 @@ import webbrowser
 import pytest
 from PIL import Image
 
+from fc_bench.reports.escaping import visible
 from fc_bench.reports.repeating import repeat_command
-from fc_bench.reports.visible import visible
 
 SNOW, BOAT = "a photo of a {subject} in the snow", "a photo of {subjects} on a boat"
 

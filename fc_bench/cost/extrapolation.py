@@ -1,0 +1,46 @@
+"""From some steps to all of them: a call takes what it takes once, plus so many steps at so much each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fc_bench.cost.figures import Figure, percentiles
+from fc_bench.statistics import cluster_bootstrap
+
+
+def seconds_per_step(calls: Sequence[Sequence[float]], period: int = 1) -> Figure | None:
+    """What a step takes on the average, from the seconds of consecutive steps of one or more calls.
+
+    The mean, as totals are sums; over the whole periods that each call's last steps make up, for steps that are not all
+    alike. Its interval is the bootstrap over the periods, from three on (`statistics.cluster_bootstrap`), and supposes
+    that they vary independently. None without a whole period.
+    """
+    periods: list[float] = []
+    for steps in calls:
+        whole = len(steps) // period * period
+        last = np.asarray(steps[len(steps) - whole :], dtype=float)
+        periods += [float(mean) for mean in last.reshape(-1, period).mean(axis=1)]
+    if not periods:
+        return None
+    width = len(str(len(periods)))
+    found = cluster_bootstrap({f"{number:0{width}}": [mean] for number, mean in enumerate(periods)}, bounds=(0, None))
+    assert found.mean is not None
+    return Figure(found.mean, found.low, found.high, len(periods), percentiles=percentiles(periods))
+
+
+def extrapolated(seconds: float, taken: int, asked: int, step: Figure | None) -> Figure | None:
+    """A call of `asked` steps from one of `taken` that took `seconds`: T(asked) = T(taken) + (asked - taken) step.
+
+    What does not depend on the number of steps is in the measured call. The interval is that of the steps' mean times
+    all steps, so that a call measured whole has one, too: how far another such call may lie from it for the variation
+    of its steps. None where steps are missing whose seconds are not known.
+    """
+    if step is None:
+        return Figure(seconds) if taken == asked else None
+    value = seconds + (asked - taken) * step.value
+    if step.low is None or step.high is None:
+        return Figure(value, extrapolated=taken != asked)
+    low, high = value - asked * step.below, value + asked * step.above
+    return Figure(value, max(low, 0.0), high, step.n, extrapolated=taken != asked)

@@ -1,0 +1,290 @@
+"""The phases of a method as its measuring process takes them: what is called how often, and what is noted.
+
+Each begins in a fresh process with building the method (load). What the budget allows is decided here while measuring:
+the smallest measurement is always made, whatever the budget.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from fc_bench.cost.instruments import sampler_steps, timed, training_steps
+from fc_bench.cost.memory_guard import Peaks, free_memory
+from fc_bench.cost.surroundings import Surroundings
+from fc_bench.photographs import read_photograph
+from fc_bench.protocols import (
+    Customization,
+    Method,
+    Periodic,
+    Request,
+    Restorable,
+    Setting,
+    Subject,
+    UsesClassImages,
+    fill,
+)
+
+WARM_UPS = 3
+"""Calls before those that count; on a processor one where three would take a large part of the allowance."""
+CALLS_ON_ACCELERATOR, SECONDS_ON_ACCELERATOR = 20, 30.0
+"""An accelerator is measured over so many calls and so many seconds at the least, whatever the budget."""
+SECONDS_FOR_NOTHING = 2.0
+"""On a processor calls are repeated for so long whatever the allowance: what is quick shall not rest on one value."""
+MOST_CALLS = 60
+"""Calls after which a median is known well enough; they allow a 95th percentile."""
+MOST_CUSTOMIZATIONS = 3
+"""Of all steps; what more of the budget there is goes to images."""
+FIRST_TUNING = {"cpu": 4, "cuda": 20}
+"""Training steps of the first customization by kind of device; with float16 some of the first overflow."""
+STAND_INS = 4
+"""Photographs in the place of class images; what a class image costs is measured on them."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What one process measures: a phase of a method in a setting, until `deadline` (seconds since the epoch).
+
+    `artefact` is the folder, there, that customizing leaves and the other phases read.
+    """
+
+    kind: type[Method]
+    options: BaseModel
+    setting: Setting
+    phase: str
+    subject: Subject
+    template: str
+    seed: int
+    artefact: Path
+    deadline: float
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether an accelerator is measured."""
+        return self.setting.device.startswith("cuda")
+
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.time()
+
+    def built(self, **changes: Any) -> Method:
+        """The method, with some options changed."""
+        return self.kind(self.setting, self.options.model_copy(update=changes))
+
+
+def measured(task: Assignment) -> dict[str, Any]:
+    """Build the method and take the phase; the fields of its record that belong to the measuring itself."""
+    if task.phase == "customize":
+        return _customize(task)
+    device = task.setting.device
+    with Peaks(device) as peaks:
+        method, seconds = timed(task.built, device)
+    found: dict[str, Any] = {"load": {"seconds": seconds, "memory": peaks.record}, "restore": None}
+    restorable = isinstance(method, Restorable) and any(task.artefact.iterdir())
+    with Peaks(device) as peaks:
+        (method, customized), seconds = timed(lambda: _customized(task, method), device)
+    if restorable:
+        found["restore"] = {"seconds": seconds, "memory": peaks.record}
+    draw = _drawing(task, method, customized)
+    return found | {"step": _step, "first_image": _first_image, "image": _image}[task.phase](task, draw)
+
+
+def _first_steps(task: Assignment) -> dict[str, Any]:
+    """The option `steps` of the first customization, where the method has one."""
+    asked = getattr(task.options, "steps", None)
+    if not isinstance(asked, int):
+        return {}
+    return {"steps": min(asked, FIRST_TUNING["cuda" if task.accelerated else "cpu"])}
+
+
+def _customize(task: Assignment) -> dict[str, Any]:
+    """Customize with few steps, then with as many as the allowance has room for; all of them if it can be.
+
+    A method whose steps are no option is customized whole, again and again within the allowance.
+    """
+    changes, device = _first_steps(task), task.setting.device
+    with Peaks(device) as loading:
+        method, seconds = timed(lambda: task.built(**changes), device)
+    asked = getattr(task.options, "steps", None) if changes else None
+    period = method.step_period if isinstance(method, Periodic) else 1
+    if asked is not None and changes["steps"] <= period < asked:  # a whole period has to follow the cold step
+        changes = {"steps": min(asked, period + 1)}
+        del method
+        method = task.built(**changes)
+    images = _spare_drawing(task, method)
+    calls: list[dict[str, Any]] = []
+    with Surroundings(device) as surroundings, Peaks(device) as peaks:
+        calls.append(_tuned(task, method, changes.get("steps")))
+        while (steps := _next_steps(task, calls, asked, period)) is not None:
+            if asked is not None and steps != changes["steps"]:
+                changes = {"steps": steps}
+                del method  # two at once would take the memory of two
+                free_memory()
+                method = task.built(**changes)
+                _spare_drawing(task, method)
+            calls.append(_tuned(task, method, changes.get("steps")))
+    return {
+        "load": {"seconds": seconds, "memory": loading.record},
+        "restore": None,
+        "calls": calls,
+        "warm_ups": 0,
+        "steps_asked": asked,
+        "step_period": period,
+        "class_images": images,
+        "artefact": about_artefact(task.artefact),
+        "memory": peaks.record,
+        "surroundings": surroundings.record,
+    }
+
+
+def _next_steps(task: Assignment, calls: Sequence[dict[str, Any]], asked: int | None, period: int) -> int | None:
+    """Steps of a further customization that fits into the allowance and tells more than those before; None for none."""
+    last = calls[-1]
+    whole = last["seconds"] + last["shared_seconds"]
+    if asked is None:
+        quick = len(calls) < CALLS_ON_ACCELERATOR and sum(call["seconds"] for call in calls) < SECONDS_FOR_NOTHING
+        return 0 if len(calls) < MOST_CALLS and (quick or whole < task.left()) else None
+    if last["steps"] == asked:
+        done = sum(1 for call in calls if call["steps"] == asked)
+        return asked if done < MOST_CUSTOMIZATIONS and whole < task.left() else None
+    steps = last["step_seconds"][-(len(last["step_seconds"]) // period * period) :]
+    each = sum(steps) / len(steps) if steps else last["seconds_per_step"]
+    if each is None:
+        return asked
+    room = last["steps"] + int((task.left() - whole) / each) // period * period if each > 0 else asked
+    if room >= asked:
+        return asked
+    return room if len(calls) == 1 and room >= 2 * last["steps"] else None
+
+
+def _tuned(task: Assignment, method: Method, steps: int | None) -> dict[str, Any]:
+    """One customization from idle to idle, into an empty artefact folder."""
+    shutil.rmtree(task.artefact, ignore_errors=True)
+    task.artefact.mkdir(parents=True)
+    with training_steps(task.setting.device) as ends:
+        customized, seconds = timed(
+            lambda: method.customize([task.subject], task.seed, task.artefact, None), task.setting.device
+        )
+    if not isinstance(customized, Customization):
+        raise TypeError(f"the method gave a {type(customized).__name__} instead of a Customization")
+    seen = len(ends.ends) == customized.steps
+    return {
+        "seconds": seconds - customized.shared_seconds,
+        "shared_seconds": customized.shared_seconds,
+        "steps": steps if steps is None else customized.steps,
+        "step_seconds": ends.seconds() if seen else [],
+        "seconds_per_step": customized.seconds_per_step,
+    }
+
+
+def _spare_drawing(task: Assignment, method: Method) -> dict[str, int] | None:
+    """Have photographs stand in for class images; how many are used and asked for, None for a method without."""
+    if not isinstance(method, UsesClassImages) or not method.class_image_count:
+        return None
+    own = [read_photograph(path) for path in task.subject.photographs]
+    used = min(STAND_INS, method.class_image_count)
+    method.use_class_images([own[number % len(own)] for number in range(used)])
+    return {"used": used, "asked": method.class_image_count}
+
+
+def _customized(task: Assignment, method: Method) -> tuple[Method, Customization]:
+    """The subject as its artefact tells, or customized with as little as the method can, where nothing was left.
+
+    With the method that did so and draws its images.
+    """
+    if isinstance(method, Restorable) and any(task.artefact.iterdir()):
+        return method, method.restore([task.subject], [task.artefact])
+    if _first_steps(task):
+        method = task.built(steps=1)
+        _spare_drawing(task, method)
+    return method, method.customize([task.subject], task.seed, task.artefact, None)
+
+
+def _drawing(task: Assignment, method: Method, customized: Customization) -> Callable[[], float]:
+    """A call that draws one image, from its prompt to the picture on the host, and tells its seconds."""
+    mention = method.mention(task.subject, 0)
+    request = Request(fill(task.template, [mention]), fill(task.template, [task.subject.noun]), task.seed)
+
+    def draw() -> float:
+        images, seconds = timed(lambda: list(method.generate(customized, [request])), task.setting.device)
+        if len(images) != 1:
+            raise RuntimeError(f"the method gave {len(images)} images for one request")
+        return seconds
+
+    return draw
+
+
+def _first_image(task: Assignment, draw: Callable[[], float]) -> dict[str, Any]:
+    """The first image of the process."""
+    return _called(task, draw, warm_ups=0, most=1, steps_seen=False)
+
+
+def _image(task: Assignment, draw: Callable[[], float]) -> dict[str, Any]:
+    """Images of a process that has drawn some before."""
+    return _called(task, draw, warm_ups=WARM_UPS, most=MOST_CALLS, steps_seen=False)
+
+
+def _step(task: Assignment, draw: Callable[[], float]) -> dict[str, Any]:
+    """Images of few sampler steps, with a look at the clock after every step."""
+    return _called(task, draw, warm_ups=WARM_UPS, most=MOST_CALLS, steps_seen=True)
+
+
+def _called(task: Assignment, draw: Callable[[], float], warm_ups: int, most: int, steps_seen: bool) -> dict[str, Any]:
+    device, calls = task.setting.device, []
+    warmed = _warmed_up(task, draw, warm_ups)
+    with Surroundings(device) as surroundings, Peaks(device) as peaks:
+        begun = time.perf_counter()
+        while True:
+            with sampler_steps(device) if steps_seen else nullcontext() as ends:
+                seconds = draw()
+            calls.append(
+                {
+                    "seconds": seconds,
+                    "steps": task.setting.sampler.steps,
+                    "step_seconds": ends.seconds() if ends is not None else [],
+                }
+            )
+            spent = time.perf_counter() - begun
+            if task.accelerated:
+                due = len(calls) < CALLS_ON_ACCELERATOR or spent < SECONDS_ON_ACCELERATOR
+            else:
+                due = len(calls) < CALLS_ON_ACCELERATOR and spent < SECONDS_FOR_NOTHING
+            if most == 1 or (not due and (len(calls) >= most or task.left() < seconds)):
+                break
+    return {
+        "calls": calls,
+        "warm_ups": warmed,
+        "memory": peaks.record,
+        "surroundings": surroundings.record,
+    }
+
+
+def _warmed_up(task: Assignment, draw: Callable[[], float], most: int) -> int:
+    """Warm up; on a processor once, and again only where that takes a small part of what is left."""
+    for number in range(most):
+        seconds = draw()
+        if not task.accelerated and task.left() < 10 * seconds:
+            return number + 1
+    return most
+
+
+def about_artefact(folder: Path) -> dict[str, Any]:
+    """Bytes, number of files and tensors' formats of what customizing left."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    dtypes = {dtype for file in files if file.suffix == ".safetensors" for dtype in _formats(file)}
+    return {"bytes": sum(file.stat().st_size for file in files), "files": len(files), "dtypes": sorted(dtypes)}
+
+
+def _formats(file: Path) -> set[str]:
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as tensors:
+        names = list(tensors.keys())
+        return {tensors.get_slice(name).get_dtype() for name in names if 0 not in tensors.get_slice(name).get_shape()}

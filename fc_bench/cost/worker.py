@@ -1,0 +1,127 @@
+"""The process of one measurement: `python -m fc_bench.cost.worker`, started by `launching`.
+
+It reads its task (a line of JSON) from standard input and writes one result (JSON) to what was its standard output;
+whatever libraries print goes to standard error. When standard input ends, so does the process: nobody waits for it. It
+makes no other use of the terminal and knows no metric.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+STARTED = time.time()
+
+
+def main() -> None:
+    """Measure what standard input asks for."""
+    answer = _Answer()
+    task = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    sys.path[:] = task["path"]
+    _keep_within(task["memory_limit"], answer)
+    answer.give(measure(task))
+
+
+def measure(task: dict[str, Any]) -> dict[str, Any]:
+    """What the task asks for, or why it failed, as the measuring's part of a record."""
+    try:
+        assignment = _assignment(task)
+        startup = time.time() - STARTED
+        from fc_bench.cost.phases import measured
+
+        return {"status": "ok", "startup_seconds": startup, **measured(assignment)}
+    except Exception as error:
+        return _failed(error)
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of standard input, which is the parent's, whatever ended it."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+def _keep_within(limit: int, answer: _Answer) -> None:
+    """End this process with an answer when it uses more memory than it may."""
+    from fc_bench.cost.memory_guard import die_first, watch_memory
+
+    def give_up(used: int) -> None:
+        told = f"it used {used} bytes, more than the {limit} that this machine has for it"
+        error = {"type": "MemoryError", "message": told, "traceback": ""}
+        answer.give({"status": "out of memory", "used_bytes": used, "error": error})
+        os._exit(1)
+
+    die_first()
+    watch_memory(limit, give_up)
+
+
+class _Answer:
+    """The one line that the parent reads; whoever is first gives it."""
+
+    def __init__(self) -> None:
+        self._file = os.dup(1)
+        os.dup2(2, 1)
+        self._lock = threading.Lock()
+        self._given = False
+
+    def give(self, result: dict[str, Any]) -> None:
+        """Write the result unless one was given."""
+        with self._lock:
+            if self._given:
+                return
+            self._given = True
+            data = json.dumps(result).encode()
+            while data:
+                data = data[os.write(self._file, data) :]
+            os.close(self._file)
+
+
+def _assignment(task: dict[str, Any]) -> Any:
+    """The task with everything imported that measuring needs: imports are nobody's cost."""
+    from fc_bench.cli.app import quiet_libraries
+
+    quiet_libraries()
+    from fc_bench import registry
+    from fc_bench.cost.phases import Assignment
+    from fc_bench.model import pipeline  # noqa: F401 (what methods import when they are built)
+    from fc_bench.model.backbone import read_backbone
+    from fc_bench.progress import silence_loading_bars
+    from fc_bench.protocols import Sampler, Setting, Subject
+
+    silence_loading_bars()
+    kind = registry.load("methods", task["method"])
+    subject = task["subject"]
+    return Assignment(
+        kind,
+        kind.Options.model_validate(task["options"]),
+        Setting(read_backbone(task["backbone"]), Sampler(**task["sampler"]), task["device"], task["dtype"]),
+        task["phase"],
+        Subject(subject["id"], subject["noun"], tuple(map(Path, subject["photographs"]))),
+        task["template"],
+        task["seed"],
+        Path(task["artefact"]),
+        task["deadline"],
+    )
+
+
+def _failed(error: BaseException) -> dict[str, Any]:
+    from fc_bench.cost.memory_guard import is_out_of_memory
+    from fc_bench.errors import Failure, raise_if_disk_refuses
+
+    record = Failure.of(error).record()
+    if is_out_of_memory(error):
+        return {**record, "status": "out of memory"}
+    try:
+        raise_if_disk_refuses(error)
+    except Exception as refused:
+        return {**record, "disk_refused": str(refused)}
+    return record
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""A backbone with random weights in the place of its own: the true architecture, measurable without a download.
+
+Time, memory and storage do not depend on the weights' values. What is written are ordinary diffusers and transformers
+folders, read as any others are, so that loading is measured, too; only the images mean nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fc_bench.model.backbone import Backbone, DtypeName
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.user_cache import cache_folder
+
+if TYPE_CHECKING:
+    import torch
+
+SEED = 20230510
+FORMAT = 1
+"""Of what is written; a new one is written anew."""
+PARTS = ("unet", "vae", "text_encoder", "scheduler", "tokenizer", "image_encoder", "postfuse_module")
+"""Configurations that an architecture's folder holds, a JSON file each."""
+
+
+def with_random_weights(backbone: Backbone, dtype: DtypeName) -> Path:
+    """File of the backbone on random weights in the number format, made in the user's cache unless it is there.
+
+    Every FastComposer checkpoint is the same one, an overlay of UNet, image encoder and post-fuse module. Scorers and
+    face models stay the backbone's own. Raises ModelInputError when the backbone declares no architecture, its
+    configurations are damaged, or the cache cannot be written.
+    """
+    configurations = read_architecture(backbone)
+    decides = json.dumps([FORMAT, SEED, dtype, configurations], sort_keys=True)
+    name = f"{backbone.name}-{dtype}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}"
+    folder = cache_folder() / "random-weights" / name
+    try:
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with _made_in_whole(folder) as part:
+                _write_models(part, configurations, dtype)
+        return _write_backbone(folder, backbone)
+    except OSError as error:
+        raise ModelInputError(
+            f"Random weights cannot be written to {folder.parent} ({error.strerror or error}); make room or set "
+            "FC_BENCH_CACHE to another folder."
+        ) from None
+
+
+def read_architecture(backbone: Backbone) -> dict[str, dict[str, Any]]:
+    """The configuration of each of `PARTS`; raises ModelInputError when there are none or one cannot be read."""
+    folder = backbone.architecture_folder()
+    if folder is None:
+        raise ModelInputError(
+            f'The backbone "{backbone.name}" declares no architecture to fill with random weights; leave '
+            "--random-weights out, or name a folder of configurations in its file (`architecture:`)."
+        )
+    found = {}
+    for part in PARTS:
+        try:
+            found[part] = json.loads((folder / f"{part}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelInputError(
+                f"The configuration {folder / part}.json cannot be read ({error}); restore it."
+            ) from None
+    return found
+
+
+def build_models(configurations: Mapping[str, Mapping[str, Any]]) -> dict[str, torch.nn.Module]:
+    """UNet, VAE, text encoder, image encoder and post-fuse module of an architecture, as torch initializes them.
+
+    In the default number format, on the default device.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    from fc_bench.model.postfuse import PostfuseModule
+
+    diffusers: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "postfuse_module": PostfuseModule}
+    return {
+        **{name: kind.from_config(dict(configurations[name])) for name, kind in diffusers.items()},
+        "text_encoder": CLIPTextModel(CLIPTextConfig(**configurations["text_encoder"])),
+        "image_encoder": CLIPVisionModelWithProjection(CLIPVisionConfig(**configurations["image_encoder"])),
+    }
+
+
+def _write_models(folder: Path, configurations: Mapping[str, Mapping[str, Any]], dtype: DtypeName) -> None:
+    """The pipeline and, beside it, FastComposer's parts; both name one file of the UNet's weights."""
+    import diffusers
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    from fc_bench.model.pocket.vocabulary import words
+    from fc_bench.model.word_tokenizer import word_tokenizer
+
+    torch.manual_seed(SEED)
+    models: dict[str, Any] = build_models(configurations)
+    for model in models.values():
+        torch.nn.Module.to(model, getattr(torch, dtype))  # the library's own would warn
+    told = configurations["tokenizer"]
+    absent: Any = None
+    StableDiffusionPipeline(
+        vae=models["vae"],
+        text_encoder=models["text_encoder"],
+        tokenizer=word_tokenizer([*told["words"], *words()], told["model_max_length"], told["vocab_size"]),
+        unet=models["unet"],
+        scheduler=getattr(diffusers, configurations["scheduler"]["_class_name"]).from_config(
+            dict(configurations["scheduler"])
+        ),
+        safety_checker=absent,
+        feature_extractor=absent,
+        requires_safety_checker=False,
+    ).save_pretrained(folder / "pipeline")
+    for name in ("image_encoder", "postfuse_module"):
+        models[name].save_pretrained(folder / "fastcomposer" / name)
+    shutil.copytree(folder / "pipeline" / "unet", folder / "fastcomposer" / "unet", copy_function=_linked)
+
+
+def _write_backbone(folder: Path, backbone: Backbone) -> Path:
+    """A backbone's file beside the weights, named by its content: backbones of one architecture share the weights."""
+    import yaml
+
+    data = _absolute(backbone) | {
+        "description": f"{backbone.name}'s architecture with random weights",
+        "pipeline": "pipeline",
+        "licenses": {"pipeline": "none, random", "fastcomposer": "none, random"},
+        "how_to_get": "Delete the folder to have it made again",
+    }
+    if backbone.fastcomposer is not None:
+        variants = dict.fromkeys(backbone.fastcomposer.variants, "fastcomposer")
+        data["fastcomposer"] = {"default": backbone.fastcomposer.default, "variants": variants}
+    text = yaml.safe_dump(data, sort_keys=False)
+    file = folder / f"{backbone.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
+    if not file.is_file():
+        part = file.with_suffix(f".{secrets.token_hex(4)}")
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, file)
+    return file
+
+
+def _absolute(backbone: Backbone) -> dict[str, Any]:
+    """The backbone's file with the places of scorers and face models written out."""
+    data = backbone.model_dump(mode="json", exclude={"architecture"})
+    data["clip"] = str(backbone.declared_path("clip") or backbone.clip)
+    for number, faces in enumerate(data["faces"]):
+        faces["pack"] = str(backbone.declared_path(backbone.faces_component(number)) or faces["pack"])
+    return data
+
+
+@contextmanager
+def _made_in_whole(folder: Path) -> Iterator[Path]:
+    """A folder to fill that takes its name when it is whole; another process that was faster has the name."""
+    part = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    part.mkdir()
+    try:
+        yield part
+        try:
+            os.rename(part, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
