@@ -38,6 +38,8 @@ SOURCES = Path(__file__).parent
 PAGE = "index.html"
 STYLES, SCRIPTS = ("style.css",), ("data.js", "tables.js", "gallery.js", "viewer.js")
 """In the order they are inlined."""
+UNKNOWN = "not known"
+"""Said of how images were made elsewhere."""
 FAILURES_NAMED, REASONS_NAMED = 12, 30
 """Samples linked for one reason, and reasons; the gallery's filter shows the rest."""
 _VIEW_BOX = re.compile(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"')
@@ -198,6 +200,7 @@ def _facts(runs: Sequence[Run]) -> list[list[str]]:
     finished = sum(1 for sample in samples if sample["status"] == "ok")
     subjects = {subject for sample in samples for subject in sample["set"].split("+")}
     settings = [run.settings for run in runs]
+    samplers = [told["sampler"] for told in settings]
 
     def each(texts: Iterable[str]) -> str:
         return ", ".join(dict.fromkeys(texts))
@@ -208,8 +211,8 @@ def _facts(runs: Sequence[Run]) -> list[list[str]]:
         ["samples", f"{finished} / {len(samples)}"],
         ["methods", str(len({sample["label"] for sample in samples}))],
         ["subjects", str(len(subjects))],
-        ["image side", each(f"{told['sampler']['resolution']} px" for told in settings)],
-        ["sampler", each(f"{told['sampler']['scheduler']}, {told['sampler']['steps']} steps" for told in settings)],
+        ["image side", each(f"{told['resolution']} px" if told else UNKNOWN for told in samplers)],
+        ["sampler", each(f"{told['scheduler']}, {told['steps']} steps" if told else UNKNOWN for told in samplers)],
         [
             "on",
             each(", ".join(told["commands"][-1]["hardware"]["accelerators"]) or told["device"] for told in settings),
@@ -221,7 +224,7 @@ def _facts(runs: Sequence[Run]) -> list[list[str]]:
 def _provenance(settings: Mapping[str, Any]) -> list[list[str]]:
     """Names and texts: where every number comes from."""
     suite, sampler, command = settings["suite"], settings["sampler"], settings["commands"][-1]
-    hardware, code = command["hardware"], command["code"]
+    hardware, code, faces = command["hardware"], command["code"], settings["faces"]
     changed = " with uncommitted changes" if code["dirty"] else ""
     gib = hardware["memory_bytes"] / 2**30
     facts = [
@@ -233,11 +236,13 @@ def _provenance(settings: Mapping[str, Any]) -> list[list[str]]:
         [
             "sampler",
             f"{sampler['scheduler']}, {sampler['steps']} steps, guidance {sampler['guidance_scale']}, "
-            f"{sampler['resolution']} x {sampler['resolution']} pixels",
+            f"{sampler['resolution']} x {sampler['resolution']} pixels"
+            if sampler
+            else UNKNOWN,
         ],
-        ["number format", f"{settings['dtype']} on {settings['device']}"],
+        ["number format", f"{settings['dtype'] or UNKNOWN} on {settings['device']}"],
         ["scorers, sha256", _pairs(settings["scorers"])],
-        ["face models", _pairs(settings["faces"])],
+        ["face models", "; ".join(map(_pairs, faces if isinstance(faces, list) else [faces]))],
         *([f"metric {name}", _pairs(told)] for name, told in settings["metrics"].items()),
         ["code", f"commit {code['commit']}{changed}" if code["commit"] else "a release"],
         ["versions", _pairs(command["versions"])],
