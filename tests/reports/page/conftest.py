@@ -191,7 +191,7 @@ def _scores(made: Made, record: dict[str, Any], identity: float, unscored: str |
 
 
 def _job(method: str, subjects: str) -> dict[str, Any]:
-    seconds = {"text-only": 0.0, "fastcomposer": 0.0}.get(method, 6.5)
+    seconds = {"text-only": 0.0, "fastcomposer": 0.0, "ten": 10.5}.get(method, 6.5)
     return {
         "method": method,
         "set": subjects,
