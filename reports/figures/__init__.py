@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Sequence
 
 from fc_bench.reports.figures.attention import draw_attention
@@ -10,7 +12,7 @@ from fc_bench.reports.figures.cost import draw_amortised, draw_storage
 from fc_bench.reports.figures.grid import draw_grid
 from fc_bench.reports.figures.material import Choice, Material
 from fc_bench.reports.figures.mixing import draw_mixing
-from fc_bench.reports.figures.style import Drawing, styled
+from fc_bench.reports.figures.style import MISSING_GLYPH, Drawing, styled
 from fc_bench.reports.figures.sweep import draw_sweeps
 from fc_bench.reports.figures.tradeoff import draw_tradeoff
 from fc_bench.reports.frame import Run
@@ -45,7 +47,15 @@ def draw(
     with styled():
         drawings = [drawing for name in families for drawing in FAMILIES[name](material)]
         for drawing in drawings:
-            # Laid out once, for all formats.
-            drawing.figure.draw_without_rendering()
-            drawing.figure.set_layout_engine("none")
+            _lay_out(drawing, material.tell)
     return drawings
+
+
+def _lay_out(drawing: Drawing, tell: Callable[[str], None]) -> None:
+    """Lay a figure out once, for all formats; characters that will be boxes are told."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", MISSING_GLYPH)
+        drawing.figure.draw_without_rendering()
+    if any(re.match(MISSING_GLYPH, str(warning.message)) for warning in caught):
+        tell(f"The fonts here lack characters of the figure {drawing.name}; its SVG has them as text.")
+    drawing.figure.set_layout_engine("none")

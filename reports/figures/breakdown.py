@@ -8,11 +8,9 @@ from typing import Any
 
 from fc_bench.aggregate import Row
 from fc_bench.protocols import Column
-from fc_bench.reports.figures.material import Material
+from fc_bench.reports.figures.material import MEASURES, Material
 from fc_bench.reports.figures.style import Drawing, error, legend_below, matrix, new_figure, shortened
 from fc_bench.reports.frame import who
-
-MEASURES = ("identity", "prompt_consistency")
 
 
 def draw_by_category(material: Material) -> list[Drawing]:
@@ -68,12 +66,13 @@ def _categories(material: Material, panels: Sequence[tuple[Column, list[Row]]], 
             axes.axhline(edge - 0.5, color="#BBBBBB", linewidth=0.6)
         axes.grid(True, axis="x")
         axes.set_xlabel(material.title(column))
-    legend_below(figure, {label: handles[label] for label in labels})
+    legend_below(figure, {material.named(label, subjects): handles[label] for label in labels})
     return Drawing(
         f"by-category-{subjects}",
         f"By prompt category, {who(subjects)}",
         "Means over the subjects (or sets of subjects) of each prompt category with their 95 % intervals; to the right "
-        "is better. A point without a bar rests on too few independent observations for an interval.",
+        "is better. A point without a bar rests on too few independent observations for an interval."
+        + material.warning(subjects),
         figure,
     )
 
@@ -91,6 +90,6 @@ def _subjects(material: Material, means: dict[tuple[str, str], float], column: C
         f"by-subject-{column.name.replace('_', '-')}-{subjects}",
         f"{column.title} by subject, {who(subjects)}",
         f"Mean {column.title} over the prompts, for each method and subject (or set of subjects); darker is higher. "
-        "Crossed out: no value.",
+        "Crossed out: no value." + material.warning(subjects),
         figure,
     )

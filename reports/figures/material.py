@@ -12,6 +12,9 @@ from fc_bench.protocols import Column
 from fc_bench.reports.figures.style import Look, looks
 from fc_bench.reports.frame import Run, columns, rows, samples
 
+MEASURES = ("identity", "prompt_consistency")
+"""The quality columns that figures show."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -76,6 +79,25 @@ class Material:
             and (row["category"] == category if category else row["category"] != OVERALL)
             and row["mean"] is not None
         ]
+
+    def incomplete(self, subjects: int) -> dict[str, str]:
+        """Label -> `5 / 40`, values of those planned, of methods that lack some of a measure's."""
+        found: dict[str, str] = {}
+        for column in MEASURES:
+            for row in self.part(subjects, column):
+                if row["n_ok"] < row["n_total"]:
+                    found.setdefault(row["label"], f"{row['n_ok']} / {row['n_total']}")
+        return found
+
+    def named(self, label: str, subjects: int) -> str:
+        """A label for a legend; an incomplete method says how much there is."""
+        count = self.incomplete(subjects).get(label)
+        return label if count is None else f"{label} ({count})"
+
+    def warning(self, subjects: int) -> str:
+        """A sentence for captions that names incomplete methods, empty where there is none."""
+        found = [f"{label} ({count})" for label, count in self.incomplete(subjects).items()]
+        return f" Not all samples are there, of these methods: {', '.join(found)}." if found else ""
 
     def blind(self) -> set[str]:
         """Labels of methods that see no photograph."""

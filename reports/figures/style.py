@@ -6,6 +6,7 @@ apart; markers differ as well, so that a figure printed in grey can be read.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.image import AxesImage
 
 from fc_bench.records import write_atomically
@@ -28,12 +30,15 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 KNOWN = ("fastcomposer", "dreambooth", "dreambooth-lora", "textual-inversion", "custom-diffusion")
 """Methods that look the same in every report, whatever else is in it."""
+MISSING_GLYPH = "Glyph .* missing from font"
+"""Beginning of matplotlib's warning."""
 ENDINGS = (".pdf", ".png", ".svg")
+FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "Noto Sans Arabic", "Noto Sans Devanagari")
+"""Looked into, where they are installed, for what DejaVu Sans has no glyph for."""
 GREY = "#7F7F7F"
 INK = "#333333"
 
 _SETTINGS: Any = {
-    "font.family": "DejaVu Sans",
     "font.size": 8.0,
     "axes.titlesize": 8.5,
     "axes.labelsize": 8.0,
@@ -129,6 +134,8 @@ def styled() -> Iterator[None]:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
+        installed = {font.name for font in fontManager.ttflist}
+        matplotlib.rcParams["font.family"] = ["DejaVu Sans", *(name for name in FONTS if name in installed)]
         yield
 
 
@@ -266,7 +273,8 @@ def _dash(number: int) -> Any:
 
 def _rendered(figure: Figure, kind: str, metadata: dict[str, Any], **options: Any) -> bytes:
     buffer = BytesIO()
-    with styled():
+    with styled(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", MISSING_GLYPH)
         for image in figure.findobj(AxesImage):
             # Pixels as they are where the format can, smooth where they have to be drawn.
             if image.get_gid():

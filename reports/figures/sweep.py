@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from fc_bench.aggregate import Row
 from fc_bench.reports.escaping import file_name
-from fc_bench.reports.figures.material import Material
+from fc_bench.reports.figures.material import MEASURES, Material
 from fc_bench.reports.figures.style import COLORS, GREY, INK, Drawing, Look, error, new_figure
 from fc_bench.reports.figures.tradeoff import points_of
 from fc_bench.reports.frame import asked, who
@@ -18,7 +18,6 @@ from fc_bench.reports.literature import published_alpha_sweep
 
 FEWEST = 3
 """Values that make a sweep."""
-MEASURES = ("identity", "prompt_consistency")
 PUBLISHED = "published (Xiao et al. 2023, Fig. 5, digitised)"
 _PATH = Look(COLORS[0], "o")
 _BEHIND: dict[str, Any] = {"color": GREY, "linestyle": (0, (4, 2)), "marker": "s", "markersize": 3.5, "linewidth": 1.1}
@@ -106,7 +105,7 @@ def _drawing(material: Material, sweep: Sweep, rows: Mapping[str, list[Row]], su
     return Drawing(
         file_name(f"sweep-{sweep.method}-{sweep.option}-{subjects}".replace("_", "-")),
         f"{sweep.name}, {who(subjects)}",
-        _caption(sweep, published, same, material.embedder),
+        _caption(sweep, published, same, material.embedder) + material.warning(subjects),
         figure,
     )
 

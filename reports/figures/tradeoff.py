@@ -57,12 +57,12 @@ def _drawing(material: Material, points: Mapping[str, tuple[Row, Row]], subjects
     axes.set_xlabel(" ".join(material.title(column) for column in names[:1] if column))
     axes.set_ylabel(" ".join(material.title(column) for column in names[1:] if column))
     axes.grid(True)
-    legend_below(figure, handles)
+    legend_below(figure, {material.named(label, subjects): handle for label, handle in handles.items()})
     return Drawing(
         f"tradeoff-{subjects}",
         f"Identity against prompt consistency, {who(subjects)}",
         "Means over the subjects (or sets of subjects) with their 95 % intervals; up and right is better. Dotted: "
         "identity of other photographs of the same people (ceiling) and of somebody else (floor). A point without a "
-        "bar rests on too few independent observations for an interval.",
+        "bar rests on too few independent observations for an interval." + material.warning(subjects),
         figure,
     )

@@ -65,13 +65,13 @@ def tables_of(runs: Sequence[Run], layout: str = "suite") -> Tables:
 
 def write_tables(tables: Tables, folder: Path, stem: str = "table") -> list[Path]:
     """Write `<stem>.md`, `.csv`, `.tex`, `.html` as shown, and `results.csv` with all digits, into the folder."""
-    told = notes(tables.runs)
+    told, results = notes(tables.runs), frame(tables.runs)
     files = {
         f"{stem}.md": _document(tables),
         f"{stem}.csv": csv_tables(tables.everything),
         f"{stem}.tex": latex_tables(tables.printed, footnotes(tables.runs), told),
         f"{stem}.html": html_document(tables.title, tables.everything, [*told, *provenance(tables.runs)]),
-        "results.csv": csv_frame(frame(tables.runs)),
+        "results.csv": csv_frame(results if len(tables.runs) > 1 else results.drop(columns="run")),
     }
     for name, content in files.items():
         write_atomically(folder / name, content.encode())

@@ -91,6 +91,23 @@ def test_tradeoff_has_the_frame_s_means_and_intervals(pocket, drawings, subjects
         assert (across in found) == (consistency["low"] is not None), label
 
 
+def test_incomplete_method_says_so_in_legend_and_caption(copied):
+    lost = []
+
+    def score(record):
+        if record["metric"] == "identity" and not record["sample"].startswith("anchor:") and len(lost) < 2:
+            lost.append(record["sample"])
+            return None
+        return record
+
+    (run,) = read_runs([copied("run", score=score)])
+    found = {drawing.name: drawing for drawing in draw([run], families=["tradeoff", "by-category"])}
+    for name in ("tradeoff-1", "by-category-1"):
+        assert legend_of(found[name].figure) == ["text-only (13 / 15)", "fastcomposer", "dreambooth"]
+        assert "Not all samples are there, of these methods: text-only (13 / 15)." in found[name].caption
+    assert "Not all samples" not in found["tradeoff-2"].caption
+
+
 def test_tradeoff_names_the_face_models_and_shows_ceiling_and_floor(pocket, drawings):
     (axes,) = drawings["tradeoff-1"].figure.axes
     assert axes.get_ylabel() == "identity (pocket-faces)"
@@ -298,7 +315,10 @@ def test_colors_differ_for_color_blind_readers_or_markers_do():
 def test_text_stays_text_and_nothing_of_it_is_markup(copied, hostile):
     labels = {"dreambooth": hostile, "fastcomposer": "_under$core$", "text-only": "$\\frac{1}{"}
     (run,) = read_runs([copied("run", relabel=labels)])
-    found = {drawing.name: drawing for drawing in draw([run])}
+    told = []
+    families = ["tradeoff", "by-subject", "amortised"]
+    found = {drawing.name: drawing for drawing in draw([run], told.append, families=families)}
+    assert "The fonts here lack characters of the figure tradeoff-1; its SVG has them as text." in told
     assert set(legend_of(found["tradeoff-1"].figure)) == set(labels.values())
     svg = found["tradeoff-1"].svg()
     texts = [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]

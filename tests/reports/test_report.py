@@ -17,7 +17,7 @@ def files_below(folder):
 
 
 def test_kept_run_without_images_has_tables_and_the_figures_that_need_none(fc_bench, copied):
-    folder = copied("run")
+    folder = copied("run", sets=("p01", "p02", "p03"))
     done = fc_bench("report", folder)
     assert done.code == 0, done.err
     assert f"The image grid is left out: the images of {folder} are not there, only their records.\n" in done.out
@@ -107,11 +107,11 @@ def test_run_with_images_has_its_grid(fc_bench, copied, painted):
 
 @pytest.mark.parametrize("lost", ["samples.jsonl", "scores.jsonl", "jobs.jsonl"])
 def test_run_that_has_only_begun_is_reported(fc_bench, copied, lost):
-    folder = copied("run")
+    folder = copied("run", methods=("fastcomposer", "dreambooth"), sets=("p01", "p02"))
     (folder / lost).unlink()
     done = fc_bench("report", folder)
     assert done.code == 0, done.err
-    assert "0 / 15" in done.out or lost == "jobs.jsonl"
+    assert (" 0 / 10" in done.out) == (lost != "jobs.jsonl")
 
 
 def test_documentation_names_every_family_of_figures():
