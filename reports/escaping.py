@@ -67,6 +67,11 @@ def spreadsheet(text: str) -> str:
     return f"'{cleaned}" if cleaned[:1] in ("=", "+", "-", "@") else cleaned
 
 
+def file_name(text: str) -> str:
+    """For a file or folder name of one part: letters, digits, `.`, `_` and `-`, not beginning with a dot."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-") or "-"
+
+
 def visible(text: str) -> str:
     r"""The text with control, direction-changing and invisible characters (and half surrogates) written as \uXXXX.
 
@@ -93,7 +98,7 @@ def _latex(character: str) -> str:
         return rf"\textsuperscript{{{_SUPERSCRIPTS[character]}}}"
     if character in _LATEX:
         return _LATEX[character]
-    return character if character.isascii() or "À" <= character <= "ž" else f"[U+{ord(character):04X}]"
+    return character if character.isascii() or "À" <= character <= "ž" else f"{{[}}U+{ord(character):04X}{{]}}"
 
 
 def _spelled(character: str) -> str:

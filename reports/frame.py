@@ -13,12 +13,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from fc_bench.aggregate import Row, columns_of, result_rows, sample_rows
+from fc_bench.aggregate import COST_COLUMNS, Row, columns_of, result_rows, sample_rows
+from fc_bench.comparing import Obstacles
 from fc_bench.errors import UserError
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder
@@ -134,6 +136,27 @@ def samples(runs: Sequence[Run]) -> list[Row]:
     """One row per planned sample of runs that are alike: `run`, `label`, and what `aggregate.sample_rows` has of it."""
     names = labels(runs)
     return [{"run": run.name, "label": names[run.name, row["method"]], **row} for run in runs for row in run.samples]
+
+
+def incomparable_costs(runs: Sequence[Run]) -> dict[str, str]:
+    """Cost column -> why its values of these runs do not compare with each other."""
+    found: dict[str, str] = {}
+    for one, other in combinations(runs, 2):
+        obstacles = Obstacles(one.settings, other.settings)
+        for column in COST_COLUMNS:
+            reason = obstacles.to_cost(column.name)
+            if reason:
+                found.setdefault(column.name, f"{one.name} and {other.name}: {reason}")
+    return found
+
+
+def asked(runs: Sequence[Run]) -> dict[int, dict[str, frozenset[tuple[str, str, int]]]]:
+    """Number of subjects -> label -> what it was asked for: (subject set, prompt template, index) of its samples."""
+    found: dict[int, dict[str, set[tuple[str, str, int]]]] = {}
+    for row in samples(runs):
+        own = found.setdefault(row["subjects"], {}).setdefault(row["label"], set())
+        own.add((row["set"], row["template"], row["index"]))
+    return {size: {label: frozenset(own) for label, own in found[size].items()} for size in sorted(found)}
 
 
 def paired_samples(runs: Sequence[Run]) -> list[Row]:

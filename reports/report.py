@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fc_bench.errors import UserError
+from fc_bench.reports.escaping import file_name
 from fc_bench.reports.figures import FAMILIES, Choice, Drawing, draw
 from fc_bench.reports.figures.style import ENDINGS
 from fc_bench.reports.frame import Run, alike
@@ -87,6 +88,6 @@ def _folders(groups: Sequence[Sequence[Run]], out: Path) -> list[Path]:
         return [out]
     names: list[str] = []
     for group in groups:
-        suite = group[0].settings["suite"]["name"]
+        suite = file_name(group[0].settings["suite"]["name"])
         names.append(suite if suite not in names else f"{suite}-{sum(name.startswith(suite) for name in names) + 1}")
     return [out / name for name in names]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 from zipfile import BadZipFile
 
@@ -13,7 +14,7 @@ from PIL import Image
 
 from fc_bench.aggregate import Row
 from fc_bench.reports.figures.material import Material
-from fc_bench.reports.figures.style import INK, Drawing, new_figure, shortened
+from fc_bench.reports.figures.style import INK, Drawing, in_lines, new_figure, shortened
 
 ROWS_A_METHOD = 2
 """Samples shown of each method."""
@@ -71,14 +72,14 @@ def _record(material: Material, row: Row) -> Mapping[str, Any]:
 
 def _drawing(material: Material, rows: list[tuple[Row, np.ndarray]]) -> Drawing:
     across = 1 + max(len(maps) for _, maps in rows)
-    figure = new_figure(0.3 + 1.35 * across, 1.62 * len(rows))
+    figure = new_figure(0.3 + 1.35 * across, 1.7 * len(rows))
     for number, (row, maps) in enumerate(rows):
         path = material.image(row)
         assert path is not None
         pixels = _pixels(path)
         axes = figure.add_subplot(len(rows), across, number * across + 1)
-        _bare(axes, pixels, shortened(row["prompt"], 34))
-        axes.set_ylabel(shortened(row["label"], 20), fontsize=7)
+        _bare(axes, pixels, "\n".join(wrap(row["prompt"], 26, max_lines=2, placeholder=" …")))
+        axes.set_ylabel(in_lines(row["label"]), fontsize=7)
         for place, (name, shares) in enumerate(zip(row["set"].split("+"), maps, strict=True)):
             axes = figure.add_subplot(len(rows), across, number * across + 2 + place)
             grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2) / 255

@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.style import INK, Drawing, Look, legend_below, new_figure, shortened
+from fc_bench.reports.frame import incomparable_costs
 
 MOST_IMAGES, MOST_SUBJECTS = 1000, 10_000
 """How far the axes go; further where methods break even later."""
@@ -47,6 +48,11 @@ class BreakEven:
 
 def draw_amortised(material: Material) -> list[Drawing]:
     """Seconds an image against their number, of single subjects (of the smallest sets, if none is alone)."""
+    reasons = incomparable_costs(material.runs)
+    for column in ("customize_seconds", "image_seconds"):
+        if column in reasons:
+            material.tell(f"The amortised cost is left out: times do not compare ({reasons[column]}).")
+            return []
     for size in material.sizes[:1]:
         spent = spent_of(material, size)
         if len(spent) > 1:

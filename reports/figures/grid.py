@@ -16,7 +16,7 @@ from fc_bench.aggregate import Row
 from fc_bench.errors import UserError
 from fc_bench.model.yaml_file import nearest
 from fc_bench.reports.figures.material import Choice, Material
-from fc_bench.reports.figures.style import GREY, INK, Drawing, new_figure, shortened
+from fc_bench.reports.figures.style import GREY, INK, Drawing, in_lines, new_figure, shortened
 
 RULE = (
     "First image of each prompt category's first prompt; the subject set moves on by one with every column, from the "
@@ -98,18 +98,6 @@ def how(choice: Choice) -> str:
     if choice.seed is not None:
         return f"Drawn at random with the seed {choice.seed}: a prompt of every category, a set of subjects for each."
     return f"Chosen by rule, whatever the images look like: {RULE[0].lower()}{RULE[1:]}"
-
-
-def in_lines(label: str, width: int = 18) -> str:
-    """A label on lines of its own, broken before its options and between them where it can be."""
-    parts = label.replace("[", "\0[").replace(",", ",\0").split("\0")
-    lines = [""]
-    for part in parts:
-        if lines[-1] and len(lines[-1]) + len(part) > width:
-            lines.append("")
-        lines[-1] += part
-    broken = [piece for line in lines for piece in wrap(line, width)]
-    return "\n".join([*broken[:4], "…"] if len(broken) > 4 else broken)
 
 
 def _drawing(material: Material, shown: Sequence[Shown], cells: dict[tuple[str, int], Row]) -> Drawing:

@@ -47,7 +47,7 @@ class Material:
     @cached_property
     def looks(self) -> dict[str, Look]:
         """How each method looks, the same in every figure."""
-        return looks(self.labels)
+        return looks({row["label"]: row["method"] for row in self.samples})
 
     @cached_property
     def sizes(self) -> list[int]:

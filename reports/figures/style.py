@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
@@ -138,19 +139,28 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
     return figure
 
 
-def looks(labels: Sequence[str]) -> dict[str, Look]:
-    """A look for each label, no two the same: the known methods' own, text-only hollow, others in order of appearance."""
+def looks(methods: Mapping[str, str]) -> dict[str, Look]:
+    """A look for each label (label -> its method), no two the same.
+
+    Known methods have their own in every report, hollow where a second run has them; others get one in order of
+    appearance.
+    """
     fixed = {name: Look(COLORS[number], MARKERS[number], _dash(number)) for number, name in enumerate(KNOWN)}
     fixed["text-only"] = Look(INK, "o", _dash(1), hollow=True)
-    found = {label: fixed[label] for label in labels if label in fixed}
+    found: dict[str, Look] = {}
     number = len(KNOWN)
-    for label in dict.fromkeys(labels):
-        if label not in found:
-            # 8 colors and 11 markers have no common divisor: 88 different looks.
-            hollow = number >= len(COLORS) * len(MARKERS)
+    for label, method in methods.items():
+        known = fixed.get(method)
+        free = [look for look in (known, known and replace(known, hollow=not known.hollow)) if look]
+        free = [look for look in free if look not in found.values()]
+        if free:
+            found[label] = free[0]
+        else:
+            # 8 colors and 11 markers have no common divisor: 88 different looks, and as many hollow ones.
+            hollow = number // (len(COLORS) * len(MARKERS)) % 2 == 1
             found[label] = Look(COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)], _dash(number), hollow)
             number += 1
-    return {label: found[label] for label in labels}
+    return found
 
 
 def error(row: Mapping[str, Any]) -> list[list[float]] | None:
@@ -161,11 +171,20 @@ def error(row: Mapping[str, Any]) -> list[list[float]] | None:
     return [[max(row["mean"] - row["low"], 0.0)], [max(row["high"] - row["mean"], 0.0)]]
 
 
-def rule(axes: Axes, height: float, text: str) -> None:
-    """A dotted level over the whole width, named at its right end outside the axes."""
-    axes.axhline(height, color=GREY, linestyle=(0, (1, 2)), linewidth=0.9, zorder=1)
+def rules(axes: Axes, heights: Sequence[float], text: str) -> None:
+    """Dotted levels over the whole width, named once at their right end outside the axes."""
+    for height in heights:
+        axes.axhline(height, color=GREY, linestyle=(0, (1, 2)), linewidth=0.9, zorder=1)
     place: Any = ("axes fraction", "data")
-    axes.annotate(text, (1.01, height), xycoords=place, va="center", fontsize=7, color=INK, annotation_clip=False)
+    axes.annotate(
+        text,
+        (1.01, sum(heights) / len(heights)),
+        xycoords=place,
+        va="center",
+        fontsize=7,
+        color=INK,
+        annotation_clip=False,
+    )
 
 
 def legend_below(figure: Figure, handles: Mapping[str, Any], columns: int = 3) -> None:
@@ -227,6 +246,18 @@ def matrix_panel(
 def shortened(text: str, longest: int = 28) -> str:
     """A text that fits beside an axis; what is cut off is shown as cut off."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def in_lines(label: str, width: int = 18) -> str:
+    """A label on lines of its own, broken before its options and between them where it can be."""
+    parts = label.replace("[", "\0[").replace(",", ",\0").split("\0")
+    lines = [""]
+    for part in parts:
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    broken = [piece for line in lines for piece in wrap(line, width)]
+    return "\n".join([*broken[:4], "…"] if len(broken) > 4 else broken)
 
 
 def _dash(number: int) -> Any:

@@ -9,10 +9,11 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from fc_bench.aggregate import Row
+from fc_bench.reports.escaping import file_name
 from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.style import COLORS, GREY, INK, Drawing, Look, error, new_figure
 from fc_bench.reports.figures.tradeoff import points_of
-from fc_bench.reports.frame import who
+from fc_bench.reports.frame import asked, who
 from fc_bench.reports.literature import published_alpha_sweep
 
 FEWEST = 3
@@ -49,16 +50,19 @@ def draw_sweeps(material: Material) -> list[Drawing]:
 
 
 def sweeps_of(material: Material) -> list[Sweep]:
-    """The options of which the runs hold at least `FEWEST` values, everything else about the method being equal."""
+    """The options of which the runs hold at least `FEWEST` values, asked for the same samples, all else being equal."""
     labels = {(row["run"], row["method"]): row["label"] for row in material.samples}
+    samples = asked(material.runs)
     found: dict[tuple[str, str, str], dict[str, float]] = {}
     for run in material.runs:
         for method, row in run.settings["methods"].items():
             for option, value in row["options"].items():
                 if isinstance(value, (int, float)) and not isinstance(value, bool) and (run.name, method) in labels:
                     others = {key: own for key, own in row["options"].items() if key != option}
-                    same = repr((sorted(others.items()), sorted(row["weights"].items())))
-                    found.setdefault((row["name"], option, same), {})[labels[run.name, method]] = float(value)
+                    label = labels[run.name, method]
+                    questions = [sorted(own.get(label, ())) for own in samples.values()]
+                    same = repr((sorted(others.items()), sorted(row["weights"].items()), questions))
+                    found.setdefault((row["name"], option, same), {})[label] = float(value)
     return [
         Sweep(method, option, dict(sorted(values.items(), key=lambda item: item[1])))
         for (method, option, _), values in found.items()
@@ -100,7 +104,7 @@ def _drawing(material: Material, sweep: Sweep, rows: Mapping[str, list[Row]], su
     if apart:
         _published_row(figure, published)
     return Drawing(
-        f"sweep-{sweep.method}-{sweep.option}-{subjects}".replace("_", "-"),
+        file_name(f"sweep-{sweep.method}-{sweep.option}-{subjects}".replace("_", "-")),
         f"{sweep.name}, {who(subjects)}",
         _caption(sweep, published, same, material.embedder),
         figure,

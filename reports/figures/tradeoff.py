@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from fc_bench.aggregate import OVERALL, Row
 from fc_bench.reports.figures.material import Material
-from fc_bench.reports.figures.style import Drawing, Look, error, legend_below, new_figure, rule
+from fc_bench.reports.figures.style import Drawing, Look, error, legend_below, new_figure, rules
 from fc_bench.reports.frame import who
 
 X, Y = "prompt_consistency", "identity"
@@ -46,10 +46,13 @@ def _drawing(material: Material, points: Mapping[str, tuple[Row, Row]], subjects
     figure = new_figure(3.9, 3.2)
     axes = figure.add_subplot()
     handles = plot_points(axes, points, material.looks)
+    levels: dict[str, list[float]] = {}
     for row in material.rows:
         anchor = (row["subjects"], row["kind"], row["column"], row["category"]) == (subjects, "anchor", Y, OVERALL)
         if anchor and row["mean"] is not None:
-            rule(axes, row["mean"], row["method"])
+            levels.setdefault(row["method"], []).append(row["mean"])
+    for name, heights in levels.items():
+        rules(axes, heights, name)
     names = [material.column(name) for name in (X, Y)]
     axes.set_xlabel(" ".join(material.title(column) for column in names[:1] if column))
     axes.set_ylabel(" ".join(material.title(column) for column in names[1:] if column))

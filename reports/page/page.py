@@ -32,7 +32,7 @@ from fc_bench.reports.page.tables import Level, PageTable, page_table
 from fc_bench.reports.repeating import repeat_command
 from fc_bench.reports.summary import PairedDifferences, summary
 from fc_bench.reports.tables.contents import contents, differences
-from fc_bench.reports.tables.notes import footnote_marks, incomparable_costs, notes
+from fc_bench.reports.tables.notes import footnote_marks, notes
 
 SOURCES = Path(__file__).parent
 PAGE = "index.html"
@@ -166,7 +166,7 @@ def _run(run: PageRun) -> dict[str, Any]:
 
 def _tables(runs: Sequence[Run], paired: PairedDifferences) -> dict[str, list[PageTable]]:
     """The tables by part of the page: what is read first, and what is unfolded."""
-    made = contents(runs, footnote_marks(runs), incomparable_costs(runs))
+    made = contents(runs, footnote_marks(runs), frame.incomparable_costs(runs))
     columns = [*made.columns, REFERENCES, *COST_COLUMNS]
     names = {column.title: column.name for column in made.columns}
 

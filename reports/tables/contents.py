@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fc_bench.aggregate import COST_COLUMNS, OVERALL, REFERENCES, Row
 from fc_bench.differences import paired_rows
 from fc_bench.protocols import Column
-from fc_bench.reports.frame import Run, columns, paired_samples, rows, who
+from fc_bench.reports.frame import Run, asked, columns, paired_samples, rows, who
 from fc_bench.reports.tables.model import NOTHING, Cell, Heading, Table
 
 Marks = Mapping[tuple[str, int], str]
@@ -30,13 +30,15 @@ _METHOD = Heading("method", number=False)
 class Contents:
     """The results of runs that are alike, ready to be laid out.
 
-    `incomparable` names cost columns that were measured under different conditions, where no value is the best.
+    No value is the best in cost columns that were measured under different conditions (`incomparable`), nor among
+    numbers of subjects whose methods were asked for different samples (`uneven`).
     """
 
     rows: Sequence[Row]
     columns: Sequence[Column]
     marks: Marks = field(default_factory=dict)
     incomparable: Collection[str] = ()
+    uneven: Collection[int] = ()
 
     @property
     def headlines(self) -> list[Column]:
@@ -166,7 +168,7 @@ class Contents:
         """The labels with the best value of a column (or, with a key, of a category), as it is shown.
 
         Who competes has seen the subject and has all the values that were asked for. What all of them have is not the
-        best, and there is none among costs that were measured under different conditions.
+        best.
         """
         conditions = {"total_seconds": ("customize_seconds", "image_seconds")}.get(column.name, (column.name,))
         if column.higher_is_better is None or any(name in self.incomparable for name in conditions):
@@ -175,6 +177,8 @@ class Contents:
         competing = {}
         for label, found in cells.items():
             row = found.get(key or column.name)
+            if row is not None and row["subjects"] in self.uneven:
+                return set()
             if row is not None and row["mean"] is not None and row["kind"] == "method" and label not in blind:
                 competing[label] = row
         whole = {label: row["mean"] for label, row in competing.items() if row["n_ok"] == row["n_total"]}
@@ -187,7 +191,8 @@ class Contents:
 
 def contents(runs: Sequence[Run], marks: Marks, incomparable: Collection[str] = ()) -> Contents:
     """The contents of runs that are alike."""
-    return Contents(rows(runs), columns(runs), marks, incomparable)
+    uneven = [size for size, own in asked(runs).items() if len(set(own.values())) > 1]
+    return Contents(rows(runs), columns(runs), marks, incomparable, uneven)
 
 
 def differences(runs: Sequence[Run]) -> list[Table]:

@@ -7,9 +7,8 @@ from itertools import combinations
 
 from fc_bench.aggregate import COST_COLUMNS, shared_seconds
 from fc_bench.comparing import Obstacles
-from fc_bench.reports.frame import Run, labels, who
+from fc_bench.reports.frame import Run, asked, incomparable_costs, labels, who
 from fc_bench.reports.literature import EMBEDDER, published_rows
-from fc_bench.reports.tables.contents import Marks
 from fc_bench.reports.tables.model import Cell
 
 _MEANING = (
@@ -29,7 +28,7 @@ def footnotes(runs: Sequence[Run]) -> dict[str, str]:
     return {str(number): text for number, text in enumerate(texts, start=1)}
 
 
-def footnote_marks(runs: Sequence[Run]) -> Marks:
+def footnote_marks(runs: Sequence[Run]) -> dict[tuple[str, int], str]:
     """The footnote of each row that its method has a remark on."""
     numbers = {text: number for number, text in footnotes(runs).items()}
     names = labels(runs)
@@ -38,18 +37,6 @@ def footnote_marks(runs: Sequence[Run]) -> Marks:
         for run in runs
         for remark in run.settings.get("remarks", [])
     }
-
-
-def incomparable_costs(runs: Sequence[Run]) -> dict[str, str]:
-    """Cost column -> why its values of these runs do not compare with each other."""
-    found: dict[str, str] = {}
-    for one, other in combinations(runs, 2):
-        obstacles = Obstacles(one.settings, other.settings)
-        for column in COST_COLUMNS:
-            reason = obstacles.to_cost(column.name)
-            if reason:
-                found.setdefault(column.name, f"{one.name} and {other.name}: {reason}")
-    return found
 
 
 def notes(runs: Sequence[Run], options: bool = True) -> list[str]:
@@ -74,19 +61,15 @@ def provenance(runs: Sequence[Run]) -> list[str]:
 
 def _between(runs: Sequence[Run]) -> Iterator[str]:
     """What makes rows of these runs, or of one run, less comparable than they look."""
-    asked: dict[int, dict[str, set[tuple[str, str, int]]]] = {}
-    names = labels(runs)
-    for run in runs:
-        for row in run.samples:
-            label = names[run.name, row["method"]]
-            own = asked.setdefault(row["subjects"], {}).setdefault(label, set())
-            own.add((row["set"], row["template"], row["index"]))
-    for size, own in sorted(asked.items()):
-        if len(set(map(frozenset, own.values()))) > 1:
-            counts = ", ".join(f"{label}: {len(samples)}" for label, samples in own.items())
+    for size, own in asked(runs).items():
+        groups: dict[frozenset[tuple[str, str, int]], list[str]] = {}
+        for label, samples in own.items():
+            groups.setdefault(samples, []).append(label)
+        if len(groups) > 1:
+            told = "; ".join(f"{len(samples)} of {', '.join(names)}" for samples, names in groups.items())
             yield (
-                f"The rows of {who(size)} rest on different samples ({counts}): their subjects and prompts may be what "
-                "differs between them."
+                f"The rows of {who(size)} rest on different samples ({told}): their subjects and prompts may be what "
+                "differs between them, and none is marked as the best."
             )
     reasons: dict[str, list[str]] = {}
     titles = {column.name: column.title for column in COST_COLUMNS}

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from fc_bench.aggregate import COST_COLUMNS, REFERENCES
 from fc_bench.records import write_atomically
-from fc_bench.reports.escaping import markdown
-from fc_bench.reports.frame import Run, columns, frame
+from fc_bench.reports.escaping import markdown, plain
+from fc_bench.reports.frame import Run, columns, frame, incomparable_costs
 from fc_bench.reports.literature import published_tables
 from fc_bench.reports.tables.comma_separated import csv_frame, csv_tables
 from fc_bench.reports.tables.contents import contents, differences
@@ -19,7 +19,7 @@ from fc_bench.reports.tables.html import html_document
 from fc_bench.reports.tables.latex import latex_tables
 from fc_bench.reports.tables.markdown import markdown_table
 from fc_bench.reports.tables.model import Table
-from fc_bench.reports.tables.notes import footnote_marks, footnotes, incomparable_costs, notes, provenance
+from fc_bench.reports.tables.notes import footnote_marks, footnotes, notes, provenance
 from fc_bench.reports.tables.terminal import print_table
 
 LAYOUTS = {"suite": "all the suite measures", "paper": "the tables of FastComposer's paper"}
@@ -47,7 +47,7 @@ class Tables:
         for table in self.headline:
             print_table(table, console)
         for line in notes(self.runs):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def tables_of(runs: Sequence[Run], layout: str = "suite") -> Tables:

@@ -14,7 +14,7 @@ from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES
 from fc_bench.reports.frame import Run, read_runs
 
 REFERENCE = Path(__file__).parents[2] / "reports" / "reference" / "pocket"
-HOSTILE = '=1+1<script>alert("x")</script>$a_b%&#{}~^\\|[x](javascript:y)`z`'
+HOSTILE = '=1+1人<script>alert("x")</script>$a_b%&#{}~^\\|[x](javascript:y)`z`'
 """Part of a label that means something to every format the reports are written in."""
 
 Change = Callable[[dict[str, Any]], "dict[str, Any] | None"]

@@ -202,7 +202,7 @@ def test_break_even_is_where_both_cost_the_same():
 def test_amortised_cost_is_drawn_with_its_break_even_points():
     spent = {"free": Spent(1.0, 0.5), "tuned": Spent(1001.0, 0.25)}
     with styled():
-        drawing = amortised(spent, looks(list(spent)), "free")
+        drawing = amortised(spent, looks({name: name for name in spent}), "free")
     (axes,) = drawing.figure.axes
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     lines = [line for line in axes.get_lines() if len(line.get_xdata()) > 1]
@@ -220,9 +220,23 @@ def test_no_break_even_is_said(drawings):
     assert points(drawings["amortised-cost"].figure.axes[0]) == []
 
 
+def test_times_of_different_machines_are_not_drawn_together(copied):
+    def slower(run):
+        hardware = {**run["commands"][0]["hardware"], "processor": "another"}
+        return {**run, "commands": [{**run["commands"][0], "hardware": hardware}]}
+
+    runs = read_runs([copied("one"), copied("two", settings=slower)])
+    told = []
+    assert draw(runs, told.append, families=["amortised"]) == []
+    assert "The amortised cost is left out: times do not compare (one and two: different hardware" in told[0]
+    assert [drawing.name for drawing in draw(runs, families=["storage"])] == ["storage"]
+
+
 def test_storage_grows_with_the_subjects_and_names_who_keeps_nothing():
     with styled():
-        drawing = storage({"none": 0.0, "small": 4096.0, "large": 2.0**20}, looks(["none", "small", "large"]))
+        drawing = storage(
+            {"none": 0.0, "small": 4096.0, "large": 2.0**20}, looks({name: name for name in ("none", "small", "large")})
+        )
     (axes,) = drawing.figure.axes
     assert legend_of(drawing.figure) == ["large: 1 MiB", "small: 4 KiB"]
     for line, size in zip(axes.get_lines(), (2.0**20, 4096.0), strict=True):
@@ -250,15 +264,22 @@ def test_every_method_looks_the_same_in_every_figure_and_like_no_other(drawings)
 
 
 def test_a_hundred_methods_have_a_hundred_looks_and_known_ones_keep_theirs():
-    many = looks([f"m{number}" for number in range(100)])
-    assert len(set(many.values())) == 100
-    alone, among = looks(["fastcomposer"]), looks([*(f"m{number}" for number in range(20)), "fastcomposer"])
-    assert alone["fastcomposer"] == among["fastcomposer"]
+    many = {f"m{number}": f"m{number}" for number in range(100)}
+    assert len(set(looks(many).values())) == 100
+    known = {"fastcomposer": "fastcomposer"}
+    assert looks(known)["fastcomposer"] == looks({**many, **known})["fastcomposer"]
+
+
+def test_a_method_of_two_runs_keeps_its_color_and_marker_and_is_hollow_in_one():
+    found = looks({"a (one)": "fastcomposer", "a (two)": "fastcomposer", "a (three)": "fastcomposer"})
+    one, two, three = found.values()
+    assert (one.color, one.marker, one.hollow) == (two.color, two.marker, not two.hollow)
+    assert len({one, two, three}) == 3
 
 
 def test_colors_differ_for_color_blind_readers_or_markers_do():
     names = ["text-only", "fastcomposer", "dreambooth", "dreambooth-lora", "textual-inversion", "custom-diffusion"]
-    found = looks(names)
+    found = looks({name: name for name in names})
     assert len({look.marker for look in found.values() if not look.hollow}) == 5
     # Viénot, Brettel and Mollon (1999): what deuteranopes and protanopes see of linear RGB.
     see = {
@@ -364,6 +385,16 @@ def test_published_curve_stands_on_axes_of_its_own_unless_the_protocol_is_the_sa
     assert len(drawing.figure.axes) == 3
     assert any(list(line.get_ydata()) == curve for line in drawing.figure.axes[0].get_lines())
     assert "published (Xiao et al. 2023, Fig. 5, digitised)" in drawing.caption
+
+
+def test_rows_over_other_samples_do_not_join_a_sweep(copied):
+    run, _ = alphas(copied)
+    other = read_runs([copied("other", methods=("fastcomposer",), sets=("p01", "p02"))])
+    (sweep,) = sweeps_of(Material([run, *other]))
+    assert list(sweep.values.values()) == [0.0, 0.5, 1.0]
+    same = read_runs([copied("also", methods=("fastcomposer",))])
+    (sweep,) = sweeps_of(Material([run, *same]))
+    assert list(sweep.values.values()) == [0.0, 0.5, 0.9, 1.0]
 
 
 def test_two_values_or_two_options_are_no_sweep(pocket, copied):

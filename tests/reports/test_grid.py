@@ -9,7 +9,8 @@ import pytest
 
 from fc_bench.errors import UserError
 from fc_bench.reports.figures import Choice, draw
-from fc_bench.reports.figures.grid import in_lines, shown_of
+from fc_bench.reports.figures.grid import shown_of
+from fc_bench.reports.figures.style import in_lines
 from fc_bench.reports.frame import read_runs
 
 
@@ -154,7 +155,7 @@ def test_attention_lies_over_its_image_a_map_a_subject(copied, painted, records,
     titles = [axes.get_title() for axes in drawing.figure.axes]
     assert titles[1:3] == ["p01", "p02"]
     assert titles[4:] == ["p01"]
-    assert titles[0].startswith("a photo of a man and a woman")
+    assert titles[0].startswith("a photo of a man and a\nwoman")
     numbers = {record["id"]: number for number, record in enumerate(records(folder / "samples.jsonl"))}
     first = next(row for row in run.samples if row["method"] == "fastcomposer" and row["subjects"] == 2)
     pixels = np.asarray(drawing.figure.axes[0].images[0].get_array())[0, 0]

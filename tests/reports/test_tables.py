@@ -12,14 +12,14 @@ from html.parser import HTMLParser
 import pytest
 from rich.console import Console
 
-from fc_bench.reports.frame import frame, read_runs, rows
+from fc_bench.reports.frame import frame, incomparable_costs, read_runs, rows
 from fc_bench.reports.tables.comma_separated import csv_frame, csv_tables
 from fc_bench.reports.tables.contents import contents
 from fc_bench.reports.tables.html import html_table
 from fc_bench.reports.tables.latex import PACKAGES, latex_table, latex_tables
 from fc_bench.reports.tables.markdown import markdown_table
 from fc_bench.reports.tables.model import Cell, Heading, Table
-from fc_bench.reports.tables.notes import footnote_marks, footnotes, incomparable_costs, notes
+from fc_bench.reports.tables.notes import footnote_marks, footnotes, notes
 from fc_bench.reports.tables.terminal import print_table
 from fc_bench.reports.tables.writing import tables_of, write_tables
 
@@ -159,7 +159,9 @@ def test_times_of_different_machines_are_marked_and_have_no_best(copied):
 def test_rows_over_different_samples_are_said_to_be(copied):
     runs = read_runs([copied("one"), copied("two", methods=("dreambooth-lora",), sets=("p01", "p02"))])
     (line,) = [line for line in notes(runs) if "rest on different samples" in line]
-    assert "dreambooth: 15, dreambooth-lora: 10" in line
+    assert "(15 of text-only, fastcomposer, dreambooth; 10 of dreambooth-lora)" in line
+    cells = shown(contents(runs, {}).quality(runs[0].columns)[0])
+    assert not any(cell.best for row in cells.values() for cell in row.values())
     assert not [line for line in notes(runs[:1]) if "rest on different samples" in line]
 
 
@@ -284,7 +286,7 @@ def test_hostile_text_is_escaped_in_latex(copied, hostile):
     runs, tables = hostile_tables(copied, hostile)
     text = latex_tables(tables.printed, footnotes(runs), notes(runs))
     check_latex(text)
-    assert r"=1+1\textless{}script\textgreater{}alert(" in text
+    assert r"=1+1{[}U+4EBA{]}\textless{}script\textgreater{}alert(" in text
 
 
 def test_labels_cannot_break_out_of_a_line_or_the_terminal(copied):
