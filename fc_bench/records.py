@@ -21,6 +21,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
 import socket
 import sys
@@ -251,11 +252,28 @@ def opened_for_writing(path: Path) -> Iterator[RunFolder]:
 
 
 def _remove_unfinished(path: Path) -> None:
-    """Remove what killed writers left half-written; not in report/, which is written without holding the folder."""
+    """Remove what killed writers left half-written.
+
+    Reports are written without holding the folder: of theirs only what no process of this machine is writing any more.
+    """
     for left in path.rglob(f".*{PART}"):
-        if left.relative_to(path).parts[0] != "report":
+        if left.relative_to(path).parts[0] != "report" or not _has_writer(left):
             with suppress(OSError):
                 left.unlink()
+
+
+def _has_writer(part: Path) -> bool:
+    """Whether the process that a temporary file is named after is alive."""
+    named = re.search(rf"\.(\d+)-[0-9a-f]+{re.escape(PART)}$", part.name)
+    if named is None:
+        return False
+    try:
+        os.kill(int(named[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_atomically(path: Path, content: bytes) -> None:

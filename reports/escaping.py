@@ -67,6 +67,11 @@ def spreadsheet(text: str) -> str:
     return f"'{cleaned}" if cleaned[:1] in ("=", "+", "-", "@") else cleaned
 
 
+def file_name(text: str) -> str:
+    """For a file or folder name of one part: letters, digits, `.`, `_` and `-`, not beginning with a dot."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-") or "-"
+
+
 def visible(text: str) -> str:
     r"""The text with control, direction-changing and invisible characters (and half surrogates) written as \uXXXX.
 
@@ -86,11 +91,6 @@ def visible_data(data: Any) -> Any:
     if isinstance(data, (list, tuple)):
         return [visible_data(value) for value in data]
     return data
-
-
-def file_name(text: str) -> str:
-    """For a file or folder name of one part: letters, digits, `.`, `_` and `-`, not beginning with a dot."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-") or "-"
 
 
 def _latex(character: str) -> str:

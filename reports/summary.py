@@ -62,11 +62,13 @@ def summary(runs: Sequence[Run], differences: PairedDifferences) -> list[str]:
     for subjects in sizes:
         part = [row for row in results if row["subjects"] == subjects and row["category"] == OVERALL]
         column = _first_measured(part, columns)
-        if column is not None:
+        if column is not None and len(set(frame.asked(runs)[subjects].values())) > 1:
+            sentences.append(f"{_with(subjects)}, the methods were asked for different samples: none is ranked.")
+        elif column is not None:
             sentence, named = _ranking(part, column, subjects, focus, differences)
             sentences += [sentence] if sentence else []
             told += named
-    if told:
+    if told and not {"customize_seconds", "image_seconds"} & set(frame.incomparable_costs(runs)):
         sentences += _costs(results, sizes[0], list(dict.fromkeys(told)))
     return [*sentences, _completeness(runs)]
 
@@ -86,7 +88,7 @@ def _ranking(
         return "", []
     better = 1 if column.higher_is_better else -1
     order = sorted(rows, key=lambda name: -better * rows[name]["mean"])
-    who = "With one subject" if subjects == 1 else f"With {subjects} subjects together"
+    who = _with(subjects)
     best, others = order[0], order[1:]
     shown = _estimate(rows[best], column)
     if not others:
@@ -180,6 +182,10 @@ def _estimate(row: Row, column: Column) -> str:
     if row["low"] is None:
         return value
     return f"{value} [{number(row['low'], column)}, {number(row['high'], column)}]"
+
+
+def _with(subjects: int) -> str:
+    return "With one subject" if subjects == 1 else f"With {subjects} subjects together"
 
 
 def _listed(names: Sequence[str]) -> str:

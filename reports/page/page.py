@@ -24,7 +24,7 @@ from fc_bench.records import write_atomically
 from fc_bench.reports import frame
 from fc_bench.reports.escaping import visible_data
 from fc_bench.reports.figures import Drawing
-from fc_bench.reports.frame import Run, incomparable_costs
+from fc_bench.reports.frame import Run
 from fc_bench.reports.literature import published_tables
 from fc_bench.reports.page.gallery import PageRun, gallery_data, page_runs
 from fc_bench.reports.page.pictures import Images, embedded, linked
@@ -168,7 +168,7 @@ def _run(run: PageRun) -> dict[str, Any]:
 
 def _tables(runs: Sequence[Run], paired: PairedDifferences) -> dict[str, list[PageTable]]:
     """The tables by part of the page: what is read first, and what is unfolded."""
-    made = contents(runs, footnote_marks(runs), incomparable_costs(runs))
+    made = contents(runs, footnote_marks(runs), frame.incomparable_costs(runs))
     columns = [*made.columns, REFERENCES, *COST_COLUMNS]
     names = {column.title: column.name for column in made.columns}
 

@@ -27,7 +27,7 @@ def look(chromium) -> Iterator[Callable[..., Any]]:
         context = chromium.new_context(**options)
         contexts.append(context)
         tab = context.new_page()
-        tab.set_default_timeout(5000)
+        tab.set_default_timeout(60_000)
         tab.on("console", lambda message: said.append(message.text))
         tab.on("pageerror", lambda error: said.append(str(error)))
         tab.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
@@ -281,7 +281,7 @@ def test_policy_forbids_the_network_foreign_programs_and_markup_from_text(chromi
     tab.goto(run.page.as_uri())
     refused = """attempt => new Promise((done, late) => {
         document.addEventListener('securitypolicyviolation', event => done(event.effectiveDirective), { once: true });
-        setTimeout(() => late(new Error('nothing was refused')), 3000);
+        setTimeout(() => late(new Error('nothing was refused')), 30000);
         new Function(attempt)();
     })"""
     attempts = {

@@ -14,8 +14,8 @@ from fc_bench.reports.summary import PairedDifferences, summary
 SNOW, SKETCH = "a photo of a {subject} in the snow", "a sketch of a {subject}"
 
 
-def sentences(path) -> list[str]:
-    runs = read_runs([path])
+def sentences(*paths) -> list[str]:
+    runs = read_runs(paths)
     return summary(runs, PairedDifferences(runs))
 
 
@@ -99,3 +99,20 @@ def test_one_method_stands_beside_the_photographs(make_run):
     assert told[0].startswith("With one subject, fastcomposer has identity 0.4")
     assert "(own photographs: 0.900" in told[0]
     assert "somebody else's: 0.020" in told[0]
+
+
+def test_methods_that_were_asked_for_different_samples_are_not_ranked(make_run):
+    one = make_run("one", methods=("fastcomposer",))
+    other = make_run("other", methods=("dreambooth",), single={SNOW: "context"})
+    told = sentences(one.path, other.path)
+    assert told[0] == "With one subject, the methods were asked for different samples: none is ranked."
+    assert told[1].startswith("With 2 subjects together, dreambooth has the highest identity")
+
+
+def test_seconds_of_different_machines_are_not_set_side_by_side(make_run):
+    one, other = make_run("one", methods=("fastcomposer",)), make_run("other", methods=("dreambooth",))
+    assert any("s to customize" in sentence for sentence in sentences(one.path, other.path))
+    settings = json.loads((other.path / "run.json").read_text())
+    settings["commands"][-1]["hardware"]["processor"] = "another one"
+    (other.path / "run.json").write_text(json.dumps(settings))
+    assert not any("s to customize" in sentence for sentence in sentences(one.path, other.path))
