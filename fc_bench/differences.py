@@ -74,6 +74,8 @@ def _sharing(base: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
 
 def _pairs(base: pd.DataFrame, other: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Other minus base in each column, for what both were asked (set, prompt, index), sorted by it."""
+    # As plain texts: categories are hashed as UTF-8, which half a surrogate in a prompt has none of.
+    base, other = (samples.astype({name: object for name in ("set", "template")}) for samples in (base, other))
     both = base.merge(other, on=_ASKED, suffixes=("", "/other")).sort_values(_ASKED)
     return both[["set"]].assign(**{name: both[f"{name}/other"] - both[name] for name in columns})
 
