@@ -96,8 +96,8 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
             soft_wrap=True,
         )
         _place(opened, found)
-        opened.score(options.retry_errors)
-    return opened.outcome()
+        outcome = opened.score(options.retry_errors)
+    return outcome
 
 
 def _by_name(folder: Path, asked: _Asked, label: str) -> tuple[dict[Slot, Path], int]:

@@ -82,8 +82,8 @@ def run(options: RunOptions, console: Console) -> Outcome:
     path = options.out or default_folder(suite, backbone)
     with session(path, suite, setting, plan, console) as opened:
         _generate_pending(opened, setting, lambda row: methods[row.label][0](setting, methods[row.label][1]), options)
-        opened.score(options.retry_errors)
-    return opened.outcome()
+        outcome = opened.score(options.retry_errors)
+    return outcome
 
 
 def _generate_pending(opened: Session, setting: Setting, make_method: MakeMethod, options: RunOptions) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
@@ -16,46 +15,57 @@ from fc_bench.records import ANCHOR, PLAN, SAMPLES, SCORES, LineWriter, RunFolde
 from fc_bench.suite import Suite
 
 
-@dataclass(frozen=True)
 class PendingScores:
-    """Which finished samples have no score yet; iterating gives their records, each with the metrics that lack one.
+    """What the finished samples of a run lack; iterating gives the records of those that are to be scored.
 
-    `lacking` maps every finished sample to a number whose bit i says that `metrics[i]` is to be measured; `anchors`
-    are the scores that photographs have already (id, metric).
+    `lacking` maps every finished sample to a number whose bit i says that it has no value of `metrics[i]`, `failed` to
+    those of which an error is recorded: they are tried again with `retry_errors` alone. `anchors` are the scores that
+    photographs have (id, metric).
     """
 
-    folder: RunFolder
-    metrics: Sequence[str]
-    lacking: Mapping[str, int]
-    anchors: Set[tuple[str, str]]
+    def __init__(self, folder: RunFolder, metrics: Sequence[str], retry_errors: bool) -> None:
+        self._folder, self._metrics, self._retry_errors = folder, metrics, retry_errors
+        self._bits = {name: 1 << number for number, name in enumerate(metrics)}
+        every = (1 << len(metrics)) - 1
+        self.lacking = {name: every for name, status in folder.statuses().items() if status == "ok"}
+        self.failed: dict[str, int] = {}
+        self.anchors: set[tuple[str, str]] = set()
+        for record in stream_lines(folder.path / SCORES):
+            name, metric = record["sample"], record["metric"]
+            if name in self.lacking:
+                self.note(name, metric, record["status"])
+            elif name.startswith(ANCHOR):
+                self.anchors.add((name, metric))
+
+    def note(self, sample: str, metric: str, status: str) -> None:
+        """A finished sample is scored (ok) or could not be (error)."""
+        bit = self._bits.get(metric, 0)
+        if status == "ok":
+            self.lacking[sample] &= ~bit
+        else:
+            self.lacking[sample] |= bit
+            self.failed[sample] = self.failed.get(sample, 0) | bit
 
     def __len__(self) -> int:
-        """Number of samples that lack a score."""
-        return sum(1 for bits in self.lacking.values() if bits)
+        """Number of samples that are to be scored."""
+        return sum(1 for name in self.lacking if self._asked(name))
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
-        left = {name: bits for name, bits in self.lacking.items() if bits}
-        for record in stream_lines(self.folder.path / SAMPLES) if left else ():
+        """Their records, each with the metrics to measure; read from the run folder one at a time."""
+        left = {name: bits for name in self.lacking if (bits := self._asked(name))}
+        for record in stream_lines(self._folder.path / SAMPLES) if left else ():
             bits = left.pop(record["id"], 0) if record["status"] == "ok" else 0
             if bits:
-                yield record, [name for number, name in enumerate(self.metrics) if bits >> number & 1]
+                yield record, [name for name in self._metrics if bits & self._bits[name]]
+
+    def _asked(self, name: str) -> int:
+        lacking = self.lacking[name]
+        return lacking if self._retry_errors else lacking & ~self.failed.get(name, 0)
 
 
 def pending_scores(folder: RunFolder, metrics: Sequence[str], retry_errors: bool = False) -> PendingScores:
-    """What is to be scored: every finished sample by each metric that has no score for it, or none but an error."""
-    lacking = {name: (1 << len(metrics)) - 1 for name, status in folder.statuses().items() if status == "ok"}
-    bit = {name: 1 << number for number, name in enumerate(metrics)}
-    anchors = set()
-    for record in stream_lines(folder.path / SCORES):
-        name, metric = record["sample"], record["metric"]
-        if name in lacking:
-            if record["status"] == "ok" or not retry_errors:
-                lacking[name] &= ~bit.get(metric, 0)
-            else:
-                lacking[name] |= bit.get(metric, 0)
-        elif name.startswith(ANCHOR):
-            anchors.add((name, metric))
-    return PendingScores(folder, metrics, lacking, anchors)
+    """What is to be scored: every finished sample by each metric that has no score for it, or an error to try again."""
+    return PendingScores(folder, metrics, retry_errors)
 
 
 def score(
@@ -65,7 +75,7 @@ def score(
     show: Progress,
     pending: PendingScores,
 ) -> None:
-    """Append a line to scores.jsonl for each pending one; an exception is recorded and the rest goes on."""
+    """Append a line to scores.jsonl for each pending one and note it; an exception is recorded, the rest goes on."""
     subjects = {subject.id: subject for subject in suite.subjects}
     writer = LineWriter(folder.path / SCORES)
     try:
@@ -84,6 +94,7 @@ def score(
                     entry |= {"status": "error", "error": "".join(traceback.format_exception(error))}
                     show.say(f"{name} of sample {record['id']}: {type(error).__name__}: {error}")
                 writer.append(entry)
+                pending.note(record["id"], name, entry["status"])
             show.advance()
         _score_anchors(suite, folder, metrics, writer, show, pending.anchors)
     finally:
