@@ -27,13 +27,14 @@ def generate(
     setting: Setting,
     make_method: MakeMethod,
     show: Progress,
+    recorded: Mapping[str, str],
     batch_size: int = 8,
     retry_errors: bool = False,
     keep_artefacts: bool = False,
     checkpoint_every: int | None = None,
     keep_attention: bool = False,
 ) -> None:
-    """Customize and generate for every planned sample that has no record yet.
+    """Customize and generate for every planned sample that is not among the recorded ones (id -> status).
 
     An exception in a job or sample is recorded with its traceback and the rest goes on, except for a disk that takes no
     more, which ends the run (OSError). Artefacts go when the samples they serve are all there. Batches are formed from
@@ -41,7 +42,6 @@ def generate(
     and an uninterrupted one compute the same numbers. With `keep_attention`, methods that are `ShowsAttention` are
     asked for it, and their maps are kept beside the images.
     """
-    recorded = folder.statuses()
     writer = _Writer(folder, setting, show, recorded)
     job_lines = LineWriter(folder.path / JOBS)
     try:

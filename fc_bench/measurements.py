@@ -57,12 +57,12 @@ def _asked(folder: RunFolder) -> tuple[dict[str, int], dict[str, Any]]:
     texts = {name: _Categories() for name in ("method", "set", "category", "template", "prompt")}
     numbers = {name: array("d") for name in ("subjects", "index", "seed")}
     for record in stream_lines(folder.path / PLAN):
-        if rows.setdefault(record["id"], len(rows)) != len(texts["set"].codes):
+        if rows.setdefault(record["id"], len(rows)) != len(numbers["subjects"]):
             continue
         subjects = record["subjects"]
-        texts["set"].add("+".join(subjects))
-        for name in ("method", "category", "template", "prompt"):
-            texts[name].add(record[name])
+        record["set"] = "+".join(subjects)
+        for name, categories in texts.items():
+            categories.codes.append(categories.code(record[name]))
         numbers["subjects"].append(len(subjects))
         numbers["index"].append(record["index"])
         numbers["seed"].append(np.nan if record["seed"] is None else record["seed"])
@@ -129,9 +129,6 @@ class _Categories:
 
     def code(self, text: str) -> int:
         return self._known.setdefault(text, len(self._known))
-
-    def add(self, text: str) -> None:
-        self.codes.append(self._known.setdefault(text, len(self._known)))
 
     def made(self) -> pd.Categorical:
         names = sorted(self._known)

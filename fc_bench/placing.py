@@ -95,8 +95,8 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
             soft_wrap=True,
         )
         _place(opened, found)
-        opened.score(options.retry_errors)
-    return opened.outcome()
+        outcome = opened.score(options.retry_errors)
+    return outcome
 
 
 def read_names(folder: Path, asked: Asked, label: str) -> tuple[dict[Slot, Path], int]:

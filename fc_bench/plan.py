@@ -87,6 +87,12 @@ class AskedSamples:
             for index, (seed, name, key) in enumerate(zip(seeds, names, keys, strict=True)):
                 yield Sample(name[:20], self.method, ids, prompt.category, prompt.template, text, index, seed, key[:20])
 
+    def ids(self) -> Iterator[str]:
+        """The samples' ids alone, in order."""
+        for prompt in self.prompts:
+            for name in digests_of_each([*self.identity, prompt.template], self.seeds[prompt.template]):
+                yield name[:20]
+
     def texts(self) -> list[str]:
         """The prompts with class nouns filled in."""
         nouns = [subject.noun for subject in self.subject_set.subjects]
@@ -108,14 +114,15 @@ class Job:
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """The ids of its samples, in order."""
+        if isinstance(self.samples, AskedSamples):
+            return tuple(self.samples.ids())
         return tuple(sample.id for sample in self.samples)
 
-    def prompts(self) -> Iterator[str]:
+    def prompts(self) -> list[str]:
         """The prompts of its samples."""
         if isinstance(self.samples, AskedSamples):
-            yield from self.samples.texts()
-        else:
-            yield from (sample.prompt for sample in self.samples)
+            return self.samples.texts()
+        return [sample.prompt for sample in self.samples]
 
 
 @dataclass(frozen=True)

@@ -57,8 +57,11 @@ def stream_lines(path: Path) -> Iterator[dict[str, Any]]:
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            record = _parsed(line)
-            if record is not None:
+            try:
+                record = orjson.loads(line)
+            except ValueError:
+                record = _parsed_otherwise(line)
+            if isinstance(record, dict):
                 yield record
             elif line.endswith(b"\n"):
                 raise UserError(
@@ -71,17 +74,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return list(stream_lines(path))
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """The record in a line, None when it is none."""
+def _parsed_otherwise(line: bytes) -> Any:
+    """What orjson refuses and JSON as Python writes it allows (half surrogates, whole numbers of any size), or None."""
     try:
-        record = orjson.loads(line)
+        return json.loads(line)
     except ValueError:
-        # What orjson refuses and JSON as Python writes it allows: half surrogates, whole numbers of any size.
-        try:
-            record = json.loads(line)
-        except ValueError:
-            return None
-    return record if isinstance(record, dict) else None
+        return None
 
 
 class LineWriter:
@@ -107,7 +105,7 @@ class LineWriter:
         start, last = self._last_line()
         if not last:
             return
-        if _parsed(last) is not None:
+        if isinstance(_parsed_otherwise(last), dict):
             self._file.write(b"\n")
         else:
             self._file.truncate(start)

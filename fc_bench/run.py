@@ -13,13 +13,13 @@ from rich.console import Console
 
 from fc_bench import registry
 from fc_bench.errors import UserError
-from fc_bench.generating import generate, pending_ids
+from fc_bench.generating import MakeMethod, generate, pending_ids
 from fc_bench.model.backbone import Backbone, read_backbone
 from fc_bench.model.yaml_file import nearest
 from fc_bench.plan import MethodRow, make_plan, resolve_method
 from fc_bench.progress import progress
 from fc_bench.protocols import Method, Sampler, Setting, needs_attention
-from fc_bench.session import Outcome, session
+from fc_bench.session import Outcome, Session, session
 from fc_bench.suite import Suite, read_suite
 
 
@@ -91,31 +91,37 @@ def run(options: RunOptions, console: Console) -> Outcome:
     )
     path = options.out or default_folder(suite, backbone)
     with session(path, suite, setting, plan, console) as opened:
-        folder = opened.folder
-        recorded = folder.statuses()
-        pending = sum(len(pending_ids(job, recorded, options.retry_errors)) for job in plan.jobs)
-        del recorded
-        console.print(
-            f"{suite.file.name} on {backbone.name}: {plan.size} samples, {pending} to generate, in {path}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+        _generate_pending(opened, setting, lambda row: methods[row.label][0](setting, methods[row.label][1]), options)
+        outcome = opened.score(options.retry_errors)
+    return outcome
+
+
+def _generate_pending(opened: Session, setting: Setting, make_method: MakeMethod, options: RunOptions) -> None:
+    """Generate what is not recorded yet, after saying how much that is."""
+    plan, folder = opened.plan, opened.folder
+    recorded = folder.statuses()
+    pending = sum(len(pending_ids(job, recorded, options.retry_errors)) for job in plan.jobs)
+    opened.console.print(
+        f"{opened.suite.file.name} on {setting.backbone.name}: {plan.size} samples, {pending} to generate, "
+        f"in {folder.path}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    with progress(opened.console, "Generating", pending) as show:
+        generate(
+            plan,
+            folder,
+            setting,
+            make_method,
+            show,
+            recorded,
+            options.batch_size,
+            options.retry_errors,
+            options.keep_artefacts,
+            options.checkpoint_every,
+            keep_attention=any(needs_attention(metric) for metric in opened.metrics.values()),
         )
-        with progress(console, "Generating", pending) as show:
-            generate(
-                plan,
-                folder,
-                setting,
-                lambda row: methods[row.label][0](setting, methods[row.label][1]),
-                show,
-                options.batch_size,
-                options.retry_errors,
-                options.keep_artefacts,
-                options.checkpoint_every,
-                keep_attention=any(needs_attention(metric) for metric in opened.metrics.values()),
-            )
-        opened.score(options.retry_errors)
-    return opened.outcome()
 
 
 def row_labels(options: RunOptions) -> list[str]:

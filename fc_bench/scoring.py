@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from PIL import Image
@@ -52,55 +51,63 @@ class Siblings:
         return sorted(other for other in self._own[name] if other != name)
 
 
-@dataclass(frozen=True)
 class PendingScores:
-    """Which finished samples have no score yet; iterating gives their records, each with the metrics that lack one.
+    """What the finished samples of a run lack; iterating gives the records of those that are to be scored.
 
-    `lacking` maps every finished sample to a number whose bit i says that `metrics[i]` is to be measured; `anchors`
-    are the scores that photographs have already (id, metric); `siblings` are known where a metric needs them.
+    `lacking` maps every finished sample to a number whose bit i says that it has no value of `metrics[i]`, `failed` to
+    those of which an error is recorded: they are tried again with `retry_errors` alone. `anchors` are the scores that
+    photographs have (id, metric); `siblings` are known where a metric needs them: a score that rests on others than
+    there are now is lacking.
     """
 
-    folder: RunFolder
-    metrics: Sequence[str]
-    lacking: Mapping[str, int]
-    anchors: Set[tuple[str, str]]
-    siblings: Siblings | None
+    def __init__(self, folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool) -> None:
+        self._folder, self._metrics, self._retry_errors = folder, metrics, retry_errors
+        self._bits = {name: 1 << number for number, name in enumerate(metrics)}
+        self._compared = {name for name, metric in metrics.items() if needs_siblings(metric)}
+        self.siblings = Siblings(folder) if self._compared else None
+        every = (1 << len(metrics)) - 1
+        self.lacking = {name: every for name, status in folder.statuses().items() if status == "ok"}
+        self.failed: dict[str, int] = {}
+        self.anchors: set[tuple[str, str]] = set()
+        for record in stream_lines(folder.path / SCORES):
+            name, metric = record["sample"], record["metric"]
+            if name in self.lacking:
+                self.note(name, metric, record)
+            elif name.startswith(ANCHOR):
+                self.anchors.add((name, metric))
+
+    def note(self, sample: str, metric: str, record: Mapping[str, Any]) -> None:
+        """A finished sample is scored (ok) or could not be (error), or was while it had other siblings."""
+        bit = self._bits.get(metric, 0)
+        if self.siblings and metric in self._compared and record.get("siblings") != self.siblings.ids(sample):
+            self.lacking[sample] |= bit
+            self.failed[sample] = self.failed.get(sample, 0) & ~bit
+        elif record["status"] == "ok":
+            self.lacking[sample] &= ~bit
+        else:
+            self.lacking[sample] |= bit
+            self.failed[sample] = self.failed.get(sample, 0) | bit
 
     def __len__(self) -> int:
-        """Number of samples that lack a score."""
-        return sum(1 for bits in self.lacking.values() if bits)
+        """Number of samples that are to be scored."""
+        return sum(1 for name in self.lacking if self._asked(name))
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
-        left = {name: bits for name, bits in self.lacking.items() if bits}
-        for record in stream_lines(self.folder.path / SAMPLES) if left else ():
+        """Their records, each with the metrics to measure; read from the run folder one at a time."""
+        left = {name: bits for name in self.lacking if (bits := self._asked(name))}
+        for record in stream_lines(self._folder.path / SAMPLES) if left else ():
             bits = left.pop(record["id"], 0) if record["status"] == "ok" else 0
             if bits:
-                yield record, [name for number, name in enumerate(self.metrics) if bits >> number & 1]
+                yield record, [name for name in self._metrics if bits & self._bits[name]]
+
+    def _asked(self, name: str) -> int:
+        lacking = self.lacking[name]
+        return lacking if self._retry_errors else lacking & ~self.failed.get(name, 0)
 
 
 def pending_scores(folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool = False) -> PendingScores:
-    """What is to be scored: every finished sample by each metric that has no score for it; retried are errors, too.
-
-    A score of a metric that needs siblings is also pending when it rests on others than there are now.
-    """
-    lacking = {name: (1 << len(metrics)) - 1 for name, status in folder.statuses().items() if status == "ok"}
-    bit = {name: 1 << number for number, name in enumerate(metrics)}
-    comparing = {name for name, metric in metrics.items() if needs_siblings(metric)}
-    siblings = Siblings(folder) if comparing else None
-    anchors = set()
-    for record in stream_lines(folder.path / SCORES):
-        name, metric = record["sample"], record["metric"]
-        if name in lacking:
-            done = record["status"] == "ok" or not retry_errors
-            if done and siblings is not None and metric in comparing:
-                done = record.get("siblings") == siblings.ids(name)
-            if done:
-                lacking[name] &= ~bit.get(metric, 0)
-            else:
-                lacking[name] |= bit.get(metric, 0)
-        elif name.startswith(ANCHOR):
-            anchors.add((name, metric))
-    return PendingScores(folder, tuple(metrics), lacking, anchors, siblings)
+    """What is to be scored: every finished sample by each metric that has no score for it, or an error to try again."""
+    return PendingScores(folder, metrics, retry_errors)
 
 
 def score(
@@ -110,7 +117,7 @@ def score(
     show: Progress,
     pending: PendingScores,
 ) -> None:
-    """Append a line to scores.jsonl for each pending one; an exception is recorded and the rest goes on.
+    """Append a line to scores.jsonl for each pending one and note it; an exception is recorded, the rest goes on.
 
     Only a disk that takes no more ends it (OSError).
     """
@@ -131,6 +138,7 @@ def score(
                     entry |= {"status": "error", "error": "".join(traceback.format_exception(error))}
                     show.say(f"{name} of sample {record['id']}: {type(error).__name__}: {error}")
                 writer.append(entry)
+                pending.note(record["id"], name, entry)
             show.advance()
         _score_anchors(suite, folder, metrics, writer, show, pending.anchors)
     finally:

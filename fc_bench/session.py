@@ -69,15 +69,12 @@ class Session:
     metrics: Mapping[str, Metric]
     console: Console
 
-    def score(self, retry_errors: bool = False) -> None:
-        """Measure what is finished and not measured yet."""
+    def score(self, retry_errors: bool = False) -> Outcome:
+        """Measure what is finished and not measured yet; how much of what the command asked for is there then."""
         pending = pending_scores(self.folder, self.metrics, retry_errors)
         with progress(self.console, "Scoring", len(pending)) as show:
             score(self.suite, self.folder, self.metrics, show, pending)
-
-    def outcome(self) -> Outcome:
-        """How much of what the command asked for is there."""
-        lacking = pending_scores(self.folder, self.metrics, retry_errors=True).lacking
+        lacking = pending.lacking
         finished = [name for job in self.plan.jobs for name in job.ids if name in lacking]
         errors = sum(lacking[name].bit_count() for name in finished)
         unscored = sum(1 for name in finished if lacking[name])

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 
 import pytest
 
 from fc_bench.errors import UserError
-from fc_bench.records import LineWriter, opened_for_writing, read_lines, write_atomically
+from fc_bench.records import (
+    LineWriter,
+    opened_for_writing,
+    read_lines,
+    stream_lines,
+    write_atomically,
+    write_lines,
+)
 
 WHOLE = [{"id": "a", "value": 1.5}, {"id": "ä\n<b>", "value": None}]
 
@@ -37,6 +45,51 @@ def test_cut_anywhere_the_whole_records_survive_and_the_next_is_added(tmp_path):
         written(file, [{"id": "c"}])
         assert read_lines(file) == [*whole, {"id": "c"}]
         assert all(json.loads(line) for line in file.read_text().splitlines())
+
+
+def test_end_of_a_file_of_any_length_is_mended_without_reading_the_rest(tmp_path):
+    file, half = tmp_path / "x.jsonl", b'{"id": "' + b"x" * 200_000
+    length = 1 << 34
+    with file.open("wb") as sparse:
+        # More than fits in memory, almost nothing on disk.
+        sparse.truncate(length)
+        sparse.seek(length)
+        sparse.write(b"\n" + half)
+    LineWriter(file).close()
+    assert file.stat().st_size == length + 1
+    with file.open("ab") as sparse:
+        sparse.write(half + b'"}')
+    LineWriter(file).close()
+    assert file.stat().st_size == length + 1 + len(half) + 3
+
+
+@pytest.mark.parametrize("value", ["\ud800", 2**70, [[1.5, None], {"ä": True}]])
+def test_whatever_json_writes_is_read(tmp_path, value):
+    written(tmp_path / "x.jsonl", [{"value": value}, {"value": 1}])
+    assert read_lines(tmp_path / "x.jsonl") == [{"value": value}, {"value": 1}]
+
+
+@pytest.mark.parametrize("line", [b"", b"[1]", b"nothing", b'{"id": }', b"\xff{}", b"null"])
+def test_damaged_line_is_named_after_the_records_before_it(tmp_path, line):
+    (tmp_path / "x.jsonl").write_bytes(b'{"id": 1}\n' + line + b'\n{"id": 2}\n')
+    records = stream_lines(tmp_path / "x.jsonl")
+    assert next(records) == {"id": 1}
+    with pytest.raises(UserError, match=r"x\.jsonl:2: this line is no record"):
+        next(records)
+
+
+def test_file_is_replaced_by_records_that_come_from_itself(tmp_path):
+    written(tmp_path / "x.jsonl", WHOLE)
+    write_lines(tmp_path / "x.jsonl", chain(stream_lines(tmp_path / "x.jsonl"), [{"id": "c"}]))
+    assert read_lines(tmp_path / "x.jsonl") == [*WHOLE, {"id": "c"}]
+
+
+def test_lines_that_cannot_be_written_to_the_end_leave_the_file_as_it_was(tmp_path):
+    written(tmp_path / "x.jsonl", WHOLE)
+    with pytest.raises(TypeError):
+        write_lines(tmp_path / "x.jsonl", [{"id": "c"}, {"id": object()}])
+    assert read_lines(tmp_path / "x.jsonl") == WHOLE
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
 
 
 def test_value_that_is_no_json_is_refused_and_writes_nothing(tmp_path):

@@ -414,6 +414,7 @@ def test_run_grows_by_methods_options_and_subjects_without_repeating_anything(ru
     file = tmp_path / "run" / "samples.jsonl"
     run("--limit-subjects", 1)
     first = records(file)
+    planned = (tmp_path / "run" / "plan.jsonl").read_bytes()
     assert {sample["subjects"][0] for sample in first} == {"ann"}
     run()
     second = records(file)
@@ -424,6 +425,8 @@ def test_run_grows_by_methods_options_and_subjects_without_repeating_anything(ru
     assert [len(x) for x in (first, second, third, fourth)] == [3, 11, 22, 33]
     assert second[:3] == first
     assert len({sample["id"] for sample in fourth}) == 33
+    assert (tmp_path / "run" / "plan.jsonl").read_bytes().startswith(planned)
+    assert [sample["id"] for sample in records(tmp_path / "run" / "plan.jsonl")] == [sample["id"] for sample in fourth]
     text = (tmp_path / "run" / "report" / "table.md").read_text()
     assert all(f"| {label} | 9 / 9 |" in text for label in ("paste", "paste[seconds=0.001]", "text-only"))
 

@@ -28,6 +28,48 @@ def test_interval_is_reproducible_and_does_not_depend_on_the_order_of_clusters()
     assert cluster_bootstrap(values) == cluster_bootstrap(dict(reversed(values.items())))
 
 
+@pytest.mark.parametrize("block", [1, 7, 5000])
+def test_draws_do_not_depend_on_how_many_are_drawn_at_a_time(monkeypatch, block):
+    from fc_bench import statistics
+
+    random = np.random.default_rng(0)
+    values = {str(number): random.normal(size=3) for number in range(25)}
+    units = {name: (name, str((int(name) + 1) % 25)) for name in values}
+    differences = random.normal(0.3, 1, size=25)
+
+    def estimates() -> list[object]:
+        for cached in (statistics._weights, statistics._multiplicities, statistics._signs):
+            cached.cache_clear()
+        return [
+            cluster_bootstrap(values, resamples=500),
+            cluster_bootstrap(values, units, resamples=500),
+            sign_flip_test(differences, draws=999),
+        ]
+
+    whole = estimates()
+    monkeypatch.setattr(statistics, "BLOCK", block)
+    assert estimates() == whole
+
+
+def test_interval_is_that_of_resampling_written_plainly():
+    random = np.random.default_rng(0)
+    values = {str(number): [float(value)] for number, value in enumerate(random.normal(size=12))}
+    for units in (None, {name: (name, str((int(name) + 1) % 12)) for name in values}):
+        names, resampled = sorted(values), []
+        order = list(dict.fromkeys(unit for name in names for unit in ((units or {}).get(name) or (name,))))
+        for draw in np.random.default_rng(3).integers(12, size=(200, 12)):
+            drawn = [order[number] for number in draw]
+            weights = [np.prod([drawn.count(unit) for unit in (units or {}).get(name, (name,))]) for name in names]
+            if sum(weights):
+                resampled.append(np.average([values[name][0] for name in names], weights=weights))
+        mean = np.mean([value for (value,) in values.values()])
+        estimate = cluster_bootstrap(values, units, resamples=200, seed=3)
+        assert estimate.low is not None
+        wider = (mean - estimate.low) / (mean - np.quantile(resampled, 0.025))
+        assert 1 < wider < 1.3
+        assert estimate.high == pytest.approx(mean + wider * (np.quantile(resampled, 0.975) - mean))
+
+
 def test_interval_covers_a_known_truth_where_the_naive_one_does_not():
     random = np.random.default_rng(0)
     trials, subjects, images = 300, 30, 10
