@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from fc_bench.cli.app import app, console, say
+from fc_bench.errors import UserError
 
 
 class Layout(str, Enum):
@@ -41,6 +42,8 @@ def report(
     ] = None,
 ) -> None:
     """Print the tables of one or several runs and write them (Markdown, CSV, LaTeX, HTML) with figures."""
+    if subjects and grid_seed is not None:
+        raise UserError("The image grid is either of --subjects or drawn with --grid-seed; leave one out.")
     write_and_print(run, out, layout.value, None if figures else (), subjects or (), grid_seed)
 
 
