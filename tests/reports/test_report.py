@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fc_bench.reports.figures import FAMILIES
+from fc_bench.reports.figures import FAMILIES, draw
+from fc_bench.reports.frame import read_runs
 
 TABLES = ["table.md", "table.csv", "table.tex", "table.html", "results.csv"]
 
@@ -88,6 +89,8 @@ def test_unknown_subjects_of_the_grid_are_refused(fc_bench, copied, painted):
     done = fc_bench("report", painted(copied("run")), "--subjects", "p99")
     assert done.code == 2
     assert 'no samples of the subjects "p99"' in done.err
+    done = fc_bench("report", "anywhere", "--subjects", "p01", "--grid-seed", 1)
+    assert (done.code, "leave one out" in done.err) == (2, True)
 
 
 def test_report_that_cannot_be_written_is_one_sentence(fc_bench, copied):
@@ -100,7 +103,7 @@ def test_report_that_cannot_be_written_is_one_sentence(fc_bench, copied):
 
 
 def test_run_with_images_has_its_grid(fc_bench, copied, painted):
-    folder = painted(copied("run", methods=("text-only", "fastcomposer"), sets=("p01", "p02")))
+    folder = painted(copied("run", methods=("text-only", "fastcomposer"), sets=("p01",)))
     assert fc_bench("report", folder, "--grid-seed", 3).code == 0
     assert (folder / "report" / "figures" / "grid.svg").exists()
 
@@ -109,9 +112,10 @@ def test_run_with_images_has_its_grid(fc_bench, copied, painted):
 def test_run_that_has_only_begun_is_reported(fc_bench, copied, lost):
     folder = copied("run", methods=("fastcomposer", "dreambooth"), sets=("p01", "p02"))
     (folder / lost).unlink()
-    done = fc_bench("report", folder)
+    done = fc_bench("report", folder, "--no-figures")
     assert done.code == 0, done.err
     assert (" 0 / 10" in done.out) == (lost != "jobs.jsonl")
+    draw(read_runs([folder]))
 
 
 def test_documentation_names_every_family_of_figures():
