@@ -56,11 +56,11 @@ def report(
 
     The folder of a cost run gives the tables of costs.
     """
+    if subjects and grid_seed is not None:
+        raise UserError("The image grid is either of --subjects or drawn with --grid-seed; leave one out.")
     if _of_cost(run):
         write_and_print_cost(run[0])
         return
-    if subjects and grid_seed is not None:
-        raise UserError("The image grid is either of --subjects or drawn with --grid-seed; leave one out.")
     families = None if figures else ()
     *_, page = write_and_print(run, out, layout.value, families, subjects or (), grid_seed, images=images)
     if open_:
