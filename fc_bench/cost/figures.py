@@ -2,7 +2,8 @@
 
 An interval is at 95 %. Where a figure follows from others its interval is recovered from theirs, which are taken as
 independent (MOVER: Zou and Donner 2008, "Construction of confidence limits about effect measures: a general approach",
-Statistics in Medicine 27); a figure without an interval counts as known exactly.
+Statistics in Medicine 27). A measured figure without an interval counts as known exactly; one that was extrapolated and
+has none leaves what follows from it without one, too.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def total(*parts: Figure) -> Figure:
     """The sum of independent figures."""
     value = sum(part.value for part in parts)
     n, extrapolated = min(part.n for part in parts), any(part.extrapolated for part in parts)
-    if all(part.low is None for part in parts):
+    if all(part.low is None for part in parts) or any(part.low is None and part.extrapolated for part in parts):
         return Figure(value, n=n, extrapolated=extrapolated)
     low = value - math.hypot(*(part.below for part in parts))
     high = value + math.hypot(*(part.above for part in parts))

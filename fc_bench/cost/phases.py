@@ -42,8 +42,10 @@ MOST_CALLS = 60
 """Calls after which a median is known well enough; they allow a 95th percentile."""
 MOST_CUSTOMIZATIONS = 3
 """Of all steps; what more of the budget there is goes to images."""
-FIRST_TUNING = {"cpu": 4, "cuda": 20}
-"""Training steps of the first customization by kind of device; with float16 some of the first overflow."""
+FIRST_PERIODS = 3
+"""Periods of alike steps that the first customization shows behind its cold step: as many as an interval takes."""
+FIRST_ON_ACCELERATOR = 20
+"""Its steps there at the least; with float16 some of the first overflow."""
 STAND_INS = 4
 """Photographs in the place of class images; what a class image costs is measured on them."""
 
@@ -96,12 +98,13 @@ def measured(task: Assignment) -> dict[str, Any]:
     return found | {"step": _step, "first_image": _first_image, "image": _image}[task.phase](task, draw)
 
 
-def _first_steps(task: Assignment) -> dict[str, Any]:
+def _first_steps(task: Assignment, period: int = 1) -> dict[str, Any]:
     """The option `steps` of the first customization, where the method has one."""
     asked = getattr(task.options, "steps", None)
     if not isinstance(asked, int):
         return {}
-    return {"steps": min(asked, FIRST_TUNING["cuda" if task.accelerated else "cpu"])}
+    least = FIRST_ON_ACCELERATOR if task.accelerated else 0
+    return {"steps": min(asked, max(1 + FIRST_PERIODS * period, least))}
 
 
 def _customize(task: Assignment) -> dict[str, Any]:
@@ -114,8 +117,8 @@ def _customize(task: Assignment) -> dict[str, Any]:
         method, seconds = timed(lambda: task.built(**changes), device)
     asked = getattr(task.options, "steps", None) if changes else None
     period = method.step_period if isinstance(method, Periodic) else 1
-    if asked is not None and changes["steps"] <= period < asked:  # a whole period has to follow the cold step
-        changes = {"steps": min(asked, period + 1)}
+    if changes != (first := _first_steps(task, period)):
+        changes = first
         del method
         method = task.built(**changes)
     images = _spare_drawing(task, method)

@@ -38,6 +38,7 @@ def test_total_adds_values_and_independent_ends_in_quadrature():
     assert (found.value, found.low, found.high) == (31, 31 - 5, 31 + 5)
     assert (found.n, found.extrapolated) == (1, True)
     assert total(Figure(1), Figure(2)).low is None
+    assert total(Figure(1, 0, 2), Figure(2, extrapolated=True)) == Figure(3, extrapolated=True)
 
 
 def test_difference_turns_the_second_interval_around():
