@@ -119,8 +119,8 @@ def _refuse_huge(folder: RunFolder, scores: _Scores) -> None:
     if place is not None:
         file = folder.path / SCORES
         raise UserError(
-            f"{file}:{line_at(file, place)}: a value is larger than {LARGEST:g}; restore the file or remove the line to "
-            "measure it again."
+            f"{file}:{line_at(file, place)}: a value is larger than {LARGEST:g}; restore the file or remove the "
+            "line to measure it again."
         )
 
 
@@ -176,7 +176,7 @@ def _recorded(folder: RunFolder, rows: Mapping[str, int]) -> tuple[dict[str, Any
 
 
 class _Scores:
-    """Each column's value by row, where its record lies, and the photographs' scores: the last record of each counts."""
+    """Each column's value by row, where its record lies, and the photographs' scores: the last record counts."""
 
     def __init__(self, rows: Mapping[str, int], metrics: Mapping[str, Sequence[str]]) -> None:
         self._rows = rows

@@ -1,7 +1,7 @@
 """What the records of a run are like: the fields that its readers rely on, checked cheaply enough for a million lines.
 
-The types of a record's fields are its signature. A signature is looked at field by field when it is first seen; a record
-with a known one costs a look into a set, and what a signature does not tell (texts in a list, numbers in a mapping).
+The types of a record's fields are its signature. A signature is looked at field by field when it is first seen; a
+record with a known one costs a look into a set, and at what it does not tell (texts in a list, numbers in a mapping).
 """
 
 from __future__ import annotations

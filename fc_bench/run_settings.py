@@ -1,4 +1,4 @@
-"""What run.json has to hold: the parts that readers of a run rely on, by kind of run; everything else may be there, too."""
+"""What run.json has to hold: the parts that readers of a run rely on, by kind of run; more may be there."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 RESERVED = (
-    "sample", "run", "label", "recorded", "method", "set", "subjects", "category", "template", "prompt", "index", "seed",
-    "status", "seconds", "peak_memory_bytes", "image", "same_image_as", "attention",
+    "sample", "run", "label", "recorded", "method", "set", "subjects", "category", "template", "prompt", "index",
+    "seed", "status", "seconds", "peak_memory_bytes", "image", "same_image_as", "attention",
 )  # fmt: skip
 """Names of a sample's own columns, which no metric can have."""
 

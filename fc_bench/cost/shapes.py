@@ -100,7 +100,7 @@ class _Customized(_Head):
 
 
 def problem(record: Mapping[str, Any]) -> str | None:
-    """What is wrong with a measurement's record, as the end of a sentence; None where its readers find all they need."""
+    """What is wrong with a measurement's record, as the end of a sentence; None where readers find all they need."""
     if record.get("status") != "ok":
         schema: type[BaseModel] = _Failed
     else:

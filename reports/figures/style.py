@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
@@ -109,6 +110,11 @@ class Drawing:
 
     def svg(self) -> bytes:
         """As SVG; text is text."""
+        return self._svg
+
+    @cached_property
+    def _svg(self) -> bytes:
+        """Rendered once, for the file and for the page."""
         return _rendered(self.figure, "svg", {"Date": None, "Creator": None})
 
     def pdf(self) -> bytes:

@@ -40,9 +40,9 @@ def left_out(runs: Sequence[PageRun], chosen: Sequence[np.ndarray]) -> str:
     if held == planned:
         return ""
     return (
-        f"The gallery holds {held:,} of {planned:,} samples: questions (subjects, prompt, seed) drawn by their hash, the "
-        "same in every report, each with the images of all methods, and the samples that failures are named by. All "
-        "numbers, tables and figures are of all samples; fc-bench show RUN ID prints any of them."
+        f"The gallery holds {held:,} of {planned:,} samples: questions (subjects, prompt, seed) drawn by their hash, "
+        "the same in every report, each with the images of all methods, and the samples that failures are named by. "
+        "All numbers, tables and figures are of all samples; fc-bench show RUN ID prints any of them."
     )
 
 

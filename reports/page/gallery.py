@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +25,17 @@ class PageRun:
 
     run: Run
     names: Mapping[str, str]
+    _commands: dict[tuple[str, int], str | None] = field(default_factory=dict, compare=False)
+    """Method and number of the run's command -> the command that makes its samples again."""
+
+    def command(self, view: SampleView) -> str | None:
+        """The command that makes the sample's method again."""
+        settings, finished = self.run.settings, view.finished
+        begun = [finished is None or entry["started"] <= finished for entry in settings["commands"]]
+        key = view.method, max((number for number, before in enumerate(begun) if before), default=0)
+        if key not in self._commands:
+            self._commands[key] = repeat_command(settings, view.method, finished)
+        return self._commands[key]
 
     def key(self, view: SampleView, alone: bool) -> str:
         """What a sample is called in the page's address: its id, with the run's name where there are several runs."""
@@ -133,7 +144,7 @@ def _sample(
 ) -> dict[str, Any]:
     """What the page knows of a sample; keys without anything to tell are left out."""
     settings, folder = run.run.settings, run.run.folder
-    command = repeat_command(settings, view.method, view.finished)
+    command = run.command(view)
     sample = {
         "id": view.id,
         "key": run.key(view, alone),

@@ -37,8 +37,9 @@ values = st.recursive(
     | st.booleans()
     | st.integers()
     | st.floats(allow_nan=True)
-    | st.sampled_from(["", "ok", "error", "p01", "p01+p02", "../../x", "/etc/passwd", "a\0b", "\ud800", "\u202e", "x" * 300,
-                       -1, 2**31, 2**63, 2**70, 1e300, "all", "identity", "ceiling", "anchor:ceiling:p01:0"]),
+    | st.sampled_from(["", "ok", "error", "p01", "p01+p02", "../../x", "/etc/passwd", "a\0b", "\ud800", "\u202e",
+                       "x" * 300, -1, 2**31, 2**63, 2**70, 1e300, "all", "identity", "ceiling",
+                       "anchor:ceiling:p01:0"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["0", "id", "x"]), inner, max_size=2),
     max_leaves=5,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""On the pocket backbone: the same seed gives the same bytes, whatever was made before, beside or after an interruption."""
+"""On the pocket backbone: the same seed gives the same bytes, whatever was made before, beside or in between."""
 
 from __future__ import annotations
 
