@@ -19,8 +19,6 @@ Row = dict[str, Any]
 
 RECORDED = ("image", "same_image_as", "attention")
 """What a sample's record says of it beside status and costs; None where it says nothing."""
-NUMBERS = ("seconds", "peak_memory_bytes")
-"""Costs of a sample."""
 NOWHERE = -1
 """Place of a record that there is none of."""
 _SCORED, _FAILED = 1, 2
@@ -128,24 +126,26 @@ def _asked(folder: RunFolder) -> tuple[dict[str, int], dict[str, Any]]:
     """The row of each planned sample's id, and what is asked of them."""
     rows: dict[str, int] = {}
     texts = {name: _Categories() for name in ("method", "set", "category", "template", "prompt")}
-    numbers = {name: array("d") for name in ("subjects", "index", "seed")}
+    writers = [(name, own.codes.append, own.known) for name, own in texts.items()]
+    sizes, indexes, seeds, missing = array("i"), array("i"), array("d"), np.nan
     for _, record in stream_placed(folder.path / PLAN):
-        if rows.setdefault(record["id"], len(rows)) != len(numbers["subjects"]):
+        if rows.setdefault(record["id"], len(rows)) != len(sizes):
             continue
         subjects, seed = record["subjects"], record.get("seed")
-        record["set"] = "+".join(subjects)
-        for name, categories in texts.items():
-            categories.codes.append(categories.code(record[name]))
-        numbers["subjects"].append(len(subjects))
-        numbers["index"].append(record["index"])
-        numbers["seed"].append(np.nan if seed is None else seed)
+        record["set"] = "+".join(subjects) if len(subjects) > 1 else subjects[0]
+        for name, append, known in writers:
+            text = record[name]
+            append(known.setdefault(text, len(known)))
+        sizes.append(len(subjects))
+        indexes.append(record["index"])
+        seeds.append(missing if seed is None else seed)
     return rows, {
         "method": texts["method"].made(),
         "set": texts["set"].made(),
-        "subjects": np.frombuffer(numbers["subjects"]).astype(int),
+        "subjects": np.array(sizes, dtype=int),
         **{name: texts[name].made() for name in ("category", "template", "prompt")},
-        "index": np.frombuffer(numbers["index"]).astype(int),
-        "seed": pd.array(np.frombuffer(numbers["seed"]), dtype="Int64"),
+        "index": np.array(indexes, dtype=int),
+        "seed": pd.array(np.array(seeds), dtype="Int64"),
     }
 
 
@@ -154,24 +154,23 @@ def _recorded(folder: RunFolder, rows: Mapping[str, int]) -> tuple[dict[str, Any
     status = _Categories()
     status.codes = array("i", [status.code("missing")]) * len(rows)
     places = array("q", [NOWHERE]) * len(rows)
-    numbers = {name: _missing(len(rows)) for name in NUMBERS}
-    others: dict[str, list[Any]] = {name: [None] * len(rows) for name in RECORDED}
+    seconds, peaks, gap = _missing(len(rows)), _missing(len(rows)), np.nan
+    images, origins, maps = ([None] * len(rows) for _ in RECORDED)
     for place, record in stream_placed(folder.path / SAMPLES):
-        row = rows.get(record["id"])
+        row, get = rows.get(record["id"]), record.get
         if row is None:
             continue
         status.codes[row] = status.code(record["status"])
         places[row] = place
-        for name, values in numbers.items():
-            value = record.get(name)
-            values[row] = np.nan if value is None else value
-        for name, found in others.items():
-            found[row] = record.get(name)
+        spent, peak = get("seconds"), get("peak_memory_bytes")
+        seconds[row] = gap if spent is None else spent
+        peaks[row] = gap if peak is None else peak
+        images[row], origins[row], maps[row] = get("image"), get("same_image_as"), get("attention")
     return {
         "status": status.made(),
-        "seconds": np.frombuffer(numbers["seconds"]),
-        "peak_memory_bytes": pd.array(np.frombuffer(numbers["peak_memory_bytes"]), dtype="Int64"),
-        **{name: _texts(found) for name, found in others.items()},
+        "seconds": np.frombuffer(seconds),
+        "peak_memory_bytes": pd.array(np.frombuffer(peaks), dtype="Int64"),
+        **{name: _texts(own) for name, own in zip(RECORDED, (images, origins, maps), strict=True)},
     }, _whole(places)
 
 
@@ -241,15 +240,15 @@ class _Categories:
 
     def __init__(self) -> None:
         self.codes = array("i")
-        self._known: dict[str, int] = {}
+        self.known: dict[str, int] = {}
 
     def code(self, text: str) -> int:
-        return self._known.setdefault(text, len(self._known))
+        return self.known.setdefault(text, len(self.known))
 
     def made(self) -> pd.Categorical:
-        names = sorted(self._known)
+        names = sorted(self.known)
         place = {name: number for number, name in enumerate(names)}
-        order = np.array([place[name] for name in self._known], dtype=int)
+        order = np.array([place[name] for name in self.known], dtype=int)
         codes = np.frombuffer(self.codes, dtype=np.int32) if self.codes else np.empty(0, np.int32)
         return pd.Categorical.from_codes(order[codes], categories=_texts(names))
 

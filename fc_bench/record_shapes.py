@@ -1,7 +1,7 @@
 """What the records of a run are like: the fields that its readers rely on, checked cheaply enough for a million lines.
 
-The types of a record's fields are its signature. A signature is looked at field by field when it is first seen; a
-record with a known one costs a look into a set, and at what it does not tell (texts in a list, numbers in a mapping).
+The names and types of a record's fields are its signature. A signature is looked at field by field when it is first
+seen; a record with a known one costs a look into a set, and at what it does not tell (texts in a list, ranges).
 """
 
 from __future__ import annotations
@@ -15,29 +15,33 @@ Told = str | None
 STATUSES = ("ok", "error")
 ANCHOR, ANCHOR_ROWS = "anchor:", ("ceiling", "floor")
 """How the ids of scores begin that the suite's own photographs have, and the rows they make."""
+MOST_SIGNATURES = 1000
+"""Kept of one kind of record: a writer has a few, a file made to fill the memory any number."""
 _TEXT, _NUMBER, _WHOLE, _NOTHING = (str,), (int, float), (int,), (type(None),)
 _WORDS = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "a mapping", type(None): "null"}
 LARGEST = 1e100
 """No measured number is larger; sums of so large ones would be infinite."""
 _MOST_INDEX, _MOST_SEED, _MOST = 2**31, 2**53, 2**62
-_VALUES = ({float}, {type(None)}, {float, type(None)}, set())
+_value_kinds: set[tuple[type, ...]] = set()
+"""Types of the values of scores that were looked at: floats and nothings."""
 
 
 class Shape:
     """The fields of one kind of record, each with its types (None: it may be absent), and what else has to hold."""
 
     def __init__(self, fields: Mapping[str, tuple[type, ...]], further: Callable[[Mapping[str, Any]], Told]) -> None:
-        self._fields, self._names, self._further = fields, tuple(fields), further
-        self._known: set[tuple[type, ...]] = set()
+        self._fields, self._further = fields, further
+        self._known: set[tuple[Any, ...]] = set()
 
     def problem(self, record: Mapping[str, Any]) -> Told:
         """What is wrong with a record; None where its readers find all they need."""
-        signature = tuple(map(type, map(record.get, self._names)))
+        signature = (*record, *map(type, record.values()))
         if signature not in self._known:
-            for name, found in zip(self._names, signature, strict=True):
-                if found not in self._fields[name]:
-                    return _told(record, name, self._fields[name])
-            self._known.add(signature)
+            for name, kinds in self._fields.items():
+                if type(record.get(name)) not in kinds:
+                    return _told(record, name, kinds)
+            if len(self._known) < MOST_SIGNATURES:
+                self._known.add(signature)
         return self._further(record)
 
 
@@ -60,22 +64,24 @@ def _names(subjects: Sequence[Any] | None) -> Told:
 
 
 def _planned(record: Mapping[str, Any]) -> Told:
-    told = _names(record["subjects"])
-    if told is not None:
-        return told
+    seed = record.get("seed")
     if not 0 <= record["index"] < _MOST_INDEX:
         return 'its "index" is out of range'
-    seed = record.get("seed")
-    return 'its "seed" is out of range' if seed is not None and not 0 <= seed < _MOST_SEED else None
+    if seed is not None and not 0 <= seed < _MOST_SEED:
+        return 'its "seed" is out of range'
+    return _names(record["subjects"])
 
 
 def _sample(record: Mapping[str, Any]) -> Told:
-    status = record["status"]
+    status, get = record["status"], record.get
     if status not in STATUSES:
         return 'its "status" is neither "ok" nor "error"'
-    if status == "ok" and record.get("image") is None:
+    if status == "ok" and get("image") is None:
         return 'it is "ok" and has no "image"'
-    return _planned(record) or _in_range(record, ("seconds", "peak_memory_bytes", "batch"))
+    seconds, peak = get("seconds"), get("peak_memory_bytes")
+    if (seconds is not None and not -_MOST < seconds < _MOST) or (peak is not None and not -_MOST < peak < _MOST):
+        return 'its "seconds" or "peak_memory_bytes" are out of range'
+    return _planned(record)
 
 
 def _job(record: Mapping[str, Any]) -> Told:
@@ -89,22 +95,28 @@ def _job(record: Mapping[str, Any]) -> Told:
 
 
 def _score(record: Mapping[str, Any]) -> Told:
-    if record["status"] not in STATUSES:
+    status, values = record["status"], record.get("values")
+    if status not in STATUSES:
         return 'its "status" is neither "ok" nor "error"'
-    values = record.get("values")
-    if values is not None and set(map(type, values.values())) not in _VALUES:
-        for name, value in values.items():
-            if type(value) not in (*_NUMBER, type(None)) or (value is not None and abs(value) > LARGEST):
-                return f'its value of "{name}" is not a number that something is measured as'
-    elif values is None and record["status"] == "ok":
+    if values is not None:
+        kinds = (*map(type, values.values()),)
+        if kinds not in _value_kinds:
+            for name, value in values.items():
+                if type(value) not in (*_NUMBER, type(None)) or (value is not None and abs(value) > LARGEST):
+                    return f'its value of "{name}" is not a number that something is measured as'
+            if int not in kinds and len(_value_kinds) < MOST_SIGNATURES:
+                _value_kinds.add(kinds)
+    elif status == "ok":
         return 'it is "ok" and has no "values"'
-    if values is not None and record["sample"].startswith(ANCHOR) and record["status"] == "ok":
-        if any(abs(value) > LARGEST for value in values.values() if value is not None):
-            return "a value of it is larger than any measured one"
-        if record.get("row") not in ANCHOR_ROWS:
-            return f'its "row" is none of {", ".join(ANCHOR_ROWS)}'
-        return _names(record.get("subjects"))
-    return None
+    return _anchor(record, values) if record["sample"].startswith(ANCHOR) and status == "ok" else None
+
+
+def _anchor(record: Mapping[str, Any], values: Mapping[str, Any] | None) -> Told:
+    if any(abs(value) > LARGEST for value in (values or {}).values() if value is not None):
+        return "a value of it is larger than any measured one"
+    if record.get("row") not in ANCHOR_ROWS:
+        return f'its "row" is none of {", ".join(ANCHOR_ROWS)}'
+    return _names(record.get("subjects"))
 
 
 def _in_range(record: Mapping[str, Any], names: tuple[str, ...]) -> Told:

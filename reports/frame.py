@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -50,6 +50,8 @@ class Run:
 
     folder: RunFolder
     name: str
+    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What was computed of this run and the others of its report, and is asked for again."""
 
     @cached_property
     def settings(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from fc_bench.measurements import Measurements, Row, read_measurements, rows_of
 from fc_bench.records import SCORES, RunFolder
 
 SHOWN_MATCHES = 5
+_NUMBERS = {float, int}
 BLOCK = 10_000
 """Samples whose columns are made into rows at a time."""
 
@@ -162,21 +163,22 @@ def recorded_similarities(
     Raises UserError, naming the file, when that fits neither the subjects nor the faces.
     """
     rows, matched = details.get("similarities"), details.get("matched")
+    faces: dict[int, int] = {}
     try:
-        cosines = [[float(value) for value in row] for row in rows or []]
         faces = {int(subject): face for subject, face in (matched or {}).items()}
-        lengths = {len(row) for row in cosines}
-        fits = len(cosines) == subjects and len(lengths) == 1
-        fits = fits and all(0 <= subject < subjects for subject in faces)
-        fits = fits and all(type(face) is int and 0 <= face < min(lengths) for face in faces.values())
+        (count,) = {len(row) for row in rows or []}
+        fits = len(rows or []) == subjects and {type(value) for row in rows or [] for value in row} <= _NUMBERS
+        for subject, face in faces.items():
+            fits = fits and 0 <= subject < subjects and type(face) is int and 0 <= face < count
     except (TypeError, ValueError, AttributeError):
-        fits, cosines, faces = False, [], {}
+        fits = False
     if not fits:
         raise UserError(
             f"{file}: the details {str({'similarities': rows, 'matched': matched})[:200]} of a score do not fit "
             f"{subjects} subject(s); restore the file or remove the line to measure it again."
         )
-    return cosines, faces
+    assert rows is not None
+    return rows, faces
 
 
 def _failure(error: Any) -> SampleFailure | None:

@@ -15,6 +15,10 @@ from fc_bench.reports.figures.style import Drawing, error, legend_below, matrix,
 from fc_bench.reports.frame import who
 
 
+MOST_NAMED = 100
+"""Subject sets whose names fit below a matrix."""
+
+
 def draw_by_category(material: Material) -> list[Drawing]:
     """A drawing for each number of subjects that has more than one category."""
     drawings = []
@@ -87,14 +91,17 @@ def _subjects(material: Material, means: dict[tuple[str, str], float], column: C
     sets = list(material.samples.loc[material.samples["subjects"] == subjects, "set"].unique())
     values = [[means.get((label, name)) for name in sets] for label in labels]
     written = len(sets) <= 16
-    width = 0.46 if written else max(0.09, 7.0 / len(sets))
+    named = len(sets) <= MOST_NAMED
+    width = 0.46 if written else max(0.09, 7.0 / len(sets)) if named else 9.0 / len(sets)
     figure = new_figure(1.7 + width * len(sets) + 0.6, 0.28 * len(labels) + 1.0)
     axes = figure.add_subplot()
-    matrix(figure, axes, values, labels, sets, material.title(column), column.digits - 1 if written else None)
+    names = sets if named else [""] * len(sets)
+    matrix(figure, axes, values, labels, names, material.title(column), column.digits - 1 if written else None)
+    unnamed = "" if named else f" There are {len(sets)}, too many to name, in the order of the suite."
     return Drawing(
         f"by-subject-{column.name.replace('_', '-')}-{subjects}",
         f"{column.title} by subject, {who(subjects)}",
         f"Mean {column.title} over the prompts, for each method and subject (or set of subjects); darker is higher. "
-        "Crossed out: no value." + material.warning(subjects),
+        f"Crossed out: no value.{unnamed}" + material.warning(subjects),
         figure,
     )

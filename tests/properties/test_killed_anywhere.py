@@ -32,6 +32,8 @@ PRELOADED = (
     "fc_bench.run",
     "fc_bench.placing",
     "fc_bench.cost.measuring",
+    "fc_bench.run_settings",
+    "fc_bench.baselines.fastcomposer",
     "fc_bench.reports.report",
     "fc_bench.metrics.identity",
     "fc_bench.metrics.prompt_consistency",
@@ -40,7 +42,12 @@ PRELOADED = (
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_pdf",
     "matplotlib.backends.backend_svg",
+    "matplotlib.style",
+    "pandas.io.formats.csvs",
+    "diffusers",
     "transformers.models.clip.modeling_clip",
+    "transformers.models.clip.tokenization_clip",
+    "PIL.JpegImagePlugin",
 )
 """What the server imports; it would pass over a name that cannot be imported and leave each attempt to do it."""
 OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
