@@ -4,80 +4,25 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import pandas as pd
+import numpy as np
 
-from fc_bench.aggregate import COST_COLUMNS, Row, columns_of, sample_rows, units_of_rows
+from fc_bench.aggregate import COST_COLUMNS, columns_of
 from fc_bench.errors import UserError
 from fc_bench.gate import CostTolerance, Gate, QualityTolerance
 from fc_bench.model.yaml_file import nearest
+from fc_bench.obstacles import Obstacles
+from fc_bench.pairing import Pair, Side, costs_by_set
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder
-from fc_bench.statistics import LEVEL, Estimate, Units, cluster_bootstrap, paired_differences, units_of
+from fc_bench.statistics import LEVEL, Estimate, cluster_bootstrap, units_of
+from fc_bench.verdicts import Comparison, Report, Verdict
 
-Verdict = Literal["better", "worse", "changed", "unchanged", "not comparable"]
-Values = dict[tuple[str, ...], float]
-Grouped = dict[tuple[str, int], list[Row]]
-"""Samples by method and number of subjects."""
-
-DETERMINISTIC = ("steps", "artefact_mib")
-"""Cost columns that do not depend on the machine."""
 WATCHED = ("image_seconds", "peak_memory_gib")
 """Cost columns that watching a method's attention adds to."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One column of one method on sets of `subjects` subjects, new beside base.
-
-    `difference` is new minus base (quality), or the ratio of new to base minus one (cost: `relative`), over `pairs`
-    samples (cost: subject sets) that both have, of `planned`. `incomplete` says what is missing, `reason` why there is
-    no comparison.
-    """
-
-    method: str
-    new_method: str
-    subjects: int
-    column: Column
-    base: float | None
-    new: float | None
-    difference: Estimate
-    relative: bool
-    pairs: int
-    planned: int
-    tolerance: float | None
-    alarm: bool
-    verdict: Verdict
-    incomplete: str = ""
-    reason: str = ""
-
-    @property
-    def gated(self) -> bool:
-        """Whether the gate looks at it."""
-        return self.tolerance is not None
-
-
-@dataclass(frozen=True)
-class Report:
-    """All comparisons of two runs, the level of their intervals, and what a reader has to know beside them."""
-
-    comparisons: tuple[Comparison, ...]
-    level: float
-    false_alarms: float
-    notes: tuple[str, ...]
-
-    @property
-    def exit_code(self) -> int:
-        """0 nothing is refused, 1 a gated difference is, 3 a gated one cannot be compared, 4 samples are missing."""
-        gated = [item for item in self.comparisons if item.gated]
-        if any(item.alarm for item in gated):
-            return 1
-        if any(item.incomplete for item in gated):
-            return 4
-        return 3 if not gated or any(item.verdict == "not comparable" for item in gated) else 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +36,24 @@ class _Question:
     allowed: QualityTolerance | CostTolerance | None
 
 
+class _Sides:
+    """Both runs; the samples that the last question was about are kept for the next one."""
+
+    def __init__(self, base: RunFolder, new: RunFolder, columns: Sequence[Column]) -> None:
+        names = [column.name for column in columns]
+        self.base, self.new = Side(base, names), Side(new, names)
+        self._last: tuple[tuple[str, str, int], Pair] | None = None
+
+    def pair(self, question: _Question) -> Pair:
+        """The samples that a question is about."""
+        key = question.base_method, question.new_method, question.subjects
+        if self._last is None or self._last[0] != key:
+            self._last = None
+            base, new = self.base.of(key[0], key[2]), self.new.of(key[1], key[2])
+            self._last = key, Pair(base, new)
+        return self._last[1]
+
+
 def compare(base: RunFolder, new: RunFolder, gate: Gate, renamed: Mapping[str, str] | None = None) -> Report:
     """Pair the samples of two runs by (subject set, prompt, index) and judge every column of every method.
 
@@ -100,101 +63,67 @@ def compare(base: RunFolder, new: RunFolder, gate: Gate, renamed: Mapping[str, s
     """
     settings, other = base.settings(), new.settings()
     pairs, notes = _paired_methods(settings, other, renamed or {})
-    rows, new_rows = _grouped(sample_rows(base)), _grouped(sample_rows(new))
     columns = columns_of(base)
+    measured = {column.name for column in columns}
+    sides = _Sides(base, new, columns)
     allowed_quality, allowed_cost = _allowances(gate, settings, columns, [one for one, _ in pairs])
     questions = []
     for one, two in pairs:
         gated = gate.methods is None or one in gate.methods
-        for size in sorted(size for method, size in rows if method == one):
-            for column in columns:
-                questions.append(_Question(one, two, size, column, allowed_quality.get(column.name) if gated else None))
-            for column in COST_COLUMNS:
-                questions.append(_Question(one, two, size, column, allowed_cost.get(column.name) if gated else None))
-    measured = {column.name: column for column in columns}
-    gated_count = sum(
-        1 for question in questions if question.allowed is not None and _has_values(question, rows, measured)
-    )
+        for size in sides.base.sizes(one):
+            asked = [
+                *((column, allowed_quality.get(column.name)) for column in columns),
+                *((column, allowed_cost.get(column.name)) for column in COST_COLUMNS),
+            ]
+            made = [_Question(one, two, size, column, allowed if gated else None) for column, allowed in asked]
+            pair = sides.pair(made[0])
+            questions += [
+                item for item in made if item.column.name not in measured or pair.has_values(item.column.name)
+            ]
+    gated_count = sum(1 for question in questions if question.allowed is not None)
     level = 1 - gate.false_alarms / gated_count if gated_count else LEVEL
     obstacles = Obstacles(settings, other)
     comparisons = []
     for question in questions:
-        if not _has_values(question, rows, measured):
-            continue
         if question.column.name in measured:
-            made = _quality(question, rows, new_rows, obstacles, level)
+            made = _quality(question, sides.pair(question), obstacles, level)
         else:
-            made = _cost(question, base, new, rows, new_rows, obstacles, level)
+            made = _cost(question, sides, obstacles, level)
         if made is not None:
             comparisons.append(made)
     notes += obstacles.notes()
     return Report(tuple(comparisons), level, gate.false_alarms, tuple(notes))
 
 
-def _grouped(rows: Sequence[Row]) -> Grouped:
-    groups: Grouped = {}
-    for row in rows:
-        groups.setdefault((row["method"], row["subjects"]), []).append(row)
-    return groups
-
-
-def _has_values(question: _Question, rows: Grouped, measured: Mapping[str, Column]) -> bool:
-    """Whether the base has the column for this method and size at all (mixing of one subject, say, it has not)."""
-    own = rows.get((question.base_method, question.subjects), [])
-    return question.column.name not in measured or any(row[question.column.name] is not None for row in own)
-
-
-def _quality(question: _Question, rows: Grouped, new_rows: Grouped, obstacles: Obstacles, level: float) -> Comparison:
+def _quality(question: _Question, pair: Pair, obstacles: Obstacles, level: float) -> Comparison:
     column = question.column
-    base = rows.get((question.base_method, question.subjects), [])
-    new = new_rows.get((question.new_method, question.subjects), [])
-    before, after = _values(base, column), _values(new, column)
-    differences = paired_differences(before, after)
-    pairs = sum(map(len, differences.values()))
-    sharing = pd.DataFrame([*base, *new] if column.of_image_alone else base, columns=["set", "image"])
-    estimate = cluster_bootstrap(differences, _within(units_of_rows(sharing, column), differences), level=level)
-    estimate = _certain(estimate, differences)
-    there = {_key(other) for other in new if other["status"] == "ok"}
-    lost = [row for row in base if _key(row) not in there]
-    missing = [row for row in base if row["status"] != "ok"]
-    incomplete = ""
-    if missing or lost:
-        incomplete = f"of {len(base)} samples {len(missing)} are missing in base, {len(lost)} in new"
+    found = pair.differences(column.name)
+    estimate = cluster_bootstrap(found.by_set, pair.units(column, list(found.by_set)), level=level)
+    estimate = _certain(estimate, found.by_set)
     return _judged(
         question,
-        _mean_over_sets({key: before[key] for key in before.keys() & after.keys()}),
-        _mean_over_sets({key: after[key] for key in before.keys() & after.keys()}),
+        found.base,
+        found.new,
         estimate,
-        pairs,
-        len(base),
+        found.pairs,
+        len(pair.base),
         obstacles.to_quality(column),
-        incomplete,
+        pair.incomplete(),
     )
 
 
-def _cost(
-    question: _Question,
-    base: RunFolder,
-    new: RunFolder,
-    rows: Grouped,
-    new_rows: Grouped,
-    obstacles: Obstacles,
-    level: float,
-) -> Comparison | None:
-    before = _cost_values(base, rows, question.base_method, question.subjects, question.column.name)
-    after = _cost_values(new, new_rows, question.new_method, question.subjects, question.column.name)
+def _cost(question: _Question, sides: _Sides, obstacles: Obstacles, level: float) -> Comparison | None:
+    pair, column = sides.pair(question), question.column.name
+    before = costs_by_set(sides.base, question.base_method, pair.base, column)
+    after = costs_by_set(sides.new, question.new_method, pair.new, column)
     if not before and not after:
         return None
     shared = sorted(before.keys() & after.keys())
-    of_methods = ((question.base_method, rows), (question.new_method, new_rows))
-    reason = obstacles.to_cost(question.column.name)
-    watched = [
-        any(row["attention"] for (method, _), own in grouped.items() if method == name for row in own)
-        for name, grouped in of_methods
-    ]
-    if question.column.name in WATCHED and watched[0] != watched[1]:
+    reason = obstacles.to_cost(column)
+    watched = question.base_method in sides.base.watched, question.new_method in sides.new.watched
+    if column in WATCHED and watched[0] != watched[1]:
         reason = reason or "attention was watched in one run alone"
-    ratios = {key[0]: [_log_ratio(before[key], after[key])] for key in shared}
+    ratios = {key: [_log_ratio(before[key], after[key])] for key in shared}
     appeared = any(math.isinf(value) for (value,) in ratios.values())
     if appeared:
         reason = reason or "it is zero in one run and not in the other, a ratio says nothing"
@@ -219,9 +148,9 @@ def _cost(
     )
 
 
-def _certain(estimate: Estimate, differences: Mapping[str, Sequence[float]]) -> Estimate:
+def _certain(estimate: Estimate, differences: Mapping[str, Sequence[float] | np.ndarray]) -> Estimate:
     """Values that are equal one by one need no interval to be unchanged, however few they are."""
-    same = bool(differences) and not any(value for values in differences.values() for value in values)
+    same = bool(differences) and not any(np.any(values) for values in differences.values())
     return Estimate(0.0, 0.0, 0.0, estimate.clusters) if same else estimate
 
 
@@ -270,55 +199,6 @@ def _judged(
     )
 
 
-class Obstacles:
-    """Why columns of two runs cannot be compared, from their settings (run.json)."""
-
-    def __init__(self, base: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-        self._base, self._new = base, new
-        asked = {"name": "suite", "version": "version of the suite", "photograph_digests": "photographs"}
-        self._asked = [what for key, what in asked.items() if base["suite"][key] != new["suite"][key]]
-
-    def to_quality(self, column: Column) -> str:
-        """Empty when the runs asked and measured the same."""
-        different = list(self._asked)
-        metric = next(name for name, columns in self._base["columns"].items() if column.name in _names(columns))
-        theirs = {item["name"]: asdict(Column(**item)) for item in self._new["columns"].get(metric, [])}
-        if column.name not in theirs:
-            return "the new run has not measured it"
-        if theirs[column.name] != asdict(column):
-            different.append("definition of the column")
-        parts = ("clip", "faces", *self._base["metrics"].get(metric, {}).get("scorers", ()))
-        before, after = (run.get("scorers", {}) for run in (self._base, self._new))
-        if any(before.get(part) != after.get(part) for part in parts):
-            different.append("scoring weights")
-        if self._base.get("faces") != self._new.get("faces"):
-            different.append("settings of the face models")
-        return _listed(different)
-
-    def to_cost(self, column: str) -> str:
-        """Empty when both were measured on equal machines under equal conditions."""
-        different = list(self._asked)
-        if self._base["dtype"] != self._new["dtype"]:
-            different.append("number format")
-        if column not in DETERMINISTIC:
-            if self._base["device"] != self._new["device"] or _machines(self._base) != _machines(self._new):
-                different.append("hardware, torch or number of threads")
-            if self._base["sampler"] != self._new["sampler"]:
-                different.append("sampler")
-        return _listed(different)
-
-    def notes(self) -> Iterator[str]:
-        """Differences that leave quality comparable."""
-        if self._base["suite"]["seed"] != self._new["suite"]["seed"]:
-            yield "The runs have different seeds: pairs share subject and prompt, not the noise."
-        if self._base["sampler"] != self._new["sampler"]:
-            yield "The runs have different sampler settings."
-        if self._base["dtype"] != self._new["dtype"]:
-            yield "The runs have different number formats."
-        if self._base["backbone"] != self._new["backbone"]:
-            yield f"The runs have different backbones: {self._base['backbone']} and {self._new['backbone']}."
-
-
 def _paired_methods(
     base: Mapping[str, Any], new: Mapping[str, Any], renamed: Mapping[str, str]
 ) -> tuple[list[tuple[str, str]], list[str]]:
@@ -362,70 +242,7 @@ def _allowances(
     return {column.name: QualityTolerance() for column in headlines}, gate.cost
 
 
-def _cost_values(folder: RunFolder, rows: Grouped, method: str, subjects: int, column: str) -> Values:
-    """A cost of each subject set."""
-    sets: dict[str, list[Row]] = {}
-    for row in rows.get((method, subjects), []):
-        if row["status"] == "ok":
-            sets.setdefault(row["set"], []).append(row)
-    jobs = {name: job for (label, name), job in folder.jobs().items() if label == method and job["status"] == "ok"}
-    found: dict[tuple[str, ...], float | None] = {}
-    for name, own in sets.items():
-        job = jobs.get(name, {})
-        if column == "image_seconds":
-            seconds = [row["seconds"] for row in own if row["seconds"] is not None]
-            found[name,] = statistics.median(seconds) if seconds else None
-        elif column == "peak_memory_gib":
-            peaks = [row["peak_memory_bytes"] for row in own if row["peak_memory_bytes"] is not None]
-            peaks += [job["peak_memory_bytes"]] if job.get("peak_memory_bytes") is not None else []
-            found[name,] = max(peaks) / 2**30 if peaks else None
-        elif column == "artefact_mib":
-            found[name,] = job["artefact_bytes"] / 2**20 if "artefact_bytes" in job else None
-        else:
-            found[name,] = job.get({"customize_seconds": "seconds"}.get(column, column))
-    return {key: float(value) for key, value in found.items() if value is not None}
-
-
 def _log_ratio(base: float, new: float) -> float:
     if base == new:
         return 0.0
     return math.log(new / base) if base > 0 and new > 0 else math.inf
-
-
-def _values(rows: Sequence[Row], column: Column) -> Values:
-    return {_key(row): row[column.name] for row in rows if row.get(column.name) is not None}
-
-
-def _key(row: Row) -> tuple[str, ...]:
-    return row["set"], row["template"], str(row["index"])
-
-
-def _within(units: Units, sets: Mapping[str, Any]) -> Units:
-    return {name: units[name] for name in sets}
-
-
-def _mean_over_sets(values: Values) -> float | None:
-    sets: dict[str, list[float]] = {}
-    for key, value in values.items():
-        sets.setdefault(key[0], []).append(value)
-    return statistics.fmean(statistics.fmean(own) for own in sets.values()) if sets else None
-
-
-def _machines(settings: Mapping[str, Any]) -> set[tuple[Any, ...]]:
-    keys = ("processor", "cores", "torch_threads")
-    return {
-        (
-            *(command["hardware"].get(key) for key in keys),
-            *command["hardware"]["accelerators"],
-            command["versions"]["torch"],
-        )
-        for command in settings["commands"]
-    }
-
-
-def _names(columns: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [column["name"] for column in columns]
-
-
-def _listed(different: Sequence[str]) -> str:
-    return f"different {', '.join(different)}" if different else ""

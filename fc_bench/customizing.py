@@ -197,11 +197,12 @@ class Customizer:
 
     def _outcome(self, result: Customization, artefact: Path, seconds: float) -> dict[str, Any]:
         """What is recorded of a customization; raises TypeError or ValueError when it holds something else."""
-        if not isinstance(result.steps, int):
+        if not isinstance(result.steps, int) or isinstance(result.steps, bool):
             raise TypeError(f"the method gave {result.steps!r} as its number of steps")
         for name in ("seconds_per_step", "earlier_seconds", "shared_seconds"):
             value = getattr(result, name)
-            if not isinstance(value, (int, float)) and not (value is None and name == "seconds_per_step"):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number and not (value is None and name == "seconds_per_step"):
                 raise TypeError(f"the method gave {value!r} as its {name.replace('_', ' ')}")
             _check_recordable(value, name)
         details = dict(result.details)

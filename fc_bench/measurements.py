@@ -3,121 +3,236 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fc_bench.records import ANCHOR, PLAN, SAMPLES, SCORES, RunFolder, stream_lines
+from fc_bench.errors import UserError
+from fc_bench.record_shapes import ANCHOR, LARGEST
+from fc_bench.records import PLAN, RUN, SAMPLES, SCORES, RunFolder, line_at, records_at, stream_placed
 
 Row = dict[str, Any]
 
 RECORDED = ("image", "same_image_as", "attention")
 """What a sample's record says of it beside status and costs; None where it says nothing."""
-NUMBERS = ("seconds", "peak_memory_bytes")
-"""Costs of a sample."""
+NOWHERE = -1
+"""Place of a record that there is none of."""
+_SCORED, _FAILED = 1, 2
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A metric's last scores by row of the samples: where the record lies (`NOWHERE`: none), and which are failures."""
+
+    places: np.ndarray
+    failed: np.ndarray
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """`samples`: one row per planned sample, in the plan's order; `anchors`: the scores of the suite's own photographs.
+    """What a run folder holds, read once; the records themselves stay on disk and are read again by their places.
+
+    `samples`: one row per planned sample, in the plan's order; `anchors`: the scores of the suite's own photographs.
+    `places` is where the last record of each sample lies, `scores` maps each metric to its own; `failed_scores` counts
+    the failures among all last scores.
 
     Columns of the samples: sample (its id), method, set, subjects (how many), category, template, prompt, index, seed,
     status (ok, error, missing), seconds, peak_memory_bytes, image, same_image_as, attention, and the metrics'. Texts
     that repeat are categories, sorted; what could not be measured is missing, never 0.
     """
 
+    folder: RunFolder
     samples: pd.DataFrame
     anchors: Sequence[Row]
+    places: np.ndarray
+    scores: Mapping[str, Scored]
+    failed_scores: int
 
     def rows(self) -> list[Row]:
         """The samples as one dict each, None where something is missing."""
-        columns = [_without_gaps(self.samples[name]) for name in self.samples.columns]
-        return [dict(zip(self.samples.columns, values, strict=True)) for values in zip(*columns, strict=True)]
+        return rows_of(self.samples)
+
+    def sample_records(self, rows: Sequence[int] | np.ndarray) -> Iterator[Row | None]:
+        """The records of the samples in these rows, None of those that have none; one at a time."""
+        return _at(self.folder.path / SAMPLES, self.places[rows])
+
+    def score_records(self, metric: str, rows: Sequence[int] | np.ndarray) -> Iterator[Row | None]:
+        """The records of a metric's scores of these rows, None where there is none; one at a time."""
+        scored = self.scores.get(metric)
+        places = np.full(len(rows), NOWHERE) if scored is None else scored.places[rows]
+        return _at(self.folder.path / SCORES, places)
+
+
+def rows_of(samples: pd.DataFrame) -> list[Row]:
+    """Samples in columns as one dict each, None where something is missing."""
+    columns = [_without_gaps(samples[name]) for name in samples.columns]
+    return [dict(zip(samples.columns, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def read_measurements(folder: RunFolder) -> Measurements:
     """Plan, samples and scores of a run folder; raises UserError for a damaged record."""
-    metrics: dict[str, list[Row]] = folder.settings()["columns"]
+    settings = folder.settings()
+    metrics = {name: [item["name"] for item in own] for name, own in settings["columns"].items()}
     rows, columns = _asked(folder)
-    columns |= _recorded(folder, rows)
-    scores, anchors = _scored(folder, rows, {name: [item["name"] for item in own] for name, own in metrics.items()})
+    _refuse_strangers(folder, settings, columns)
+    recorded, places = _recorded(folder, rows)
+    columns |= recorded
+    scores = _Scores(rows, metrics)
+    scores.read(folder)
+    values = scores.values()
+    _refuse_huge(folder, scores)
     finished = columns["status"] == "ok"
-    for values in scores.values():
-        values[~finished] = np.nan
-    samples = pd.DataFrame({"sample": _texts(list(rows)), **columns, **scores}, copy=False)
-    return Measurements(samples, anchors)
+    for column in values.values():
+        column[~finished] = np.nan
+    samples = pd.DataFrame({"sample": _texts(list(rows)), **columns, **values}, copy=False)
+    return Measurements(folder, samples, scores.anchors(), places, scores.scored(), scores.failures())
+
+
+def _at(path: Path, places: np.ndarray) -> Iterator[Row | None]:
+    every = places.tolist()
+    there = records_at(path, (place for place in every if place != NOWHERE))
+    for place in every:
+        yield next(there) if place != NOWHERE else None
+
+
+def _refuse_strangers(folder: RunFolder, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
+    """Raise UserError when the plan names a method or a subject that run.json does not have."""
+    known = {entry["id"] for entry in settings["suite"]["subjects"]}
+    subjects = dict.fromkeys(name for key in columns["set"].categories for name in key.split("+"))
+    strangers = [f'the method "{name}"' for name in columns["method"].categories if name not in settings["methods"]]
+    strangers += [f'the subject "{name}"' for name in subjects if name not in known]
+    if strangers:
+        raise UserError(
+            f"{folder.path / PLAN} names {strangers[0]}, which {RUN} does not have; restore one of the two files."
+        )
+
+
+def _refuse_huge(folder: RunFolder, scores: _Scores) -> None:
+    """Raise UserError, naming the line, for a value that no measurement gives."""
+    place = scores.place_of_huge()
+    if place is not None:
+        file = folder.path / SCORES
+        raise UserError(
+            f"{file}:{line_at(file, place)}: a value is larger than {LARGEST:g}; restore the file or remove the "
+            "line to measure it again."
+        )
 
 
 def _asked(folder: RunFolder) -> tuple[dict[str, int], dict[str, Any]]:
     """The row of each planned sample's id, and what is asked of them."""
     rows: dict[str, int] = {}
     texts = {name: _Categories() for name in ("method", "set", "category", "template", "prompt")}
-    numbers = {name: array("d") for name in ("subjects", "index", "seed")}
-    for record in stream_lines(folder.path / PLAN):
-        if rows.setdefault(record["id"], len(rows)) != len(numbers["subjects"]):
+    writers = [(name, own.codes.append, own.known) for name, own in texts.items()]
+    sizes, indexes, seeds, missing = array("i"), array("i"), array("d"), np.nan
+    for _, record in stream_placed(folder.path / PLAN):
+        if rows.setdefault(record["id"], len(rows)) != len(sizes):
             continue
-        subjects = record["subjects"]
-        record["set"] = "+".join(subjects)
-        for name, categories in texts.items():
-            categories.codes.append(categories.code(record[name]))
-        numbers["subjects"].append(len(subjects))
-        numbers["index"].append(record["index"])
-        numbers["seed"].append(np.nan if record["seed"] is None else record["seed"])
+        subjects, seed = record["subjects"], record.get("seed")
+        record["set"] = "+".join(subjects) if len(subjects) > 1 else subjects[0]
+        for name, append, known in writers:
+            text = record[name]
+            append(known.setdefault(text, len(known)))
+        sizes.append(len(subjects))
+        indexes.append(record["index"])
+        seeds.append(missing if seed is None else seed)
     return rows, {
         "method": texts["method"].made(),
         "set": texts["set"].made(),
-        "subjects": np.frombuffer(numbers["subjects"]).astype(int),
+        "subjects": np.array(sizes, dtype=int),
         **{name: texts[name].made() for name in ("category", "template", "prompt")},
-        "index": np.frombuffer(numbers["index"]).astype(int),
-        "seed": pd.array(np.frombuffer(numbers["seed"]), dtype="Int64"),
+        "index": np.array(indexes, dtype=int),
+        "seed": pd.array(np.array(seeds), dtype="Int64"),
     }
 
 
-def _recorded(folder: RunFolder, rows: Mapping[str, int]) -> dict[str, Any]:
-    """What is recorded of each planned sample: the last record counts."""
+def _recorded(folder: RunFolder, rows: Mapping[str, int]) -> tuple[dict[str, Any], np.ndarray]:
+    """What is recorded of each planned sample, and where: the last record counts."""
     status = _Categories()
     status.codes = array("i", [status.code("missing")]) * len(rows)
-    numbers = {name: _missing(len(rows)) for name in NUMBERS}
-    others: dict[str, list[Any]] = {name: [None] * len(rows) for name in RECORDED}
-    for record in stream_lines(folder.path / SAMPLES):
-        row = rows.get(record["id"])
+    places = array("q", [NOWHERE]) * len(rows)
+    seconds, peaks, gap = _missing(len(rows)), _missing(len(rows)), np.nan
+    images, origins, maps = ([None] * len(rows) for _ in RECORDED)
+    for place, record in stream_placed(folder.path / SAMPLES):
+        row, get = rows.get(record["id"]), record.get
         if row is None:
             continue
         status.codes[row] = status.code(record["status"])
-        for name, values in numbers.items():
-            value = record.get(name)
-            values[row] = np.nan if value is None else value
-        for name, found in others.items():
-            found[row] = record.get(name)
+        places[row] = place
+        spent, peak = get("seconds"), get("peak_memory_bytes")
+        seconds[row] = gap if spent is None else spent
+        peaks[row] = gap if peak is None else peak
+        images[row], origins[row], maps[row] = get("image"), get("same_image_as"), get("attention")
     return {
         "status": status.made(),
-        "seconds": np.frombuffer(numbers["seconds"]),
-        "peak_memory_bytes": pd.array(np.frombuffer(numbers["peak_memory_bytes"]), dtype="Int64"),
-        **{name: _texts(found) for name, found in others.items()},
-    }
+        "seconds": np.frombuffer(seconds),
+        "peak_memory_bytes": pd.array(np.frombuffer(peaks), dtype="Int64"),
+        **{name: _texts(own) for name, own in zip(RECORDED, (images, origins, maps), strict=True)},
+    }, _whole(places)
 
 
-def _scored(
-    folder: RunFolder, rows: Mapping[str, int], columns: Mapping[str, Sequence[str]]
-) -> tuple[dict[str, np.ndarray], list[Row]]:
-    """Each column's value by row, and the photographs' scores: the last record of each counts."""
-    values = {metric: {name: _missing(len(rows)) for name in own} for metric, own in columns.items()}
-    anchors: dict[tuple[str, str], Row | None] = {}
-    for record in stream_lines(folder.path / SCORES):
-        sample, metric = record["sample"], record["metric"]
-        row = rows.get(sample)
-        if row is not None:
-            found = record.get("values", {})
-            for name, column in values.get(metric, {}).items():
-                value = found.get(name)
-                column[row] = np.nan if value is None else value
-        elif sample.startswith(ANCHOR):
-            anchors[sample, metric] = record if record["status"] == "ok" else None
-    measured = {name: np.frombuffer(column) for own in values.values() for name, column in own.items()}
-    return measured, [record for record in anchors.values() if record is not None]
+class _Scores:
+    """Each column's value by row, where its record lies, and the photographs' scores: the last record counts."""
+
+    def __init__(self, rows: Mapping[str, int], metrics: Mapping[str, Sequence[str]]) -> None:
+        self._rows = rows
+        self._columns = {metric: [(name, _missing(len(rows))) for name in own] for metric, own in metrics.items()}
+        self._places = {metric: array("q", [NOWHERE]) * len(rows) for metric in metrics}
+        self._states = {metric: bytearray(len(rows)) for metric in metrics}
+        self._others: dict[tuple[str, str], bool] = {}
+        """Of scores of nothing planned, or by no metric of the run: whether they failed."""
+        self._anchors: dict[tuple[str, str], Row | None] = {}
+
+    def read(self, folder: RunFolder) -> None:
+        """Go through all records; raises UserError for a damaged one."""
+        rows = self._rows
+        known = {name: (own, self._places[name], self._states[name]) for name, own in self._columns.items()}
+        for place, record in stream_placed(folder.path / SCORES):
+            sample, metric, fine = record["sample"], record["metric"], record["status"] == "ok"
+            row, own = rows.get(sample), known.get(metric)
+            if row is not None and own is not None:
+                columns, places, states = own
+                found = record.get("values") or {}
+                for name, column in columns:
+                    value = found.get(name)
+                    column[row] = np.nan if value is None else value
+                places[row] = place
+                states[row] = _SCORED if fine else _FAILED
+                continue
+            self._others[sample, metric] = not fine
+            if row is None and sample.startswith(ANCHOR):
+                self._anchors[sample, metric] = record if fine else None
+
+    def values(self) -> dict[str, np.ndarray]:
+        """Column -> its values by row."""
+        return {name: np.frombuffer(column) for own in self._columns.values() for name, column in own}
+
+    def place_of_huge(self) -> int | None:
+        """Where a record lies with a value larger than any measured one."""
+        for metric, own in self._columns.items():
+            for _, column in own:
+                (huge,) = np.nonzero(np.abs(np.frombuffer(column)) > LARGEST)
+                if len(huge):
+                    return self._places[metric][int(huge[0])]
+        return None
+
+    def scored(self) -> dict[str, Scored]:
+        """Metric -> where its records lie."""
+        return {
+            metric: Scored(_whole(places), np.frombuffer(self._states[metric], dtype=np.uint8) == _FAILED)
+            for metric, places in self._places.items()
+        }
+
+    def anchors(self) -> list[Row]:
+        """The photographs' scores."""
+        return [record for record in self._anchors.values() if record is not None]
+
+    def failures(self) -> int:
+        """How many of all last records are failures."""
+        return sum(states.count(_FAILED) for states in self._states.values()) + sum(self._others.values())
 
 
 class _Categories:
@@ -125,21 +240,25 @@ class _Categories:
 
     def __init__(self) -> None:
         self.codes = array("i")
-        self._known: dict[str, int] = {}
+        self.known: dict[str, int] = {}
 
     def code(self, text: str) -> int:
-        return self._known.setdefault(text, len(self._known))
+        return self.known.setdefault(text, len(self.known))
 
     def made(self) -> pd.Categorical:
-        names = sorted(self._known)
+        names = sorted(self.known)
         place = {name: number for number, name in enumerate(names)}
-        order = np.array([place[name] for name in self._known], dtype=int)
+        order = np.array([place[name] for name in self.known], dtype=int)
         codes = np.frombuffer(self.codes, dtype=np.int32) if self.codes else np.empty(0, np.int32)
         return pd.Categorical.from_codes(order[codes], categories=_texts(names))
 
 
 def _missing(count: int) -> array[float]:
     return array("d", [np.nan]) * count
+
+
+def _whole(places: array[int]) -> np.ndarray:
+    return np.frombuffer(places, dtype=np.int64) if places else np.empty(0, np.int64)
 
 
 def _texts(values: list[Any]) -> np.ndarray:

@@ -20,21 +20,23 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import re
 import secrets
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 from PIL import Image
 
 from fc_bench.errors import UserError
+from fc_bench.record_shapes import SHAPES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,17 +46,29 @@ QUALITY = "quality"
 """Kind of a run in which run.json names none; cost runs name theirs (`cost.records`)."""
 RUN, PLAN, SAMPLES, JOBS, SCORES = "run.json", "plan.jsonl", "samples.jsonl", "jobs.jsonl", "scores.jsonl"
 LOCK, PART = ".lock", ".part"
-ANCHOR = "anchor:"
-"""How the ids of scores begin that the suite's own photographs have."""
 
 
-def stream_lines(path: Path) -> Iterator[dict[str, Any]]:
+Wrong = Callable[[Mapping[str, Any]], "str | None"]
+"""What is wrong with a record, as the end of a sentence about its line; None where its readers find all they need."""
+
+
+def stream_lines(path: Path, wrong: Wrong | None = None) -> Iterator[dict[str, Any]]:
     """The records of a JSON-lines file (none when it does not exist), one at a time, so that any number fits in memory.
 
-    An unfinished last line is left out. Raises UserError naming file and line when any other line is damaged.
+    An unfinished last line is left out. Raises UserError naming file and line when any other line is damaged, or lacks
+    what a record of this file has (`record_shapes`, or what `wrong` says).
     """
+    for _, record in stream_placed(path, wrong):
+        yield record
+
+
+def stream_placed(path: Path, wrong: Wrong | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The same, each with the byte at which its line begins: `records_at` reads single ones again."""
     if not path.exists():
         return
+    if wrong is None and path.name in SHAPES:
+        wrong = SHAPES[path.name].problem
+    place = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
@@ -62,24 +76,66 @@ def stream_lines(path: Path) -> Iterator[dict[str, Any]]:
             except ValueError:
                 record = _parsed_otherwise(line)
             if isinstance(record, dict):
-                yield record
+                told = wrong(record) if wrong is not None else None
+                if told is not None:
+                    raise UserError(f"{path}:{number}: {told}; restore the file or remove the line to redo it.")
+                yield place, record
             elif line.endswith(b"\n"):
                 raise UserError(
                     f"{path}:{number}: this line is no record; restore the file or remove the line to redo it."
                 )
+            place += len(line)
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def records_at(path: Path, places: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """The records whose lines begin at these bytes; raises UserError when the file has changed meanwhile."""
+    with path.open("rb") as file:
+        for place in places:
+            file.seek(place)
+            line = file.readline()
+            try:
+                record = orjson.loads(line)
+            except ValueError:
+                record = _parsed_otherwise(line)
+            if not isinstance(record, dict):
+                raise UserError(f"{path} was changed while it was read; repeat the command.")
+            yield record
+
+
+def line_at(path: Path, place: int) -> int:
+    """The number of the line that begins at a byte."""
+    with path.open("rb") as file:
+        return 1 + sum(block.count(b"\n") for block in _blocks(file, place))
+
+
+def _blocks(file: BinaryIO, length: int) -> Iterator[bytes]:
+    """So many bytes of a file, a piece at a time."""
+    while length > 0 and (block := file.read(min(length, 1 << 20))):
+        yield block
+        length -= len(block)
+
+
+def read_lines(path: Path, wrong: Wrong | None = None) -> list[dict[str, Any]]:
     """All records of a JSON-lines file at once; otherwise as `stream_lines`."""
-    return list(stream_lines(path))
+    return list(stream_lines(path, wrong))
 
 
 def _parsed_otherwise(line: bytes) -> Any:
-    """What orjson refuses and JSON as Python writes it allows (half surrogates, whole numbers of any size), or None."""
+    """What orjson refuses and JSON allows (half surrogates, whole numbers of any size), or None."""
     try:
-        return json.loads(line)
-    except ValueError:
+        return json.loads(line, parse_constant=_no_number, parse_float=_finite)
+    except (ValueError, RecursionError):
         return None
+
+
+def _no_number(text: str) -> float:
+    """NaN and the infinities are no JSON; Python's reader would let them in."""
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
 
 
 class LineWriter:
@@ -134,9 +190,11 @@ class RunFolder:
 
     def settings(self, kind: str = QUALITY) -> dict[str, Any]:
         """Content of run.json; raises UserError when the folder is no run folder, of another format or another kind."""
-        if self.kind() != kind:
+        settings = self._content()
+        if settings.get("kind", QUALITY) != kind:
             raise UserError(f"{self.path} holds a {self.kind()} run, not a {kind} run; give another folder.")
-        return self._content()
+        _refuse_wrong_settings(self.path / RUN, settings)
+        return settings
 
     def kind(self) -> str:
         """`quality`, or what else run.json names; raises UserError when the folder is no run folder."""
@@ -148,7 +206,7 @@ class RunFolder:
             raise UserError(f"{self.path} is no run folder: it has no {RUN}; give the folder of a run.")
         try:
             settings = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{file} cannot be read ({error}); restore it or start a new run folder.") from None
         if not isinstance(settings, dict) or settings.get("format") != FORMAT:
             found = settings.get("format") if isinstance(settings, dict) else None
@@ -177,9 +235,15 @@ class RunFolder:
         """The last score of each (sample id, metric)."""
         return {(record["sample"], record["metric"]): record for record in stream_lines(self.path / SCORES)}
 
+    def within(self, name: str) -> Path:
+        """A file that a record names; raises ValueError when it would not lie in the run folder."""
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts or "\0" in name:
+            raise ValueError(f"the record names the file {name!r}, which is not in the run folder")
+        return self.path / name
+
     def image(self, record: Mapping[str, Any]) -> Path:
-        """The image file of a sample record."""
-        return self.path / record["image"]
+        """The image file of a sample record; raises ValueError as `within` does."""
+        return self.within(record["image"])
 
     def attention(self, record: Mapping[str, Any]) -> np.ndarray | None:
         """The attention maps of a sample record, float32 [subjects, height, width], each with the sum 1.
@@ -190,13 +254,28 @@ class RunFolder:
 
         if record.get("attention") is None:
             return None
-        with np.load(self.path / record["attention"], allow_pickle=False) as content:
+        with np.load(self.within(record["attention"]), allow_pickle=False) as content:
             maps = content["maps"].astype(np.float32)
         return maps / maps.sum(axis=(1, 2), keepdims=True)
 
     def reference(self, subject: str) -> Path:
         """The copy of a subject's reference photograph."""
         return self.path / "references" / f"{subject}.png"
+
+
+def _refuse_wrong_settings(file: Path, settings: Mapping[str, Any]) -> None:
+    """Raise UserError when run.json lacks what readers of a run of its kind rely on."""
+    from pydantic import ValidationError
+
+    from fc_bench.model.yaml_file import sentence
+    from fc_bench.run_settings import CostSettings, QualitySettings
+
+    schema = QualitySettings if settings.get("kind", QUALITY) == QUALITY else CostSettings
+    try:
+        schema.model_validate(settings)
+    except ValidationError as error:
+        told = sentence(error, schema).rstrip(".")
+        raise UserError(f"{file} is not as a run leaves it ({told}); restore it or start a new run folder.") from None
 
 
 @contextmanager
@@ -256,6 +335,14 @@ def _remove_unfinished(path: Path) -> None:
     """
     for left in path.rglob(f".*{PART}"):
         if left.relative_to(path).parts[0] != "report" or not _has_writer(left):
+            with suppress(OSError):
+                left.unlink()
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed writers of derived files left half-written in a folder; not what is being written."""
+    for left in folder.glob(f".*{PART}"):
+        if not _has_writer(left):
             with suppress(OSError):
                 left.unlink()
 

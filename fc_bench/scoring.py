@@ -20,7 +20,8 @@ from fc_bench.protocols import (
     needs_attention,
     needs_siblings,
 )
-from fc_bench.records import ANCHOR, PLAN, SAMPLES, SCORES, LineWriter, RunFolder, stream_lines
+from fc_bench.record_shapes import ANCHOR, ANCHOR_ROWS
+from fc_bench.records import PLAN, SAMPLES, SCORES, LineWriter, RunFolder, stream_lines
 from fc_bench.suite import Suite
 
 
@@ -178,9 +179,13 @@ def _score_anchors(
         people: list[Subject] = [subjects[name] for name in key]
         for name, metric in metrics.items():
             try:
+                found = metric.anchors(people, suite.subjects)
+                for row in found:
+                    if row not in ANCHOR_ROWS:
+                        raise ValueError(f"the metric gave the row {row!r}, which is none of {', '.join(ANCHOR_ROWS)}")
                 entries = [
                     {"sample": f"{ANCHOR}{row}:{'+'.join(key)}:{number}", "row": row, **_entry(value, metric)}
-                    for row, scores in metric.anchors(people, suite.subjects).items()
+                    for row, scores in found.items()
                     for number, value in enumerate(scores)
                 ]
             except Exception as error:

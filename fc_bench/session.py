@@ -14,12 +14,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 
 from fc_bench import registry
 from fc_bench.errors import UserError
 from fc_bench.metrics.embedders import for_each_embedder
 from fc_bench.model.backbone import Backbone
+from fc_bench.model.yaml_file import sentence
 from fc_bench.photographs import read_photograph
 from fc_bench.plan import Plan, check_prompt_lengths
 from fc_bench.progress import progress, silence_loading_bars
@@ -170,7 +172,13 @@ def _refuse_other_run(
         name: [asdict(Column(**column)) for column in columns] for name, columns in earlier["columns"].items()
     }
     digests = earlier["suite"].pop("photograph_digests")
-    recorded = SuiteFile.model_validate(earlier["suite"]).model_dump(mode="json")
+    try:
+        recorded = SuiteFile.model_validate(earlier["suite"]).model_dump(mode="json")
+    except ValidationError as error:
+        told = sentence(error, SuiteFile).rstrip(".")
+        raise UserError(
+            f"{folder.path / RUN} is not as a run leaves it (suite: {told}); restore it or start a new run folder."
+        ) from None
     earlier["suite"] = {**recorded, "photograph_digests": digests, "metrics": settings["suite"]["metrics"]}
     asked = {
         **settings,

@@ -178,6 +178,7 @@ def _within(value: float, bounds: tuple[float | None, float | None]) -> float:
     return value if highest is None else min(value, highest)
 
 
+@lru_cache(maxsize=64)
 def _expansion(count: int, level: float) -> float:
     from scipy.stats import t
 

@@ -9,20 +9,22 @@ Runs stand in one frame only when they asked and measured the same; `alike` sort
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fc_bench.aggregate import COST_COLUMNS, columns_of, result_rows
-from fc_bench.comparing import Obstacles
 from fc_bench.errors import UserError
 from fc_bench.measurements import Measurements, Row, read_measurements
+from fc_bench.obstacles import Obstacles
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder
 from fc_bench.reports.escaping import plain
@@ -32,11 +34,24 @@ ANCHORS = {"ceiling": "ceiling (own photographs)", "floor": "floor (somebody els
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a method was asked for, (subject set, prompt template, index) of its samples: how many, and their hash."""
+
+    count: int
+    sha256: str
+
+    def __len__(self) -> int:
+        return self.count
+
+
+@dataclass(frozen=True)
 class Run:
     """A run folder as it is read for a report, each part once; `name` tells it from the others of the report."""
 
     folder: RunFolder
     name: str
+    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What was computed of this run and the others of its report, and is asked for again."""
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -53,10 +68,22 @@ class Run:
         """What its records hold, as columns."""
         return read_measurements(self.folder)
 
+    @property
+    def samples(self) -> pd.DataFrame:
+        """One row per planned sample, as `Measurements.samples`."""
+        return self.measured.samples
+
     @cached_property
-    def samples(self) -> list[Row]:
-        """One row per planned sample."""
-        return self.measured.rows()
+    def asked(self) -> dict[tuple[int, str], Asked]:
+        """(number of subjects, method) -> what it was asked for."""
+        planned = self.samples[["subjects", "method", "set", "template", "index"]]
+        parts = planned.groupby(["subjects", "method"], observed=True, sort=False)
+        return {(int(subjects), str(method)): _asked_for(own) for (subjects, method), own in parts}  # type: ignore[misc]
+
+    @cached_property
+    def jobs(self) -> dict[tuple[str, str], Row]:
+        """The last record of each job by (method, subject set)."""
+        return self.folder.jobs()
 
     @cached_property
     def results(self) -> list[Row]:
@@ -133,10 +160,15 @@ def frame(runs: Sequence[Run]) -> pd.DataFrame:
     return made.astype({"mean": float, "low": float, "high": float})
 
 
-def samples(runs: Sequence[Run]) -> list[Row]:
-    """One row per planned sample of runs that are alike: `run`, `label`, and what `aggregate.sample_rows` has of it."""
+def samples(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per planned sample of runs that are alike: as `Measurements.samples`, with `run` and `label`."""
     names = labels(runs)
-    return [{"run": run.name, "label": names[run.name, row["method"]], **row} for run in runs for row in run.samples]
+    parts = []
+    for run in runs:
+        own = run.samples
+        label = own["method"].astype(object).map({method: names[run.name, method] for method in own["method"].unique()})
+        parts.append(own.assign(run=run.name, label=label))
+    return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
 
 
 def incomparable_costs(runs: Sequence[Run]) -> dict[str, str]:
@@ -151,15 +183,14 @@ def incomparable_costs(runs: Sequence[Run]) -> dict[str, str]:
     return found
 
 
-def asked(runs: Sequence[Run]) -> dict[int, dict[str, frozenset[tuple[str, str, int]]]]:
-    """Number of subjects -> label -> what it was asked for: (subject set, prompt template, index) of its samples."""
-    found: dict[int, dict[str, set[tuple[str, str, int]]]] = {}
+def asked(runs: Sequence[Run]) -> dict[int, dict[str, Asked]]:
+    """Number of subjects -> label -> what it was asked for."""
+    found: dict[int, dict[str, Asked]] = {}
     names = labels(runs)
     for run in runs:
-        planned = run.measured.samples[["subjects", "method", "set", "template", "index"]]
-        for subjects, method, *asked_for in planned.itertuples(index=False, name=None):
-            found.setdefault(subjects, {}).setdefault(names[run.name, method], set()).add(tuple(asked_for))
-    return {size: {label: frozenset(own) for label, own in found[size].items()} for size in sorted(found)}
+        for (subjects, method), own in run.asked.items():
+            found.setdefault(subjects, {})[names[run.name, method]] = own
+    return {size: found[size] for size in sorted(found)}
 
 
 def paired_samples(runs: Sequence[Run]) -> pd.DataFrame:
@@ -167,15 +198,10 @@ def paired_samples(runs: Sequence[Run]) -> pd.DataFrame:
 
     As `differences.paired_rows` takes them.
     """
-    names = labels(runs)
-    parts = []
-    for run in runs:
-        own = run.measured.samples
-        recorded = own["method"].astype(object)
-        label = recorded.map({method: names[run.name, method] for method in recorded.unique()})
-        image = own["image"].where(own["image"].isna(), f"{run.name}/" + own["image"])
-        parts.append(own.assign(method=label, recorded=recorded, image=image, run=run.name))
-    return pd.concat(parts, ignore_index=True)
+    made = samples(runs)
+    if len(runs) > 1:
+        made["image"] = made["image"].where(made["image"].isna(), made["run"] + "/" + made["image"])
+    return made.assign(method=made["label"], recorded=made["method"].astype(object))
 
 
 def labels(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
@@ -199,6 +225,18 @@ def labels(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
 def who(subjects: int) -> str:
     """In words, for titles."""
     return "one subject" if subjects == 1 else f"{subjects} subjects"
+
+
+def _asked_for(planned: pd.DataFrame) -> Asked:
+    """Of one method and number of subjects; the hash is of the texts and depends on neither order nor repetition."""
+    texts, codes = [], []
+    for name in ("set", "template"):
+        used, own = np.unique(planned[name].cat.codes.to_numpy(), return_inverse=True)
+        texts.append(planned[name].cat.categories[used].tolist())
+        codes.append(own)
+    questions = np.unique(np.stack([*codes, planned["index"].to_numpy()]), axis=1)
+    content = json.dumps(texts).encode() + np.ascontiguousarray(questions, dtype="<i8").tobytes()
+    return Asked(questions.shape[1], hashlib.sha256(content).hexdigest())
 
 
 def _anchor(run: Run, anchor: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fc_bench.errors import UserError
+from fc_bench.records import remove_abandoned
 from fc_bench.reports.escaping import file_name
 from fc_bench.reports.figures import FAMILIES, Choice, Drawing, draw
 from fc_bench.reports.figures.style import ENDINGS
@@ -56,6 +57,8 @@ def write_report(
             raise UserError(
                 f"The report cannot be written to {folder} ({error}); make room or make it writable."
             ) from None
+        for place in (folder, folder / FIGURES):
+            remove_abandoned(place)
         parts.append(Part(tables, tuple(drawings), tuple(files), tuple(left_out)))
     return parts
 
@@ -67,6 +70,7 @@ def write_report_page(parts: Sequence[Part], out: Path | None = None, images: Im
     """
     groups = [part.tables.runs for part in parts]
     page = _folder([run for group in groups for run in group], out) / PAGE
+    remove_abandoned(page.parent)
     try:
         return write_page(groups, [part.drawings for part in parts], page, images)
     except OSError as error:

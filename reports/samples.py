@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
-from fc_bench.aggregate import columns_of
+import numpy as np
+
 from fc_bench.errors import UserError
-from fc_bench.records import RunFolder
+from fc_bench.measurements import Measurements, Row, read_measurements, rows_of
+from fc_bench.records import SCORES, RunFolder
 
 SHOWN_MATCHES = 5
+_NUMBERS = {float, int}
+BLOCK = 10_000
+"""Samples whose columns are made into rows at a time."""
 
 
 @dataclass(frozen=True)
@@ -66,49 +71,51 @@ class SampleView:
     score_failures: Mapping[str, SampleFailure]
 
 
-def sample_views(folder: RunFolder) -> list[SampleView]:
-    """All planned samples of a run, in the plan's order; raises UserError for a damaged record."""
-    samples, scores, settings = folder.samples(), folder.scores(), folder.settings()
-    metrics = list(settings["columns"])
-    columns = [column.name for column in columns_of(folder)]
-    views = []
-    for name, planned in folder.planned().items():
-        record = samples.get(name, {"status": "missing"})
-        measured = {metric: scores[name, metric] for metric in metrics if (name, metric) in scores}
-        if record["status"] != "ok":
-            measured = {}
-        values: dict[str, float | None] = dict.fromkeys(columns)
-        for score in measured.values():
-            values |= {key: value for key, value in score.get("values", {}).items() if key in values}
-        views.append(
-            SampleView(
-                id=name,
-                method=planned["method"],
-                subjects=tuple(planned["subjects"]),
-                category=planned["category"],
-                template=planned["template"],
-                prompt=planned["prompt"],
-                generated_prompt=record.get("generated_prompt"),
-                index=planned["index"],
-                seed=planned["seed"],
-                status=record["status"],
-                failure=_failure(record.get("error")) if record["status"] == "error" else None,
-                image=record.get("image"),
-                same_image_as=record.get("same_image_as"),
-                seconds=record.get("seconds"),
-                batch=record.get("batch"),
-                peak_memory_bytes=record.get("peak_memory_bytes"),
-                finished=record.get("finished"),
-                values=values,
-                faces=_faces(measured.values(), planned["subjects"]),
-                score_failures={
-                    metric: failure
-                    for metric, score in measured.items()
-                    if score["status"] == "error" and (failure := _failure(score.get("error")))
-                },
-            )
-        )
-    return views
+def sample_views(measured: Measurements, rows: Sequence[int] | np.ndarray | None = None) -> Iterator[SampleView]:
+    """Planned samples of a run, all or those of some rows, in the plan's order, one at a time.
+
+    Raises UserError for a damaged record.
+    """
+    chosen = np.arange(len(measured.samples)) if rows is None else np.sort(np.asarray(rows, dtype=int))
+    settings = measured.folder.settings()
+    columns = [item["name"] for own in settings["columns"].values() for item in own]
+    for start in range(0, len(chosen), BLOCK):
+        block = chosen[start : start + BLOCK]
+        records = measured.sample_records(block)
+        scores = [(metric, measured.score_records(metric, block)) for metric in settings["columns"]]
+        for row, record in zip(rows_of(measured.samples.iloc[block]), records, strict=True):
+            own = {metric: found for metric, there in scores if (found := next(there)) is not None}
+            yield _view(measured.folder, row, record or {}, own if row["status"] == "ok" else {}, columns)
+
+
+def _view(folder: RunFolder, row: Row, record: Row, measured: Mapping[str, Row], columns: Sequence[str]) -> SampleView:
+    subjects = tuple(row["set"].split("+"))
+    return SampleView(
+        id=row["sample"],
+        method=row["method"],
+        subjects=subjects,
+        category=row["category"],
+        template=row["template"],
+        prompt=row["prompt"],
+        generated_prompt=record.get("generated_prompt"),
+        index=row["index"],
+        seed=row["seed"],
+        status=row["status"],
+        failure=_failure(record.get("error")) if row["status"] == "error" else None,
+        image=row["image"],
+        same_image_as=row["same_image_as"],
+        seconds=row["seconds"],
+        batch=record.get("batch"),
+        peak_memory_bytes=row["peak_memory_bytes"],
+        finished=record.get("finished"),
+        values={name: row[name] for name in columns},
+        faces=_faces(measured.values(), subjects, folder.path / SCORES),
+        score_failures={
+            metric: failure
+            for metric, score in measured.items()
+            if score["status"] == "error" and (failure := _failure(score.get("error")))
+        },
+    )
 
 
 def find_sample(folder: RunFolder, name: str) -> SampleView:
@@ -116,21 +123,23 @@ def find_sample(folder: RunFolder, name: str) -> SampleView:
 
     Raises UserError when none does, or several do.
     """
-    views = sample_views(folder)
+    measured = read_measurements(folder)
+    ids = measured.samples["sample"].tolist()
     wanted = PurePath(name).stem
-    found = [view for view in views if view.id == wanted] or [view for view in views if view.id.startswith(wanted)]
+    found = [row for row, own in enumerate(ids) if own == wanted]
+    found = found or [row for row, own in enumerate(ids) if own.startswith(wanted)]
     if not found or not wanted:
         raise UserError(
             f'{folder.path} has no sample whose id begins with "{wanted}"; its report/index.html and samples.jsonl '
             "have the ids."
         )
     if len(found) > 1:
-        shown = ", ".join(view.id for view in found[:SHOWN_MATCHES])
+        shown = ", ".join(ids[row] for row in found[:SHOWN_MATCHES])
         more = ", ..." if len(found) > SHOWN_MATCHES else ""
         raise UserError(
             f'"{wanted}" begins the ids of {len(found)} samples of {folder.path} ({shown}{more}); give more of it.'
         )
-    return found[0]
+    return next(sample_views(measured, found))
 
 
 def has_image(folder: RunFolder, view: SampleView) -> bool:
@@ -138,9 +147,38 @@ def has_image(folder: RunFolder, view: SampleView) -> bool:
 
     A record that names a file elsewhere has none: what is copied into a page must not come from outside the run.
     """
-    if view.image is None or PurePath(view.image).is_absolute() or ".." in PurePath(view.image).parts:
+    if view.image is None:
         return False
-    return (folder.path / view.image).is_file()
+    try:
+        return folder.within(view.image).is_file()
+    except ValueError:
+        return False
+
+
+def recorded_similarities(
+    details: Mapping[str, Any], subjects: int, file: Path
+) -> tuple[list[list[float]], dict[int, int]]:
+    """What the metric `identity` recorded of an image: cosines [subject][face], and the face matched to a subject.
+
+    Raises UserError, naming the file, when that fits neither the subjects nor the faces.
+    """
+    rows, matched = details.get("similarities"), details.get("matched")
+    faces: dict[int, int] = {}
+    try:
+        faces = {int(subject): face for subject, face in (matched or {}).items()}
+        (count,) = {len(row) for row in rows or []}
+        fits = len(rows or []) == subjects and {type(value) for row in rows or [] for value in row} <= _NUMBERS
+        for subject, face in faces.items():
+            fits = fits and 0 <= subject < subjects and type(face) is int and 0 <= face < count
+    except (TypeError, ValueError, AttributeError):
+        fits = False
+    if not fits:
+        raise UserError(
+            f"{file}: the details {str({'similarities': rows, 'matched': matched})[:200]} of a score do not fit "
+            f"{subjects} subject(s); restore the file or remove the line to measure it again."
+        )
+    assert rows is not None
+    return rows, faces
 
 
 def _failure(error: Any) -> SampleFailure | None:
@@ -153,21 +191,35 @@ def _failure(error: Any) -> SampleFailure | None:
     return SampleFailure(lines[-1].strip() if lines else "no reason is recorded", str(error))
 
 
-def _faces(scores: Sequence[Mapping[str, Any]] | Any, subjects: Sequence[str]) -> tuple[FoundFace, ...] | None:
+def _faces(scores: Iterable[Mapping[str, Any]], subjects: Sequence[str], file: Path) -> tuple[FoundFace, ...] | None:
     """The faces of the first metric that recorded any, with its similarities [subject][face] and matching."""
     for score in scores:
         details = score.get("details") or {}
         if "faces" not in details:
             continue
-        rows, matched = details.get("similarities") or [], details.get("matched") or {}
-        counted = {face: subjects[int(subject)] for subject, face in matched.items()}
-        return tuple(
-            FoundFace(
-                box=tuple(face["box"]),
-                score=face.get("score"),
-                similarities={who: row[number] for who, row in zip(subjects, rows, strict=False)},
-                matched=counted.get(number),
+        rows: list[list[float]] = []
+        matched: dict[int, int] = {}
+        if details.get("similarities"):
+            rows, matched = recorded_similarities(details, len(subjects), file)
+        counted = {face: subjects[subject] for subject, face in matched.items()}
+        try:
+            return tuple(
+                FoundFace(
+                    box=_box(face["box"]),
+                    score=None if face.get("score") is None else float(face["score"]),
+                    similarities={who: row[number] for who, row in zip(subjects, rows, strict=False)},
+                    matched=counted.get(number),
+                )
+                for number, face in enumerate(details["faces"])
             )
-            for number, face in enumerate(details["faces"])
-        )
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+            raise UserError(
+                f"{file}: the faces {str(details['faces'])[:200]} of a score have no boxes, scores and similarities; "
+                "restore the file or remove the line to measure it again."
+            ) from None
     return None
+
+
+def _box(sides: Any) -> tuple[float, float, float, float]:
+    left, top, right, bottom = map(float, sides)
+    return left, top, right, bottom

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fc_bench.aggregate import OVERALL, REFERENCES, Row
-from fc_bench.differences import paired_estimate
+from fc_bench.differences import ASKED, paired_estimate
 from fc_bench.protocols import Column
 from fc_bench.reports import frame
 from fc_bench.reports.frame import Run
@@ -26,14 +26,13 @@ class PairedDifferences:
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self._columns = {column.name: column for column in frame.columns(runs)}
-        samples = frame.paired_samples(runs)
-        self._samples: dict[Any, pd.DataFrame] = dict(iter(samples.groupby(["method", "subjects"], sort=False)))
-        self._nothing = samples.head(0)
+        self._samples = frame.paired_samples(runs)
+        self._rows = self._samples.groupby(["method", "subjects"], sort=False).indices
         self._known: dict[tuple[str, str, int, str], Estimate | None] = {}
 
-    def _of(self, label: str, subjects: int) -> pd.DataFrame:
-        found = self._samples.get((label, subjects))
-        return self._nothing if found is None else found
+    def _of(self, label: str, subjects: int, column: str) -> pd.DataFrame:
+        """What pairing needs of the samples of one method and number of subjects."""
+        return self._samples[[*ASKED, "image", column]].take(self._rows.get((label, subjects), np.empty(0, dtype=int)))
 
     def sign(self, label: str, against: str, subjects: int, column: str) -> int | None:
         """1 or -1 where the whole interval of `label` minus `against` is above or below 0, 0 where it holds 0.
@@ -42,7 +41,7 @@ class PairedDifferences:
         """
         key = (label, against, subjects, column)
         if key not in self._known:
-            base, other = (self._of(name, subjects) for name in (against, label))
+            base, other = (self._of(name, subjects, column) for name in (against, label))
             self._known[key] = paired_estimate(base, other, self._columns[column])
         found = self._known[key]
         if found is None or found.low is None or found.high is None:
@@ -150,21 +149,27 @@ def _costs(results: Sequence[Row], subjects: int, methods: Sequence[str]) -> lis
 
 def _completeness(runs: Sequence[Run]) -> str:
     """How many samples are there, and which have no image or no value."""
-    rows = frame.samples(runs)
     names = [column.name for column in frame.columns(runs)]
-    finished = [row for row in rows if row["status"] == "ok"]
-    failed = sum(1 for row in rows if row["status"] == "error")
-    missing = len(rows) - len(finished) - failed
-    unscored = sum(1 for row in finished if all(row.get(name) is None for name in names))
-    broken = sum(1 for run in runs for record in run.folder.scores().values() if record["status"] == "error")
-    if len(finished) == len(rows):
-        parts = [f"All {len(rows)} samples are there"]
+    counts = [_counted(run, names) for run in runs]
+    planned, finished, failed, unscored = (sum(own) for own in zip(*counts, strict=True))
+    missing = planned - finished - failed
+    broken = sum(run.measured.failed_scores for run in runs)
+    if finished == planned:
+        parts = [f"All {planned} samples are there"]
     else:
         reasons = [f"{failed} failed"] * bool(failed) + [f"{missing} were not reached"] * bool(missing)
-        parts = [f"{len(finished)} of {len(rows)} samples are there, {' and '.join(reasons)}: no mean holds them"]
+        parts = [f"{finished} of {planned} samples are there, {' and '.join(reasons)}: no mean holds them"]
     parts += [f"{unscored} have no value of any measure"] * bool(unscored)
     parts += [f"{broken} scores failed"] * bool(broken)
     return "; ".join(parts) + "."
+
+
+def _counted(run: Run, columns: Sequence[str]) -> tuple[int, int, int, int]:
+    """Samples planned, finished, failed, and finished without any value."""
+    samples = run.samples
+    finished = samples["status"] == "ok"
+    valued = samples.loc[:, [name for name in columns if name in samples]].notna().any(axis=1)
+    return len(samples), int(finished.sum()), int((samples["status"] == "error").sum()), int((finished & ~valued).sum())
 
 
 _WORDS: Mapping[str, str] = {"ceiling": "own photographs:", "floor": "somebody else's:"}

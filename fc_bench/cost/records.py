@@ -51,12 +51,14 @@ Record = Mapping[str, Any]
 
 def measurements(folder: RunFolder) -> dict[tuple[str, str], dict[str, Any]]:
     """The last record of each (method label, phase)."""
-    return {(record["method"], record["phase"]): record for record in read_lines(folder.path / MEASUREMENTS)}
+    return {(record["method"], record["phase"]): record for record in all_measurements(folder)}
 
 
 def all_measurements(folder: RunFolder) -> list[dict[str, Any]]:
-    """Every record, also of attempts that others replaced."""
-    return read_lines(folder.path / MEASUREMENTS)
+    """Every record, also of attempts that others replaced; raises UserError for a damaged one."""
+    from fc_bench.cost.shapes import problem
+
+    return read_lines(folder.path / MEASUREMENTS, problem)
 
 
 def extrapolates(record: Record) -> bool:

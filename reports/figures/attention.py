@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from fc_bench.aggregate import Row
+from fc_bench.measurements import rows_of
 from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.style import INK, Drawing, in_lines, new_figure, shortened
 
@@ -36,11 +37,12 @@ def draw_attention(material: Material) -> list[Drawing]:
 
 def read_maps(material: Material, row: Row) -> tuple[np.ndarray | None, str]:
     """Maps [subjects, height, width] of a sample, or why there are none; each is non-negative and sums to 1."""
-    path = material.run(row).folder.path / row["attention"]
+    path = row["attention"]
     image = material.image(row)
     if image is None:
         return None, "its image is not there"
     try:
+        path = material.run(row).folder.within(path)
         with np.load(path, allow_pickle=False) as file:
             maps = np.asarray(file["maps"], dtype=np.float64)
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
@@ -54,12 +56,13 @@ def read_maps(material: Material, row: Row) -> tuple[np.ndarray | None, str]:
 
 
 def _chosen(material: Material) -> list[Row]:
+    having = material.samples.loc[(material.samples["status"] == "ok") & material.samples["attention"].notna()]
     rows: list[Row] = []
     for label in material.labels:
-        own = [row for row in material.samples if row["label"] == label and row["status"] == "ok" and row["attention"]]
-        sizes = sorted({row["subjects"] for row in own})
+        own = having.loc[having["label"] == label]
+        sizes = sorted(own["subjects"].unique().tolist())
         for size in dict.fromkeys([*sizes[-1:], *sizes[:1]]):
-            rows += [row for row in own if row["subjects"] == size][: ROWS_A_METHOD if len(sizes) == 1 else 1]
+            rows += rows_of(own.loc[own["subjects"] == size].head(ROWS_A_METHOD if len(sizes) == 1 else 1))
     return rows
 
 

@@ -6,11 +6,17 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from fc_bench.aggregate import Row
+import pandas as pd
+
+from fc_bench.aggregate import Row, values_by_set
 from fc_bench.protocols import Column
 from fc_bench.reports.figures.material import MEASURES, Material
 from fc_bench.reports.figures.style import Drawing, error, legend_below, matrix, new_figure, shortened
 from fc_bench.reports.frame import who
+
+
+MOST_NAMED = 100
+"""Subject sets whose names fit below a matrix."""
 
 
 def draw_by_category(material: Material) -> list[Drawing]:
@@ -36,13 +42,16 @@ def draw_by_subject(material: Material) -> list[Drawing]:
     return drawings
 
 
-def subject_means(samples: Sequence[Row], subjects: int, column: str) -> dict[tuple[str, str], float]:
+def subject_means(samples: pd.DataFrame, subjects: int, column: str) -> dict[tuple[str, str], float]:
     """(label, subject set) -> mean over its samples that have a value."""
-    values: dict[tuple[str, str], list[float]] = {}
-    for row in samples:
-        if row["subjects"] == subjects and row.get(column) is not None:
-            values.setdefault((row["label"], row["set"]), []).append(row[column])
-    return {key: fmean(own) for key, own in values.items()}
+    own = samples.loc[samples["subjects"] == subjects]
+    if column not in own:
+        return {}
+    return {
+        (label, name): fmean(values.tolist())
+        for label in own["label"].unique()
+        for name, values in values_by_set(own.loc[own["label"] == label], column).items()
+    }
 
 
 def _categories(material: Material, panels: Sequence[tuple[Column, list[Row]]], subjects: int) -> Drawing:
@@ -79,17 +88,20 @@ def _categories(material: Material, panels: Sequence[tuple[Column, list[Row]]], 
 
 def _subjects(material: Material, means: dict[tuple[str, str], float], column: Column, subjects: int) -> Drawing:
     labels = [label for label in material.labels if any(own == label for own, _ in means)]
-    sets = list(dict.fromkeys(row["set"] for row in material.samples if row["subjects"] == subjects))
+    sets = list(material.samples.loc[material.samples["subjects"] == subjects, "set"].unique())
     values = [[means.get((label, name)) for name in sets] for label in labels]
     written = len(sets) <= 16
-    width = 0.46 if written else max(0.09, 7.0 / len(sets))
+    named = len(sets) <= MOST_NAMED
+    width = 0.46 if written else max(0.09, 7.0 / len(sets)) if named else 9.0 / len(sets)
     figure = new_figure(1.7 + width * len(sets) + 0.6, 0.28 * len(labels) + 1.0)
     axes = figure.add_subplot()
-    matrix(figure, axes, values, labels, sets, material.title(column), column.digits - 1 if written else None)
+    names = sets if named else [""] * len(sets)
+    matrix(figure, axes, values, labels, names, material.title(column), column.digits - 1 if written else None)
+    unnamed = "" if named else f" There are {len(sets)}, too many to name, in the order of the suite."
     return Drawing(
         f"by-subject-{column.name.replace('_', '-')}-{subjects}",
         f"{column.title} by subject, {who(subjects)}",
         f"Mean {column.title} over the prompts, for each method and subject (or set of subjects); darker is higher. "
-        "Crossed out: no value." + material.warning(subjects),
+        f"Crossed out: no value.{unnamed}" + material.warning(subjects),
         figure,
     )

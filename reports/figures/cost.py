@@ -77,13 +77,12 @@ def spent_of(material: Material, subjects: int) -> dict[str, Spent]:
     images = {row["label"]: row["mean"] for row in material.part(subjects, "image_seconds")}
     found: dict[str, Spent] = {}
     for run in material.runs:
-        jobs = run.folder.jobs()
         for label in images:
-            sets = {row["set"] for row in material.samples if row["label"] == label and row["subjects"] == subjects}
-            recorded = {row["method"] for row in material.samples if (row["label"], row["run"]) == (label, run.name)}
+            sets = set(material.of(label, subjects)["set"].unique())
+            recorded = {method for name, method, own in material.methods if (own, name) == (label, run.name)}
             done = [
-                job["seconds"] + job["load_seconds"]
-                for (method, name), job in jobs.items()
+                job["seconds"] + (job.get("load_seconds") or 0.0)
+                for (method, name), job in run.jobs.items()
                 if method in recorded and name in sets and job["status"] == "ok"
             ]
             if done:

@@ -9,11 +9,13 @@ from pathlib import Path
 from textwrap import wrap
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
 
 from fc_bench.aggregate import Row
 from fc_bench.errors import UserError
+from fc_bench.measurements import rows_of
 from fc_bench.model.yaml_file import nearest
 from fc_bench.reports.figures.material import Choice, Material
 from fc_bench.reports.figures.style import GREY, INK, Drawing, in_lines, new_figure, shortened
@@ -45,7 +47,11 @@ class Shown:
 def draw_grid(material: Material) -> list[Drawing]:
     """One grid; none, and a sentence why, where the runs have no images."""
     shown = shown_of(material.samples, material.choice)
-    found = {(row["label"], row["set"], row["template"]): row for row in material.samples if row["index"] == 0}
+    first = material.samples.loc[material.samples["index"] == 0]
+    wanted = {(column.key, column.template) for column in shown}
+    asked = zip(first["set"], first["template"], strict=True)
+    rows = rows_of(first.loc[np.fromiter((question in wanted for question in asked), dtype=bool, count=len(first))])
+    found = {(row["label"], row["set"], row["template"]): row for row in rows}
     cells = {
         (label, place): found[label, column.key, column.template]
         for label in material.labels
@@ -61,23 +67,24 @@ def draw_grid(material: Material) -> list[Drawing]:
     return [_drawing(material, shown, cells)]
 
 
-def shown_of(samples: Sequence[Row], choice: Choice) -> list[Shown]:
+def shown_of(samples: pd.DataFrame, choice: Choice) -> list[Shown]:
     """The columns, by the choice; raises UserError when it names a subject set that no sample has."""
-    known = list(dict.fromkeys(row["set"] for row in samples))
+    known = list(samples["set"].unique())
     for name in choice.sets:
         if name not in known:
             raise UserError(f'The runs have no samples of the subjects "{name}", {nearest(name, known)}')
     chosen = random.Random(choice.seed) if choice.seed is not None else None
     columns = []
-    for size in sorted({row["subjects"] for row in samples}):
-        part = [row for row in samples if row["subjects"] == size and row["index"] == 0]
-        sets = list(dict.fromkeys(row["set"] for row in part))
+    for size in sorted(samples["subjects"].unique().tolist()):
+        part = samples.loc[(samples["subjects"] == size) & (samples["index"] == 0)]
+        part = part[["set", "category", "template", "prompt"]].drop_duplicates()
+        sets = list(part["set"].unique())
         templates: dict[str, list[str]] = {}
-        for row in part:
-            own = templates.setdefault(row["category"], [])
-            if row["template"] not in own:
-                own.append(row["template"])
-        texts = {(row["set"], row["template"]): row["prompt"] for row in part}
+        for category, template in part[["category", "template"]].drop_duplicates().itertuples(index=False, name=None):
+            own = templates.setdefault(category, [])
+            if template not in own:
+                own.append(template)
+        texts = {(key, template): text for key, _, template, text in part.itertuples(index=False, name=None)}
         if choice.sets:
             pairs = [(name, own[0]) for name in choice.sets if name in sets for own in templates.values()]
         elif chosen is not None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import pandas as pd
+
 from fc_bench.aggregate import OVERALL, REFERENCES, Row
 from fc_bench.protocols import Column
 from fc_bench.reports.figures.style import Look, looks
@@ -38,24 +40,34 @@ class Material:
         return rows(self.runs)
 
     @cached_property
-    def samples(self) -> list[Row]:
-        """One row per planned sample."""
+    def samples(self) -> pd.DataFrame:
+        """One row per planned sample, as `frame.samples`."""
         return samples(self.runs)
+
+    @cached_property
+    def methods(self) -> list[tuple[str, str, str]]:
+        """Run, method as recorded and label of everything that was asked for samples, in order."""
+        named = self.samples[["run", "method", "label"]].drop_duplicates()
+        return list(named.itertuples(index=False, name=None))
 
     @cached_property
     def labels(self) -> list[str]:
         """The methods' labels, in order."""
-        return list(dict.fromkeys(row["label"] for row in self.samples))
+        return list(dict.fromkeys(label for _, _, label in self.methods))
 
     @cached_property
     def looks(self) -> dict[str, Look]:
         """How each method looks, the same in every figure."""
-        return looks({row["label"]: row["method"] for row in self.samples})
+        return looks({label: method for _, method, label in self.methods})
 
     @cached_property
     def sizes(self) -> list[int]:
         """Numbers of subjects."""
-        return sorted({row["subjects"] for row in self.samples})
+        return sorted(self.samples["subjects"].unique().tolist())
+
+    def of(self, label: str, subjects: int) -> pd.DataFrame:
+        """The samples of one method on sets of so many subjects."""
+        return self.samples.loc[(self.samples["subjects"] == subjects) & (self.samples["label"] == label)]
 
     @cached_property
     def embedder(self) -> str | None:
@@ -104,10 +116,13 @@ class Material:
         return {row["label"] for row in self.rows if row["column"] == REFERENCES.name and row["mean"] == 0}
 
     def image(self, sample: Row) -> Path | None:
-        """The image file of a sample, None when it has none or the file is not there."""
+        """The image file of a sample, None when it has none or the file does not lie in the run folder."""
         if sample["image"] is None:
             return None
-        path = self.run(sample).folder.image(sample)
+        try:
+            path = self.run(sample).folder.image(sample)
+        except ValueError:
+            return None
         return path if path.is_file() else None
 
     def reference(self, sample: Row, subject: str) -> Path | None:

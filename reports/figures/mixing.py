@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
+from typing import Any
 
+import numpy as np
+
+from fc_bench.records import SCORES
 from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.style import Drawing, matrix_panel, new_figure, shortened
-from fc_bench.reports.frame import who
+from fc_bench.reports.frame import labels, who
+from fc_bench.reports.samples import recorded_similarities
 
 Matrix = list[list[float | None]]
 
@@ -28,30 +34,34 @@ def mixing_of(material: Material, subjects: int) -> dict[str, tuple[Matrix, int,
     From the similarities that the metric `identity` recorded; mean over each subject set's images, then over the sets.
     None where no image has a face for i.
     """
-    scores = {run.name: run.folder.scores() for run in material.runs}
     found: dict[str, dict[str, list[Matrix]]] = {}
     planned: dict[str, int] = {}
-    for sample in material.samples:
-        if sample["subjects"] == subjects:
-            planned[sample["label"]] = planned.get(sample["label"], 0) + 1
-            record = scores[sample["run"]].get((sample["sample"], "identity"), {})
-            details = record.get("details", {}) if sample["status"] == "ok" and record.get("status") == "ok" else {}
-            if details.get("matched"):
-                faces = _faces(details, subjects)
-                found.setdefault(sample["label"], {}).setdefault(sample["set"], []).append(faces)
+    names = labels(material.runs)
+    for run in material.runs:
+        samples = run.samples
+        of_size = samples["subjects"] == subjects
+        for method, count in samples.loc[of_size, "method"].value_counts(sort=False).items():
+            if count:
+                planned[names[run.name, str(method)]] = int(count)
+        rows = np.flatnonzero(of_size & (samples["status"] == "ok"))
+        methods, sets = (samples[name].iloc[rows] for name in ("method", "set"))
+        records = run.measured.score_records("identity", rows)
+        for method, key, record in zip(methods, sets, records, strict=True):
+            details = record.get("details") if record is not None and record["status"] == "ok" else None
+            if details and details.get("matched"):
+                faces = _faces(details, subjects, run.folder.path / SCORES)
+                found.setdefault(names[run.name, method], {}).setdefault(key, []).append(faces)
     return {
         label: (_mean([_mean(own) for own in sets.values()]), sum(map(len, sets.values())), planned[label])
         for label, sets in found.items()
     }
 
 
-def _faces(details: Mapping[str, object], subjects: int) -> Matrix:
+def _faces(details: Mapping[str, Any], subjects: int, file: Path) -> Matrix:
     """Row i: the face matched to subject i; column j: its cosine with reference j."""
-    similarities, matched = details["similarities"], details["matched"]
-    assert isinstance(similarities, list)
-    assert isinstance(matched, dict)
+    similarities, matched = recorded_similarities(details, subjects, file)
     return [
-        [float(similarities[other][matched[str(own)]]) if str(own) in matched else None for other in range(subjects)]
+        [similarities[other][matched[own]] if own in matched else None for other in range(subjects)]
         for own in range(subjects)
     ]
 
@@ -67,14 +77,14 @@ def _mean_of(values: Sequence[float | None]) -> float | None:
 
 
 def _drawing(material: Material, found: Mapping[str, tuple[Matrix, int, int]], subjects: int) -> Drawing:
-    labels = [label for label in material.labels if label in found]
-    across = min(len(labels), 6)
-    down = -(-len(labels) // across)
+    shown = [label for label in material.labels if label in found]
+    across = min(len(shown), 6)
+    down = -(-len(shown) // across)
     figure = new_figure(0.55 + 1.25 * across * subjects / 2, 0.2 + 1.6 * down * subjects / 2)
     everything = [value for matrix, _, _ in found.values() for row in matrix for value in row if value is not None]
     limits = (min(0.0, *everything), max(everything))
     references = [f"ref. {number}" for number in range(1, subjects + 1)]
-    for place, label in enumerate(labels):
+    for place, label in enumerate(shown):
         values, measured, planned = found[label]
         axes = figure.add_subplot(down, across, place + 1)
         faces = [f"face {number}" for number in range(1, subjects + 1)] if place % across == 0 else [""] * subjects

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
@@ -109,6 +110,11 @@ class Drawing:
 
     def svg(self) -> bytes:
         """As SVG; text is text."""
+        return self._svg
+
+    @cached_property
+    def _svg(self) -> bytes:
+        """Rendered once, for the file and for the page."""
         return _rendered(self.figure, "svg", {"Date": None, "Creator": None})
 
     def pdf(self) -> bytes:
@@ -229,7 +235,7 @@ def matrix_panel(
     digits: int | None,
     limits: tuple[float, float],
 ) -> Any:
-    """The shades and numbers alone; a cell without a value is crossed out."""
+    """The shades and numbers alone; a cell without a value is crossed out, columns without any name have no ticks."""
     shades = matplotlib.colormaps["Blues"]
     numbers = np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)
     image = axes.imshow(numbers, cmap=shades, vmin=limits[0], vmax=limits[1], aspect="auto")
@@ -242,7 +248,10 @@ def matrix_panel(
             axes.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=6.5, color=ink)
     long = any(len(name) > 4 for name in columns) and len(columns) > 3
     turned: dict[str, Any] = {"rotation": 90 if len(columns) > 16 else 45, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(range(len(columns)), [shortened(name) for name in columns], **(turned if long else {}))
+    if any(columns):
+        axes.set_xticks(range(len(columns)), [shortened(name) for name in columns], **(turned if long else {}))
+    else:
+        axes.set_xticks([])
     axes.set_yticks(range(len(rows)), [shortened(name) for name in rows])
     axes.tick_params(length=0, labelsize=7 if len(columns) <= 30 else 4.5)
     for spine in axes.spines.values():

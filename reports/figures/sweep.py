@@ -50,7 +50,7 @@ def draw_sweeps(material: Material) -> list[Drawing]:
 
 def sweeps_of(material: Material) -> list[Sweep]:
     """The options of which the runs hold at least `FEWEST` values, asked for the same samples, all else being equal."""
-    labels = {(row["run"], row["method"]): row["label"] for row in material.samples}
+    labels = {(run, method): label for run, method, label in material.methods}
     samples = asked(material.runs)
     found: dict[tuple[str, str, str], dict[str, float]] = {}
     for run in material.runs:
@@ -59,7 +59,7 @@ def sweeps_of(material: Material) -> list[Sweep]:
                 if isinstance(value, (int, float)) and not isinstance(value, bool) and (run.name, method) in labels:
                     others = {key: own for key, own in row["options"].items() if key != option}
                     label = labels[run.name, method]
-                    questions = [sorted(own.get(label, ())) for own in samples.values()]
+                    questions = [own.get(label) for own in samples.values()]
                     same = repr((sorted(others.items()), sorted(row["weights"].items()), questions))
                     found.setdefault((row["name"], option, same), {})[label] = float(value)
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -12,7 +12,7 @@ from fc_bench.reports import frame
 from fc_bench.reports.frame import Run
 from fc_bench.reports.page.pictures import Gallery
 from fc_bench.reports.repeating import repeat_command
-from fc_bench.reports.samples import FoundFace, SampleFailure, SampleView, has_image, sample_views
+from fc_bench.reports.samples import FoundFace, SampleFailure, SampleView, has_image
 
 Key = TypeVar("Key", bound=Hashable)
 DIGITS = 6
@@ -21,11 +21,21 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class PageRun:
-    """A run of the page with its samples; `names` maps its methods' labels to what the page calls them."""
+    """A run of the page; `names` maps its methods' labels to what the page calls them."""
 
     run: Run
-    views: tuple[SampleView, ...]
     names: Mapping[str, str]
+    _commands: dict[tuple[str, int], str | None] = field(default_factory=dict, compare=False)
+    """Method and number of the run's command -> the command that makes its samples again."""
+
+    def command(self, view: SampleView) -> str | None:
+        """The command that makes the sample's method again."""
+        settings, finished = self.run.settings, view.finished
+        begun = [finished is None or entry["started"] <= finished for entry in settings["commands"]]
+        key = view.method, max((number for number, before in enumerate(begun) if before), default=0)
+        if key not in self._commands:
+            self._commands[key] = repeat_command(settings, view.method, finished)
+        return self._commands[key]
 
     def key(self, view: SampleView, alone: bool) -> str:
         """What a sample is called in the page's address: its id, with the run's name where there are several runs."""
@@ -39,7 +49,7 @@ def page_runs(groups: Sequence[Sequence[Run]]) -> list[PageRun]:
         names = frame.labels(group)
         for run in group:
             own = {method: names[run.name, method] for method in run.settings["methods"]}
-            made.append(PageRun(run, tuple(sample_views(run.folder)), own))
+            made.append(PageRun(run, own))
     uses = Counter(name for page_run in made for name in page_run.names.values())
     return [
         replace(
@@ -82,8 +92,12 @@ class _Lists:
         return [self.texts(failure.message), self.texts(failure.traceback)]
 
 
-def gallery_data(runs: Sequence[PageRun], pictures: Callable[[Sequence[Path | None]], Gallery]) -> dict[str, Any]:
-    """Methods, subjects, columns, pictures and samples as the script reads them.
+def gallery_data(
+    runs: Sequence[PageRun],
+    shown: Sequence[Sequence[SampleView]],
+    pictures: Callable[[Sequence[Path | None]], Gallery],
+) -> dict[str, Any]:
+    """Methods, subjects, columns, pictures and the samples `shown` of each run, as the script reads them.
 
     Texts and pictures are lists that samples point into by number; what a sample lacks is left out of it. Samples of
     the same suite, subjects, prompt, index and seed have the same `group`, whatever made them.
@@ -92,10 +106,10 @@ def gallery_data(runs: Sequence[PageRun], pictures: Callable[[Sequence[Path | No
     names = [column.name for column in columns]
     lists = _Lists()
     samples = []
-    for run in runs:
+    for run, views in zip(runs, shown, strict=True):
         people = _people(run.run, lists)
-        samples += [_sample(run, view, names, people, lists, len(runs) == 1) for view in run.views]
-    shown = pictures(list(lists.files))
+        samples += [_sample(run, view, names, people, lists, len(runs) == 1) for view in views]
+    found = pictures(list(lists.files))
     keys = ("name", "title", "description", "digits", "significant", "headline", "higher_is_better")
     return {
         "columns": [{key: getattr(column, key) for key in keys} for column in columns],
@@ -103,8 +117,8 @@ def gallery_data(runs: Sequence[PageRun], pictures: Callable[[Sequence[Path | No
         "people": list(lists.people.values()),
         "texts": list(lists.texts),
         "commands": list(lists.commands),
-        "pictures": [[picture.address, picture.width, picture.height] for picture in shown.pictures],
-        "side": shown.side,
+        "pictures": [[picture.address, picture.width, picture.height] for picture in found.pictures],
+        "side": found.side,
         "samples": samples,
     }
 
@@ -130,7 +144,7 @@ def _sample(
 ) -> dict[str, Any]:
     """What the page knows of a sample; keys without anything to tell are left out."""
     settings, folder = run.run.settings, run.run.folder
-    command = repeat_command(settings, view.method, view.finished)
+    command = run.command(view)
     sample = {
         "id": view.id,
         "key": run.key(view, alone),

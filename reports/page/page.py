@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,13 @@ from fc_bench.reports.escaping import visible_data
 from fc_bench.reports.figures import Drawing
 from fc_bench.reports.frame import Run
 from fc_bench.reports.literature import published_tables
+from fc_bench.reports.page.choosing import chosen_rows, left_out
+from fc_bench.reports.page.failures import failures_of
 from fc_bench.reports.page.gallery import PageRun, gallery_data, page_runs
 from fc_bench.reports.page.pictures import Images, embedded, linked
 from fc_bench.reports.page.tables import Level, PageTable, page_table
 from fc_bench.reports.repeating import repeat_command
+from fc_bench.reports.samples import SampleView, sample_views
 from fc_bench.reports.summary import PairedDifferences, summary
 from fc_bench.reports.tables.contents import contents, differences
 from fc_bench.reports.tables.notes import footnote_marks, notes
@@ -40,22 +43,10 @@ STYLES, SCRIPTS = ("style.css",), ("data.js", "tables.js", "gallery.js", "viewer
 """In the order they are inlined."""
 UNKNOWN = "not known"
 """Said of how images were made elsewhere."""
-FAILURES_NAMED, REASONS_NAMED = 12, 30
-"""Samples linked for one reason, and reasons; the gallery's filter shows the rest."""
+REASONS_NAMED = 30
+"""Reasons of failures that are named; the gallery's filter shows the rest."""
 _VIEW_BOX = re.compile(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _HARMLESS = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
-
-
-@dataclass(frozen=True)
-class FailureGroup:
-    """Samples that failed for the same reason; `what` is missing of them."""
-
-    what: str
-    message: str
-    traceback: str
-    count: int
-    samples: tuple[tuple[str, str], ...]
-    """Key and a few words of the first of them."""
 
 
 def write_page(
@@ -71,12 +62,15 @@ def write_page(
     it, OSError when it cannot be written.
     """
     runs = page_runs(groups)
-    data = gallery_data(runs, lambda paths: embedded(paths) if images == "embed" else linked(paths, page))
-    failures = _failures(runs)
+    failures = failures_of(runs)
+    chosen = chosen_rows(runs, [row for group in failures[:REASONS_NAMED] for row in group.rows])
+    shown = [tuple(sample_views(run.run.measured, rows)) for run, rows in zip(runs, chosen, strict=True)]
+    data = gallery_data(runs, shown, lambda paths: embedded(paths) if images == "embed" else linked(paths, page))
     content = {
         "parts": [_part(group, drawn) for group, drawn in zip(groups, drawings, strict=True)],
         "runs": list(map(_run, runs)),
-        "filters": _filters(runs),
+        "filters": _filters(runs, shown),
+        "left_out": left_out(runs, chosen),
         "failures": [asdict(group) for group in failures[:REASONS_NAMED]],
         "failures_left_out": max(0, len(failures) - REASONS_NAMED),
         "columns": data["columns"],
@@ -196,9 +190,10 @@ def _table(table: PageTable) -> dict[str, Any]:
 
 def _facts(runs: Sequence[Run]) -> list[list[str]]:
     """The numbers beside the summary; where runs differ, of all of them."""
-    samples = frame.samples(runs)
-    finished = sum(1 for sample in samples if sample["status"] == "ok")
-    subjects = {subject for sample in samples for subject in sample["set"].split("+")}
+    finished = sum(int((run.samples["status"] == "ok").sum()) for run in runs)
+    subjects = {subject for run in runs for key in run.samples["set"].unique() for subject in key.split("+")}
+    names = frame.labels(runs)
+    methods = {names[run.name, method] for run in runs for method in run.samples["method"].unique()}
     settings = [run.settings for run in runs]
     samplers = [told["sampler"] for told in settings]
 
@@ -208,8 +203,8 @@ def _facts(runs: Sequence[Run]) -> list[list[str]]:
     return [
         ["suite", f"{settings[0]['suite']['name']} {settings[0]['suite']['version']}"],
         ["backbone", each(told["backbone"] for told in settings)],
-        ["samples", f"{finished} / {len(samples)}"],
-        ["methods", str(len({sample["label"] for sample in samples}))],
+        ["samples", f"{finished} / {sum(len(run.samples) for run in runs)}"],
+        ["methods", str(len(methods))],
         ["subjects", str(len(subjects))],
         ["image side", each(f"{told['resolution']} px" if told else UNKNOWN for told in samplers)],
         ["sampler", each(f"{told['scheduler']}, {told['steps']} steps" if told else UNKNOWN for told in samplers)],
@@ -278,34 +273,17 @@ def _command(entry: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _filters(runs: Sequence[PageRun]) -> dict[str, list[str]]:
+def _filters(runs: Sequence[PageRun], shown: Sequence[Sequence[SampleView]]) -> dict[str, list[str]]:
     """What the gallery can be narrowed to, in the order of the plans."""
-    views = [view for run in runs for view in run.views]
+    views = [view for own in shown for view in own]
+    named = [run.names[view.method] for run, own in zip(runs, shown, strict=True) for view in own]
     return {
-        "methods": list(dict.fromkeys(run.names[view.method] for run in runs for view in run.views)),
+        "methods": list(dict.fromkeys(named)),
         "subjects": list(dict.fromkeys(subject for view in views for subject in view.subjects)),
         "sets": list(dict.fromkeys("+".join(view.subjects) for view in views if len(view.subjects) > 1)),
         "categories": list(dict.fromkeys(view.category for view in views)),
         "statuses": [name for name in ("ok", "error", "missing") if any(view.status == name for view in views)],
     }
-
-
-def _failures(runs: Sequence[PageRun]) -> list[FailureGroup]:
-    """What failed, by reason, the most frequent first."""
-    groups: dict[tuple[str, str, str], list[tuple[str, str]]] = {}
-    for run in runs:
-        for view in run.views:
-            words = f"{run.names[view.method]}, {'+'.join(view.subjects)}: {view.prompt}"
-            failures = {"image": view.failure, **view.score_failures}
-            for what, failure in failures.items():
-                if failure is not None:
-                    group = groups.setdefault((what, failure.message, failure.traceback), [])
-                    group.append((run.key(view, len(runs) == 1), words))
-    found = [
-        FailureGroup(what, message, traceback, len(samples), tuple(samples[:FAILURES_NAMED]))
-        for (what, message, traceback), samples in groups.items()
-    ]
-    return sorted(found, key=lambda group: -group.count)
 
 
 def _picture_facts(data: Mapping[str, Any], images: Images) -> dict[str, Any]:

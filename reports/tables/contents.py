@@ -197,6 +197,13 @@ def contents(runs: Sequence[Run], marks: Marks, incomparable: Collection[str] = 
 
 def differences(runs: Sequence[Run]) -> list[Table]:
     """Each method minus a common one, paired: FastComposer where it was run, else the first method."""
+    key = " ".join(["differences", *(run.name for run in runs)])
+    if key not in runs[0].kept:
+        runs[0].kept[key] = _differences(runs)
+    return runs[0].kept[key]
+
+
+def _differences(runs: Sequence[Run]) -> list[Table]:
     samples = paired_samples(runs)
     names = list(samples[["method", "recorded"]].drop_duplicates().itertuples(index=False, name=None))
     if len(names) < 2:

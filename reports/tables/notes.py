@@ -7,8 +7,8 @@ from itertools import combinations
 from typing import Any
 
 from fc_bench.aggregate import COST_COLUMNS, columns_of, shared_seconds
-from fc_bench.comparing import Obstacles
-from fc_bench.reports.frame import Run, asked, incomparable_costs, labels, who
+from fc_bench.obstacles import Obstacles
+from fc_bench.reports.frame import Asked, Run, asked, incomparable_costs, labels, who
 from fc_bench.reports.literature import EMBEDDER, published_rows
 from fc_bench.reports.tables.model import Cell
 
@@ -37,6 +37,7 @@ def footnote_marks(runs: Sequence[Run]) -> dict[tuple[str, int], str]:
         (names[run.name, remark["method"]], remark["subjects"]): numbers[remark["text"]]
         for run in runs
         for remark in run.settings.get("remarks", [])
+        if (run.name, remark["method"]) in names
     }
 
 
@@ -63,7 +64,7 @@ def provenance(runs: Sequence[Run]) -> list[str]:
 def _between(runs: Sequence[Run]) -> Iterator[str]:
     """What makes rows of these runs, or of one run, less comparable than they look."""
     for size, own in asked(runs).items():
-        groups: dict[frozenset[tuple[str, str, int]], list[str]] = {}
+        groups: dict[Asked, list[str]] = {}
         for label, samples in own.items():
             groups.setdefault(samples, []).append(label)
         if len(groups) > 1:

@@ -1,4 +1,4 @@
-"""Planning, resuming and reporting a run of a million recorded samples: seconds and peak memory of each.
+"""Planning, resuming, reporting and comparing a run of a million recorded samples: seconds and peak memory of each.
 
     python tests/benchmarks/large_runs.py
 
@@ -9,6 +9,7 @@ sizes and runs each step in a process of its own, from its start to its end:
 - resume: all of `fc-bench run` on the finished run, up to its report: nothing is left to generate or score
 - score: what of a run whose scores are lost is to be scored
 - report: all of `fc-bench report`
+- compare: `fc-bench compare` of the run with itself, read twice
 
 Columns: wall and processor seconds, peak resident set, and the last two as ratios to the smaller run's; linear growth
 is the ratio of the sizes, less where the imports dominate. The metrics are the real ones with their models left out.
@@ -135,6 +136,7 @@ def _job(method: str, key: str) -> dict[str, Any]:
         "shared_seconds": 0.0,
         "steps": 100,
         "seconds_per_step": 0.1,
+        "load_seconds": 0.5,
         "peak_memory_bytes": 767438848,
         "artefact_bytes": 3 << 20,
         "artefact_sha256": None,
@@ -216,7 +218,15 @@ def report(folder: Path) -> None:
     main()
 
 
-STEPS: dict[str, Callable[[Path], None]] = {"plan": plan, "resume": resume, "score": score, "report": report}
+def compare(folder: Path) -> None:
+    """The verb itself, on the run as base and as new."""
+    from fc_bench.cli import main
+
+    sys.argv = ["fc-bench", "compare", str(folder / "run"), str(folder / "run")]
+    main()
+
+
+STEPS: dict[str, Callable[[Path], None]] = {step.__name__: step for step in (plan, resume, score, report, compare)}
 
 
 def measured(step: str, folder: Path) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -294,6 +295,112 @@ def test_damaged_record_in_the_middle_names_its_line(run, fc_bench, suite, tmp_p
     lines[2] = lines[2][:30]
     file.write_text("\n".join(lines) + "\n")
     refused(fc_bench("report", tmp_path / "run"), "samples.jsonl:3:")
+
+
+READING = ("report", "show", "compare", "run")
+
+
+def reads(verb: str, folder: Path, run, fc_bench, suite):
+    """The verb, on a run folder."""
+    if verb == "run":
+        return run(suite)
+    return fc_bench(verb, folder, *{"show": ["0"], "compare": [folder]}.get(verb, []))
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_record_without_its_keys_or_of_wrong_types_is_named_by_every_verb(run, fc_bench, suite, tmp_path):
+    folder = tmp_path / "run"
+    assert run(suite).code == 0
+    for name, key, value, told in (
+        ("plan.jsonl", "subjects", "ann", 'its "subjects" is not a list'),
+        ("samples.jsonl", "status", None, 'it has no "status"'),
+        ("scores.jsonl", "metric", ["identity"], 'its "metric" is not text'),
+    ):
+        file = folder / name
+        whole = file.read_text()
+        lines = whole.splitlines()
+        record = json.loads(lines[2])
+        record.pop(key)
+        lines[2] = json.dumps(record | ({key: value} if value is not None else {}))
+        file.write_text("\n".join(lines) + "\n")
+        before = files_of(folder)
+        for verb in READING:
+            refused(reads(verb, folder, run, fc_bench, suite), f"{name}:3: {told}; restore the file or remove the line")
+        assert {path: content for path, content in files_of(folder).items() if path.name != "run.json"} == {
+            path: content for path, content in before.items() if path.name != "run.json"
+        }
+        file.write_text(whole)
+    assert run(suite).code == 0
+
+
+def test_settings_of_a_run_that_lack_a_part_are_told_by_every_verb(run, fc_bench, suite, tmp_path):
+    folder = tmp_path / "run"
+    assert run(suite).code == 0
+    settings = json.loads((folder / "run.json").read_text())
+    del settings["methods"]["paste"]["options"]
+    (folder / "run.json").write_text(json.dumps(settings))
+    before = files_of(folder)
+    for verb in READING:
+        refused(
+            reads(verb, folder, run, fc_bench, suite), "run.json is not as a run leaves it", "methods.paste.options"
+        )
+    assert files_of(folder) == before
+
+
+@pytest.mark.parametrize("version", [0, 2, None])
+def test_run_folder_of_another_version_is_refused_by_every_verb_and_keeps_every_byte(
+    run, fc_bench, suite, tmp_path, version
+):
+    folder = tmp_path / "run"
+    assert run(suite).code == 0
+    settings = json.loads((folder / "run.json").read_text()) | {"format": version, "new": [1]}
+    (folder / "run.json").write_text(json.dumps(settings))
+    before = files_of(folder)
+    for verb in READING:
+        done = reads(verb, folder, run, fc_bench, suite)
+        refused(done, f"has the format {version}, this version reads 1", "use the version that wrote it")
+    assert files_of(folder) == before
+
+
+def test_photograph_that_vanishes_while_the_run_goes_fails_its_own_jobs(run, suite, tmp_path, plugin, monkeypatch):
+    from paste_faces import Paste
+
+    customize, lost = Paste.customize, suite.parent / "people" / "bob-1.png"
+
+    def losing(self, subjects, *rest):
+        lost.unlink(missing_ok=True)
+        for subject in subjects:
+            Image.open(subject.photographs[0]).load()
+        return customize(self, subjects, *rest)
+
+    monkeypatch.setattr(Paste, "customize", losing)
+    done = run(suite)
+    assert done.code == 4
+    records = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    failed = [record for record in records if record["status"] == "error"]
+    assert {"bob" in record["subjects"] for record in failed} == {True}
+    assert all("bob-1.png" in record["error"]["message"] for record in failed)
+    assert all("Traceback" in record["error"]["traceback"] for record in failed)
+    assert {tuple(record["subjects"]) for record in records if record["status"] == "ok"} == {("ann",), ("cid",)}
+
+
+def test_image_that_vanished_before_it_was_scored_fails_its_scores_alone(run, suite, tmp_path):
+    folder = tmp_path / "run"
+    assert run(suite).code == 0
+    (folder / "scores.jsonl").unlink()
+    lost = json.loads((folder / "samples.jsonl").read_text().splitlines()[0])
+    (folder / lost["image"]).unlink()
+    done = run(suite)
+    assert done.code == 4
+    scores = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+    assert {score["sample"] for score in scores if score["status"] == "error"} == {lost["id"]}
+    assert (
+        "10 / 11" in (folder / "report" / "table.md").read_text()
+        or "8 / 9" in (folder / "report" / "table.md").read_text()
+    )
 
 
 def test_absent_device_is_refused(run, suite):

@@ -24,6 +24,7 @@ from fc_bench.suite import digest, digests_of_each, read_suite
 
 COLUMNS = {"identity": ("identity", "detected"), "prompt-consistency": ("prompt_consistency",)}
 METRICS: dict[str, Any] = dict.fromkeys(COLUMNS)
+REFERENCE = Path(__file__).parents[2] / "reports" / "reference" / "pocket" / RUN
 BYTES = 1000
 """Of memory per sample: a million stay well below 1 GiB."""
 
@@ -51,7 +52,8 @@ def recorded(planned, tmp_path):
                 score = {"sample": sample["id"], "metric": metric, "status": status}
                 values = {name: draw.choice([draw.random(), None]) for name in columns}
                 scores.append({**score, **({"values": values, "details": {}} if status == "ok" else {})})
-    scores.append({"metric": "identity", "sample": "anchor:ceiling:ann:1", "subjects": ["ann"], "status": "ok"})
+    ceiling = {"metric": "identity", "sample": "anchor:ceiling:ann:1", "subjects": ["ann"], "row": "ceiling"}
+    scores.append({**ceiling, "status": "ok", "values": {"identity": 0.9}})
     folder = tmp_path / "run"
     write_lines(folder / PLAN, plan)
     write_lines(folder / SAMPLES, samples)
@@ -60,7 +62,9 @@ def recorded(planned, tmp_path):
         metric: [{"name": name, "title": name, "higher_is_better": True, "description": ""} for name in names]
         for metric, names in COLUMNS.items()
     }
-    (folder / RUN).write_text(json.dumps({"format": 1, "columns": columns}))
+    settings = json.loads(REFERENCE.read_text())
+    settings["suite"]["subjects"] = [{"id": name, "noun": "man", "photographs": None} for name in ("ann", "bob", "cid")]
+    (folder / RUN).write_text(json.dumps({**settings, "columns": columns}))
     return RunFolder(folder)
 
 

@@ -8,6 +8,7 @@ that the numeric libraries believe to have here, and may wait for them forever.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -22,9 +23,33 @@ from pathlib import Path
 
 import pytest
 
-ATTEMPTS, MANY_ATTEMPTS = 6, 100
+ATTEMPTS, MANY_ATTEMPTS, REPORT_ATTEMPTS = 6, 100, 20
+REFERENCE = Path(__file__).parents[2] / "reports" / "reference" / "pocket"
 PATIENCE = 300.0
 """Seconds until an attempt that has not ended is taken to hang."""
+PRELOADED = (
+    "fc_bench.cli",
+    "fc_bench.run",
+    "fc_bench.placing",
+    "fc_bench.cost.measuring",
+    "fc_bench.run_settings",
+    "fc_bench.baselines.fastcomposer",
+    "fc_bench.reports.report",
+    "fc_bench.metrics.identity",
+    "fc_bench.metrics.prompt_consistency",
+    "insightface.app",
+    "scipy.stats",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_pdf",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.style",
+    "pandas.io.formats.csvs",
+    "diffusers",
+    "transformers.models.clip.modeling_clip",
+    "transformers.models.clip.tokenization_clip",
+    "PIL.JpegImagePlugin",
+)
+"""What the server imports; it would pass over a name that cannot be imported and leave each attempt to do it."""
 OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
 
 
@@ -74,7 +99,7 @@ def perform(arguments: list[str], folder: Path, last: int, told: Path) -> None:
 def attempt(arguments: list[str], folder: Path, last: int, told: Path) -> int | None:
     """The exit code of a process of its own that performs the command; negative when it was killed."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fc_bench.cli", "fc_bench.running", "fc_bench.scoring", "diffusers", "insightface"])
+    context.set_forkserver_preload(list(PRELOADED))
     process = context.Process(target=perform, args=(arguments, folder, last, told))
     process.start()
     process.join(PATIENCE)
@@ -83,6 +108,11 @@ def attempt(arguments: list[str], folder: Path, last: int, told: Path) -> int | 
         process.join()
         pytest.fail(f"the process did not end in {PATIENCE:.0f} s")
     return process.exitcode
+
+
+def report_state(folder: Path) -> dict[str, bytes]:
+    """A report's files."""
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def state(folder: Path) -> dict[str, object]:
@@ -102,15 +132,15 @@ def state(folder: Path) -> dict[str, object]:
 
 
 @pytest.fixture
-def killed_anywhere(tmp_path) -> Callable[[list[str], int], list[int]]:
+def killed_anywhere(tmp_path) -> Callable[..., list[int]]:
     """Kills the command at seeded operations, repeats it, compares with an uninterrupted one; gives the exit codes."""
 
-    def check(arguments: list[str], attempts: int) -> list[int]:
+    def check(arguments: list[str], attempts: int, state: Callable[[Path], object] = state) -> list[int]:
         told = tmp_path / "told"
         whole = tmp_path / "whole"
         assert attempt([*arguments, "--out", str(whole)], whole, 0, told) == 0
         total, expected = int(told.read_text()), state(whole)
-        assert total > 100
+        assert total > attempts
         points = sorted(random.Random(0).sample(range(1, total), attempts))
         codes = []
         for point in points:
@@ -151,6 +181,21 @@ def test_run_killed_anywhere_and_repeated_is_an_uninterrupted_one(killed_anywher
 def test_scoring_killed_anywhere_and_repeated_is_an_uninterrupted_one(killed_anywhere, score_arguments):
     codes = killed_anywhere(score_arguments, ATTEMPTS // 2)
     assert codes == [-signal.SIGKILL] * (ATTEMPTS // 2)
+
+
+def test_report_killed_anywhere_and_repeated_is_an_uninterrupted_one(killed_anywhere):
+    codes = killed_anywhere(["report", str(REFERENCE), "--no-figures"], ATTEMPTS // 2, report_state)
+    assert codes == [-signal.SIGKILL] * (ATTEMPTS // 2)
+
+
+def test_what_attempts_import_is_there():
+    assert [name for name in PRELOADED if importlib.util.find_spec(name) is None] == []
+
+
+@pytest.mark.slow
+def test_report_with_figures_killed_anywhere_is_an_uninterrupted_one(killed_anywhere):
+    codes = killed_anywhere(["report", str(REFERENCE)], REPORT_ATTEMPTS, report_state)
+    assert codes == [-signal.SIGKILL] * REPORT_ATTEMPTS
 
 
 @pytest.mark.slow

@@ -66,9 +66,12 @@ def all_records() -> list[dict[str, Any]]:
             "id": f"{method}-{'+'.join(who)}-{template[:2]}-{index}",
             "method": method,
             "subjects": list(who),
+            "category": "any",
             "template": template,
             "prompt": template,
             "index": index,
+            "seed": index,
+            "shared_key": "",
             "status": "ok",
         }
         for method, who, template, index in itertools.product(METHODS, SETS, TEMPLATES, range(IMAGES))

@@ -143,15 +143,19 @@ def test_matrix_by_subject_holds_the_samples_means(pocket, drawings):
     sets = [text.get_text() for text in axes.get_xticklabels()]
     values = axes.images[0].get_array()
     for (line, place), value in np.ndenumerate(values):
-        own = [row["identity"] for row in pocket.samples if (row["method"], row["set"]) == (labels[line], sets[place])]
+        own = [
+            row["identity"]
+            for row in pocket.measured.rows()
+            if (row["method"], row["set"]) == (labels[line], sets[place])
+        ]
         assert value == pytest.approx(fmean(own))
     assert len(axes.texts) == values.size
 
 
 def test_subject_without_a_value_is_crossed_out_and_not_zero(copied):
     (run,) = read_runs([copied("run", score=lambda record: None if record["metric"] == "identity" else record)])
-    assert subject_means(run.samples, 1, "identity") == {}
-    lost = {row["sample"] for row in run.samples if (row["method"], row["set"]) == ("dreambooth", "p02")}
+    assert subject_means(Material([run]).samples, 1, "identity") == {}
+    lost = {row["sample"] for row in run.measured.rows() if (row["method"], row["set"]) == ("dreambooth", "p02")}
     (run,) = read_runs([copied("less", score=lambda record: None if record["sample"] in lost else record)])
     found = {drawing.name: drawing for drawing in draw([run], families=["by-subject"])}
     values = found["by-subject-identity-1"].figure.axes[0].images[0].get_array()
@@ -162,7 +166,7 @@ def test_mixing_is_the_mean_of_the_recorded_similarities(pocket, drawings):
     found = mixing_of(Material([pocket]), 2)
     scores = pocket.folder.scores()
     sets: dict[str, list[list[list[float]]]] = {}
-    for row in pocket.samples:
+    for row in pocket.measured.rows():
         if row["method"] == "fastcomposer" and row["subjects"] == 2:
             details = scores[row["sample"], "identity"]["details"]
             faces = [[details["similarities"][j][details["matched"][str(i)]] for j in (0, 1)] for i in (0, 1)]

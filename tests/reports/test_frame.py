@@ -17,7 +17,7 @@ def test_frame_of_one_run_is_its_results_with_labels(pocket):
     assert set(table["kind"]) == {"method", "anchor"}
     picked = table[(table["label"] == "dreambooth") & (table["category"] == "all") & (table["column"] == "identity")]
     values = [
-        fmean(row["identity"] for row in pocket.samples if row["method"] == "dreambooth" and row["set"] == name)
+        fmean(row["identity"] for row in pocket.measured.rows() if row["method"] == "dreambooth" and row["set"] == name)
         for name in (f"p0{number}" for number in range(1, 9))
     ]
     (single,) = picked[picked["subjects"] == 1].itertuples()

@@ -51,7 +51,7 @@ def test_grid_shows_the_samples_of_its_rule_below_their_references(painted_run, 
         for line, method in enumerate(("text-only", "fastcomposer", "dreambooth"), start=1):
             (image,) = [
                 row["image"]
-                for row in painted_run.samples
+                for row in painted_run.measured.rows()
                 if (row["method"], row["set"], row["template"]) == (method, column.key, column.template)
             ]
             assert found[place, line] == [color_of(numbers[image])]
@@ -103,7 +103,7 @@ def test_image_that_is_gone_broken_or_failed_says_so_in_its_place(copied, painte
     for key, content in (("p02", None), ("p03", b"no image")):
         column = next(column for column in columns if column.key == key)
         (run,) = read_runs([folder])
-        for row in run.samples:
+        for row in run.measured.rows():
             if (row["method"], row["set"], row["template"]) == ("fastcomposer", key, column.template):
                 path = folder / row["image"]
                 path.unlink() if content is None else path.write_bytes(content)
@@ -157,7 +157,7 @@ def test_attention_lies_over_its_image_a_map_a_subject(copied, painted, records,
     assert titles[4:] == ["p01"]
     assert titles[0].startswith("a photo of a man and a\nwoman")
     numbers = {record["id"]: number for number, record in enumerate(records(folder / "samples.jsonl"))}
-    first = next(row for row in run.samples if row["method"] == "fastcomposer" and row["subjects"] == 2)
+    first = next(row for row in run.measured.rows() if row["method"] == "fastcomposer" and row["subjects"] == 2)
     pixels = np.asarray(drawing.figure.axes[0].images[0].get_array())[0, 0]
     np.testing.assert_allclose(pixels * 255, color_of(numbers[first["sample"]]))
     for place in (1, 2):

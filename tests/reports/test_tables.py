@@ -85,7 +85,7 @@ def test_value_of_a_method_with_missing_samples_is_not_the_best(copied):
         return None if lost else record
 
     (run,) = read_runs([copied("run", score=score)])
-    name = next(row["sample"] for row in run.samples if row["method"] == "dreambooth" and row["subjects"] == 1)
+    name = next(row["sample"] for row in run.measured.rows() if row["method"] == "dreambooth" and row["subjects"] == 1)
     (run,) = read_runs([copied("less", score=lambda record: None if record["sample"] == name else record)])
     found = shown(contents([run], {}).quality(run.columns)[0])
     assert found["dreambooth"]["identity"].text > found["fastcomposer"]["identity"].text

@@ -1,0 +1,215 @@
+"""What run.json has to hold: the parts that readers of a run rely on, by kind of run; more may be there."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+RESERVED = (
+    "sample", "run", "label", "recorded", "method", "set", "subjects", "category", "template", "prompt", "index",
+    "seed", "status", "seconds", "peak_memory_bytes", "image", "same_image_as", "attention",
+)  # fmt: skip
+"""Names of a sample's own columns, which no metric can have."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Subject(_Part):
+    id: str
+    noun: str
+    photographs: list[Any] | None = None
+
+
+class _Photographs(_Part):
+    count: int
+
+
+class _Suite(_Part):
+    name: str
+    version: str
+    description: str
+    license: str
+    source: str
+    citation: str = ""
+    seed: int
+    subjects: list[_Subject]
+    photographs: _Photographs
+    photograph_digests: dict[str, str]
+
+
+class _Column(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    title: str
+    higher_is_better: bool | None
+    description: str
+    digits: int = Field(3, ge=0, le=17)
+    headline: bool = False
+    of_image_alone: bool = False
+    significant: bool = False
+    bounds: list[float | None] = Field([None, None], min_length=2, max_length=2)
+
+    @field_validator("name")
+    @classmethod
+    def _own_name(cls, name: str) -> str:
+        if name in RESERVED:
+            raise ValueError(f'a column of a metric cannot be called "{name}"')
+        return name
+
+
+class _Sampler(_Part):
+    scheduler: str
+    steps: int
+    guidance_scale: float
+    resolution: int
+
+
+class _Method(_Part):
+    name: str
+    options: dict[str, Any]
+    weights: dict[str, str]
+
+
+class _Code(_Part):
+    commit: str | None
+    dirty: bool | None
+
+
+class _Hardware(_Part):
+    system: str
+    processor: str
+    cores: int
+    memory_bytes: int
+    accelerators: list[str]
+
+
+class _Versions(_Part):
+    fc_bench: str | None = Field(alias="fc-bench")
+    torch: str | None
+    diffusers: str | None
+    transformers: str | None
+
+
+class _Command(_Part):
+    command: str
+    started: str
+    finished: str | None = None
+    code: _Code
+    versions: _Versions
+    hardware: _Hardware
+
+    @field_validator("command")
+    @classmethod
+    def _words(cls, command: str) -> str:
+        shlex.split(command)
+        return command
+
+
+class _Remark(_Part):
+    method: str
+    subjects: int
+    text: str
+
+
+class _Metric(_Part):
+    missing_columns: dict[str, str] = {}
+    photographs_left_out: dict[str, str] = {}
+    scorers: list[str] = []
+
+
+class QualitySettings(_Part):
+    """run.json of a run of images and their scores."""
+
+    suite: _Suite
+    backbone: str
+    scorers: dict[str, str] = {}
+    faces: dict[str, Any] | list[dict[str, Any]] | None = None
+    columns: dict[str, list[_Column]]
+    sampler: _Sampler | None
+    device: str
+    dtype: str | None
+    methods: dict[str, _Method]
+    metrics: dict[str, _Metric]
+    references: dict[str, int] = {}
+    left_out: list[str]
+    remarks: list[_Remark] = []
+    commands: list[_Command] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _agree(self) -> QualitySettings:
+        names = [column.name for own in self.columns.values() for column in own]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f'the column "{name}" is there twice')
+        for name, made in self.metrics.items():
+            if name.partition("@")[0] == "identity":
+                _refuse_strange_models(name, made)
+        return self
+
+
+def _refuse_strange_models(name: str, made: _Metric) -> None:
+    """Tables name the face models and where they ran."""
+    told = made.model_extra or {}
+    models = told.get("models", {})
+    fits = isinstance(models, dict) and all(
+        isinstance(model, dict)
+        and isinstance(model.get("providers"), list)
+        and all(isinstance(provider, str) for provider in model["providers"])
+        for model in models.values()
+    )
+    if not fits or not isinstance(told.get("embedder"), (str, type(None))):
+        raise ValueError(f'the face models of the metric "{name}" are not told as they are recorded')
+
+
+class _CostMethod(_Part):
+    name: str
+    options: dict[str, Any]
+    personalizes: bool
+    shared_weights_bytes: int
+
+
+class _CostVersions(_Part):
+    fc_bench: str | None = Field(alias="fc-bench")
+
+
+class _CostCommand(_Part):
+    command: str
+    started: str
+    code: _Code
+    versions: _CostVersions
+
+
+class _Machine(_Part):
+    processor: str
+    cores: int
+    torch_threads: int
+    accelerators: list[str]
+
+
+class _Libraries(_Part):
+    torch: str | None
+
+
+class _Provider(_Part):
+    virtual_machine: bool | None
+
+
+class CostSettings(_Part):
+    """run.json of a run that measured cost."""
+
+    backbone: str
+    random_weights: bool
+    sampler: _Sampler
+    device: str
+    dtype: str
+    machine: _Machine
+    libraries: _Libraries
+    provider: _Provider
+    numerics: dict[str, Any]
+    methods: dict[str, _CostMethod]
+    commands: list[_CostCommand] = Field(min_length=1)
