@@ -133,7 +133,7 @@ class QualitySettings(_Part):
     sampler: _Sampler | None
     device: str
     dtype: str | None
-    methods: dict[str, _Method]
+    methods: dict[str, _Method] = Field(min_length=1)
     metrics: dict[str, _Metric]
     references: dict[str, int] = {}
     left_out: list[str]
@@ -213,5 +213,5 @@ class CostSettings(_Part):
     libraries: _Libraries
     provider: _Provider
     numerics: dict[str, Any]
-    methods: dict[str, _CostMethod]
+    methods: dict[str, _CostMethod] = Field(min_length=1)
     commands: list[_CostCommand] = Field(min_length=1)
