@@ -24,7 +24,7 @@ from fc_bench.errors import UserError
 from fc_bench.gate import Gate
 from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
 
-CASES = int(os.environ.get("FC_BENCH_FUZZ_CASES", "50"))
+CASES = int(os.environ.get("FC_BENCH_FUZZ_CASES", "40"))
 REFERENCE = Path(__file__).parents[2] / "reports" / "reference" / "pocket"
 METHODS, SETS = ("text-only", "dreambooth"), ("p01", "p02", "p01+p02")
 FILES = (RUN, PLAN, SAMPLES, JOBS, SCORES)
