@@ -21,7 +21,7 @@ class _Part(BaseModel):
 class _Subject(_Part):
     id: str
     noun: str
-    photographs: list[Any] | None = None
+    photographs: list[Any] | None
 
 
 class _Photographs(_Part):
@@ -34,7 +34,7 @@ class _Suite(_Part):
     description: str
     license: str
     source: str
-    citation: str = ""
+    citation: str
     seed: int
     subjects: list[_Subject]
     photographs: _Photographs
@@ -128,12 +128,12 @@ class QualitySettings(_Part):
     suite: _Suite
     backbone: str
     scorers: dict[str, str] = {}
-    faces: dict[str, Any] | list[dict[str, Any]] | None = None
+    faces: dict[str, Any] | list[dict[str, Any]] | None
     columns: dict[str, list[_Column]]
     sampler: _Sampler | None
     device: str
     dtype: str | None
-    methods: dict[str, _Method]
+    methods: dict[str, _Method] = Field(min_length=1)
     metrics: dict[str, _Metric]
     references: dict[str, int] = {}
     left_out: list[str]
@@ -143,6 +143,8 @@ class QualitySettings(_Part):
     @model_validator(mode="after")
     def _agree(self) -> QualitySettings:
         names = [column.name for own in self.columns.values() for column in own]
+        if not names:
+            raise ValueError("no metric has a column")
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f'the column "{name}" is there twice')
@@ -211,5 +213,5 @@ class CostSettings(_Part):
     libraries: _Libraries
     provider: _Provider
     numerics: dict[str, Any]
-    methods: dict[str, _CostMethod]
+    methods: dict[str, _CostMethod] = Field(min_length=1)
     commands: list[_CostCommand] = Field(min_length=1)

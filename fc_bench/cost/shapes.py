@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fc_bench.model.yaml_file import sentence
 
@@ -27,15 +27,18 @@ class _Loaded(_Part):
     memory: _Memory
 
 
-class _Call(_Part):
+class _Drawn(_Part):
     seconds: Seconds
-    steps: Whole | None
+    steps: int = Field(ge=1, lt=2**62)
     step_seconds: list[Seconds]
 
 
-class _Tuned(_Call):
+class _Tuned(_Part):
+    seconds: Seconds
+    steps: Whole | None
+    step_seconds: list[Seconds]
     shared_seconds: Seconds
-    seconds_per_step: float | None
+    seconds_per_step: Seconds | None
 
 
 class _Surroundings(_Part):
@@ -77,7 +80,7 @@ class _Failed(_Head):
 
 
 class _Measured(_Head):
-    calls: list[_Call] = Field(min_length=1)
+    calls: list[_Drawn] = Field(min_length=1)
     load: _Loaded
     restore: _Loaded | None
     memory: _Memory
@@ -97,6 +100,12 @@ class _Customized(_Head):
     class_images: _ClassImages | None
     artefact: _Artefact
     startup_seconds: Seconds
+
+    @model_validator(mode="after")
+    def _counted(self) -> _Customized:
+        if any((call.steps is None) != (self.steps_asked is None) for call in self.calls):
+            raise ValueError("steps are counted in some places and not in others")
+        return self
 
 
 def problem(record: Mapping[str, Any]) -> str | None:

@@ -14,7 +14,6 @@ from fc_bench.reports.figures.material import MEASURES, Material
 from fc_bench.reports.figures.style import Drawing, error, legend_below, matrix, new_figure, shortened
 from fc_bench.reports.frame import who
 
-
 MOST_NAMED = 100
 """Subject sets whose names fit below a matrix."""
 

@@ -350,7 +350,7 @@ def test_settings_of_a_run_that_lack_a_part_are_told_by_every_verb(run, fc_bench
     assert files_of(folder) == before
 
 
-@pytest.mark.parametrize("version", [0, 2, None])
+@pytest.mark.parametrize("version", [0, 2])
 def test_run_folder_of_another_version_is_refused_by_every_verb_and_keeps_every_byte(
     run, fc_bench, suite, tmp_path, version
 ):

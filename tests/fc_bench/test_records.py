@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from itertools import chain
 
 import pytest
@@ -10,9 +12,14 @@ import pytest
 from fc_bench.errors import UserError
 from fc_bench.records import (
     LineWriter,
+    RunFolder,
+    line_at,
     opened_for_writing,
     read_lines,
+    records_at,
+    remove_abandoned,
     stream_lines,
+    stream_placed,
     write_atomically,
     write_lines,
 )
@@ -76,6 +83,46 @@ def test_damaged_line_is_named_after_the_records_before_it(tmp_path, line):
     assert next(records) == {"id": 1}
     with pytest.raises(UserError, match=r"x\.jsonl:2: this line is no record"):
         next(records)
+
+
+@pytest.mark.parametrize("line", [b'{"x": NaN}', b'{"x": Infinity}', b'{"x": 1e999}', b'{"x": ' + b"[" * 100_000])
+def test_what_is_no_number_and_what_nests_without_end_is_no_record(tmp_path, line):
+    (tmp_path / "x.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(UserError, match=r"x\.jsonl:1: this line is no record"):
+        read_lines(tmp_path / "x.jsonl")
+
+
+def test_records_are_found_again_by_their_places(tmp_path):
+    file = tmp_path / "x.jsonl"
+    written(file, [*WHOLE, {"id": "\ud800"}])
+    places = {record["id"]: place for place, record in stream_placed(file)}
+    assert list(records_at(file, [places["\ud800"], places["a"]])) == [{"id": "\ud800"}, WHOLE[0]]
+    assert [line_at(file, place) for place in places.values()] == [1, 2, 3]
+    file.write_bytes(b"x" * file.stat().st_size)
+    with pytest.raises(UserError, match="was changed while it was read"):
+        list(records_at(file, [0]))
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x.png", "images/../../x.png", "a\0b"])
+def test_file_that_a_record_names_outside_the_run_folder_is_none_of_the_run(tmp_path, name):
+    folder = RunFolder(tmp_path / "run")
+    assert folder.image({"image": "images/paste/ann/1.png"}) == tmp_path / "run" / "images/paste/ann/1.png"
+    with pytest.raises(ValueError, match="not in the run folder"):
+        folder.image({"image": name})
+    with pytest.raises(ValueError, match="not in the run folder"):
+        folder.attention({"attention": name})
+
+
+def test_what_a_killed_report_left_half_written_goes_and_what_is_being_written_stays(tmp_path):
+    import os
+
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, held = tmp_path / f".table.md.{ended.pid}-00ff.part", tmp_path / f".table.md.{os.getpid()}-00ff.part"
+    for file in (left, held, tmp_path / "table.md"):
+        file.write_text("half")
+    remove_abandoned(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [held.name, "table.md"]
 
 
 def test_file_is_replaced_by_records_that_come_from_itself(tmp_path):

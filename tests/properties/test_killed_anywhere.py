@@ -232,3 +232,22 @@ def test_signal_ends_a_run_with_one_line_and_the_same_command_continues(
     assert "Traceback" not in err
     assert fc_bench(*arguments).code == 0
     assert len({json.loads(line)["id"] for line in samples.read_text().splitlines()}) == 11
+
+
+def test_signal_ends_a_report_with_one_line_and_without_a_page_that_lacks_anything(tmp_path):
+    out = tmp_path / "report"
+    command = [sys.executable, "-c", "from fc_bench.cli import main; main()"]
+    command += ["report", str(REFERENCE), "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (out / "table.md").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert err.strip().splitlines() == ["fc-bench: interrupted; the same command continues."]
+    assert not list(out.rglob("*.part"))
+    assert not (out / "index.html").exists()
