@@ -22,6 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.image import AxesImage
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from fc_bench.records import write_atomically
 
@@ -194,6 +195,16 @@ def rules(axes: Axes, heights: Sequence[float], text: str) -> None:
     )
 
 
+def log_axes(axes: Axes) -> None:
+    """Logarithmic axes with numbers written in full."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    axes.grid(True)
+
+
 def legend_below(figure: Figure, handles: Mapping[str, Any], columns: int = 3) -> None:
     """A legend of exactly these labels, whatever characters they begin with, under everything."""
     made = figure.legend(
@@ -238,7 +249,7 @@ def matrix_panel(
             axes.plot([column - 0.4, column + 0.4], [row + 0.4, row - 0.4], color=GREY, linewidth=0.7)
         elif digits is not None:
             red, green, blue, _ = image.cmap(image.norm(value))
-            ink = "white" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.2 else "#111111"
+            ink = "#FEFEFE" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.2 else "#111111"
             axes.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=6.5, color=ink)
     long = any(len(name) > 4 for name in columns) and len(columns) > 3
     turned: dict[str, Any] = {"rotation": 90 if len(columns) > 16 else 45, "ha": "right", "rotation_mode": "anchor"}

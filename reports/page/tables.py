@@ -84,7 +84,8 @@ def page_table(table: Table, columns: Sequence[Column], level: Level | None = No
 
 def _cell(cell: Cell) -> PageCell:
     leading = _NUMBER.match(cell.text)
-    return PageCell(cell.text, cell.after, cell.mark, cell.best, float(leading[0]) if leading else None)
+    value = cell.value if cell.value is not None else float(leading[0]) if leading else None
+    return PageCell(cell.text, cell.after, cell.mark, cell.best, value)
 
 
 def _scale(cells: Sequence[Cell]) -> tuple[float, float] | None:

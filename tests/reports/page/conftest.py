@@ -17,6 +17,7 @@ from fc_bench.metrics.identity import Identity
 from fc_bench.metrics.prompt_consistency import PromptConsistency
 from fc_bench.reports.frame import alike, read_runs
 from fc_bench.reports.page.page import write_page
+from fc_bench.reports.tables.writing import Tables
 
 REFERENCE = Path(__file__).parents[3] / "reports" / "reference" / "pocket" / "run.json"
 SINGLE = {"a photo of a {subject} in the snow": "context", "a sketch of a {subject}": "style"}
@@ -217,8 +218,8 @@ def page_of() -> Callable[..., Path]:
     """Writes the page of runs, without figures, into the first one's report/ or below `out`."""
 
     def write(*folders: Path, images: Any = "link", out: Path | None = None) -> Path:
-        groups = alike(read_runs(folders))
-        return write_page(groups, [[] for _ in groups], (out or folders[0] / "report") / "index.html", images)
+        parts = [(Tables(group), ()) for group in alike(read_runs(folders))]
+        return write_page(parts, (out or folders[0] / "report") / "index.html", images)
 
     return write
 
