@@ -38,7 +38,7 @@ def crossing_cell(found: BreakEven | None) -> Cell:
 
 def in_images(images: float | None) -> str:
     """A number of images, "never" for None."""
-    return NEVER if images is None else f"{images:,.0f}" if images >= 10 else f"{images:.1f}"
+    return NEVER if images is None else f"{images:,.0f}" if images >= 10 or not images else f"{images:.1f}"
 
 
 def significant(value: float, like: float | None = None) -> str:

@@ -57,10 +57,10 @@ def _break_even(costs: Sequence[MethodCost]) -> list[str]:
         found = break_even(fast, cost)
         if found is None or found.sooner != fast.method:
             continue
-        if found.images is None:
+        if found.low is not None and found.high is None:
+            open_.append(f"{cost.method} (at the earliest from {in_images(found.low)} images of a subject on)")
+        elif found.images is None:
             never.append(cost.method)
-        elif found.low is not None and found.high is None:
-            open_.append(f"{cost.method} ({in_images(found.images)}, or never)")
         else:
             ends = f" [{in_images(found.low)}, {in_images(found.high)}]" if found.low is not None else ""
             pays.append(f"{cost.method} from {in_images(found.images)}{ends} images of a subject on")
@@ -69,8 +69,8 @@ def _break_even(costs: Sequence[MethodCost]) -> list[str]:
         sentences.append(f"Counting all seconds, cheaper than {fast.method} gets {_listed(pays)}.")
     if open_:
         sentences.append(
-            f"Whether {_listed(open_)} ever gets cheaper than {fast.method}, these measurements do not tell: images "
-            "may take equally long."
+            f"Counting all seconds, these measurements do not tell whether {_listed(open_)} ever gets cheaper than "
+            f"{fast.method}: images may take equally long."
         )
     if never:
         sentences.append(f"{_listed(never)} never gets cheaper than {fast.method}: images take no less time.")

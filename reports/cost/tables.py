@@ -20,6 +20,8 @@ REFERENCE = "fastcomposer"
 """The method that others are held against."""
 QUALITY = ("identity", "prompt consistency")
 """Columns that a cost run leaves empty."""
+STEPS = ("steps taken / asked", "s per training step", "s per sampler step")
+"""Columns about steps."""
 _METHOD = Heading("method", number=False)
 
 
@@ -30,7 +32,7 @@ def phases(costs: Sequence[MethodCost], dtype: str) -> Table:
         _METHOD,
         Heading("dtype", number=False),
         *(Heading(text, "lower") for text in lower[:2]),
-        Heading("steps taken / asked"),
+        Heading(STEPS[0]),
         *(Heading(text, "lower") for text in lower[2:]),
         Heading("peak GiB", "lower"),
         Heading("MiB kept", "lower"),

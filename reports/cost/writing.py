@@ -20,6 +20,7 @@ from fc_bench.reports.cost.tables import (
     FIGURES,
     QUALITY,
     REFERENCE,
+    STEPS,
     amortised,
     break_evens,
     percentiles,
@@ -74,17 +75,19 @@ class CostTables:
     def _totals(self, against: str | None) -> list[Table]:
         return [break_evens(self.run.costs, against), speed_ups(self.run.costs), storage(self.run.costs)]
 
+    @cached_property
+    def printed(self) -> list[Table]:
+        """All of them as they fit on paper: steps in a table of their own, without the empty columns of quality."""
+        whole = _without(self._phases, ("dtype", *QUALITY))
+        times = replace(_without(whole, STEPS), caption=f"Number format: {self.run.settings['dtype']}.")
+        others = [head.text for head in whole.header if head.text not in ("method", *STEPS)]
+        steps = replace(_without(whole, others), name="steps", title="Cost of steps")
+        return [times, steps, *self.everything[1:]]
+
     def show(self, console: Console) -> None:
         """Print the headline tables and the notes; columns of quality, which are empty, only as a sentence."""
         first, *others = self.headline
-        kept = [place for place, head in enumerate(first.header) if head.text not in QUALITY]
-        narrow = replace(
-            first,
-            title=self.title,
-            header=tuple(first.header[place] for place in kept),
-            rows=tuple(tuple(row[place] for place in kept) for row in first.rows),
-        )
-        for table in [narrow, *others]:
+        for table in [replace(_without(first, QUALITY), title=self.title), *others]:
             print_table(table, console)
         for line in cost_notes(self.run, options=False):
             console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
@@ -97,7 +100,7 @@ def write_cost_tables(tables: CostTables, folder: Path) -> list[Path]:
     files = {
         "cost.md": _document(tables),
         "cost.csv": csv_tables(tables.everything),
-        "cost.tex": latex_tables(tables.everything, footnotes(run.costs), told),
+        "cost.tex": latex_tables(tables.printed, footnotes(run.costs), told),
         "cost.html": html_document(tables.title, tables.everything, [*told, *provenance]),
         "results.csv": csv_frame(_results(run)),
         "amortised.csv": csv_frame(_amortised(run.costs)),
@@ -113,6 +116,12 @@ def cost_headline(run: CostRun) -> str:
     shown = [table for table in CostTables(run).headline if table.name != "amortised-with-class-images"]
     parts = [f"**{markdown(table.title)}**\n\n{markdown_table(table)}" for table in shown]
     return "\n\n".join([*parts, *map(markdown, cost_notes(run, options=False))]) + "\n"
+
+
+def _without(table: Table, names: Sequence[str]) -> Table:
+    kept = [place for place, head in enumerate(table.header) if head.text not in names]
+    rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
+    return replace(table, header=tuple(table.header[place] for place in kept), rows=rows)
 
 
 def _filled(tables: Sequence[Table]) -> list[Table]:

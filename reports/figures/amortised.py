@@ -19,7 +19,7 @@ from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.style import INK, Drawing, Look, legend_below, log_axes, new_figure
 from fc_bench.reports.frame import incomparable_costs
 
-MOST_IMAGES, FARTHEST = 1_000, 1_000_000
+MOST_IMAGES, FARTHEST = 10_000, 1_000_000
 """How far the axis goes at the least, and at the most where break-even points lie farther."""
 RECORDED = (
     "the mean over the subjects of loading the method and customizing it, spread over the images, and the median of "
@@ -168,17 +168,24 @@ def _told(costs: Sequence[MethodCost], marks: Mapping[bool, Sequence[BreakEven]]
         base = base_of(costs, shared)
         if base is not None:
             where = "" if len(marks) == 1 else " (right)" if shared else " (left)"
-            sentences.append(_crossed(base, [mark for mark in own if mark.images is not None], where))
+            sentences.append(_crossed(base, own, where))
     return " ".join(sentences)
 
 
 def _crossed(base: MethodCost, marks: Sequence[BreakEven], where: str) -> str:
-    if not marks:
-        return (
+    sure = [f"{mark.later} from {_count(mark)} images on" for mark in marks if mark.images is not None]
+    perhaps = [
+        f"{mark.later} from {in_images(mark.low)} images on"
+        for mark in marks
+        if mark.images is None and mark.low is not None
+    ]
+    if sure:
+        text = f"Dots{where}: where a method gets cheaper than {base.method}: {', '.join(sure)}."
+    else:
+        text = (
             f"No method gets cheaper than {base.method}{where}: none that costs more at first takes less time an image."
         )
-    named = ", ".join(f"{mark.later} from {_count(mark)} images on" for mark in marks)
-    return f"Dots{where}: where a method gets cheaper than {base.method}: {named}."
+    return text + (f" Within the intervals it may, at the earliest: {', '.join(perhaps)}." if perhaps else "")
 
 
 def _count(mark: BreakEven) -> str:

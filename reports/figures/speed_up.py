@@ -42,7 +42,7 @@ def speed_ups(fast: MethodCost, others: Sequence[MethodCost], looks: Mapping[str
                 axes.plot([found.low, found.high], [number + shift] * 2, color=look.color, linewidth=0.9)
             axes.plot([found.value], [number + shift], **replace(look, hollow=hollow).markers(), linestyle="none")
             axes.annotate(
-                f"{significant(found.value)}x", (found.value, number + shift), xytext=(7, 0),
+                f"{significant(found.value)}x", (found.value + found.above, number + shift), xytext=(6, 0),
                 textcoords="offset points", va="center", fontsize=6.5, color=INK,
             )  # fmt: skip
     for name, hollow in (("first image", False), ("first ten images", True)):
@@ -59,7 +59,7 @@ def speed_ups(fast: MethodCost, others: Sequence[MethodCost], looks: Mapping[str
     axes.set_xlabel(f"times the seconds of {fast.method}")
     legend_below(figure, handles)
     where = (
-        f"Grey: {claim.words}, which {claim.source} says of {claim.of} ({claim.against}), on other hardware."
+        f"Grey: the published {claim.words} ({claim.source}: {claim.of}, against {claim.against}), on other hardware."
         if claimed
         else f"The published {claim.words} is of Stable Diffusion v1.5 and does not apply to this backbone."
     )

@@ -53,6 +53,7 @@ def storage(
     axes.yaxis.set_major_locator(LogLocator(base=1024, subs=(1, 32), numticks=20))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_bytes(value)))
+    axes.xaxis.set_major_locator(LogLocator(base=100 if shared else 10))
     axes.set_xlabel("subjects" if subjects == 1 else f"sets of {subjects} subjects")
     axes.set_ylabel("storage")
     legend_below(figure, handles, columns=2)

@@ -261,3 +261,32 @@ def chromium() -> Iterator[Any]:
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def look(chromium) -> Iterator[Callable[..., Any]]:
+    """Opens a page from disk; at the end nothing was logged, nothing failed and nothing but files was asked for."""
+    contexts, said = [], []
+
+    def open_page(page: Path, hash: str = "", width: int = 1280, height: int = 900, **options: Any) -> Any:
+        options = {"viewport": {"width": width, "height": height}, "reduced_motion": "reduce", **options}
+        context = chromium.new_context(**options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.set_default_timeout(60_000)
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
+        tab.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}") or dialog.dismiss())
+        tab.on("request", lambda request: said.append(request.url) if not _is_local(request.url) else None)
+        tab.goto(page.as_uri() + hash)
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def _is_local(url: str) -> bool:
+    return url.startswith(("file:", "data:"))
