@@ -22,7 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.image import AxesImage
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fc_bench.records import write_atomically
 
@@ -196,12 +196,17 @@ def rules(axes: Axes, heights: Sequence[float], text: str) -> None:
 
 
 def log_axes(axes: Axes) -> None:
-    """Logarithmic axes with numbers written in full."""
+    """Logarithmic axes with numbers written in full; a short one, where few powers of ten lie, has more of them."""
     axes.set_xscale("log")
     axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+    written = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        axis.set_major_formatter(written)
+        short = high / low < 50
+        if short:
+            axis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.set_minor_formatter(written if short else NullFormatter())
+    axes.tick_params(which="minor", labelsize=7.5)
     axes.grid(True)
 
 

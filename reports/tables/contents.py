@@ -181,7 +181,7 @@ class Contents:
         if measured is None:
             return cells
         return {
-            label: {name: row for name, row in found.items() if name not in _SPENT} | measured.rows.get(label, {})
+            label: {name: row for name, row in found.items() if name not in _SPENT} | dict(measured.rows.get(label, {}))
             for label, found in cells.items()
         }
 
@@ -257,7 +257,8 @@ def _cell(row: Row | None, column: Column, expected: int = 0, best: bool = False
         return Cell(NOTHING)
     ends = None
     if row["low"] is not None and row["high"] is not None:
-        ends = tuple(number(row[end], column, like=row["mean"]) for end in ("low", "high"))
+        low, high = (number(row[end], column, like=row["mean"]) for end in ("low", "high"))
+        ends = (low, high)
     text = (ROUGHLY if row.get("extrapolated") else "") + number(row["mean"], column)
     return Cell(text, ends, row["n_ok"] if row["n_ok"] < expected else None, best=best, value=row["mean"])
 
