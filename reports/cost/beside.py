@@ -14,7 +14,7 @@ from fc_bench.cost.amortisation import total_seconds
 from fc_bench.cost.figures import Figure
 from fc_bench.cost.results import GIB, MIB, MethodCost
 from fc_bench.protocols import Column
-from fc_bench.reports.cost.notes import machine
+from fc_bench.reports.cost.notes import footnotes, machine
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.frame import Run, labels
 
@@ -88,6 +88,7 @@ def costs_beside(runs: Sequence[Run], cost_runs: Sequence[CostRun]) -> tuple[Bes
     if without:
         notes.append(f"{cost_run.name} did not measure, with the same options: {', '.join(without)}.")
     notes += changed
+    notes += [f"{cost_run.name}: {text}" for text in footnotes(cost_run.costs).values()]
     return Beside(cost_run.name, found, tuple(notes)), told
 
 

@@ -98,7 +98,7 @@ def on_quality(settings: Mapping[str, Any]) -> str:
             "storage depend on the architecture alone. The tokenizer is a stand-in of the true vocabulary's size."
         )
     return (
-        "The quality columns are empty: no metric runs where costs are measured; `fc-bench run` measures quality on "
+        "The quality columns are empty: no metric runs where costs are measured; fc-bench run measures quality on "
         "the same weights."
     )
 

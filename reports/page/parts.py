@@ -49,7 +49,7 @@ def quality_part(tables: Tables, drawings: Sequence[Drawing]) -> dict[str, Any]:
     return {
         "title": ", ".join(tables.names),
         "description": runs[0].settings["suite"]["description"],
-        "summary": summary(runs, paired),
+        "summary": summary(runs, paired, costs=tables.beside is None),
         "facts": _facts(runs),
         "shown": [_table(table) for table in [*first, *quality, *map(shown, tables.published), shown(made.cost())]],
         "legend": _legend(quality),

@@ -211,8 +211,11 @@ class Contents:
         whole = {label: row["mean"] for label, row in competing.items() if row["n_ok"] == row["n_total"]}
         if not whole:
             return set()
-        best = number((max if column.higher_is_better else min)(whole.values()), column)
+        chosen = (max if column.higher_is_better else min)(whole.values())
+        best = number(chosen, column)
         found_best = {label for label, value in whole.items() if number(value, column) == best}
+        if not recorded:
+            found_best |= _reaching(competing, chosen)
         return set() if len(found_best) == len(competing) else found_best
 
 
@@ -277,6 +280,12 @@ def number(value: float, column: Column, like: float | None = None) -> str:
     size = abs(value if like is None else like)
     before = math.floor(math.log10(size)) + 1 if size else column.digits
     return f"{value:.{max(column.digits - before, 0)}f}"
+
+
+def _reaching(rows: Mapping[str, Row], least: float) -> set[str]:
+    """The labels whose interval meets that of the row with the least value, the only test that measured costs have."""
+    reach = max(row["high"] or least for row in rows.values() if row["mean"] == least)
+    return {label for label, row in rows.items() if (row["mean"] if row["low"] is None else row["low"]) <= reach}
 
 
 def _heading(column: Column) -> Heading:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from fc_bench.records import RunFolder
@@ -65,6 +67,29 @@ def test_paper_s_table_has_their_total_time(runs, made_cost):
     assert "those of the cost run cost" in single.caption
     best = {row[0].text: row[5].best for row in single.rows}
     assert [name for name, bold in best.items() if bold] == ["fastcomposer"]
+
+
+def test_what_disturbed_the_measurements_is_said_beside_their_numbers_too(runs, made_cost):
+    def crowded(record):
+        record["surroundings"] = {**record["surroundings"], "others_cpu_seconds": 4.0}
+        return record
+
+    beside, _ = costs_beside(runs, [cost_run(made_cost(record=crowded))])
+    assert any(line.startswith("cost: measured while something else went on.") for line in beside.notes)
+
+
+def test_measured_costs_whose_intervals_meet_are_bold_together(runs, made_cost):
+    beside, _ = costs_beside(runs, [cost_run(made_cost())])
+
+    def bold(found):
+        table = Tables(runs, beside=found).contents.overview()[0]
+        place = [heading.text for heading in table.header].index("s per image")
+        return [row[0].text for row in table.rows if row[place].best]
+
+    assert bold(beside) == ["dreambooth"]
+    rows = {label: dict(found) for label, found in beside.rows.items()}
+    rows["fastcomposer"]["image_seconds"] = {**rows["fastcomposer"]["image_seconds"], "low": 1.02}
+    assert bold(replace(beside, rows=rows)) == ["fastcomposer", "dreambooth"]
 
 
 def test_method_with_other_options_has_no_costs_beside_it(runs, made_cost):
