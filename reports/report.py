@@ -14,7 +14,7 @@ from fc_bench.reports.cost.writing import CostTables, write_cost_tables
 from fc_bench.reports.escaping import file_name
 from fc_bench.reports.figures import FAMILIES, OF_COST, Choice, Drawing, draw, draw_cost
 from fc_bench.reports.figures.style import ENDINGS
-from fc_bench.reports.frame import Run, alike, read_runs, run_names
+from fc_bench.reports.frame import ANCHORS, Run, alike, labels, read_runs, run_names
 from fc_bench.reports.page.page import PAGE, write_page
 from fc_bench.reports.page.pictures import Images
 from fc_bench.reports.tables.writing import Tables, write_tables
@@ -72,15 +72,17 @@ def write_report(
     """
     groups = alike(runs.quality)
     folders = _folders(groups, runs.cost, runs.out)
+    methods = {name: made for group in groups for (_, made), name in labels(group).items() if made not in ANCHORS}
+    methods |= {cost.method: cost.method for run in runs.cost for cost in run.costs}
     parts = []
     for group in groups:
         beside, left_out = costs_beside(group, runs.cost)
         drawn = [name for name in families if beside is None or name not in OF_COST]
-        drawings = draw(group, left_out.append, choice, drawn)
+        drawings = draw(group, left_out.append, choice, drawn, methods)
         parts.append(_written(Tables(group, layout, beside), drawings, next(folders), endings, left_out))
     for run in runs.cost:
         left_out = []
-        drawings = draw_cost(run, left_out.append) if families else []
+        drawings = draw_cost(run, left_out.append, methods) if families else []
         parts.append(_written(CostTables(run), drawings, next(folders), endings, left_out))
     return parts
 

@@ -45,12 +45,14 @@ def draw(
     tell: Callable[[str], None] | None = None,
     choice: Choice | None = None,
     families: Sequence[str] = tuple(FAMILIES),
+    methods: Mapping[str, str] | None = None,
 ) -> list[Drawing]:
     """All figures of runs that are alike (`frame.alike`); `tell` is given a sentence for each that is left out.
 
-    `choice` says which samples the image grids show. Raises UserError when it names what the runs do not have.
+    `choice` says which samples the image grids show, `methods` which others are in the report (label -> method). Raises
+    UserError when the choice names what the runs do not have.
     """
-    material = Material(runs, choice or Choice(), tell or (lambda _: None))
+    material = Material(runs, choice or Choice(), tell or (lambda _: None), methods or {})
     with styled():
         drawings = [drawing for name in families for drawing in FAMILIES[name](material)]
         for drawing in drawings:
@@ -58,10 +60,12 @@ def draw(
     return drawings
 
 
-def draw_cost(run: CostRun, tell: Callable[[str], None] | None = None) -> list[Drawing]:
+def draw_cost(
+    run: CostRun, tell: Callable[[str], None] | None = None, methods: Mapping[str, str] | None = None
+) -> list[Drawing]:
     """All figures of a cost run that its measurements allow: amortised cost, speed-up, storage growth."""
     with styled():
-        drawings = _of_cost(run, looks({cost.method: cost.name for cost in run.costs}))
+        drawings = _of_cost(run, looks({**(methods or {}), **{cost.method: cost.method for cost in run.costs}}))
         for drawing in drawings:
             _lay_out(drawing, tell or (lambda _: None))
     return drawings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,11 +26,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Material:
-    """Runs that are alike, read once for all figures; `tell` is given a sentence for each that is left out."""
+    """Runs that are alike, read once for all figures; `tell` is given a sentence for each that is left out.
+
+    `methods` are those of the whole report (label -> method), which look the same in all its parts.
+    """
 
     runs: Sequence[Run]
     choice: Choice = Choice()
     tell: Callable[[str], None] = field(default=lambda _: None)
+    methods: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -50,7 +54,7 @@ class Material:
     @cached_property
     def looks(self) -> dict[str, Look]:
         """How each method looks, the same in every figure."""
-        return looks({row["label"]: row["method"] for row in self.samples})
+        return looks({**self.methods, **{row["label"]: row["method"] for row in self.samples}})
 
     @cached_property
     def sizes(self) -> list[int]:

@@ -8,9 +8,7 @@ from fc_bench.reports.report import read, write_report, write_report_page
 
 TABLES = {"cost.md", "cost.csv", "cost.tex", "cost.html", "results.csv", "amortised.csv", "storage.csv"}
 DRAWN = ("amortised-cost", "speed-up", "storage")
-FIGURES = {
-    f"figures/{name}.{ending}" for name in ("amortised-cost", "speed-up", "storage") for ending in ("pdf", "png", "svg")
-}
+FIGURES = {f"figures/{name}.{ending}" for name in DRAWN for ending in ("pdf", "png", "svg")}
 
 
 def files_below(folder) -> set[str]:
@@ -75,6 +73,21 @@ def test_figures_of_a_cost_run_that_does_not_fit_leave_the_quality_run_s_own(mad
     assert quality.left_out == ("The costs of cost stand apart: run has another backbone.",)
     assert [drawing.name for drawing in quality.drawings] == ["amortised-cost", "storage"]
     assert "Grey: the published 300x to 2,500x" in measured.drawings[1].caption
+
+
+def test_methods_of_plug_ins_look_the_same_in_all_parts(made_cost, copied, tmp_path):
+    few = {"methods": ("text-only", "dreambooth", "custom-diffusion"), "sets": ("p01", "p02", "p03")}
+    run = copied("run", **few, relabel={"dreambooth": "mine", "custom-diffusion": "yours"})
+    cost = made_cost(relabel={"dreambooth": "yours", "custom-diffusion": "mine"})
+    found = {}
+    runs = read([run, cost], tmp_path / "both")
+    for part in write_report(runs, families=("tradeoff",), endings=()):
+        for drawing in part.drawings[:1]:
+            (legend,) = drawing.figure.legends
+            for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True):
+                found.setdefault(text.get_text(), set()).add((line.get_color(), line.get_marker()))
+    assert {name: len(looks) for name, looks in found.items()} == dict.fromkeys(found, 1)
+    assert len({*found["mine"], *found["yours"]}) == 2
 
 
 @pytest.mark.parametrize("lost", ["everything", "customize"])
