@@ -331,6 +331,7 @@ def test_published_curve_stands_on_axes_of_its_own_unless_the_protocol_is_the_sa
     drawing = draw([same], families=["sweep"])[0]
     assert len(drawing.figure.axes) == 3
     assert any(list(line.get_ydata()) == curve for line in drawing.figure.axes[0].get_lines())
+    assert legend_of(drawing.figure) == ["this run", "published"]
     assert "published (Xiao et al. 2023, Fig. 5, digitised)" in drawing.caption
 
 
