@@ -17,7 +17,7 @@ from fc_bench.reports.figures.style import ENDINGS
 from fc_bench.reports.frame import ANCHORS, Run, alike, labels, read_runs, run_names
 from fc_bench.reports.page.page import PAGE, write_page
 from fc_bench.reports.page.pictures import Images
-from fc_bench.reports.tables.writing import Tables, write_tables
+from fc_bench.reports.tables.writing import Layout, Tables, write_tables
 
 REPORT, FIGURES = "report", "figures"
 """Folders: of a run's report in the run folder, of the figures in the report's."""
@@ -59,7 +59,7 @@ def read(paths: Sequence[Path], out: Path | None = None) -> Read:
 
 def write_report(
     runs: Read,
-    layout: str = "suite",
+    layout: Layout = "suite",
     families: Sequence[str] = tuple(FAMILIES),
     endings: Sequence[str] = ENDINGS,
     choice: Choice | None = None,

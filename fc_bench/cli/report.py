@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -68,7 +68,7 @@ def report(
 def write_and_print(
     paths: Sequence[Path],
     out: Path | None = None,
-    layout: str = "suite",
+    layout: Literal["suite", "paper"] = "suite",
     families: Sequence[str] | None = None,
     subjects: Sequence[str] = (),
     grid_seed: int | None = None,

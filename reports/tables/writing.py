@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
@@ -24,16 +25,16 @@ from fc_bench.reports.tables.model import Table
 from fc_bench.reports.tables.notes import footnote_marks, footnotes, notes, provenance
 from fc_bench.reports.tables.terminal import print_table
 
-LAYOUTS = {"suite": "all the suite measures", "paper": "the tables of FastComposer's paper"}
-"""Layouts by name."""
+Layout = Literal["suite", "paper"]
+"""All that the suite measures, or the tables of FastComposer's paper."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of runs that are alike, in one of `LAYOUTS`; `beside`: costs that a cost run measured of them."""
+    """The tables of runs that are alike, in a layout; `beside`: costs that a cost run measured of them."""
 
     runs: Sequence[Run]
-    layout: str = "suite"
+    layout: Layout = "suite"
     beside: Beside | None = None
 
     @property
