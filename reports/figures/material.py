@@ -28,13 +28,13 @@ class Choice:
 class Material:
     """Runs that are alike, read once for all figures; `tell` is given a sentence for each that is left out.
 
-    `methods` are those of the whole report (label -> method), which look the same in all its parts.
+    `everyone` are the methods of the whole report (label -> method), which look the same in all its parts.
     """
 
     runs: Sequence[Run]
     choice: Choice = Choice()
     tell: Callable[[str], None] = field(default=lambda _: None)
-    methods: Mapping[str, str] = field(default_factory=dict)
+    everyone: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -54,7 +54,7 @@ class Material:
     @cached_property
     def looks(self) -> dict[str, Look]:
         """How each method looks, the same in every figure."""
-        return looks({**self.methods, **{row["label"]: row["method"] for row in self.samples}})
+        return looks({**self.everyone, **{row["label"]: row["method"] for row in self.samples}})
 
     @cached_property
     def sizes(self) -> list[int]:

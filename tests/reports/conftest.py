@@ -191,6 +191,8 @@ def _measured(method: str, seconds: float) -> list[dict[str, Any]]:
         "memory": {**memory, "rss_bytes": 3 * 2**29},
         "surroundings": QUIET,
         "budget_seconds": 60.0,
+        "startup_seconds": 1.0,
+        "steps_asked": 25,
         "finished": "2027-01-02T03:04:05+00:00",
     }
 

@@ -107,6 +107,7 @@ def test_failed_measurements_are_told_on_the_page(fc_bench, made_cost):
             "method": "dreambooth",
             "phase": "customize",
             "status": "out of memory",
+            "budget_seconds": 60.0,
             "used_bytes": 3 * 2**30,
             "error": error,
         }
