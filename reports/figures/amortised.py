@@ -61,7 +61,8 @@ def recorded_costs(material: Material, subjects: int) -> list[MethodCost]:
                 if method in recorded and name in sets and job["status"] == "ok"
             ]
             if done:
-                load, customize = (Figure(fmean(job[key] for job in done)) for key in ("load_seconds", "seconds"))
+                load = Figure(fmean(job.get("load_seconds") or 0.0 for job in done))
+                customize = Figure(fmean(job["seconds"] for job in done))
                 (name,) = recorded
                 cost = MethodCost(label, run.settings["methods"][name]["name"], label not in blind, load=load)
                 found.append(replace(cost, customize=customize, image=Figure(images[label])))
