@@ -29,6 +29,8 @@ _LATEX = {
     "↓": r"$\downarrow$",
     "×": r"$\times$",
     "±": r"$\pm$",
+    "≈": r"$\approx$",
+    "†": r"\textdagger{}",
     # At the start of a row the line break before it would take these for its own.
     "*": "{*}",
     "[": "{[}",

@@ -93,12 +93,24 @@ class Run:
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
     """The runs in these folders, named after them; raises UserError when one is no run folder or is given twice."""
-    resolved = [path.resolve() for path in paths]
     for path in paths:
         RunFolder(path).settings()
+    return [Run(RunFolder(path), name) for path, name in zip(paths, run_names(paths), strict=True)]
+
+
+def run_names(paths: Sequence[Path]) -> list[str]:
+    """The folders' own names; with their parents where two are the same. Raises UserError when one is given twice."""
+    resolved = [path.resolve() for path in paths]
+    for path in paths:
         if resolved.count(path.resolve()) > 1:
             raise UserError(f"The run folder {path} is given twice; name it once.")
-    return [Run(RunFolder(path), name) for path, name in zip(paths, _names(resolved), strict=True)]
+    depth = 1
+    while depth < max((len(path.parts) for path in resolved), default=1):
+        names = ["/".join(path.parts[-depth:]) for path in resolved]
+        if len(set(names)) == len(names):
+            break
+        depth += 1
+    return [plain("/".join(path.parts[-depth:])) for path in resolved]
 
 
 def alike(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
@@ -253,14 +265,3 @@ def _asked(run: Run) -> str:
 def _same_columns(one: Run, other: Run) -> bool:
     theirs = {column.name: asdict(column) for column in other.columns}
     return all(asdict(column) == theirs.get(column.name, asdict(column)) for column in one.columns)
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    """The folders' own names; with their parents where two are the same."""
-    depth = 1
-    while depth < max(len(path.parts) for path in paths):
-        names = ["/".join(path.parts[-depth:]) for path in paths]
-        if len(set(names)) == len(names):
-            break
-        depth += 1
-    return [plain("/".join(path.parts[-depth:])) for path in paths]

@@ -4,7 +4,7 @@
 
 copies the run's tables, grid and records (without the images) to `reports/reference/<suite>/` of the checkout, where
 `fc-bench compare` finds them, and renews the parts of README.md between its `<!-- results: ... -->` markers, so that no
-number there is typed by hand. A cost run goes to `reports/reference/cost-<backbone>-<device>/`.
+number there is typed by hand. A cost run goes to `reports/reference/cost-<backbone>-<device>/`, its figures as PNG.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fc_bench.cost.records import KIND, MEASUREMENTS
-from fc_bench.cost.results import method_costs
 from fc_bench.errors import UserError
 from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
-from fc_bench.reports.cost_tables import cost_headline, write_cost_report
-from fc_bench.reports.frame import read_runs
-from fc_bench.reports.report import write_report
+from fc_bench.reports.cost.writing import cost_headline
+from fc_bench.reports.report import read, write_report
 from fc_bench.reports.tables.writing import headline_markdown
 
 REPOSITORY = Path(__file__).parents[1]
@@ -32,32 +31,34 @@ def publish(run: Path, repository: Path = REPOSITORY) -> Path:
 
     Raises UserError when `run` is no run folder or the repository's README has no place for the table.
     """
-    folder = RunFolder(run)
-    if folder.kind() == KIND:
-        return _publish_cost(folder, repository)
-    (read,) = runs = read_runs([run])
-    target = repository / "reports" / "reference" / str(read.settings["suite"]["name"])
-    target.mkdir(parents=True, exist_ok=True)
+    if RunFolder(run).kind() == KIND:
+        return _publish_cost(run, repository)
+    runs = read([run])
+    (quality,) = runs.quality
     (part,) = write_report(runs, families=("grid",), endings=(".png",))
-    for file in part.files:
-        shutil.copy(file, target / file.name)
-    for name in (RUN, PLAN, SAMPLES, JOBS, SCORES):
-        shutil.copy(run / name, target / name)
-    (target / "headline.md").write_text(headline_markdown(runs))
+    target = repository / "reports" / "reference" / str(quality.settings["suite"]["name"])
+    _copy([*part.files, *(run / name for name in (RUN, PLAN, SAMPLES, JOBS, SCORES))], target)
+    (target / "headline.md").write_text(headline_markdown([quality]))
     renew_readme(repository)
     return target
 
 
-def _publish_cost(folder: RunFolder, repository: Path) -> Path:
-    settings, costs = folder.settings(KIND), method_costs(folder)
-    name = f"cost-{settings['backbone']}-{settings['device'].split(':')[0]}"
+def _publish_cost(run: Path, repository: Path) -> Path:
+    runs = read([run])
+    (cost,) = runs.cost
+    (part,) = write_report(runs, endings=(".png",))
+    name = f"cost-{cost.settings['backbone']}-{cost.settings['device'].split(':')[0]}"
     target = repository / "reports" / "reference" / name
-    target.mkdir(parents=True, exist_ok=True)
-    for file in [*write_cost_report(folder, costs), folder.path / RUN, folder.path / MEASUREMENTS]:
-        shutil.copy(file, target / file.name)
-    (target / "headline.md").write_text(cost_headline(folder, costs))
+    _copy([*part.files, run / RUN, run / MEASUREMENTS], target)
+    (target / "headline.md").write_text(cost_headline(cost))
     renew_readme(repository)
     return target
+
+
+def _copy(files: Sequence[Path], target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        shutil.copy(file, target / file.name)
 
 
 def renew_readme(repository: Path = REPOSITORY) -> None:

@@ -12,20 +12,25 @@ AGAIN = "runs/again"
 _OF_METHODS = {"-m": "method", "--method": "method", "-o": "option", "--option": "option", "--out": "out"}
 
 
+_WHOLE = ("run", "sweep", "cost", "score")
+"""Verbs that fill a run folder."""
+
+
 def repeat_command(settings: Mapping[str, Any], method: str | None = None, finished: str | None = None) -> str | None:
     """The recorded command into a new folder; only `method` (a label), as that command had it, when one is given.
 
     `finished` (ISO 8601) tells which of several commands on the folder is meant, the one then at work; the last one
-    otherwise. None when the run was not made by `fc-bench run` but from Python.
+    otherwise. A sweep is of one method, so it is repeated whole. None where no command made it: a run from Python, the
+    images of a run that scored what was made elsewhere.
     """
     begun = [entry for entry in settings["commands"] if finished is None or entry["started"] <= finished]
     commands = begun or settings["commands"][:1]
     words = shlex.split(commands[-1]["command"])
-    if words[:2] != ["fc-bench", "run"]:
+    program, verb = (*words, "", "")[:2]
+    if program != "fc-bench" or verb not in _WHOLE or (method is not None and verb not in ("run", "sweep")):
         return None
-    kept = ["fc-bench", "run"]
-    name = settings["methods"][method]["name"] if method is not None else None
-    options: list[str] = []
+    name = settings["methods"][method]["name"] if method is not None and verb == "run" else None
+    kept, options = [program, verb], list[str]()
     rest = iter(words[2:])
     for word in rest:
         flag, value = _split(word, rest)

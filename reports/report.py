@@ -1,20 +1,23 @@
-"""A report: the tables and figures of one or several runs, below one folder."""
+"""A report: the tables, figures and the page of one or several runs, of quality or of cost, below one folder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fc_bench.errors import UserError
-from fc_bench.records import remove_abandoned
+from fc_bench.records import QUALITY, RunFolder, remove_abandoned
+from fc_bench.reports.cost.beside import costs_beside
+from fc_bench.reports.cost.run import CostRun
+from fc_bench.reports.cost.writing import CostTables, write_cost_tables
 from fc_bench.reports.escaping import file_name
-from fc_bench.reports.figures import FAMILIES, Choice, Drawing, draw
+from fc_bench.reports.figures import FAMILIES, OF_COST, Choice, Drawing, draw, draw_cost
 from fc_bench.reports.figures.style import ENDINGS
-from fc_bench.reports.frame import Run, alike
+from fc_bench.reports.frame import ANCHORS, Run, alike, labels, read_runs, run_names
 from fc_bench.reports.page.page import PAGE, write_page
 from fc_bench.reports.page.pictures import Images
-from fc_bench.reports.tables.writing import Tables, tables_of, write_tables
+from fc_bench.reports.tables.writing import Layout, Tables, write_tables
 
 REPORT, FIGURES = "report", "figures"
 """Folders: of a run's report in the run folder, of the figures in the report's."""
@@ -22,76 +25,111 @@ REPORT, FIGURES = "report", "figures"
 
 @dataclass(frozen=True)
 class Part:
-    """The report of runs that are alike: its tables, figures, files, and a sentence for each figure left out."""
+    """The report of runs that are alike, or of a cost run: tables, figures, files, sentences about what is left out."""
 
-    tables: Tables
+    tables: Tables | CostTables
     drawings: tuple[Drawing, ...]
     files: tuple[Path, ...]
     left_out: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Read:
+    """The runs of a report: those of quality, those of cost, and the folder the report is written below."""
+
+    quality: Sequence[Run]
+    cost: Sequence[CostRun]
+    out: Path
+
+
+def read(paths: Sequence[Path], out: Path | None = None) -> Read:
+    """The runs in these folders, for a report below `out`, or below the run's own report/ where it is one.
+
+    Raises UserError when a folder is no run folder or is given twice, or when several runs have no `out`.
+    """
+    kinds = {path: RunFolder(path).kind() for path in paths}
+    if out is None and len(paths) > 1:
+        raise UserError("Several runs have no report folder in common; name one with --out.")
+    names = dict(zip(paths, run_names(paths), strict=True))
+    quality = [path for path in paths if kinds[path] == QUALITY]
+    runs = [Run(run.folder, names[path]) for path, run in zip(quality, read_runs(quality), strict=True)]
+    costs = [CostRun(RunFolder(path), names[path]) for path in paths if kinds[path] != QUALITY]
+    return Read(runs, costs, out or paths[0] / REPORT)
+
+
 def write_report(
-    runs: Sequence[Run],
-    out: Path | None = None,
-    layout: str = "suite",
+    runs: Read,
+    layout: Layout = "suite",
     families: Sequence[str] = tuple(FAMILIES),
     endings: Sequence[str] = ENDINGS,
     choice: Choice | None = None,
 ) -> list[Part]:
-    """Write tables and figures of the runs below `out`, or below the run's own report/ where it is one.
+    """Write tables and figures of the runs.
 
-    Runs that asked or measured something else than the others get a part of their own, in a folder of its own. Raises
-    UserError when several runs have no `out`, or when it cannot be written.
+    Runs that asked or measured something else than the others get a part of their own, in a folder of its own, and so
+    does each cost run; where its costs belong to rows of quality runs they stand beside those as well, and figures of
+    cost are drawn from it alone. Raises UserError when the report cannot be written.
     """
-    out = _folder(runs, out)
-    groups = alike(runs)
+    groups = alike(runs.quality)
+    folders = _folders(groups, runs.cost, runs.out)
+    methods = {name: made for group in groups for (_, made), name in labels(group).items() if made not in ANCHORS}
+    methods |= {cost.method: cost.method for run in runs.cost for cost in run.costs}
     parts = []
-    for group, folder in zip(groups, _folders(groups, out), strict=True):
-        left_out: list[str] = []
-        tables = tables_of(group, layout)
-        drawings = draw(group, left_out.append, choice, families)
-        try:
-            files = write_tables(tables, folder, "table" if layout == "suite" else layout)
-            files += [file for drawing in drawings for file in drawing.write(folder / FIGURES, endings)]
-        except OSError as error:
-            raise UserError(
-                f"The report cannot be written to {folder} ({error}); make room or make it writable."
-            ) from None
-        for place in (folder, folder / FIGURES):
-            remove_abandoned(place)
-        parts.append(Part(tables, tuple(drawings), tuple(files), tuple(left_out)))
+    for group in groups:
+        beside, left_out = costs_beside(group, runs.cost)
+        drawn = [name for name in families if beside is None or name not in OF_COST]
+        drawings = draw(group, left_out.append, choice, drawn, methods)
+        parts.append(_written(Tables(group, layout, beside), drawings, next(folders), endings, left_out))
+    for run in runs.cost:
+        left_out = []
+        drawings = draw_cost(run, left_out.append, methods) if families else []
+        parts.append(_written(CostTables(run), drawings, next(folders), endings, left_out))
     return parts
 
 
-def write_report_page(parts: Sequence[Part], out: Path | None = None, images: Images = "link") -> Path:
+def write_report_page(runs: Read, parts: Sequence[Part], images: Images = "link") -> Path:
     """Write the page of all parts of a report beside its tables; returns it.
 
     Raises UserError when it cannot be written, or pictures to `embed` do not fit into it.
     """
-    groups = [part.tables.runs for part in parts]
-    page = _folder([run for group in groups for run in group], out) / PAGE
+    page = runs.out / PAGE
     remove_abandoned(page.parent)
     try:
-        return write_page(groups, [part.drawings for part in parts], page, images)
+        return write_page([(part.tables, part.drawings) for part in parts], page, images)
     except OSError as error:
         raise UserError(
             f"The page {page} cannot be written ({error}); make room or make its folder writable."
         ) from None
 
 
-def _folder(runs: Sequence[Run], out: Path | None) -> Path:
-    """The report's folder: the one that is named, or a single run's own."""
-    if out is None and len(runs) > 1:
-        raise UserError("Several runs have no report folder in common; name one with --out.")
-    return out or runs[0].folder.path / REPORT
+def _written(
+    tables: Tables | CostTables,
+    drawings: Sequence[Drawing],
+    folder: Path,
+    endings: Sequence[str],
+    left_out: Sequence[str],
+) -> Part:
+    try:
+        files = write_tables(tables, folder) if isinstance(tables, Tables) else write_cost_tables(tables, folder)
+        files += [file for drawing in drawings for file in drawing.write(folder / FIGURES, endings)]
+    except OSError as error:
+        raise UserError(f"The report cannot be written to {folder} ({error}); make room or make it writable.") from None
+    for place in (folder, folder / FIGURES):
+        remove_abandoned(place)
+    return Part(tables, tuple(drawings), tuple(files), tuple(left_out))
 
 
-def _folders(groups: Sequence[Sequence[Run]], out: Path) -> list[Path]:
-    """A folder for each group: `out` itself where there is one, else named after the suites."""
-    if len(groups) == 1:
-        return [out]
-    names: list[str] = []
-    for group in groups:
-        suite = file_name(group[0].settings["suite"]["name"])
-        names.append(suite if suite not in names else f"{suite}-{sum(name.startswith(suite) for name in names) + 1}")
-    return [out / name for name in names]
+def _folders(groups: Sequence[Sequence[Run]], costs: Sequence[CostRun], out: Path) -> Iterator[Path]:
+    """A folder for each group and each cost run: `out` itself where there is one, else named after suites and runs."""
+    if len(groups) + len(costs) == 1:
+        yield out
+        return
+    taken: set[str] = set()
+    for wanted in [*(group[0].settings["suite"]["name"] for group in groups), *(run.name for run in costs)]:
+        name = first = file_name(wanted)
+        number = 1
+        while name in taken:
+            number += 1
+            name = f"{first}-{number}"
+        taken.add(name)
+        yield out / name

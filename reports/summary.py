@@ -49,8 +49,11 @@ class PairedDifferences:
         return 1 if found.low > 0 else -1 if found.high < 0 else 0
 
 
-def summary(runs: Sequence[Run], differences: PairedDifferences) -> list[str]:
-    """Of runs that are alike: the best method by number of subjects, FastComposer's place, costs, what is missing."""
+def summary(runs: Sequence[Run], differences: PairedDifferences, costs: bool = True) -> list[str]:
+    """Of runs that are alike: the best method by number of subjects, FastComposer's place, what is missing.
+
+    With `costs`, seconds as well, as the runs recorded them.
+    """
     results, columns, names = frame.rows(runs), frame.columns(runs), frame.labels(runs)
     focus = {
         names[run.name, label] for run in runs for label, row in run.settings["methods"].items() if row["name"] == FOCUS
@@ -67,7 +70,7 @@ def summary(runs: Sequence[Run], differences: PairedDifferences) -> list[str]:
             sentence, named = _ranking(part, column, subjects, focus, differences)
             sentences += [sentence] if sentence else []
             told += named
-    if told and not {"customize_seconds", "image_seconds"} & set(frame.incomparable_costs(runs)):
+    if costs and told and not {"customize_seconds", "image_seconds"} & set(frame.incomparable_costs(runs)):
         sentences += _costs(results, sizes[0], list(dict.fromkeys(told)))
     return [*sentences, _completeness(runs)]
 

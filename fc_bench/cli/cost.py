@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fc_bench.cli.app import EXIT_INCOMPLETE, app, console, quiet_libraries
-from fc_bench.cli.report import write_and_print_cost
+from fc_bench.cli.report import write_and_print
 from fc_bench.cli.run import overrides_of
 from fc_bench.errors import UserError
 
@@ -74,7 +74,7 @@ def cost(
         ),
         console(),
     )
-    write_and_print_cost(outcome.folder.path)
+    write_and_print([outcome.folder.path], endings=(".png",))
     if outcome.failed:
         print(
             f"fc-bench: incomplete: {outcome.failed} measurements failed, {outcome.folder.path / 'log.txt'} has what "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -30,7 +30,8 @@ class Images(str, Enum):
 @app.command()
 def report(
     run: Annotated[
-        list[Path], typer.Argument(help="Run folders; rows of those that asked the same stand in one table.")
+        list[Path],
+        typer.Argument(help="Run folders, of quality or cost; rows of those that asked the same stand in one table."),
     ],
     out: Annotated[
         Path | None,
@@ -54,13 +55,10 @@ def report(
 ) -> None:
     """Print the tables of runs and write them (Markdown, CSV, LaTeX, HTML) with figures and a page to look through.
 
-    The folder of a cost run gives the tables of costs.
+    A cost run beside runs of quality gives its costs to the methods' overview.
     """
     if subjects and grid_seed is not None:
         raise UserError("The image grid is either of --subjects or drawn with --grid-seed; leave one out.")
-    if _of_cost(run):
-        write_and_print_cost(run[0])
-        return
     families = None if figures else ()
     *_, page = write_and_print(run, out, layout.value, families, subjects or (), grid_seed, images=images)
     if open_:
@@ -70,7 +68,7 @@ def report(
 def write_and_print(
     paths: Sequence[Path],
     out: Path | None = None,
-    layout: str = "suite",
+    layout: Literal["suite", "paper"] = "suite",
     families: Sequence[str] | None = None,
     subjects: Sequence[str] = (),
     grid_seed: int | None = None,
@@ -84,16 +82,16 @@ def write_and_print(
     """
     from fc_bench.reports.figures import FAMILIES, Choice
     from fc_bench.reports.figures.style import ENDINGS
-    from fc_bench.reports.frame import read_runs
-    from fc_bench.reports.report import write_report, write_report_page
+    from fc_bench.reports.report import read, write_report, write_report_page
 
     drawn = tuple(FAMILIES) if families is None else families
     choice = Choice(subjects, grid_seed)
-    parts = write_report(read_runs(paths), out, layout, drawn, endings or ENDINGS, choice)
-    page = write_report_page(parts, out, images.value)
+    runs = read(paths, out)
+    parts = write_report(runs, layout, drawn, endings or ENDINGS, choice)
+    page = write_report_page(runs, parts, images.value)
     for part in parts:
         if len(parts) > 1:
-            say(f"\n{part.tables.title}: {', '.join(run.name for run in part.tables.runs)}")
+            say(f"\n{part.tables.title}: {', '.join(part.tables.names)}")
         part.tables.show(console())
     for part in parts:
         for sentence in part.left_out:
@@ -110,32 +108,3 @@ def _listed(files: Sequence[Path]) -> list[str]:
     for file in files:
         groups.setdefault(file.with_suffix(""), []).append(file.suffix)
     return [f"{stem}{', '.join(endings)}" for stem, endings in groups.items()]
-
-
-def write_and_print_cost(path: Path) -> None:
-    """Write the report of a cost run, print its tables and say what was written; UserError when it cannot be."""
-    from fc_bench.cost.results import method_costs
-    from fc_bench.records import RunFolder
-    from fc_bench.reports.cost_tables import print_cost_report, write_cost_report
-
-    folder = RunFolder(path)
-    costs = method_costs(folder)
-    try:
-        files = write_cost_report(folder, costs)
-    except OSError as error:
-        raise UserError(
-            f"The report cannot be written below {path} ({error}); make room or make it writable."
-        ) from None
-    print_cost_report(folder, costs, console())
-    for file in files:
-        say(f"wrote {file}")
-
-
-def _of_cost(paths: Sequence[Path]) -> bool:
-    """Whether this is the folder of a cost run; raises UserError for one among others."""
-    from fc_bench.records import QUALITY, RunFolder
-
-    of_cost = [path for path in paths if RunFolder(path).kind() != QUALITY]
-    if of_cost and len(paths) > 1:
-        raise UserError(f"{of_cost[0]} is a cost run; report it alone.")
-    return bool(of_cost)

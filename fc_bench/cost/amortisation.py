@@ -28,7 +28,7 @@ def preparation(cost: MethodCost, shared: bool = False, load: bool = True) -> Fi
     return total(*parts)
 
 
-def total_seconds(cost: MethodCost, images: int, shared: bool = False, load: bool = True) -> Figure | None:
+def total_seconds(cost: MethodCost, images: float, shared: bool = False, load: bool = True) -> Figure | None:
     """Seconds for so many images of one subject; None when something of it was not measured."""
     before = preparation(cost, shared, load)
     if before is None or cost.image is None:
@@ -36,7 +36,7 @@ def total_seconds(cost: MethodCost, images: int, shared: bool = False, load: boo
     return total(before, cost.image.times(images))
 
 
-def seconds_per_image(cost: MethodCost, images: int, shared: bool = False) -> Figure | None:
+def seconds_per_image(cost: MethodCost, images: float, shared: bool = False) -> Figure | None:
     """The total over the number of images."""
     found = total_seconds(cost, images, shared)
     return None if found is None else found.times(1 / images)

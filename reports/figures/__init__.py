@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from fc_bench.cost.amortisation import preparation
+from fc_bench.reports.cost.run import CostRun
+from fc_bench.reports.cost.tables import reference, tuned
+from fc_bench.reports.figures.amortised import amortised, draw_amortised
 from fc_bench.reports.figures.attention import draw_attention
 from fc_bench.reports.figures.breakdown import draw_by_category, draw_by_subject
-from fc_bench.reports.figures.cost import draw_amortised, draw_storage
 from fc_bench.reports.figures.grid import draw_grid
 from fc_bench.reports.figures.material import Choice, Material
 from fc_bench.reports.figures.mixing import draw_mixing
-from fc_bench.reports.figures.style import MISSING_GLYPH, Drawing, styled
+from fc_bench.reports.figures.speed_up import speed_ups
+from fc_bench.reports.figures.storage import draw_storage, storage
+from fc_bench.reports.figures.style import MISSING_GLYPH, Drawing, Look, looks, styled
 from fc_bench.reports.figures.sweep import draw_sweeps
 from fc_bench.reports.figures.tradeoff import draw_tradeoff
 from fc_bench.reports.frame import Run
 
-__all__ = ["FAMILIES", "Choice", "Drawing", "draw"]
+__all__ = ["FAMILIES", "OF_COST", "Choice", "Drawing", "draw", "draw_cost"]
 
 FAMILIES: dict[str, Callable[[Material], list[Drawing]]] = {
     "grid": draw_grid,
@@ -31,6 +36,8 @@ FAMILIES: dict[str, Callable[[Material], list[Drawing]]] = {
     "storage": draw_storage,
 }
 """Families of figures by name, in the order they are drawn."""
+OF_COST = ("amortised", "storage")
+"""Those that a cost run gives as well, and better."""
 
 
 def draw(
@@ -38,16 +45,43 @@ def draw(
     tell: Callable[[str], None] | None = None,
     choice: Choice | None = None,
     families: Sequence[str] = tuple(FAMILIES),
+    methods: Mapping[str, str] | None = None,
 ) -> list[Drawing]:
     """All figures of runs that are alike (`frame.alike`); `tell` is given a sentence for each that is left out.
 
-    `choice` says which samples the image grids show. Raises UserError when it names what the runs do not have.
+    `choice` says which samples the image grids show, `methods` which others are in the report (label -> method). Raises
+    UserError when the choice names what the runs do not have.
     """
-    material = Material(runs, choice or Choice(), tell or (lambda _: None))
+    material = Material(runs, choice or Choice(), tell or (lambda _: None), methods or {})
     with styled():
         drawings = [drawing for name in families for drawing in FAMILIES[name](material)]
         for drawing in drawings:
             _lay_out(drawing, material.tell)
+    return drawings
+
+
+def draw_cost(
+    run: CostRun, tell: Callable[[str], None] | None = None, methods: Mapping[str, str] | None = None
+) -> list[Drawing]:
+    """All figures of a cost run that its measurements allow: amortised cost, speed-up, storage growth."""
+    with styled():
+        drawings = _of_cost(run, looks({**(methods or {}), **{cost.method: cost.method for cost in run.costs}}))
+        for drawing in drawings:
+            _lay_out(drawing, tell or (lambda _: None))
+    return drawings
+
+
+def _of_cost(run: CostRun, styles: Mapping[str, Look]) -> list[Drawing]:
+    costs = [cost for cost in run.costs if preparation(cost) is not None and cost.image is not None]
+    drawings = [amortised(costs, styles)] if len(costs) > 1 else []
+    fast, slow = reference(costs), tuned(costs)
+    if fast is not None and slow:
+        drawings.append(speed_ups(fast, slow, styles, run.settings["backbone"]))
+    seeing = [cost for cost in run.costs if cost.personalizes]
+    kept = {cost.method: float(cost.artefact_bytes) for cost in seeing if cost.artefact_bytes is not None}
+    if any(kept.values()):
+        shared = {cost.method: cost.shared_weights_bytes for cost in seeing if cost.shared_weights_bytes}
+        drawings.append(storage(kept, styles, shared=shared))
     return drawings
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,11 +28,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class Material:
-    """Runs that are alike, read once for all figures; `tell` is given a sentence for each that is left out."""
+    """Runs that are alike, read once for all figures; `tell` is given a sentence for each that is left out.
+
+    `everyone` are the methods of the whole report (label -> method), which look the same in all its parts.
+    """
 
     runs: Sequence[Run]
     choice: Choice = Choice()
     tell: Callable[[str], None] = field(default=lambda _: None)
+    everyone: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -58,7 +62,7 @@ class Material:
     @cached_property
     def looks(self) -> dict[str, Look]:
         """How each method looks, the same in every figure."""
-        return looks({label: method for _, method, label in self.methods})
+        return looks({**self.everyone, **{label: method for _, method, label in self.methods}})
 
     @cached_property
     def sizes(self) -> list[int]:

@@ -23,6 +23,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.image import AxesImage
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from fc_bench.records import write_atomically
 
@@ -200,6 +201,21 @@ def rules(axes: Axes, heights: Sequence[float], text: str) -> None:
     )
 
 
+def log_axes(axes: Axes) -> None:
+    """Logarithmic axes with numbers written in full; a short one, where few powers of ten lie, has more of them."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    written = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        axis.set_major_formatter(written)
+        short = high / low < 50
+        if short:
+            axis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.set_minor_formatter(written if short else NullFormatter())
+    axes.tick_params(which="minor", labelsize=7.5)
+    axes.grid(True)
+
+
 def legend_below(figure: Figure, handles: Mapping[str, Any], columns: int = 3) -> None:
     """A legend of exactly these labels, whatever characters they begin with, under everything."""
     made = figure.legend(
@@ -244,7 +260,7 @@ def matrix_panel(
             axes.plot([column - 0.4, column + 0.4], [row + 0.4, row - 0.4], color=GREY, linewidth=0.7)
         elif digits is not None:
             red, green, blue, _ = image.cmap(image.norm(value))
-            ink = "white" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.2 else "#111111"
+            ink = "#FEFEFE" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 < 0.2 else "#111111"
             axes.text(column, row, f"{value:.{digits}f}", ha="center", va="center", fontsize=6.5, color=ink)
     long = any(len(name) > 4 for name in columns) and len(columns) > 3
     turned: dict[str, Any] = {"rotation": 90 if len(columns) > 16 else 45, "ha": "right", "rotation_mode": "anchor"}

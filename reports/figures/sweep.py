@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from fc_bench.aggregate import Row
 from fc_bench.reports.escaping import file_name
 from fc_bench.reports.figures.material import MEASURES, Material
-from fc_bench.reports.figures.style import COLORS, GREY, INK, Drawing, Look, error, new_figure
+from fc_bench.reports.figures.style import COLORS, GREY, INK, Drawing, Look, error, legend_below, new_figure
 from fc_bench.reports.figures.tradeoff import points_of
 from fc_bench.reports.frame import asked, who
 from fc_bench.reports.literature import published_alpha_sweep
@@ -85,19 +85,23 @@ def _drawing(material: Material, sweep: Sweep, rows: Mapping[str, list[Row]], su
     published = published_alpha_sweep() if sweep.name == "fastcomposer.alpha" and subjects == 1 else []
     same = is_published_protocol(material)
     apart = bool(published) and not same
-    figure = new_figure(7.2, 4.3 if apart else 2.4)
+    figure = new_figure(7.2, 4.3 if apart else 2.65 if published else 2.4)
     titles = {name: column for name in MEASURES if (column := material.column(name))}
+    handles: dict[str, Any] = {}
     for place, name in enumerate(MEASURES):
         axes = figure.add_subplot(2 if apart else 1, 3, place + 1)
-        plot_against(axes, sweep, rows[name])
+        handles["this run"] = plot_against(axes, sweep, rows[name])
         if published and same:
-            axes.plot([row["alpha"] for row in published], [row[name] for row in published], **_BEHIND, zorder=1)
+            across, up = ([row[key] for row in published] for key in ("alpha", name))
+            (behind,) = axes.plot(across, up, **_BEHIND, zorder=1)
+            handles["published"] = behind
         axes.set_xlabel(sweep.option)
         axes.set_ylabel(material.title(titles[name]))
     axes = figure.add_subplot(2 if apart else 1, 3, 3)
     _plot_path(axes, sweep, rows)
     if published and same:
         _plot_published_path(axes, published)
+        legend_below(figure, handles)
     axes.set_xlabel(material.title(titles["prompt_consistency"]))
     axes.set_ylabel(material.title(titles["identity"]))
     if apart:
@@ -110,13 +114,14 @@ def _drawing(material: Material, sweep: Sweep, rows: Mapping[str, list[Row]], su
     )
 
 
-def plot_against(axes: Axes, sweep: Sweep, rows: Sequence[Row]) -> None:
-    """A measure with its intervals against the option's value."""
+def plot_against(axes: Axes, sweep: Sweep, rows: Sequence[Row]) -> Any:
+    """A measure with its intervals against the option's value; returns the line."""
     values = [sweep.values[row["label"]] for row in rows]
     for value, row in zip(values, rows, strict=True):
         axes.errorbar(value, row["mean"], error(row), fmt="none", ecolor=_PATH.color, elinewidth=0.9)
-    axes.plot(values, [row["mean"] for row in rows], **_PATH.line())
+    (line,) = axes.plot(values, [row["mean"] for row in rows], **_PATH.line())
     axes.grid(True)
+    return line
 
 
 def _plot_path(axes: Axes, sweep: Sweep, rows: Mapping[str, list[Row]]) -> None:
@@ -167,7 +172,7 @@ def _caption(sweep: Sweep, published: Sequence[object], same: bool, embedder: st
     if not published:
         return told
     if same:
-        return f"{told} Grey, dashed: {PUBLISHED}."
+        return f"{told} Grey, dashed: {PUBLISHED}, measured with FaceNet and CLIP ViT-L/14."
     return (
         f"{told} Below, grey, dashed: {PUBLISHED}, measured with FaceNet and CLIP ViT-L/14 on other people and "
         f"prompts. Its scale is not this run's ({embedder or 'other face models'}): shapes compare, heights do not."

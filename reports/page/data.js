@@ -1,4 +1,3 @@
-"use strict";
 // The samples as Python wrote them, how values are shown, and how elements are made. Texts only ever become text nodes.
 
 const data = JSON.parse(document.getElementById("data").textContent);

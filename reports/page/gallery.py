@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from fc_bench.reports import frame
 from fc_bench.reports.frame import Run
-from fc_bench.reports.page.pictures import Gallery
+from fc_bench.reports.page.pictures import Gallery, Images
 from fc_bench.reports.repeating import repeat_command
 from fc_bench.reports.samples import FoundFace, SampleFailure, SampleView, has_image
 
@@ -180,3 +180,30 @@ def _face(face: FoundFace, subjects: Sequence[str]) -> dict[str, Any]:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.{DIGITS}g}")
+
+
+def filters(runs: Sequence[PageRun], shown: Sequence[Sequence[SampleView]]) -> dict[str, list[str]]:
+    """What the gallery can be narrowed to, in the order of the plans."""
+    views = [view for own in shown for view in own]
+    named = [run.names[view.method] for run, own in zip(runs, shown, strict=True) for view in own]
+    return {
+        "methods": list(dict.fromkeys(named)),
+        "subjects": list(dict.fromkeys(subject for view in views for subject in view.subjects)),
+        "sets": list(dict.fromkeys("+".join(view.subjects) for view in views if len(view.subjects) > 1)),
+        "categories": list(dict.fromkeys(view.category for view in views)),
+        "statuses": [name for name in ("ok", "error", "missing") if any(view.status == name for view in views)],
+    }
+
+
+def picture_facts(data: Mapping[str, Any], images: Images) -> dict[str, Any]:
+    """How the pictures are there, and of how many finished samples they are not."""
+    finished = [sample for sample in data["samples"] if sample["status"] == "ok"]
+    addresses = data["pictures"]
+    shown = sum(1 for sample in finished if "picture" in sample and addresses[sample["picture"]][0] is not None)
+    largest = max((max(width, height) for address, width, height in addresses if address is not None), default=0)
+    return {
+        "kind": images,
+        "finished": len(finished),
+        "shown": shown,
+        "reduced": data["side"] if data["side"] is not None and data["side"] < largest else None,
+    }

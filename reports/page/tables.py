@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fc_bench.protocols import Column
-from fc_bench.reports.tables.model import Cell, Table
+from fc_bench.reports.tables.model import Cell, Heading, Table
 
 Level = Callable[[str, str, str], bool]
 """Whether a label is not told apart from another one (the best) in a column, by its title."""
@@ -25,7 +25,8 @@ class Bar:
 
 @dataclass(frozen=True)
 class PageCell:
-    """A cell with the number it sorts by (None: text); `level`: not told apart from the column's best."""
+    """A cell with the number it sorts by (None: text); `level`: not told apart from the column's best; `words`: to be
+    read from the left."""
 
     text: str
     after: str
@@ -34,15 +35,17 @@ class PageCell:
     value: float | None
     bar: Bar | None = None
     level: bool = False
+    words: bool = False
 
 
 @dataclass(frozen=True)
 class Head:
-    """A column's title, its meaning, and which end is better ("higher", "lower" or "")."""
+    """A column's title, its meaning, and which end is better ("higher", "lower" or ""); `words`: of text."""
 
     title: str
     description: str
     better: str
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,8 @@ def page_table(table: Table, columns: Sequence[Column], level: Level | None = No
     With `level`, intervals are drawn and what is not told apart from the best value of its column is marked.
     """
     meanings = {column.title: column.description for column in columns}
-    heads = tuple(Head(head.text, meanings.get(head.text, ""), head.better) for head in table.header)
-    rows = [tuple(map(_cell, row)) for row in table.rows]
+    heads = tuple(Head(head.text, meanings.get(head.text, ""), head.better, not head.number) for head in table.header)
+    rows = [tuple(map(_cell, row, table.header)) for row in table.rows]
     methods = len(rows) - table.apart
     if level is not None:
         scales = [_scale([row[place] for row in table.rows]) for place in range(len(heads))]
@@ -82,9 +85,10 @@ def page_table(table: Table, columns: Sequence[Column], level: Level | None = No
     return PageTable(table.title, table.caption, heads, tuple(rows[:methods]), tuple(rows[methods:]))
 
 
-def _cell(cell: Cell) -> PageCell:
+def _cell(cell: Cell, head: Heading) -> PageCell:
     leading = _NUMBER.match(cell.text)
-    return PageCell(cell.text, cell.after, cell.mark, cell.best, float(leading[0]) if leading else None)
+    value = cell.value if cell.value is not None else float(leading[0]) if leading else None
+    return PageCell(cell.text, cell.after, cell.mark, cell.best, value, words=not head.number)
 
 
 def _scale(cells: Sequence[Cell]) -> tuple[float, float] | None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fc_bench.aggregate import COST_COLUMNS, OVERALL, REFERENCES, Row
 from fc_bench.differences import paired_rows
 from fc_bench.protocols import Column
+from fc_bench.reports.cost import beside as apart
+from fc_bench.reports.cost.beside import Beside
+from fc_bench.reports.cost.cells import ROUGHLY
 from fc_bench.reports.frame import Run, asked, columns, paired_samples, rows, who
 from fc_bench.reports.tables.model import NOTHING, Cell, Heading, Table
 
@@ -21,7 +24,9 @@ Cells = Mapping[str, Mapping[str, Row]]
 PAPER = ("identity", "prompt_consistency")
 """The quality columns of the paper's tables."""
 _COSTS = {column.name: column for column in COST_COLUMNS}
-_TOTAL = Column("total_seconds", "total time (s)", False, "to customize and to generate one image", digits=2)
+_SPENT = ("customize_seconds", "image_seconds", "peak_memory_gib", "artefact_mib")
+"""The columns of cost that stand beside quality."""
+_TOTAL = replace(apart.TOTAL, digits=2, significant=False)
 _MEMORY = Column("peak_memory_gib", "peak memory (GiB)", False, "", digits=2)
 _METHOD = Heading("method", number=False)
 
@@ -31,7 +36,8 @@ class Contents:
     """The results of runs that are alike, ready to be laid out.
 
     No value is the best in cost columns that were measured under different conditions (`incomparable`), nor among
-    numbers of subjects whose methods were asked for different samples (`uneven`).
+    numbers of subjects whose methods were asked for different samples (`uneven`). Costs of a cost run (`beside`) take
+    the place of recorded ones where they stand beside quality, never in a column with them.
     """
 
     rows: Sequence[Row]
@@ -39,6 +45,7 @@ class Contents:
     marks: Marks = field(default_factory=dict)
     incomparable: Collection[str] = ()
     uneven: Collection[int] = ()
+    beside: Beside | None = None
 
     @property
     def headlines(self) -> list[Column]:
@@ -57,15 +64,17 @@ class Contents:
     def overview(self) -> list[Table]:
         """References, quality and cost of each method in one table for each number of subjects."""
         main = [column for column in self.columns if column.name in PAPER] or self.headlines
-        spent = [_COSTS[name] for name in ("customize_seconds", "image_seconds", "peak_memory_gib", "artefact_mib")]
         tables = []
         for size in self.sizes:
+            measured = self._apart(size)
+            spent = apart.COLUMNS if measured else [_COSTS[name] for name in _SPENT]
+            title = f"{_title(size)}: overview" + (f", cost from {measured.name}" if measured else "")
             shown = [REFERENCES, *self._filled(main, size), *spent]
-            tables.append(self._methods(f"overview-{size}", f"{_title(size)}: overview", size, shown))
+            tables.append(self._methods(f"overview-{size}", title, size, shown))
         return tables
 
     def cost(self) -> Table:
-        """What each method costs, a row per number of subjects; n = customizations finished / begun."""
+        """What each method costs as its run recorded it, by number of subjects; n = customizations done / begun."""
         shown = [REFERENCES, *COST_COLUMNS]
         made = []
         for size in self.sizes:
@@ -77,7 +86,8 @@ class Contents:
                 values = [_cell(found.get(column.name), column, best=label in best[column.name]) for column in shown]
                 made.append((self._name(label, size), *counts, *values))
         header = (_METHOD, Heading("subjects"), Heading("n"), *map(_heading, shown))
-        return Table("cost", "Cost", header, tuple(made))
+        title = "Cost, as recorded while the images were made" if self.beside else "Cost"
+        return Table("cost", title, header, tuple(made))
 
     def by_category(self, shown: Sequence[Column]) -> list[Table]:
         """For each number of subjects and each column: methods as rows, prompt categories as columns."""
@@ -111,8 +121,9 @@ class Contents:
         quality = [measured[name] for name in PAPER if name in measured]
         titles = {"identity": "identity preservation"}
         for size in self.sizes:
-            cells = {label: _with_total(found) for label, found in self._cells(size).items()}
-            spent = [_TOTAL, _MEMORY] if size == 1 else []
+            measured = self._apart(size)
+            cells = {label: _with_total(found) for label, found in self._beside(size).items()}
+            spent = [apart.TOTAL if measured else _TOTAL, _MEMORY] if size == 1 else []
             best = {column.name: self._best(cells, column) for column in [*quality, *spent]}
             made = []
             for label, found in cells.items():
@@ -129,13 +140,14 @@ class Contents:
             title = "Single-subject generation" if size == 1 else f"Multi-subject generation, {size} subjects"
             over = "subjects" if size == 1 else "sets of subjects"
             caption = f"Mean over {over} with its 95 % interval; images: photographs of a subject that the method uses"
-            caption += f"; total time: {_TOTAL.description}." if spent else "."
+            caption += f"; total time: {_TOTAL.description}" if spent else ""
+            caption += f"; time and memory are those of the cost run {measured.name}." if measured else "."
             tables.append(Table(f"paper-{size}", title, header, tuple(made), _apart(cells), caption))
         return tables
 
     def _methods(self, name: str, title: str, size: int, shown: Sequence[Column]) -> Table:
         """Methods as rows with n, and these columns."""
-        cells = self._cells(size)
+        cells = self._beside(size)
         best = {column.name: self._best(cells, column) for column in shown}
         made = []
         for label, found in cells.items():
@@ -159,6 +171,20 @@ class Contents:
             found.setdefault(row["label"], {})[row["column"]] = row
         return found
 
+    def _apart(self, size: int) -> Beside | None:
+        """The costs measured apart that hold for so many subjects."""
+        return self.beside if size == apart.SUBJECTS else None
+
+    def _beside(self, size: int) -> dict[str, dict[str, Row]]:
+        """The same; where costs were measured apart, those instead of all that were recorded."""
+        cells, measured = self._cells(size), self._apart(size)
+        if measured is None:
+            return cells
+        return {
+            label: {name: row for name, row in found.items() if name not in _SPENT} | dict(measured.rows.get(label, {}))
+            for label, found in cells.items()
+        }
+
     def _filled(self, shown: Sequence[Column], size: int) -> list[Column]:
         """The columns that somebody has a value of."""
         there = {row["column"] for row in self.rows if row["subjects"] == size and row["mean"] is not None}
@@ -171,7 +197,8 @@ class Contents:
         best.
         """
         conditions = {"total_seconds": ("customize_seconds", "image_seconds")}.get(column.name, (column.name,))
-        if column.higher_is_better is None or any(name in self.incomparable for name in conditions):
+        recorded = not any("extrapolated" in found.get(column.name, {}) for found in cells.values())
+        if column.higher_is_better is None or (recorded and any(name in self.incomparable for name in conditions)):
             return set()
         blind = {row["label"] for row in self.rows if row["column"] == REFERENCES.name and row["mean"] == 0}
         competing = {}
@@ -184,15 +211,20 @@ class Contents:
         whole = {label: row["mean"] for label, row in competing.items() if row["n_ok"] == row["n_total"]}
         if not whole:
             return set()
-        best = number((max if column.higher_is_better else min)(whole.values()), column)
+        chosen = (max if column.higher_is_better else min)(whole.values())
+        best = number(chosen, column)
         found_best = {label for label, value in whole.items() if number(value, column) == best}
+        if not recorded:
+            found_best |= _reaching(competing, chosen)
         return set() if len(found_best) == len(competing) else found_best
 
 
-def contents(runs: Sequence[Run], marks: Marks, incomparable: Collection[str] = ()) -> Contents:
+def contents(
+    runs: Sequence[Run], marks: Marks, incomparable: Collection[str] = (), beside: Beside | None = None
+) -> Contents:
     """The contents of runs that are alike."""
     uneven = [size for size, own in asked(runs).items() if len(set(own.values())) > 1]
-    return Contents(rows(runs), columns(runs), marks, incomparable, uneven)
+    return Contents(rows(runs), columns(runs), marks, incomparable, uneven, beside)
 
 
 def differences(runs: Sequence[Run]) -> list[Table]:
@@ -235,8 +267,10 @@ def _cell(row: Row | None, column: Column, expected: int = 0, best: bool = False
         return Cell(NOTHING)
     ends = None
     if row["low"] is not None and row["high"] is not None:
-        ends = (number(row["low"], column), number(row["high"], column))
-    return Cell(number(row["mean"], column), ends, row["n_ok"] if row["n_ok"] < expected else None, best=best)
+        low, high = (number(row[end], column, like=row["mean"]) for end in ("low", "high"))
+        ends = (low, high)
+    text = (ROUGHLY if row.get("extrapolated") else "") + number(row["mean"], column)
+    return Cell(text, ends, row["n_ok"] if row["n_ok"] < expected else None, best=best, value=row["mean"])
 
 
 def _complete(row: Row | None, column: Column, best: bool) -> Cell:
@@ -244,14 +278,21 @@ def _complete(row: Row | None, column: Column, best: bool) -> Cell:
     return _cell(row, column, row["n_total"] if row is not None else 0, best)
 
 
-def number(value: float, column: Column) -> str:
-    """A value as the tables show it: with the column's decimals, or its significant digits."""
+def number(value: float, column: Column, like: float | None = None) -> str:
+    """A value as the tables show it: with the column's decimals, or its significant digits (or another's decimals)."""
     if column is REFERENCES:
         return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
     if not column.significant:
         return f"{value:.{column.digits}f}"
-    before = math.floor(math.log10(abs(value))) + 1 if value else column.digits
+    size = abs(value if like is None else like)
+    before = math.floor(math.log10(size)) + 1 if size else column.digits
     return f"{value:.{max(column.digits - before, 0)}f}"
+
+
+def _reaching(rows: Mapping[str, Row], least: float) -> set[str]:
+    """The labels whose interval meets that of the row with the least value, the only test that measured costs have."""
+    reach = max(row["high"] or least for row in rows.values() if row["mean"] == least)
+    return {label for label, row in rows.items() if (row["mean"] if row["low"] is None else row["low"]) <= reach}
 
 
 def _heading(column: Column) -> Heading:
@@ -264,7 +305,7 @@ def _better(column: Column) -> str:
 
 def _most(cells: Mapping[str, Row]) -> Row:
     """The quality column with the most values."""
-    quality = [row for name, row in cells.items() if name not in (*_COSTS, REFERENCES.name)]
+    quality = [row for name, row in cells.items() if name not in (*_COSTS, REFERENCES.name, _TOTAL.name)]
     return max(quality, key=lambda row: row["n_ok"])
 
 
@@ -275,7 +316,7 @@ def _apart(cells: Cells) -> int:
 
 def _with_total(found: Mapping[str, Row]) -> dict[str, Row]:
     """With the seconds to customize and to generate one image, where there are jobs."""
-    if "customize_seconds" not in found:
+    if "customize_seconds" not in found or _TOTAL.name in found:
         return dict(found)
     parts = [found["customize_seconds"]["mean"], found["image_seconds"]["mean"]]
     total = None if None in parts else sum(parts)

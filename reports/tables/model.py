@@ -13,8 +13,9 @@ _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 class Cell:
     """What one cell shows; renderers decide how.
 
-    `interval` are the ends as shown, `count` the number of values where it is below the row's, `mark` the number of a
-    footnote. `best` is set on the best value of a column, and on those that look the same.
+    `interval` are the ends as shown, `count` the number of values where it is below the row's, `mark` the number or
+    sign of a footnote. `best` is set on the best value of a column, and on those that look the same. `value` is what
+    the cell sorts by where its text does not begin with that number.
     """
 
     text: str
@@ -22,6 +23,7 @@ class Cell:
     count: int | None = None
     mark: str = ""
     best: bool = False
+    value: float | None = None
 
     @property
     def after(self) -> str:

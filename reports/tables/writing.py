@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
 from fc_bench.aggregate import COST_COLUMNS, REFERENCES
 from fc_bench.records import write_atomically
+from fc_bench.reports.cost.beside import Beside
 from fc_bench.reports.escaping import markdown, plain
 from fc_bench.reports.frame import Run, columns, frame, incomparable_costs
 from fc_bench.reports.literature import published_tables
 from fc_bench.reports.tables.comma_separated import csv_frame, csv_tables
-from fc_bench.reports.tables.contents import contents, differences
+from fc_bench.reports.tables.contents import Contents, contents, differences
 from fc_bench.reports.tables.html import html_document
 from fc_bench.reports.tables.latex import latex_tables
 from fc_bench.reports.tables.markdown import markdown_table
@@ -22,18 +25,17 @@ from fc_bench.reports.tables.model import Table
 from fc_bench.reports.tables.notes import footnote_marks, footnotes, notes, provenance
 from fc_bench.reports.tables.terminal import print_table
 
-LAYOUTS = {"suite": "all the suite measures", "paper": "the tables of FastComposer's paper"}
-"""Layouts by name."""
+Layout = Literal["suite", "paper"]
+"""All that the suite measures, or the tables of FastComposer's paper."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of runs that are alike: those for the terminal, those that fit on paper, and all of them."""
+    """The tables of runs that are alike, in a layout; `beside`: costs that a cost run measured of them."""
 
     runs: Sequence[Run]
-    headline: Sequence[Table]
-    printed: Sequence[Table]
-    everything: Sequence[Table]
+    layout: Layout = "suite"
+    beside: Beside | None = None
 
     @property
     def title(self) -> str:
@@ -42,30 +44,71 @@ class Tables:
         backbones = dict.fromkeys(str(run.settings["backbone"]) for run in self.runs)
         return f"{settings['suite']['name']} {settings['suite']['version']} on {' and '.join(backbones)}"
 
+    @property
+    def names(self) -> list[str]:
+        """The runs' names."""
+        return [run.name for run in self.runs]
+
+    @cached_property
+    def contents(self) -> Contents:
+        """What there is to be laid out."""
+        return contents(self.runs, footnote_marks(self.runs), incomparable_costs(self.runs), self.beside)
+
+    @cached_property
+    def differences(self) -> list[Table]:
+        """Each method minus a common one."""
+        return differences(self.runs)
+
+    @cached_property
+    def published(self) -> list[Table]:
+        """What is published of the suite."""
+        return published_tables(str(self.runs[0].settings["suite"]["name"]))
+
+    @cached_property
+    def headline(self) -> list[Table]:
+        """Those for the terminal."""
+        if self.layout == "paper":
+            return [*self.contents.paper(), *self.published]
+        made = self.contents
+        first = made.overview()[:1] if self.beside else []
+        return [*first, *made.quality(made.headlines), *self.published, made.cost()]
+
+    @cached_property
+    def printed(self) -> list[Table]:
+        """Those that fit on paper."""
+        if self.layout == "paper":
+            return self.headline
+        made = self.contents
+        headline = [*made.quality(made.headlines), *self.published, made.cost()]
+        return [*made.overview(), *headline, *self.differences, *made.by_category(made.headlines)]
+
+    @cached_property
+    def everything(self) -> list[Table]:
+        """All of them, with all columns."""
+        if self.layout == "paper":
+            return self.headline
+        made = self.contents
+        first = [*made.overview(), *made.quality(made.columns), *self.published, made.cost()]
+        return [*first, *self.differences, *made.by_category(made.headlines)]
+
+    def notes(self, options: bool = True) -> list[str]:
+        """What a reader has to know beside the numbers."""
+        return [*notes(self.runs, options), *(self.beside.notes if self.beside else ())]
+
     def show(self, console: Console) -> None:
         """Print the headline tables and the notes."""
         for table in self.headline:
             print_table(table, console)
-        for line in notes(self.runs):
+        for line in self.notes():
             console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
 
-def tables_of(runs: Sequence[Run], layout: str = "suite") -> Tables:
-    """The tables of runs that are alike, in one of `LAYOUTS`."""
-    made = contents(runs, footnote_marks(runs), incomparable_costs(runs))
-    published = published_tables(str(runs[0].settings["suite"]["name"]))
-    if layout == "paper":
-        shown = [*made.paper(), *published]
-        return Tables(runs, shown, shown, shown)
-    headline = [*made.quality(made.headlines), *published, made.cost()]
-    details = [*differences(runs), *made.by_category(made.headlines)]
-    everything = [*made.overview(), *made.quality(made.columns), *published, made.cost(), *details]
-    return Tables(runs, headline, [*made.overview(), *headline, *details], everything)
+def write_tables(tables: Tables, folder: Path) -> list[Path]:
+    """Write `table.md`, `.csv`, `.tex`, `.html` as shown, and `results.csv` with all digits, into the folder.
 
-
-def write_tables(tables: Tables, folder: Path, stem: str = "table") -> list[Path]:
-    """Write `<stem>.md`, `.csv`, `.tex`, `.html` as shown, and `results.csv` with all digits, into the folder."""
-    told, results = notes(tables.runs), frame(tables.runs)
+    The files of another layout are called after it.
+    """
+    told, results, stem = tables.notes(), frame(tables.runs), "table" if tables.layout == "suite" else tables.layout
     files = {
         f"{stem}.md": _document(tables),
         f"{stem}.csv": csv_tables(tables.everything),
@@ -80,7 +123,7 @@ def write_tables(tables: Tables, folder: Path, stem: str = "table") -> list[Path
 
 def headline_markdown(runs: Sequence[Run]) -> str:
     """The measured tables of the terminal as Markdown without a title of its own."""
-    made = contents(runs, footnote_marks(runs), incomparable_costs(runs))
+    made = Tables(runs).contents
     shown = [*made.quality(made.headlines), made.cost()]
     parts = [f"**{markdown(table.title)}**\n\n{markdown_table(table)}" for table in shown]
     return "\n\n".join([*parts, *map(markdown, notes(runs))]) + "\n"
@@ -95,7 +138,7 @@ def _document(tables: Tables) -> str:
     meanings = [*columns(runs), REFERENCES, *COST_COLUMNS]
     parts += [
         "## Reading the tables",
-        "\n".join(f"- {markdown(line)}" for line in notes(runs)),
+        "\n".join(f"- {markdown(line)}" for line in tables.notes()),
         "\n".join(f"- **{markdown(column.title)}**: {markdown(column.description)}" for column in meanings),
         "## Provenance",
         "\n".join(f"- {markdown(line)}" for line in provenance(runs)),

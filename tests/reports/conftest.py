@@ -110,6 +110,118 @@ def color_of_fixture() -> Callable[[int], tuple[int, int, int]]:
     return color_of
 
 
+QUIET = {
+    "seconds": 10.0,
+    "cores": 2,
+    "others_cpu_seconds": 0.0,
+    "steal_seconds": 0.0,
+    "throttled_periods": 0,
+    "device_throttle_reasons": None,
+    "device_other_processes": None,
+    "energy_joules": None,
+}
+SECONDS = {"text-only": 1.0, "fastcomposer": 1.25, "dreambooth": 1.0, "custom-diffusion": 1.5}
+"""Of an image of each method of a made-up cost run."""
+
+
+@pytest.fixture
+def made_cost(tmp_path: Path) -> Callable[..., Path]:
+    """Makes the folder of a cost run of known content, on the reference run's backbone and with its options.
+
+    Loading takes 2 s, FastComposer customizes in 0.5 s, the others took 10 of 60 steps in 12 s with 0.9 to 1.1 s a
+    step, so that customizing takes about 12 + 50 x 1 s; an image takes `SECONDS`, and six were drawn. `relabel` maps a
+    method to its label; `settings` changes run.json, `record` a measurement or leaves it out.
+    """
+
+    def make(
+        name: str = "cost",
+        methods: tuple[str, ...] = tuple(SECONDS),
+        relabel: dict[str, str] | None = None,
+        settings: Change | None = None,
+        record: Change | None = None,
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        renamed = relabel or {}
+        reference = json.loads((REFERENCE / RUN).read_text())
+        rows = {
+            renamed.get(key, key): {
+                **reference["methods"][key],
+                "label": renamed.get(key, key),
+                "personalizes": key != "text-only",
+                "shared_weights_bytes": 2**30,
+            }
+            for key in methods
+        }
+        command = {**reference["commands"][0], "command": "fc-bench cost --budget 1m --out runs/cost"}
+        del command["finished"]
+        run = {
+            "format": 1,
+            "kind": "cost",
+            "random_weights": False,
+            **{key: reference[key] for key in ("backbone", "sampler", "device", "dtype")},
+            "batch": 1,
+            "machine": {"processor": "a processor", "cores": 2, "torch_threads": 2, "accelerators": []},
+            "libraries": {"torch": "2"},
+            "provider": {"virtual_machine": True},
+            "numerics": {"compiled": False},
+            "subject": {"id": "p01", "noun": "man", "photographs": 5, "template": "a photo of a {subject}"},
+            "methods": rows,
+            "commands": [{**command, "budget_seconds": 60.0}],
+        }
+        (folder / RUN).write_text(json.dumps(settings(run) if settings else run))
+        lines = [
+            {**found, "method": renamed.get(key, key)} for key in methods for found in _measured(key, SECONDS[key])
+        ]
+        kept = [record(line) if record else line for line in lines]
+        text = "".join(json.dumps(line) + "\n" for line in kept if line is not None)
+        (folder / "measurements.jsonl").write_text(text)
+        return folder
+
+    return make
+
+
+def _measured(method: str, seconds: float) -> list[dict[str, Any]]:
+    """The measurements of a method as `fc_bench.cost.records` describes them."""
+    memory = {"rss_bytes": 2**30, "allocated_bytes": None, "reserved_bytes": None, "device_bytes": None}
+    common = {
+        "status": "ok",
+        "load": {"seconds": 2.0, "memory": memory},
+        "restore": None,
+        "memory": {**memory, "rss_bytes": 3 * 2**29},
+        "surroundings": QUIET,
+        "budget_seconds": 60.0,
+        "startup_seconds": 1.0,
+        "steps_asked": 25,
+        "finished": "2027-01-02T03:04:05+00:00",
+    }
+
+    def call(seconds: float, steps: int | None, each: list[float]) -> dict[str, Any]:
+        return {
+            "seconds": seconds,
+            "steps": steps,
+            "step_seconds": each,
+            "shared_seconds": 0.4,
+            "seconds_per_step": None,
+        }
+
+    images = [call(seconds * (1 + 0.01 * number), 25, []) for number in range(-3, 4)]
+    found = [
+        {**common, "phase": "step", "calls": [call(seconds, 25, [seconds / 50] * 24)]},
+        {**common, "phase": "first_image", "calls": [call(2 * seconds, 25, [])]},
+        {**common, "phase": "image", "calls": images},
+    ]
+    if method == "fastcomposer":
+        more = {"calls": [call(0.5, None, [])] * 6, "steps_asked": None, "artefact": {"bytes": 0, "dtypes": []}}
+    elif method != "text-only":
+        tuning = [call(12.0, 10, [0.9, 1.0, 1.1] * 3)]
+        more = {"calls": tuning, "steps_asked": 60, "artefact": {"bytes": 3 * 2**20, "dtypes": ["F32"]}}
+    else:
+        return found
+    shared = {"used": 4, "asked": 16} if method == "custom-diffusion" else None
+    return [{**common, "phase": "customize", "step_period": 1, "class_images": shared, **more}, *found]
+
+
 @pytest.fixture
 def hostile() -> str:
     """See HOSTILE."""

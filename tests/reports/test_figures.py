@@ -13,10 +13,9 @@ from matplotlib.colors import to_rgb
 
 from fc_bench.reports.figures import FAMILIES, draw
 from fc_bench.reports.figures.breakdown import subject_means
-from fc_bench.reports.figures.cost import Spent, amortised, break_even, in_bytes, spent_of, storage
 from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.mixing import mixing_of
-from fc_bench.reports.figures.style import looks, styled
+from fc_bench.reports.figures.style import looks
 from fc_bench.reports.figures.sweep import sweeps_of
 from fc_bench.reports.frame import read_runs, rows
 from fc_bench.reports.literature import published_alpha_sweep
@@ -201,82 +200,6 @@ def test_images_without_faces_are_left_out_of_mixing_and_counted(copied):
     assert sorted(counts.values()) == [[8, 9], [9, 9], [9, 9]]
 
 
-def test_spent_is_loading_and_customizing_once_and_the_median_image(pocket):
-    found = spent_of(Material([pocket]), 1)["dreambooth"]
-    jobs = [job for (label, name), job in pocket.folder.jobs().items() if label == "dreambooth" and "+" not in name]
-    assert found.fixed == pytest.approx(fmean(job["seconds"] + job["load_seconds"] for job in jobs))
-    assert found.per_image == row_of(pocket, "dreambooth", "image_seconds")["mean"]
-
-
-def test_break_even_is_where_both_cost_the_same():
-    spent = {"free": Spent(1.0, 0.5), "tuned": Spent(101.0, 0.25), "slow": Spent(50.0, 0.6), "early": Spent(2.0, 0.4)}
-    marks = break_even(spent, "free")
-    assert [(mark.label, mark.images) for mark in marks] == [
-        ("early", pytest.approx(10)),
-        ("tuned", pytest.approx(400)),
-    ]
-    for mark in marks:
-        assert spent[mark.label].amortised(mark.images) == pytest.approx(mark.seconds)
-        assert spent["free"].amortised(mark.images) == pytest.approx(mark.seconds)
-
-
-def test_amortised_cost_is_drawn_with_its_break_even_points():
-    spent = {"free": Spent(1.0, 0.5), "tuned": Spent(1001.0, 0.25)}
-    with styled():
-        drawing = amortised(spent, looks({name: name for name in spent}), "free")
-    (axes,) = drawing.figure.axes
-    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    lines = [line for line in axes.get_lines() if len(line.get_xdata()) > 1]
-    assert legend_of(drawing.figure) == ["free", "tuned"]
-    for line, own in zip(lines, spent.values(), strict=True):
-        np.testing.assert_allclose(line.get_ydata(), [own.amortised(x) for x in line.get_xdata()])
-        assert line.get_xdata()[-1] >= 4000
-    assert points(axes) == [(pytest.approx(4000), pytest.approx(0.50025))]
-    assert [text.get_text() for text in axes.texts] == ["4000"]
-    assert "tuned from 4,000 images on" in drawing.caption
-
-
-def test_no_break_even_is_said():
-    spent = {"free": Spent(1.0, 0.5), "tuned": Spent(1001.0, 0.6)}
-    with styled():
-        drawing = amortised(spent, looks({name: name for name in spent}), "free")
-    assert "No method gets cheaper than free" in drawing.caption
-    assert points(drawing.figure.axes[0]) == []
-
-
-def test_times_of_different_machines_are_not_drawn_together(copied):
-    def slower(run):
-        hardware = {**run["commands"][0]["hardware"], "processor": "another"}
-        return {**run, "commands": [{**run["commands"][0], "hardware": hardware}]}
-
-    few = {"methods": ("fastcomposer", "dreambooth"), "sets": ("p01", "p02")}
-    runs = read_runs([copied("one", **few), copied("two", **few, settings=slower)])
-    told = []
-    assert draw(runs, told.append, families=["amortised"]) == []
-    assert "The amortised cost is left out: times do not compare (one and two: different hardware" in told[0]
-    assert [drawing.name for drawing in draw(runs, families=["storage"])] == ["storage"]
-
-
-def test_storage_grows_with_the_subjects_and_names_who_keeps_nothing():
-    with styled():
-        drawing = storage(
-            {"none": 0.0, "small": 4096.0, "large": 2.0**20}, looks({name: name for name in ("none", "small", "large")})
-        )
-    (axes,) = drawing.figure.axes
-    assert legend_of(drawing.figure) == ["large: 1 MiB", "small: 4 KiB"]
-    for line, size in zip(axes.get_lines(), (2.0**20, 4096.0), strict=True):
-        np.testing.assert_allclose(line.get_ydata(), np.asarray(line.get_xdata()) * size)
-    assert "Nothing is kept by none." in drawing.caption
-
-
-@pytest.mark.parametrize(
-    ("size", "shown"),
-    [(0, "0 B"), (512, "512 B"), (1536, "1.50 KiB"), (24 * 2**20 + 5e5, "24.5 MiB"), (3e12, "2.73 TiB")],
-)
-def test_bytes_have_binary_units(size, shown):
-    assert in_bytes(size) == shown
-
-
 def test_every_method_looks_the_same_in_every_figure_and_like_no_other(drawings):
     colors: dict[str, set[tuple]] = {}
     for name in ("tradeoff-1", "tradeoff-2", "by-category-1", "amortised-cost"):
@@ -412,6 +335,7 @@ def test_published_curve_stands_on_axes_of_its_own_unless_the_protocol_is_the_sa
     drawing = draw([same], families=["sweep"])[0]
     assert len(drawing.figure.axes) == 3
     assert any(list(line.get_ydata()) == curve for line in drawing.figure.axes[0].get_lines())
+    assert legend_of(drawing.figure) == ["this run", "published"]
     assert "published (Xiao et al. 2023, Fig. 5, digitised)" in drawing.caption
 
 

@@ -21,7 +21,7 @@ from fc_bench.reports.tables.markdown import markdown_table
 from fc_bench.reports.tables.model import Cell, Heading, Table
 from fc_bench.reports.tables.notes import footnote_marks, footnotes, notes
 from fc_bench.reports.tables.terminal import print_table
-from fc_bench.reports.tables.writing import tables_of, write_tables
+from fc_bench.reports.tables.writing import Tables, write_tables
 
 
 def shown(table: Table) -> dict[str, dict[str, Cell]]:
@@ -37,7 +37,7 @@ def by_name(tables) -> dict[str, Table]:
 
 @pytest.fixture(scope="module")
 def tables(pocket):
-    return tables_of([pocket])
+    return Tables([pocket])
 
 
 def test_every_value_and_interval_of_the_quality_tables_is_the_frame_s(pocket, tables):
@@ -99,7 +99,7 @@ def test_the_same_value_everywhere_is_not_the_best_of_anything(tables):
 
 
 def test_paper_s_layout_has_its_columns_and_total_time(pocket):
-    single, multi = tables_of([pocket], "paper").everything
+    single, multi = Tables([pocket], "paper").everything
     assert [heading.text for heading in single.header] == [
         "method",
         "images",
@@ -135,7 +135,7 @@ def test_paired_differences_go_over_runs(copied):
         relabel={"fastcomposer": "less"},
     )
     runs = read_runs([copied("one", methods=("fastcomposer",)), lowered])
-    table = next(table for table in tables_of(runs).everything if table.name == "differences-1")
+    table = next(table for table in Tables(runs).everything if table.name == "differences-1")
     found = {(row[0].text, row[1].text): row[2] for row in table.rows}
     assert found["less", "identity"].text == "-0.250"
     assert table.header[2].text == "minus fastcomposer"
@@ -149,7 +149,7 @@ def test_times_of_different_machines_are_marked_and_have_no_best(copied):
     runs = read_runs([copied("one"), copied("two", methods=("dreambooth-lora",), settings=slower)])
     assert set(incomparable_costs(runs)) >= {"image_seconds", "customize_seconds", "peak_memory_gib"}
     assert "artefact_mib" not in incomparable_costs(runs)
-    cells = shown(next(table for table in tables_of(runs).everything if table.name == "overview-1"))
+    cells = shown(next(table for table in Tables(runs).everything if table.name == "overview-1"))
     assert not any(row["s per image"].best for row in cells.values())
     assert [name for name, row in cells.items() if row["MiB kept"].best] == ["fastcomposer"]
     (line,) = [line for line in notes(runs) if "do not compare" in line]
@@ -248,7 +248,7 @@ def hostile_tables(copied, hostile):
         text = (folder / name).read_text()
         (folder / name).write_text(text.replace('"style"', '"=style|<b>"'))
     runs = read_runs([folder])
-    return runs, tables_of(runs)
+    return runs, Tables(runs)
 
 
 def test_hostile_text_stays_text_in_markdown(copied, hostile, tmp_path):
@@ -293,7 +293,7 @@ def test_hostile_text_is_escaped_in_latex(copied, hostile):
 def test_labels_cannot_break_out_of_a_line_or_the_terminal(copied):
     label = "bad\nlabel\x1b[31m\u202e"
     (run,) = read_runs([copied("run", relabel={"dreambooth": label})])
-    tables = tables_of([run])
+    tables = Tables([run])
     console = Console(file=io.StringIO(), width=300)
     tables.show(console)
     for text in (console.file.getvalue(), markdown_table(tables.everything[0]), csv_tables(tables.everything)):
@@ -307,7 +307,7 @@ def test_latex_compiles(copied, hostile, tmp_path):
     runs, tables = hostile_tables(copied, hostile)
     for name, text in {
         "table": latex_tables(tables.printed, footnotes(runs), notes(runs)),
-        "paper": latex_tables(tables_of(runs, "paper").printed, footnotes(runs), []),
+        "paper": latex_tables(Tables(runs, "paper").printed, footnotes(runs), []),
     }.items():
         document = f"\\documentclass{{article}}\n{PACKAGES}\n\\begin{{document}}\n{text}\n\\end{{document}}\n"
         (tmp_path / f"{name}.tex").write_text(document)

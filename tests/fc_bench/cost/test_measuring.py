@@ -62,7 +62,7 @@ def test_all_phases_of_all_kinds_of_methods_are_measured_and_reported(cost, tune
         assert words in done.out
     report = tmp_path / "cost" / "report"
     table = (report / "cost.md").read_text()
-    assert "| identity | prompt consistency |" in table
+    assert "| identity ↑ | prompt consistency ↑ |" in table
     assert "The quality columns are empty: no metric runs where costs are measured" in table
     amortised = list(csv.DictReader((report / "amortised.csv").open()))
     assert {row["images_per_subject"] for row in amortised} >= {"1", "10", "100", "1000", "10000"}

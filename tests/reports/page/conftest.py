@@ -17,6 +17,7 @@ from fc_bench.metrics.identity import Identity
 from fc_bench.metrics.prompt_consistency import PromptConsistency
 from fc_bench.reports.frame import alike, read_runs
 from fc_bench.reports.page.page import write_page
+from fc_bench.reports.tables.writing import Tables
 
 REFERENCE = Path(__file__).parents[3] / "reports" / "reference" / "pocket" / "run.json"
 SINGLE = {"a photo of a {subject} in the snow": "context", "a sketch of a {subject}": "style"}
@@ -217,8 +218,8 @@ def page_of() -> Callable[..., Path]:
     """Writes the page of runs, without figures, into the first one's report/ or below `out`."""
 
     def write(*folders: Path, images: Any = "link", out: Path | None = None) -> Path:
-        groups = alike(read_runs(folders))
-        return write_page(groups, [[] for _ in groups], (out or folders[0] / "report") / "index.html", images)
+        parts = [(Tables(group), ()) for group in alike(read_runs(folders))]
+        return write_page(parts, (out or folders[0] / "report") / "index.html", images)
 
     return write
 
@@ -260,3 +261,32 @@ def chromium() -> Iterator[Any]:
         )
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def look(chromium) -> Iterator[Callable[..., Any]]:
+    """Opens a page from disk; at the end nothing was logged, nothing failed and nothing but files was asked for."""
+    contexts, said = [], []
+
+    def open_page(page: Path, hash: str = "", width: int = 1280, height: int = 900, **options: Any) -> Any:
+        options = {"viewport": {"width": width, "height": height}, "reduced_motion": "reduce", **options}
+        context = chromium.new_context(**options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.set_default_timeout(60_000)
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
+        tab.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}") or dialog.dismiss())
+        tab.on("request", lambda request: said.append(request.url) if not _is_local(request.url) else None)
+        tab.goto(page.as_uri() + hash)
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+
+
+def _is_local(url: str) -> bool:
+    return url.startswith(("file:", "data:"))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,35 +14,6 @@ SNOW, SKETCH, BOAT = "a photo of a {subject} in the snow", "a sketch of a {subje
 FAILED, MISSING, UNSCORED = ("dreambooth", "p2", SNOW), ("fastcomposer", "p4", SKETCH), ("text-only", "p1", SNOW)
 HOSTILE = '</script><script>window.hacked=1</script><img src=x onerror="window.hacked=1">" \' & \u202e\x1b[2J'
 TEXTS = "() => [...document.querySelectorAll('#gallery .tile:not(.reference)')].map(tile => tile.dataset.key)"
-
-
-@pytest.fixture
-def look(chromium) -> Iterator[Callable[..., Any]]:
-    """Opens a page from disk; at the end nothing was logged, nothing failed and nothing but files was asked for."""
-    contexts, said = [], []
-
-    def open_page(page: Path, hash: str = "", width: int = 1280, height: int = 900, **options: Any) -> Any:
-        options = {"viewport": {"width": width, "height": height}, "reduced_motion": "reduce", **options}
-        context = chromium.new_context(**options)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.set_default_timeout(60_000)
-        tab.on("console", lambda message: said.append(message.text))
-        tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
-        tab.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}") or dialog.dismiss())
-        tab.on("request", lambda request: said.append(request.url) if not _is_local(request.url) else None)
-        tab.goto(page.as_uri() + hash)
-        return tab
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert said == []
-
-
-def _is_local(url: str) -> bool:
-    return url.startswith(("file:", "data:"))
 
 
 def keys(tab: Any) -> list[str]:

@@ -137,13 +137,33 @@ def test_visible_text_keeps_what_is_written_and_spells_out_the_rest():
             "fc-bench run 'my suite.yaml' -o 'lora.prompt=a b' --retry-errors",
             "fc-bench run 'my suite.yaml' --retry-errors -m lora -o 'lora.prompt=a b' --out runs/again",
         ),
-        ("fc-bench sweep lora.rank=1,2", None),
+        (
+            "fc-bench sweep lora.rank 1,4 --out x -o lora.steps=9",
+            "fc-bench sweep lora.rank 1,4 -o lora.steps=9 --out runs/again",
+        ),
+        ("fc-bench score images --suite my.yaml", None),
+        ("python make.py", None),
     ],
 )
 def test_command_that_makes_a_method_again_leaves_the_others_out(given, again):
     methods = {"lora[rank=4]": {"name": "lora"}, "other": {"name": "other"}}
     settings = {"commands": [{"command": given, "started": "2026-01-01"}], "methods": methods}
     command = repeat_command(settings, "lora[rank=4]")
+    assert (command and shlex.split(command)) == (again and shlex.split(again))
+
+
+@pytest.mark.parametrize(
+    ("given", "again"),
+    [
+        ("fc-bench cost -m a --budget 1m -o a.x=1 --out=x", "fc-bench cost -m a --budget 1m -o a.x=1 --out runs/again"),
+        ("fc-bench sweep a.x 0:1:0.5", "fc-bench sweep a.x 0:1:0.5 --out runs/again"),
+        ("fc-bench score images --suite my.yaml", "fc-bench score images --suite my.yaml --out runs/again"),
+        ("fc-bench compare a b", None),
+        ("fc-bench", None),
+    ],
+)
+def test_command_that_made_a_folder_is_repeated_into_another_one(given, again):
+    command = repeat_command({"commands": [{"command": given, "started": "2026-01-01"}], "methods": {}})
     assert (command and shlex.split(command)) == (again and shlex.split(again))
 
 

@@ -1,0 +1,34 @@
+"""A cost run as it is read for a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fc_bench.cost.records import KIND
+from fc_bench.cost.results import MethodCost, method_costs
+from fc_bench.records import RunFolder
+
+
+@dataclass(frozen=True)
+class CostRun:
+    """The folder of a cost run, each part read once; `name` tells it from the other runs of the report."""
+
+    folder: RunFolder
+    name: str
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Content of run.json."""
+        return self.folder.settings(KIND)
+
+    @cached_property
+    def costs(self) -> list[MethodCost]:
+        """What each method costs, in the order of the settings."""
+        return method_costs(self.folder)
+
+    @property
+    def title(self) -> str:
+        """What was measured, in a line."""
+        return f"Cost on {self.settings['backbone']}{' with random weights' if self.settings['random_weights'] else ''}"

@@ -1,0 +1,203 @@
+"""The tables of a cost run in every format, and its figures of cost with all digits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from fc_bench.cost.amortisation import IMAGES, SUBJECTS, seconds_per_image, stored_bytes
+from fc_bench.cost.results import MethodCost
+from fc_bench.records import write_atomically
+from fc_bench.reports.cost.notes import cost_notes, cost_provenance, footnotes
+from fc_bench.reports.cost.run import CostRun
+from fc_bench.reports.cost.tables import (
+    FIGURES,
+    QUALITY,
+    REFERENCE,
+    STEPS,
+    amortised,
+    break_evens,
+    percentiles,
+    phases,
+    speed_ups,
+    storage,
+)
+from fc_bench.reports.escaping import markdown, plain
+from fc_bench.reports.literature import published_cost
+from fc_bench.reports.tables.comma_separated import csv_frame, csv_tables
+from fc_bench.reports.tables.html import html_document
+from fc_bench.reports.tables.latex import latex_tables
+from fc_bench.reports.tables.markdown import markdown_table
+from fc_bench.reports.tables.model import Table
+from fc_bench.reports.tables.terminal import print_table
+
+
+@dataclass(frozen=True)
+class CostTables:
+    """The tables of a cost run: those for the terminal and the page, and all of them."""
+
+    run: CostRun
+
+    @property
+    def title(self) -> str:
+        """What was measured."""
+        return self.run.title
+
+    @property
+    def names(self) -> list[str]:
+        """The run's name."""
+        return [self.run.name]
+
+    @cached_property
+    def headline(self) -> list[Table]:
+        """Those with the numbers of images that are shown, and break-even with FastComposer; empty ones left out."""
+        costs = self.run.costs
+        shared = amortised(costs, shared=True)
+        return _filled([self._phases, amortised(costs), shared, *self._totals(REFERENCE)])
+
+    @cached_property
+    def everything(self) -> list[Table]:
+        """All of them, all pairs of methods and what is published."""
+        costs = self.run.costs
+        curves = [amortised(costs), amortised(costs, shared=True)]
+        return _filled([self._phases, *curves, *self._totals(None), percentiles(costs), published_cost()])
+
+    @property
+    def _phases(self) -> Table:
+        return phases(self.run.costs, self.run.settings["dtype"])
+
+    def _totals(self, against: str | None) -> list[Table]:
+        return [break_evens(self.run.costs, against), speed_ups(self.run.costs), storage(self.run.costs)]
+
+    @cached_property
+    def printed(self) -> list[Table]:
+        """All of them as they fit on paper: steps in a table of their own, without the empty columns of quality."""
+        whole = _without(self._phases, ("dtype", *QUALITY))
+        times = replace(_without(whole, STEPS), caption=f"Number format: {self.run.settings['dtype']}.")
+        others = [head.text for head in whole.header if head.text not in ("method", *STEPS)]
+        steps = replace(_without(whole, others), name="steps", title="Cost of steps")
+        return [times, steps, *self.everything[1:]]
+
+    def show(self, console: Console) -> None:
+        """Print the headline tables and the notes; columns of quality, which are empty, only as a sentence."""
+        first, *others = self.headline
+        for table in [replace(_without(first, QUALITY), title=self.title), *others]:
+            print_table(table, console)
+        for line in cost_notes(self.run, options=False):
+            console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def write_cost_tables(tables: CostTables, folder: Path) -> list[Path]:
+    """Write `cost.md`, `.csv`, `.tex`, `.html` as shown; with all digits `results`, `amortised` and `storage.csv`."""
+    run, told = tables.run, cost_notes(tables.run)
+    provenance = cost_provenance(run)
+    files = {
+        "cost.md": _document(tables),
+        "cost.csv": csv_tables(tables.everything),
+        "cost.tex": latex_tables(tables.printed, footnotes(run.costs), told),
+        "cost.html": html_document(tables.title, tables.everything, [*told, *provenance]),
+        "results.csv": csv_frame(_results(run)),
+        "amortised.csv": csv_frame(_amortised(run.costs)),
+        "storage.csv": csv_frame(_storage(run.costs)),
+    }
+    for name, content in files.items():
+        write_atomically(folder / name, content.encode())
+    return [folder / name for name in files]
+
+
+def cost_headline(run: CostRun) -> str:
+    """The tables of the terminal but class images' curves, and the notes, as Markdown without a title of its own."""
+    shown = [table for table in CostTables(run).headline if table.name != "amortised-with-class-images"]
+    parts = [f"**{markdown(table.title)}**\n\n{markdown_table(table)}" for table in shown]
+    return "\n\n".join([*parts, *map(markdown, cost_notes(run, options=False))]) + "\n"
+
+
+def _without(table: Table, names: Sequence[str]) -> Table:
+    kept = [place for place, head in enumerate(table.header) if head.text not in names]
+    rows = tuple(tuple(row[place] for place in kept) for row in table.rows)
+    return replace(table, header=tuple(table.header[place] for place in kept), rows=rows)
+
+
+def _filled(tables: Sequence[Table]) -> list[Table]:
+    return [table for table in tables if table.rows]
+
+
+def _document(tables: CostTables) -> str:
+    parts = [f"# {markdown(tables.title)}"]
+    for table in tables.everything:
+        parts += [f"## {markdown(table.title)}", markdown_table(table)]
+    parts += [
+        "## Reading the tables",
+        "\n".join(f"- {markdown(line)}" for line in cost_notes(tables.run)),
+        "## Provenance",
+        "\n".join(f"- {markdown(line)}" for line in cost_provenance(tables.run)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _results(run: CostRun) -> pd.DataFrame:
+    """One row for each method and figure of cost: seconds, interval, percentiles, peak memory, what disturbed it."""
+    rows: list[dict[str, Any]] = []
+    for cost in run.costs:
+        for name in FIGURES:
+            figure = getattr(cost, name)
+            if figure is not None:
+                shares = {f"p{100 * share:.0f}": value for share, value in figure.percentiles}
+                rows.append(
+                    {
+                        "method": cost.method,
+                        "dtype": run.settings["dtype"],
+                        "what": name,
+                        "seconds": figure.value,
+                        "low": figure.low,
+                        "high": figure.high,
+                        "n": figure.n,
+                        "extrapolated": figure.extrapolated,
+                        **{key: shares.get(key) for key in ("p90", "p95", "p99")},
+                        "peak_bytes": cost.peak_bytes.get(name),
+                        "contended": "; ".join(cost.contended.get(name, ())),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _amortised(costs: Sequence[MethodCost]) -> pd.DataFrame:
+    rows = []
+    for cost in costs:
+        for shared in (False, True) if cost.class_images is not None else (False,):
+            for images in IMAGES:
+                figure = seconds_per_image(cost, images, shared)
+                if figure is not None:
+                    rows.append(
+                        {
+                            "method": cost.method,
+                            "class_images_included": shared,
+                            "images_per_subject": images,
+                            "seconds_per_image": figure.value,
+                            "low": figure.low,
+                            "high": figure.high,
+                            "extrapolated": figure.extrapolated,
+                        }
+                    )
+    return pd.DataFrame(rows)
+
+
+def _storage(costs: Sequence[MethodCost]) -> pd.DataFrame:
+    rows = [
+        {
+            "method": cost.method,
+            "subjects": subjects,
+            "bytes": stored_bytes(cost, subjects),
+            "shared_weights_bytes": cost.shared_weights_bytes,
+        }
+        for cost in costs
+        if cost.personalizes and cost.artefact_bytes is not None
+        for subjects in SUBJECTS
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,131 @@
+"""Where the numbers of a page come from: commands, settings, code, versions, machine, options and weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fc_bench.cost.records import all_measurements
+from fc_bench.reports.cost.notes import machine
+from fc_bench.reports.cost.run import CostRun
+from fc_bench.reports.page.gallery import PageRun
+from fc_bench.reports.page.parts import UNKNOWN
+from fc_bench.reports.repeating import repeat_command
+
+
+def quality_origin(run: PageRun) -> dict[str, Any]:
+    """What the template says about one quality run."""
+    settings = run.run.settings
+    ends = [entry.get("finished") or "not finished" for entry in settings["commands"]]
+    return _origin(run.run.name, settings, _provenance(settings), ends)
+
+
+def cost_origin(run: CostRun) -> dict[str, Any]:
+    """What the template says about a cost run."""
+    settings = run.settings
+    subject = settings["subject"]
+    facts = [
+        ["backbone", f"{settings['backbone']}{', random weights' if settings['random_weights'] else ''}"],
+        ["sampler", _sampler(settings)],
+        ["subject", f"{subject['id']}, {subject['photographs']} photographs, a {subject['noun']}"],
+        ["prompt", subject["template"]],
+        ["computed with", machine(settings)],
+        ["numerics", _pairs(settings["numerics"])],
+        ["provider", _pairs(settings["provider"])],
+        *_code_and_machine(settings["commands"][-1]),
+    ]
+    return _origin(run.name, settings, facts, _ends(run))
+
+
+def _ends(run: CostRun) -> list[str]:
+    """When the last measurement of each command ended."""
+    starts = [entry["started"] for entry in run.settings["commands"]]
+    ends = [record["finished"] for record in all_measurements(run.folder) if "finished" in record]
+    until = [*starts[1:], None]
+    own = [
+        [end for end in ends if start <= end and (later is None or end < later)]
+        for start, later in zip(starts, until, strict=True)
+    ]
+    return [max(found, default="nothing measured") for found in own]
+
+
+def _origin(name: str, settings: Mapping[str, Any], provenance: list[list[str]], ends: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "provenance": provenance,
+        "methods": [
+            {
+                "label": label,
+                "options": [[key, _shown(value)] for key, value in row["options"].items()],
+                "weights": [[part, sha256] for part, sha256 in row["weights"].items()],
+            }
+            for label, row in settings["methods"].items()
+        ],
+        "commands": [_command(entry, end) for entry, end in zip(settings["commands"], ends, strict=True)],
+        "repeat": repeat_command(settings),
+    }
+
+
+def _provenance(settings: Mapping[str, Any]) -> list[list[str]]:
+    """Names and texts: where every number comes from."""
+    suite, command, faces = settings["suite"], settings["commands"][-1], settings["faces"]
+    facts = [
+        ["suite", f"{suite['name']}, version {suite['version']}"],
+        ["license of the suite", suite["license"]],
+        ["source", suite["source"]],
+        ["citation", suite["citation"]],
+        ["backbone", settings["backbone"]],
+        ["sampler", _sampler(settings) if settings["sampler"] else UNKNOWN],
+        ["number format", f"{settings['dtype'] or UNKNOWN} on {settings['device']}"],
+        ["scorers, sha256", _pairs(settings["scorers"])],
+        ["face models", "; ".join(map(_pairs, faces if isinstance(faces, list) else [faces]))],
+        *([f"metric {name}", _pairs(told)] for name, told in settings["metrics"].items()),
+        *_code_and_machine(command),
+    ]
+    return [[name, text] for name, text in facts if text]
+
+
+def _sampler(settings: Mapping[str, Any]) -> str:
+    sampler = settings["sampler"]
+    return (
+        f"{sampler['scheduler']}, {sampler['steps']} steps, guidance {sampler['guidance_scale']}, "
+        f"{sampler['resolution']} x {sampler['resolution']} pixels"
+    )
+
+
+def _code_and_machine(command: Mapping[str, Any]) -> list[list[str]]:
+    hardware, code = command["hardware"], command["code"]
+    changed = " with uncommitted changes" if code["dirty"] else ""
+    return [
+        ["code", f"commit {code['commit']}{changed}" if code["commit"] else "a release"],
+        ["versions", _pairs(command["versions"])],
+        [
+            "machine",
+            f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_bytes'] / 2**30:.1f} GiB, "
+            f"{', '.join(hardware['accelerators']) or 'no accelerator'}, {hardware['system']}",
+        ],
+    ]
+
+
+def _pairs(data: Mapping[str, Any]) -> str:
+    """Names and values in a line, what is nested in brackets."""
+    shown = [
+        f"{key} ({_pairs(value)})" if isinstance(value, Mapping) else f"{key} {_shown(value)}"
+        for key, value in data.items()
+        if value is not None
+    ]
+    return ", ".join(shown)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _command(entry: Mapping[str, Any], end: str) -> dict[str, str]:
+    return {
+        "command": entry["command"],
+        "started": entry["started"],
+        "finished": end,
+        "commit": entry["code"]["commit"] or "",
+    }
