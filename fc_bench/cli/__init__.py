@@ -2,8 +2,10 @@
 
 from fc_bench.cli import (  # noqa: F401 (each adds its verb)
     compare,
+    compose,
     cost,
     doctor,
+    init_suite,
     list,
     report,
     run,
