@@ -277,7 +277,7 @@ class Backbone(_Part):
         why = "; it is not in the local cache, and the network is not to be used" if offline else ""
         count = sum(map(len, missing.values()))
         (component, files), *others = missing.items()
-        more = f" and {count - 1} more files ({', '.join(missing)})" if others else ""
+        more = f" and {count - 1} more ({', '.join(missing)})" if others else ""
         more = f" and {count - 1} more files" if count > 1 and not others else more
         commands = [self.fetch_command(name) for name in missing]
         known = " && ".join(dict.fromkeys(command for command in commands if command))

@@ -17,7 +17,8 @@ from fc_bench.model.backbone import Backbone, read_backbone
 from fc_bench.model.errors import MissingWeightsError, ModelInputError
 from fc_bench.model.layouts import hub_command, hub_names, required_files
 from fc_bench.model.pipeline import load_fastcomposer
-from tests.model.original_layout import place_upsamplers, single_file_state, write_single_file
+
+from .original_layout import place_upsamplers, single_file_state, write_single_file
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
@@ -224,6 +225,7 @@ def test_a_backbone_extends_a_built_in_one(tmp_path):
 
 def test_what_is_missing_is_told_with_the_command_that_fetches_it(monkeypatch):
     monkeypatch.setenv("HOME", "/nowhere")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)  # another test's command may have set it
     backbone = read_backbone("sd15")
     with pytest.raises(MissingWeightsError) as online:
         backbone.require(*backbone.always_needed())
