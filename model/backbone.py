@@ -278,7 +278,7 @@ class Backbone(_Part):
         count = sum(map(len, missing.values()))
         (component, files), *others = missing.items()
         more = f" and {count - 1} more ({', '.join(missing)})" if others else ""
-        more = f" and {count - 1} more files" if count > 1 and not others else more
+        more = f" and {count - 1} more file{'s'[: count - 2]}" if count > 1 and not others else more
         commands = [self.fetch_command(name) for name in missing]
         known = " && ".join(dict.fromkeys(command for command in commands if command))
         lists = f"`fc-bench doctor --backbone {self.name}` lists every file."

@@ -12,6 +12,7 @@ from fc_bench.cli import (  # noqa: F401 (each adds its verb)
     score,
     show,
     sweep,
+    train,
     validate,
 )
 from fc_bench.cli.app import app, main
