@@ -51,7 +51,9 @@ def lines(file: Path) -> list[dict[str, Any]]:
 
 
 def test_the_result_is_a_backbone_validated_on_the_way(fc_bench, recipe, tmp_path):
-    done = fc_bench("train", "fastcomposer", recipe())
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    done = fc_bench("train", "fastcomposer", recipe(tensorboard=True))
     assert done.code == 0, done.err
     output = tmp_path / "trained"
     validated = lines(output / "validation.jsonl")
@@ -63,6 +65,11 @@ def test_the_result_is_a_backbone_validated_on_the_way(fc_bench, recipe, tmp_pat
         "step-00000002.png",
         "step-00000004.png",
     ]
+    events = EventAccumulator(str(output / "tensorboard"))
+    events.Reload()
+    assert {"denoising_loss", "gradient_norm", "validation/identity"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("validation/prompt_consistency")] == [2, 4]
+    assert [event.step for event in events.Images("validation")] == [2, 4]
     with Image.open(output / "curves.png") as curves:
         assert curves.width > 400
     backbone = read_backbone(str(output))
