@@ -4,6 +4,7 @@ from fc_bench.cli import (  # noqa: F401 (each adds its verb)
     compare,
     compose,
     cost,
+    curate,
     doctor,
     init_suite,
     list,
