@@ -135,7 +135,9 @@ def cut_out(image: Image.Image, crop: Crop) -> Image.Image:
 
 def _portrait(path: Path, image: Image.Image, faces: Sequence[Face]) -> Portrait:
     if not faces:
-        raise UserError(f"No face is found in the photograph {path}; use one in which the face is visible.")
+        raise UserError(
+            f"No face is found in the photograph {path}; use one in which the face is visible and not small."
+        )
     crop = crop_of(faces[0], image.size)
     doubt = ""
     if len(faces) > 1 and faces[1].area >= SIMILAR * faces[0].area:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import subprocess
 import sys
@@ -26,7 +27,7 @@ def train(
     max_steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.", show_default=False)] = None,
     budget: Annotated[str | None, typer.Option(help="Training time, e.g. 90s, 10m or 2h.", show_default=False)] = None,
     processes: Annotated[
-        int, typer.Option(min=1, max=1024, help="Devices to train on, a process each, through accelerate.")
+        int, typer.Option(min=1, max=1024, help="Devices of this machine to train on, a process each.")
     ] = 1,
     offline: Offline = False,
 ) -> None:
@@ -58,17 +59,14 @@ def train(
 
     silence_loading_bars()
     output = train_fastcomposer(prepared, resume)
-    say(f"{output} is a backbone: fc-bench run --backbone {shlex.quote(str(output))} -m fastcomposer")
+    if os.environ.get("RANK", "0") == "0":
+        say(f"{output} is a backbone: fc-bench run --backbone {shlex.quote(str(output))} -m fastcomposer")
 
 
 def _launched(processes: int, arguments: list[str]) -> int:
-    """The same command in so many processes, on accelerators where there are so many; its exit code."""
-    import torch
-
+    """The same command in so many processes of this machine, each with a device of its own; its exit code."""
     kept = list(arguments)
     place = next(number for number, word in enumerate(kept) if word.startswith("--processes"))
     del kept[place : place + (1 if "=" in kept[place] else 2)]
-    devices = ["--multi_gpu"] if torch.cuda.device_count() >= processes else ["--cpu"]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(processes), *devices]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     return subprocess.call([*launch, "-m", "fc_bench.cli", *kept])

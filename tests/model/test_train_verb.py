@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,16 @@ def test_validating_changes_no_weight_and_its_failure_ends_no_training(fc_bench,
     )
     assert all((one[key] == two[key]).all() for key in one)
     assert not (tmp_path / "other" / "validation.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_several_processes_train_together_and_say_the_result_once(recipe, tmp_path):
+    command = [sys.executable, "-m", "fc_bench.cli", "train", "fastcomposer", str(recipe()), "--processes", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("is a backbone") == 1
+    assert [line["samples"] for line in lines(tmp_path / "trained" / "log.jsonl")] == [6, 12, 18, 24]
+    assert [line["step"] for line in lines(tmp_path / "trained" / "validation.jsonl")] == [2, 4]
 
 
 @pytest.mark.parametrize(
