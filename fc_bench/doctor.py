@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fc_bench.errors import UserError
-from fc_bench.model.backbone import Backbone, backbone_names, read_backbone, required_files, sha256_of
+from fc_bench.model.backbone import HUB, Backbone, backbone_names, read_backbone, sha256_of
+from fc_bench.model.layouts import hub_names, required_files
 from fc_bench.provenance import commit, hardware, versions
 
 REQUIRED = "pocket"
@@ -24,38 +25,50 @@ def examine(name: str | None, checksums: bool, console: Console) -> None:
     machine["onnxruntime providers"] = _text(onnxruntime.get_available_providers())
     _print_pairs(console, "hardware", machine)
     _print_pairs(console, "code", {key: _text(value) for key, value in commit().items()})
-    missing: list[Path] = []
+    missing: list[str] = []
     for backbone in [read_backbone(item) for item in ([name] if name else backbone_names())]:
         absent = _print_backbone(backbone, checksums, console)
         if name or backbone.name == REQUIRED:
-            missing += absent
+            missing += [file for files in absent.values() for file in files]
     if missing:
-        who = name or REQUIRED
-        advice = read_backbone(who).how_to_get.rstrip(".") or "put them there"
-        raise UserError(f'{len(missing)} files of the backbone "{who}" are missing, first {missing[0]}. {advice}.')
+        advice = read_backbone(name or REQUIRED).how_to_get.rstrip(".") or "The commands above fetch them"
+        raise UserError(
+            f'{len(missing)} files of the backbone "{name or REQUIRED}" are missing, first {missing[0]}. {advice}.'
+        )
 
 
-def _print_backbone(backbone: Backbone, checksums: bool, console: Console) -> list[Path]:
-    """One table; returns the paths that are missing."""
+def _print_backbone(backbone: Backbone, checksums: bool, console: Console) -> dict[str, list[str]]:
+    """One table, and how to get what is missing; returns that by component."""
     table = Table(title=f"backbone {backbone.name}: {backbone.description}", title_justify="left")
     for title in ("component", "file", "MiB", "sha256", "license"):
         table.add_column(title, justify="right" if title == "MiB" else "left", overflow="fold")
-    missing = []
-    for component, value in backbone.components().items():
+    missing: dict[str, list[str]] = {}
+    for component in backbone.components():
         license = backbone.licenses.get(component.split("/")[0], "not stated")
-        path = backbone.declared_path(component)
-        if path is None:
-            table.add_row(component, f"{value} (fetched on first use)", "", "", license)
-            continue
-        for item in required_files(component, path):
-            if item.present:
-                size = f"{item.path.stat().st_size / 2**20:.2f}"
-                table.add_row(component, str(item.path), size, sha256_of(item.path)[:16] if checksums else "", license)
+        for file, path in _files(backbone, component):
+            if path is None:
+                missing.setdefault(component, []).append(file)
+                table.add_row(component, file, "missing", "", license)
             else:
-                missing.append(item.path)
-                table.add_row(component, str(item.path), "missing", "", license)
+                size = f"{path.stat().st_size / 2**20:.2f}"
+                table.add_row(component, file, size, sha256_of(path)[:16] if checksums else "", license)
     console.print(table)
+    if missing:
+        console.print(f"To fetch what {backbone.name} lacks:", markup=False, highlight=False)
+    for component in missing:
+        command = backbone.fetch_command(component) or backbone.how_to_get or "put the files there"
+        console.print(f"  {component}: {command}", markup=False, highlight=False, soft_wrap=True)
     return missing
+
+
+def _files(backbone: Backbone, component: str) -> list[tuple[str, Path | None]]:
+    """Each file of a component as it is shown, and where it lies (None: it is missing)."""
+    path = backbone.found_path(component)
+    if path is None:
+        reference = backbone.components()[component].removeprefix(HUB)
+        repository = "/".join(reference.split("/")[:2])
+        return [(f"{HUB}{repository}/{name}", None) for name in hub_names(component, reference)]
+    return [(str(item.path), item.path if item.present else None) for item in required_files(component, path)]
 
 
 def _print_pairs(console: Console, title: str, pairs: dict[str, str]) -> None:

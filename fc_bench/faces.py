@@ -23,11 +23,16 @@ from fc_bench.remembering import Remembering
 
 @dataclass(frozen=True)
 class Face:
-    """A found face: box (x0, y0, x1, y1 in pixels), detection score, unit-length float32 embedding [dim]."""
+    """A found face: box (x0, y0, x1, y1 in pixels), detection score, unit-length float32 embedding [dim].
+
+    `landmarks` are both eyes, nose and both corners of the mouth, x and y in pixels [5, 2], those on the image's left
+    first; None where the detector gives none.
+    """
 
     box: tuple[float, float, float, float]
     score: float
     embedding: np.ndarray
+    landmarks: np.ndarray | None = None
 
     @property
     def area(self) -> float:
@@ -101,6 +106,7 @@ class FaceModels:
                 box=(float(found.bbox[0]), float(found.bbox[1]), float(found.bbox[2]), float(found.bbox[3])),
                 score=float(found.det_score),
                 embedding=_unit(self._declared.embed(pixels, found) if self._declared else found.embedding),
+                landmarks=_landmarks(found),
             )
             for found in self._found(pixels)
         ]
@@ -252,6 +258,11 @@ def similarities(references: Sequence[np.ndarray], faces: Sequence[Face]) -> np.
     if not faces:
         return np.zeros((len(references), 0), dtype=np.float32)
     return np.stack(references) @ np.stack([face.embedding for face in faces]).T
+
+
+def _landmarks(found: Any) -> np.ndarray | None:
+    points = getattr(found, "kps", None)
+    return None if points is None else np.asarray(points, dtype=np.float64)
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -67,6 +67,7 @@ def run(options: RunOptions, console: Console) -> Outcome:
     """
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     backbone = read_backbone(options.backbone)
+    backbone.require(*backbone.always_needed())
     for name in (*options.options, *options.variants):
         if name not in options.methods:
             raise UserError(

@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from fc_bench.model.errors import ModelInputError
+from fc_bench.model.errors import MissingWeightsError, ModelInputError
+from fc_bench.model.layouts import RequiredFile, hub_command, hub_patterns, required_files
+from fc_bench.model.prepared import prepared_pipeline, read_configurations
 from fc_bench.model.yaml_file import nearest, read_yaml
 
 BACKBONES = Path(__file__).parent / "backbones"
@@ -25,6 +26,8 @@ BACKBONES = Path(__file__).parent / "backbones"
 SchedulerName = Literal["pndm", "ddim", "dpm", "euler"]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
+FILE = "backbone.yaml"
+"""Of a folder that is a backbone, such as the result of a training."""
 HUB = "hub:"
 COMPONENTS = ("pipeline", "fastcomposer", "clip", "faces", "image_features")
 """What a backbone can consist of; the second and the last may be absent."""
@@ -100,8 +103,14 @@ class Dtypes(_Part):
 
 
 class Backbone(_Part):
-    """A backbone file; component values are folders (relative to the file), `~` paths, or `hub:owner/name[/file]`."""
+    """A backbone file; component values are folders (relative to the file), `~` paths, or `hub:owner/name[/file]`.
 
+    The pipeline may also be one `.safetensors` file in the original layout of Stable Diffusion v1.x.
+    """
+
+    extends: str | None = None
+    """A built-in backbone that gives what is left out; of its mappings (`methods`, `sampler`, ...) entries are taken
+    one by one."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str
     pipeline: str
@@ -119,11 +128,25 @@ class Backbone(_Part):
     licenses: dict[str, str] = Field(default_factory=dict)
     """License and origin of each component, shown by `fc-bench doctor`."""
     how_to_get: str = ""
-    """What to do when weights are missing; ends the error message."""
+    """What to do when weights are missing that no command fetches; ends the error message."""
+    fetch: dict[str, str] = Field(default_factory=dict)
+    """Shell command that fetches a component, where it is not that of its hub repository."""
     architecture: str | None = None
     """Folder (relative to the file) with the models' configurations, to be filled with random weights."""
     _file: Path = PrivateAttr(default=Path())
     _fetched: dict[str, Path] = PrivateAttr(default_factory=dict)
+    _pipelines: dict[Path, Path] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _extended(cls, data: Any) -> Any:
+        """With what the file leaves out taken from the backbone that it extends."""
+        name = data.get("extends") if isinstance(data, dict) else None
+        if name is None:
+            return data
+        if name not in backbone_names():
+            raise ValueError(f'extends: there is no built-in backbone "{name}", {nearest(str(name), backbone_names())}')
+        return _merged(read_backbone(name), data)
 
     @field_validator("faces", mode="before")
     @classmethod
@@ -139,13 +162,13 @@ class Backbone(_Part):
             raise ValueError(f'two face models are called "{twice}"; give each a name of its own')
         return faces
 
-    @field_validator("licenses")
+    @field_validator("licenses", "fetch")
     @classmethod
-    def _known_components(cls, licenses: dict[str, str]) -> dict[str, str]:
-        for name in licenses:
-            if name not in COMPONENTS:
+    def _known_components(cls, told: dict[str, str]) -> dict[str, str]:
+        for name in told:
+            if name.split("/")[0] not in COMPONENTS:
                 raise ValueError(f'"{name}" is no component; known: {", ".join(COMPONENTS)}')
-        return licenses
+        return told
 
     def components(self) -> dict[str, str]:
         """Component name -> value as written in the file: those that are declared.
@@ -164,6 +187,10 @@ class Backbone(_Part):
     def faces_component(self, number: int) -> str:
         """Component name of the face models at that place of `faces`."""
         return "faces" if number == 0 else f"faces/{self.faces[number].name}"
+
+    def always_needed(self) -> list[str]:
+        """The components without which nothing runs: pipeline, CLIP and the face models."""
+        return ["pipeline", "clip", *(self.faces_component(number) for number in range(len(self.faces)))]
 
     @property
     def fetches(self) -> bool:
@@ -193,44 +220,88 @@ class Backbone(_Part):
             return None
         return (self._file.parent / Path(value).expanduser()).resolve()
 
+    def found_path(self, component: str) -> Path | None:
+        """Where a component lies now, whole or not: its local place, or in the Hugging Face cache; nothing is fetched.
+
+        None for one on the hub of which the cache has nothing.
+        """
+        declared = self.declared_path(component) or self._fetched.get(component)
+        return declared if declared is not None else _cached(self.components()[component].removeprefix(HUB))
+
+    def missing_files(self, component: str) -> list[RequiredFile]:
+        """The files of a component that are not here; of one on the hub of which nothing is, the component itself."""
+        path = self.found_path(component)
+        if path is None:
+            return [RequiredFile(Path(self.components()[component].removeprefix(HUB)), False)]
+        return [item for item in required_files(component, path) if not item.present]
+
+    def fetch_command(self, component: str) -> str | None:
+        """The shell command that fetches a component, where one does."""
+        told = self.fetch.get(component) or self.fetch.get(component.split("/")[0])
+        value = self.components()[component]
+        return hub_command(component, value.removeprefix(HUB)) if told is None and value.startswith(HUB) else told
+
+    def require(self, *components: str) -> None:
+        """Raise MissingWeightsError when files of these components are not here and using them does not fetch them."""
+        offline = os.environ.get("HF_HUB_OFFLINE") == "1"
+        local = [name for name in components if offline or self.declared_path(name) is not None]
+        missing = {name: files for name in local if (files := self.missing_files(name))}
+        if missing:
+            raise self._missing(missing)
+
     def path(self, component: str) -> Path:
         """Local folder or file of a component; one on the hub is fetched into the Hugging Face cache first.
 
-        Raises ModelInputError naming the first missing file.
+        A pipeline in one file, or in half precision alone, is the folder in the user's cache that it is loaded from.
+        Raises MissingWeightsError naming the first missing file.
         """
         path = self.declared_path(component) or self._fetched.get(component)
         if path is None:
             path = _fetch(self.components()[component].removeprefix(HUB), component, self)
             self._fetched[component] = path
-        missing = next((item for item in required_files(component, path) if not item.present), None)
-        if missing is not None:
-            advice = f" {self.how_to_get.rstrip('.')}." if self.how_to_get else ""
-            raise ModelInputError(
-                f'Weights of the backbone "{self.name}" are missing: {component} needs {missing.path}.{advice} '
-                f"`fc-bench doctor --backbone {self.name}` lists every file."
-            )
-        return path
+        missing = [item for item in required_files(component, path) if not item.present]
+        if missing:
+            raise self._missing({component: missing})
+        return self._prepared(path) if component == "pipeline" else path
+
+    def _prepared(self, path: Path) -> Path:
+        if path not in self._pipelines:
+            folder = self.architecture_folder()
+            architecture = read_configurations(folder) if folder is not None else None
+            self._pipelines[path] = prepared_pipeline(path, architecture, lambda: self.path("clip"))
+        return self._pipelines[path]
+
+    def _missing(self, missing: Mapping[str, Sequence[RequiredFile]]) -> MissingWeightsError:
+        """What to raise about these files, by component."""
+        offline = any(self.declared_path(name) is None for name in missing)
+        why = "; it is not in the local cache, and the network is not to be used" if offline else ""
+        count = sum(map(len, missing.values()))
+        (component, files), *others = missing.items()
+        more = f" and {count - 1} more ({', '.join(missing)})" if others else ""
+        more = f" and {count - 1} more file{'s'[: count - 2]}" if count > 1 and not others else more
+        commands = [self.fetch_command(name) for name in missing]
+        known = " && ".join(dict.fromkeys(command for command in commands if command))
+        lists = f"`fc-bench doctor --backbone {self.name}` lists every file."
+        advice = f"{self.how_to_get.rstrip('.')}. " if self.how_to_get and None in commands else ""
+        text = f'Weights of the backbone "{self.name}" are missing: {component} needs {files[0].path}{more}{why}.'
+        return MissingWeightsError(text, f"{advice}{lists}" if not known else f"{advice}Fetch with: {known}")
 
     def fingerprint(self, component: str) -> str:
         """sha256 over names and contents of the component's files (hexadecimal)."""
         return fingerprint(self.path(component))
 
 
-@dataclass(frozen=True)
-class RequiredFile:
-    """One file a component needs."""
-
-    path: Path
-    present: bool
-
-
 def read_backbone(name_or_path: str) -> Backbone:
-    """The built-in backbone of that name, or the one in a YAML file; raises ModelInputError when there is neither."""
+    """The built-in backbone of that name, or the one in a YAML file (of a folder, its backbone.yaml).
+
+    Raises ModelInputError when there is none.
+    """
     known = backbone_names()
     if name_or_path in known:
         path = BACKBONES / f"{name_or_path}.yaml"
-    elif name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
+    elif name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path or Path(name_or_path).is_dir():
         path = Path(name_or_path).expanduser()
+        path = path / FILE if path.is_dir() else path
     else:
         raise ModelInputError(
             f'Unknown backbone "{name_or_path}", {nearest(name_or_path, known)} Or give the path of a YAML file.'
@@ -245,43 +316,38 @@ def backbone_names() -> list[str]:
     return sorted(path.stem for path in BACKBONES.glob("*.yaml"))
 
 
-def required_files(component: str, path: Path) -> list[RequiredFile]:
-    """What must lie at `path` for `component`, present or not, in a stable order."""
+def written_out(backbone: Backbone) -> dict[str, Any]:
+    """The content of a backbone's file that means the same anywhere: relative places are absolute."""
+    data = backbone.model_dump(mode="json", exclude_none=True, exclude={"extends"})
+    for key in ("pipeline", "clip", "image_features", "architecture"):
+        data[key] = _absolute(backbone, data.get(key))
+    for faces in data["faces"]:
+        faces["pack"] = _absolute(backbone, faces["pack"])
+    if "fastcomposer" in data:
+        variants = data["fastcomposer"]["variants"]
+        data["fastcomposer"]["variants"] = {name: _absolute(backbone, value) for name, value in variants.items()}
+    return {key: value for key, value in data.items() if value is not None}
 
-    def need(*alternatives: str) -> RequiredFile:
-        found = next((name for name in alternatives if (path / name).is_file()), None)
-        return RequiredFile(path / (found or alternatives[0]), found is not None)
 
-    def model(folder: str, stem: str) -> list[RequiredFile]:
-        weights = [f"{folder}{stem}{suffix}" for suffix in (".safetensors", ".safetensors.index.json", ".bin")]
-        return [need(f"{folder}config.json"), need(*weights)]
+def _merged(base: Backbone, data: Mapping[str, Any]) -> dict[str, Any]:
+    """A backbone's file over the one it extends."""
+    merged = written_out(base)
+    for key, value in data.items():
+        both = key in ("sampler", "dtype", "methods", "licenses", "fetch") and isinstance(value, dict)
+        merged[key] = {**merged.get(key, {}), **value} if both else value
+    for component in ("pipeline", "clip", "faces", "fastcomposer", "image_features"):
+        if component in data:
+            for told in ("licenses", "fetch"):
+                if component not in (data.get(told) or {}):
+                    merged.get(told, {}).pop(component, None)
+    return merged
 
-    tokenizer = ("tokenizer.json", "vocab.json")
-    if component == "pipeline":
-        return [
-            need("model_index.json"),
-            *model("unet/", "diffusion_pytorch_model"),
-            *model("vae/", "diffusion_pytorch_model"),
-            *model("text_encoder/", "model"),
-            need(*(f"tokenizer/{name}" for name in tokenizer)),
-            need("scheduler/scheduler_config.json"),
-        ]
-    if component.startswith("fastcomposer/"):
-        if path.suffix == ".bin":
-            return [RequiredFile(path, path.is_file())]
-        return [
-            *model("unet/", "diffusion_pytorch_model"),
-            *model("image_encoder/", "model"),
-            *model("postfuse_module/", "diffusion_pytorch_model"),
-        ]
-    if component == "clip":
-        return [*model("", "model"), need(*tokenizer)]
-    if component == "image_features":
-        return [need("config.json"), need("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")]
-    found = sorted(path.glob("*.onnx"))
-    if not found:
-        return [RequiredFile(path / "*.onnx (detector and recognizer)", False)]
-    return [RequiredFile(file, True) for file in found]
+
+def _absolute(base: Backbone, value: str | None) -> str | None:
+    """A place of a built-in backbone's file as it reads elsewhere."""
+    if value is None or value.startswith((HUB, "~")):
+        return value
+    return str((base._file.parent / value).resolve())
 
 
 def files_of(path: Path) -> Iterator[Path]:
@@ -335,7 +401,7 @@ def make_scheduler(name: SchedulerName, config: Any) -> Any:
 def _fetch(reference: str, component: str, backbone: Backbone) -> Path:
     """`owner/name` -> snapshot folder, `owner/name/file` -> that file, through huggingface_hub's cache.
 
-    Pickled weights of a snapshot are fetched only where there are no safetensors beside them.
+    Pickled weights of a snapshot are fetched only where there are no safetensors.
     """
     from huggingface_hub import hf_hub_download, snapshot_download
 
@@ -344,17 +410,36 @@ def _fetch(reference: str, component: str, backbone: Backbone) -> Path:
     try:
         if inside:
             return Path(hf_hub_download(f"{owner}/{name}", "/".join(inside), local_files_only=offline))
-        skipped = ["*.ckpt", "*.msgpack", "*.h5", "*.onnx*", "*non_ema*", "*.fp16.*", "safety_checker/*"]
-        wanted: dict[str, Any] = {"local_files_only": offline}
-        snapshot = Path(snapshot_download(f"{owner}/{name}", ignore_patterns=["*.bin", *skipped], **wanted))
-        if not any(snapshot.rglob("*.safetensors")):
-            snapshot = Path(snapshot_download(f"{owner}/{name}", ignore_patterns=skipped, **wanted))
+        for pickled in (False, True):
+            take, leave = hub_patterns(component, pickled)
+            snapshot = Path(
+                snapshot_download(
+                    f"{owner}/{name}", allow_patterns=take, ignore_patterns=leave, local_files_only=offline
+                )
+            )
+            if any(snapshot.rglob("*.safetensors")):
+                break
         return snapshot
     except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if offline:
-            reason = "it is not in the local cache, and the network is not to be used: leave --offline out"
-        raise ModelInputError(
+            raise backbone._missing({component: backbone.missing_files(component)}) from None
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise MissingWeightsError(
             f'Weights of the backbone "{backbone.name}" are missing: {component} could not be fetched from the hub '
-            f"repository {owner}/{name} ({reason})."
+            f"repository {owner}/{name} ({reason}).",
+            f"Fetch with: {backbone.fetch_command(component)}",
         ) from None
+
+
+def _cached(reference: str) -> Path | None:
+    """What the Hugging Face cache has of `owner/name[/file]`, without asking the hub."""
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
+
+    owner, name, *inside = reference.split("/")
+    if inside:
+        found = try_to_load_from_cache(f"{owner}/{name}", "/".join(inside))
+        return Path(found) if isinstance(found, str) else None
+    try:
+        return Path(snapshot_download(f"{owner}/{name}", local_files_only=True))
+    except (OSError, ValueError):
+        return None

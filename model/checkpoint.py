@@ -105,7 +105,7 @@ def load_components(
             "postfuse_module": PostfuseModule(features=unet_config["cross_attention_dim"]),
         }
     for name, model in models.items():
-        _load_strictly(model, weights[name], dtype, f"the checkpoint {file}, {name}")
+        load_strictly(model, weights[name], dtype, f"the checkpoint {file}, {name}")
         model.requires_grad_(False).eval()
     return models
 
@@ -124,10 +124,16 @@ def load_whole(kind: type[ModelMixin], folder: Path, dtype: torch.dtype = torch.
     return model
 
 
-def _load_strictly(model: nn.Module, weights: dict[str, Tensor], dtype: torch.dtype, where: str) -> None:
+def load_strictly(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    where: str,
+    advice: str = "use the base pipeline and image encoder that it was trained from",
+) -> None:
+    """Give a model these weights; raises ModelInputError, ending with `advice`, unless they are just its own."""
     expected = model.state_dict()
     missing, unexpected = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    advice = "use the base pipeline and image encoder that it was trained from"
     if missing:
         raise ModelInputError(f"{where}: {len(missing)} weights are missing, among them {missing[0]}: {advice}")
     if unexpected:

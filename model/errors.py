@@ -13,6 +13,14 @@ class ModelInputError(ValueError):
     """Bad input, told in one sentence: what is wrong, where, and what to do."""
 
 
+class MissingWeightsError(ModelInputError):
+    """Weights that are not here: what is missing, and on a line of its own the command that fetches it."""
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(f"{message} {remedy}")
+        self.message, self.remedy = message, remedy
+
+
 @contextmanager
 def loading(what: str) -> Iterator[None]:
     """Tell as a ModelInputError that libraries fail to load `what` inside the block."""

@@ -11,13 +11,13 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fc_bench.model.backbone import Backbone, DtypeName
+from fc_bench.model.backbone import Backbone, DtypeName, written_out
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.prepared import made_in_whole, read_configurations
 from fc_bench.model.user_cache import cache_folder
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 SEED = 20230510
 FORMAT = 1
 """Of what is written; a new one is written anew."""
-PARTS = ("unet", "vae", "text_encoder", "scheduler", "tokenizer", "image_encoder", "postfuse_module")
-"""Configurations that an architecture's folder holds, a JSON file each."""
 
 
 def with_random_weights(backbone: Backbone, dtype: DtypeName) -> Path:
@@ -44,7 +42,7 @@ def with_random_weights(backbone: Backbone, dtype: DtypeName) -> Path:
     try:
         if not folder.is_dir():
             folder.parent.mkdir(parents=True, exist_ok=True)
-            with _made_in_whole(folder) as part:
+            with made_in_whole(folder) as part:
                 _write_models(part, configurations, dtype)
         return _write_backbone(folder, backbone)
     except OSError as error:
@@ -55,22 +53,14 @@ def with_random_weights(backbone: Backbone, dtype: DtypeName) -> Path:
 
 
 def read_architecture(backbone: Backbone) -> dict[str, dict[str, Any]]:
-    """The configuration of each of `PARTS`; raises ModelInputError when there are none or one cannot be read."""
+    """The configuration of each of `prepared.PARTS`; raises ModelInputError when there are none or one is damaged."""
     folder = backbone.architecture_folder()
     if folder is None:
         raise ModelInputError(
             f'The backbone "{backbone.name}" declares no architecture to fill with random weights; leave '
             "--random-weights out, or name a folder of configurations in its file (`architecture:`)."
         )
-    found = {}
-    for part in PARTS:
-        try:
-            found[part] = json.loads((folder / f"{part}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelInputError(
-                f"The configuration {folder / part}.json cannot be read ({error}); restore it."
-            ) from None
-    return found
+    return read_configurations(folder)
 
 
 def build_models(configurations: Mapping[str, Mapping[str, Any]]) -> dict[str, torch.nn.Module]:
@@ -127,7 +117,7 @@ def _write_backbone(folder: Path, backbone: Backbone) -> Path:
     """A backbone's file beside the weights, named by its content: backbones of one architecture share the weights."""
     import yaml
 
-    data = _absolute(backbone) | {
+    data = written_out(backbone) | {
         "description": f"{backbone.name}'s architecture with random weights",
         "pipeline": "pipeline",
         "licenses": {"pipeline": "none, random", "fastcomposer": "none, random"},
@@ -136,6 +126,7 @@ def _write_backbone(folder: Path, backbone: Backbone) -> Path:
     if backbone.fastcomposer is not None:
         variants = dict.fromkeys(backbone.fastcomposer.variants, "fastcomposer")
         data["fastcomposer"] = {"default": backbone.fastcomposer.default, "variants": variants}
+    del data["architecture"]
     text = yaml.safe_dump(data, sort_keys=False)
     file = folder / f"{backbone.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
     if not file.is_file():
@@ -143,31 +134,6 @@ def _write_backbone(folder: Path, backbone: Backbone) -> Path:
         part.write_text(text, encoding="utf-8")
         os.replace(part, file)
     return file
-
-
-def _absolute(backbone: Backbone) -> dict[str, Any]:
-    """The backbone's file with the places of scorers and face models written out."""
-    data = backbone.model_dump(mode="json", exclude={"architecture"})
-    data["clip"] = str(backbone.declared_path("clip") or backbone.clip)
-    for number, faces in enumerate(data["faces"]):
-        faces["pack"] = str(backbone.declared_path(backbone.faces_component(number)) or faces["pack"])
-    return data
-
-
-@contextmanager
-def _made_in_whole(folder: Path) -> Iterator[Path]:
-    """A folder to fill that takes its name when it is whole; another process that was faster has the name."""
-    part = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
-    part.mkdir()
-    try:
-        yield part
-        try:
-            os.rename(part, folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _linked(source: str, target: str) -> None:

@@ -2,14 +2,18 @@
 
 from fc_bench.cli import (  # noqa: F401 (each adds its verb)
     compare,
+    compose,
     cost,
+    curate,
     doctor,
+    init_suite,
     list,
     report,
     run,
     score,
     show,
     sweep,
+    train,
     validate,
 )
 from fc_bench.cli.app import app, main

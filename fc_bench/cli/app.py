@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from fc_bench.errors import UserError
-from fc_bench.model.errors import ModelInputError
+from fc_bench.model.errors import MissingWeightsError, ModelInputError
 
 if TYPE_CHECKING:
     from fc_bench.session import Outcome
@@ -67,13 +67,21 @@ def main() -> None:
         signal.signal(signal.SIGTERM, terminate)
     try:
         app()
+    except MissingWeightsError as error:
+        _refuse(error.message, error.remedy)
     except (UserError, ModelInputError) as error:
-        sys.stdout.flush()
-        print(f"fc-bench: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
+        _refuse(str(error))
     except (_InterruptedError, KeyboardInterrupt):
         print("fc-bench: interrupted; the same command continues.", file=sys.stderr)
         sys.exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
+
+
+def _refuse(*lines: str) -> None:
+    """End with exit code 2 after saying why, a line each."""
+    sys.stdout.flush()
+    for line in lines:
+        print(f"fc-bench: {' '.join(line.split())}", file=sys.stderr)
+    sys.exit(EXIT_USAGE)
 
 
 def _print_version(wanted: bool) -> None:

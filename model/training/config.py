@@ -132,16 +132,11 @@ class OptimizerConfig(Section):
     """Largest norm of the gradient of all trained parts together."""
 
 
-class TrainingConfig(Section):
-    """A whole training run."""
+class Recipe(Section):
+    """How to train, whatever the models and wherever the result goes."""
 
-    pipeline: Path
-    """Stable-Diffusion-shaped pipeline folder: VAE, text encoder, tokenizer, UNet, scheduler."""
-    image_encoder: Path
-    """CLIPModel or CLIPVisionModelWithProjection folder."""
     initial: Path | None = None
     """Overlay folder of a training to start from, instead of the pipeline's UNet and a fresh post-fuse module."""
-    output: Path
     data: DataConfig
     cache: CacheConfig | None = None
     localization: LocalizationConfig = LocalizationConfig()
@@ -179,7 +174,7 @@ class TrainingConfig(Section):
     """Train on the CPU even where there is an accelerator."""
 
     @model_validator(mode="after")
-    def _check(self) -> "TrainingConfig":
+    def _check(self) -> "Recipe":
         if self.max_steps is None and self.max_seconds is None:
             raise ValueError("max_steps or max_seconds is needed, the training would never end")
         if self.cache is not None and self.data.variants is None:
@@ -189,15 +184,29 @@ class TrainingConfig(Section):
         return self
 
 
+class TrainingConfig(Recipe):
+    """A whole training run."""
+
+    pipeline: Path
+    """Stable-Diffusion-shaped pipeline folder: VAE, text encoder, tokenizer, UNet, scheduler."""
+    image_encoder: Path
+    """CLIPModel or CLIPVisionModelWithProjection folder."""
+    output: Path
+
+
 def load_config(path: Path) -> TrainingConfig:
     """Read a training configuration. Raises ModelInputError with the file, line and field if something is wrong."""
-    config, folder = read_yaml(path, TrainingConfig), path.parent.resolve()
+    config = read_yaml(path, TrainingConfig)
+    return config.model_copy(update=resolved_paths(config, path.parent.resolve()))
+
+
+def resolved_paths(config: Recipe, folder: Path) -> dict[str, Any]:
+    """The fields of a configuration that hold paths, relative ones taken from `folder`."""
+    names = ("pipeline", "image_encoder", "initial", "output")
     resolved: dict[str, Any] = {
-        name: folder / place
-        for name in ("pipeline", "image_encoder", "initial", "output")
-        if (place := getattr(config, name)) is not None
+        name: folder / place.expanduser() for name in names if (place := getattr(config, name, None)) is not None
     }
-    resolved["data"] = config.data.model_copy(update={"root": folder / config.data.root})
+    resolved["data"] = config.data.model_copy(update={"root": folder / config.data.root.expanduser()})
     if config.cache is not None:
-        resolved["cache"] = config.cache.model_copy(update={"folder": folder / config.cache.folder})
-    return config.model_copy(update=resolved)
+        resolved["cache"] = config.cache.model_copy(update={"folder": folder / config.cache.folder.expanduser()})
+    return resolved

@@ -11,6 +11,7 @@ import logging
 import math
 import shutil
 import time
+from collections.abc import Callable
 from copy import deepcopy
 from datetime import timedelta
 from pathlib import Path
@@ -57,13 +58,18 @@ MAY_CHANGE = {
 """Fields that a resumed training may set anew."""
 
 
-def train(config: TrainingConfig, resume: bool = False) -> Path:
+Watch = Callable[[int, Path], None]
+"""Told the step and the folder of the weights whenever they are written."""
+
+
+def train(config: TrainingConfig, resume: bool = False, watch: Watch | None = None) -> Path:
     """Train and return the folder of the written weights.
 
-    `resume` continues from the newest checkpoint of the output folder, if there is one. Raises ModelInputError for
-    unusable data, models or output folder.
+    `resume` continues from the newest checkpoint of the output folder, if there is one. `watch` is called in the main
+    process after each checkpoint; its time does not count. Raises ModelInputError for unusable data, models or output
+    folder.
     """
-    training = Training(config, resume)
+    training = Training(config, resume, watch)
     training.run()
     return config.output / "weights"
 
@@ -98,8 +104,8 @@ class Progress:
 class Training:
     """One training run: models, batches, optimizer and what is written."""
 
-    def __init__(self, config: TrainingConfig, resume: bool):
-        self.config = config
+    def __init__(self, config: TrainingConfig, resume: bool, watch: Watch | None = None):
+        self.config, self.watch = config, watch
         AcceleratorState._reset_state()  # an earlier training of this process may have had another precision
         self.accelerator = Accelerator(
             mixed_precision=config.mixed_precision,
@@ -322,6 +328,10 @@ class Training:
             partial.rename(folder / f"step-{self.progress.step:08d}")
             for old in _checkpoints(self.config.output)[: -self.config.keep_checkpoints]:
                 shutil.rmtree(old)
+            if self.watch is not None:
+                begun = time.monotonic()
+                self.watch(self.progress.step, self.config.output / "weights")
+                self.started += time.monotonic() - begun
         self.accelerator.wait_for_everyone()
 
     def _save_weights(self) -> None:

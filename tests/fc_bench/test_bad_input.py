@@ -265,7 +265,10 @@ def moved(backbone: Path, folder: Path, **changes: object) -> Path:
 def test_missing_weights_name_the_file_and_what_to_do(fc_bench, tiny_backbone, suite, tmp_path):
     file = moved(tiny_backbone, tmp_path, pipeline="lost")
     done = fc_bench("run", suite, "--backbone", file, "-m", "text-only", "--out", tmp_path / "run")
-    refused(done, "model_index.json", "Build it again", "fc-bench doctor")
+    assert done.code == 2
+    missing, remedy = done.err.splitlines()
+    assert "model_index.json and 9 more files" in missing
+    assert "Build it again. `fc-bench doctor --backbone tiny` lists every file." in remedy
 
 
 def test_backbone_without_fastcomposer_says_so(fc_bench, tiny_backbone, suite, tmp_path):

@@ -67,7 +67,9 @@ def test_offline_forbids_the_hub_and_says_what_is_missing(cut_off, hub_backbone,
     assert done.returncode == 2
     assert "TOUCHED" not in done.stdout
     assert "not in the local cache, and the network is not to be used" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 2
+    assert "hf download somebody/something" in lines[1]
 
 
 def test_hub_that_cannot_be_reached_is_told_in_one_sentence(cut_off, hub_backbone, suite, tmp_path):

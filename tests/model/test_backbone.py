@@ -89,9 +89,10 @@ def test_pickled_weights_are_fetched_only_where_there_are_no_others(tiny_backbon
 
     import huggingface_hub
 
-    def download(repository, ignore_patterns, **_):
+    def download(repository, allow_patterns, ignore_patterns, **_):
         for name in ["config.json", *stored]:
-            if not any(fnmatch.fnmatch(name, pattern) for pattern in ignore_patterns):
+            wanted = any(fnmatch.fnmatch(name, pattern) for pattern in allow_patterns)
+            if wanted and not any(fnmatch.fnmatch(name, pattern) for pattern in ignore_patterns):
                 (tmp_path / name).write_bytes(b"{}")
         return str(tmp_path)
 

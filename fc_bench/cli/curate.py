@@ -1,0 +1,37 @@
+"""`fc-bench curate`: a training set from a folder of images."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fc_bench.cli.app import app, quiet_libraries, say
+
+
+@app.command()
+def curate(
+    config: Annotated[Path, typer.Argument(help="YAML file: images, output, and the models (docs/training.md).")],
+    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
+) -> None:
+    """Make a training set of a folder of images: captions, masks, and the noun phrases that belong to them.
+
+    Stage by stage, image by image: the same command continues an interrupted curation and takes in new images.
+    sheet.png shows a part of the result, to check by eye.
+    """
+    quiet_libraries()
+    if offline:
+        os.environ |= dict.fromkeys(("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    from fc_bench.model.curation.config import load_curation
+    from fc_bench.model.curation.curate import curate as execute
+    from fc_bench.progress import silence_loading_bars
+
+    silence_loading_bars()
+    settings = load_curation(config)
+    report = execute(settings)
+    say(f"{settings.output}: {', '.join(f'{name} {count}' for name, count in report.items())}.")
+    say(f"{settings.output / 'sheet.png'} shows some; `data: {{root: {settings.output}}}` of a recipe trains on it.")

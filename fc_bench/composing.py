@@ -1,0 +1,456 @@
+"""Composing: pictures of one's own people at once, without a suite.
+
+    composed/<prompt>-<hash>/1.png ...      the pictures
+                             sheet.png      references and pictures on one page
+                             compose.json   what was asked, what made them, and their scores
+                             references/    the photographs as the method got them
+                             artefacts/     what a method that tunes keeps
+
+The folder is named by a hash of everything that decides the pictures but their number, so the same command continues an
+interrupted one, and asking for more images adds them. Methods, seeds and scores are those of a run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fc_bench import registry
+from fc_bench.batches import Batches
+from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
+from fc_bench.faces import FaceModels
+from fc_bench.model.backbone import Backbone, read_backbone, sha256_of
+from fc_bench.model.contact_sheet import Tile, contact_sheet
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.yaml_file import nearest
+from fc_bench.plan import MethodRow, prompt_readers, resolve_method
+from fc_bench.portraits import photographs_in, portraits
+from fc_bench.progress import progress, silence_loading_bars
+from fc_bench.protocols import (
+    Customization,
+    Method,
+    Request,
+    Restorable,
+    Sampler,
+    ScoredSample,
+    Setting,
+    Subject,
+    seed_from,
+    seed_of,
+)
+from fc_bench.provenance import now, versions
+from fc_bench.records import write_json, write_png
+from fc_bench.run import resolve_device
+from fc_bench.suite import LONGEST_PROMPT, digest
+
+FORMAT = 1
+RECORD, SHEET = "compose.json", "sheet.png"
+SCORED_BY = ("identity", "prompt-consistency")
+
+
+@dataclass(frozen=True)
+class OwnSubject:
+    """Somebody to compose with: id, class noun, and a photograph or a folder of them."""
+
+    id: str
+    noun: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class ComposeOptions:
+    """What the command line asks for; `crop` looks for faces and cuts portraits out, `scores` measures the pictures.
+
+    The prompt names each subject once, `{id}`; None of a sampler setting takes the backbone's.
+    """
+
+    prompt: str
+    subjects: tuple[OwnSubject, ...]
+    method: str = "fastcomposer"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    backbone: str = "pocket"
+    images: int = 4
+    seed: int = 0
+    steps: int | None = None
+    guidance_scale: float | None = None
+    device: str = "auto"
+    batch_size: int = 4
+    out: Path | None = None
+    crop: bool = True
+    scores: bool = True
+
+
+@dataclass(frozen=True)
+class Made:
+    """One picture: its number (from 1), seed, file and scores (None: not measured).
+
+    `likeness` is each subject's cosine with the face that was matched to it (None: none was).
+    """
+
+    number: int
+    seed: int
+    file: Path
+    scores: Mapping[str, float | None] | None = None
+    likeness: Mapping[str, float | None] | None = None
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What a command left: the folder, its pictures in order, and a sentence for everything worth looking at."""
+
+    folder: Path
+    pictures: tuple[Made, ...]
+    remarks: tuple[str, ...]
+
+
+def parse_subject(text: str) -> OwnSubject:
+    """`ada=photos/ada.jpg:woman` as a subject; raises UserError for anything else."""
+    name, equals, rest = text.partition("=")
+    path, colon, noun = rest.rpartition(":")
+    if not (equals and colon and name and path and noun):
+        raise UserError(
+            f'The subject "{text}" is not of the form ID=PHOTOGRAPH:NOUN, e.g. ada=photos/ada.jpg:woman; the noun is '
+            "what stands in the prompt."
+        )
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        raise UserError(f'The id "{name}" of a subject may hold letters, digits, ".", "_" and "-" only; change it.')
+    if not re.fullmatch(r"[A-Za-z][A-Za-z -]{0,49}", noun):
+        raise UserError(f'The class noun "{noun}" of "{name}" is no word; write man, woman or another noun.')
+    return OwnSubject(name, noun, Path(path).expanduser())
+
+
+def parse_slots(prompt: str, subjects: Sequence[OwnSubject]) -> list[OwnSubject]:
+    """The subjects in the order in which the prompt names them, each once; raises UserError when it does not."""
+    given = {subject.id: subject for subject in subjects}
+    if len(given) != len(subjects):
+        raise UserError("Two subjects have the same id; give each one of its own.")
+    if not given:
+        raise UserError("No subject is given; add --subject ID=PHOTOGRAPH:NOUN, e.g. --subject ada=ada.jpg:woman.")
+    if len(prompt) > LONGEST_PROMPT:
+        raise UserError(f"The prompt has {len(prompt)} characters, at most {LONGEST_PROMPT} are accepted; shorten it.")
+    if "<|image|>" in prompt:
+        raise UserError("The prompt holds <|image|>; write {ID} of a subject there, with its article before it.")
+    named = re.findall(r"{([^{}]*)}", prompt)
+    if prompt.count("{") != len(named) or prompt.count("}") != len(named):
+        raise UserError(f'The prompt "{prompt}" has a brace without its pair; write {{ID}} for each subject.')
+    for name in named:
+        if name not in given:
+            raise UserError(f"The prompt names {{{name}}}, which is no --subject; {nearest(name, given)}")
+        if named.count(name) > 1:
+            raise UserError(f"The prompt names {{{name}}} twice; write it once, and later he, she or they.")
+    for name in given:
+        if name not in named:
+            raise UserError(f'The prompt "{prompt}" does not name {{{name}}}; write it where that person belongs.')
+    return [given[name] for name in named]
+
+
+def fill_slots(prompt: str, mentions: Mapping[str, str]) -> str:
+    """The prompt with each `{id}` replaced."""
+    return re.sub(r"{([^{}]*)}", lambda slot: mentions[slot[1]], prompt)
+
+
+def shown_scores(picture: Made) -> list[str]:
+    """Who is how alike and how well the prompt is kept, as text; empty where it is not measured."""
+    if picture.scores is None:
+        return []
+    shown = {**(picture.likeness or {}), "prompt": picture.scores["prompt_consistency"]}
+    return [f"{name} {'no face' if value is None else f'{value:.2f}'}" for name, value in shown.items()]
+
+
+def compose(options: ComposeOptions, console: Console) -> Composed:
+    """Make the pictures that are not there yet, measure them, and put them on one sheet.
+
+    Raises UserError or ModelInputError before anything is generated when the prompt, a photograph, the method, an
+    option, the weights or the folder are unusable, and UserError when the method fails; its pictures up to then stay.
+    """
+    subjects = parse_slots(options.prompt, options.subjects)
+    backbone = read_backbone(options.backbone)
+    faces, clip = options.crop or options.scores, options.scores
+    backbone.require("pipeline", *(["clip"] if clip else []), *(["faces"] if faces else []))
+    setting = _setting(options, backbone)
+    kind, validated, row = resolve_method(options.method, options.options, setting)
+    if len(subjects) > kind.max_subjects:
+        raise UserError(
+            f'The method "{row.name}" takes at most {kind.max_subjects} subject(s), the prompt names {len(subjects)}; '
+            "leave some out or choose another --method."
+        )
+    plain = fill_slots(options.prompt, {subject.id: subject.noun for subject in subjects})
+    for reader in prompt_readers(backbone, scored=options.scores):
+        if told := reader.refusal(plain):
+            raise UserError(told)
+    silence_loading_bars()
+    models = FaceModels.shared(backbone, setting.device) if faces else None
+    people = [_Person.read(subject, models if options.crop else None) for subject in subjects]
+    asked = _asked(options, setting, row, people)
+    folder = options.out or Path("composed") / f"{_slug(plain)}-{digest(asked)[:8]}"
+    done = _recorded(folder, asked)
+    try:
+        shown = [person.written(folder / "references") for person in people]
+        work = _Work(options, setting, row, plain, folder, asked, shown, console)
+        work.record([])
+        pictures = work.pictures(kind, validated, done)
+        scored = work.scored(pictures, done) if options.scores else pictures
+        write_png(folder / SHEET, _sheet(options.prompt, row, shown, scored))
+        work.record(scored)
+    except OSError as error:
+        raise UserError(
+            f"Writing to {folder} failed ({error.strerror or error}); make room or name another folder with --out."
+        ) from error
+    return Composed(folder, tuple(scored), tuple(remark for person in people for remark in person.remarks))
+
+
+@dataclass(frozen=True)
+class _Person:
+    """A subject with its portraits, by the name each is kept under, and what to say of the photographs."""
+
+    subject: OwnSubject
+    portraits: tuple[tuple[str, Any], ...]
+    remarks: tuple[str, ...]
+
+    @classmethod
+    def read(cls, subject: OwnSubject, models: FaceModels | None) -> _Person:
+        found, unusable = portraits(photographs_in(subject.path), models, subject.id)
+        remarks = [f'Left out for "{subject.id}": {reason}' for reason in unusable]
+        remarks += [portrait.doubt for portrait in found if portrait.doubt]
+        named = [(f"{subject.id}-{number}.png", portrait) for number, portrait in enumerate(found, start=1)]
+        return cls(subject, tuple(named), tuple(remarks))
+
+    def identity(self) -> dict[str, Any]:
+        """What of the person decides the pictures, as plain data."""
+        return {
+            "id": self.subject.id,
+            "noun": self.subject.noun,
+            "photographs": [
+                {"sha256": sha256_of(portrait.source), "crop": asdict(portrait.crop) if portrait.crop else None}
+                for _, portrait in self.portraits
+            ],
+        }
+
+    def written(self, folder: Path) -> Subject:
+        """The subject with its portraits as files."""
+        for name, portrait in self.portraits:
+            if not (folder / name).is_file():
+                write_png(folder / name, portrait.image)
+        return Subject(self.subject.id, self.subject.noun, tuple(folder / name for name, _ in self.portraits))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One composition on its way."""
+
+    options: ComposeOptions
+    setting: Setting
+    row: MethodRow
+    plain: str
+    folder: Path
+    asked: Mapping[str, Any]
+    subjects: Sequence[Subject]
+    console: Console
+
+    def pictures(self, kind: type[Method], validated: Any, done: Mapping[int, Made]) -> list[Made]:
+        """All pictures asked for, those that are missing made."""
+        seeds = {
+            number: seed_of(self.options.seed, self.options.prompt, number - 1)
+            for number in range(1, self.options.images + 1)
+        }
+        missing = [number for number in seeds if number not in done]
+        if missing:
+            self._make(kind, validated, {number: seeds[number] for number in missing})
+        return [done.get(number, Made(number, seed, self._file(number))) for number, seed in seeds.items()]
+
+    def scored(self, pictures: Sequence[Made], done: Mapping[int, Made]) -> list[Made]:
+        """The pictures with their scores; those measured before keep them."""
+        if all(picture.scores is not None for picture in pictures):
+            return list(pictures)
+        from PIL import Image
+
+        metrics = [registry.load("metrics", name)(self.setting) for name in SCORED_BY]
+        for metric in metrics:
+            metric.prepare(self.subjects)
+        measured = []
+        for picture in pictures:
+            if picture.scores is None:
+                with Image.open(picture.file) as opened:
+                    sample = ScoredSample(opened.convert("RGB"), self.plain, tuple(self.subjects))
+                identity, prompt = (metric.score(sample) for metric in metrics)
+                scores = {**identity.values, **prompt.values}
+                picture = replace(picture, scores=scores, likeness=self._likeness(identity.details))
+            measured.append(picture)
+        return measured
+
+    def _likeness(self, details: Mapping[str, Any]) -> dict[str, float | None]:
+        """From the details of the metric identity."""
+        rows, matched = details["similarities"], details["matched"]
+        return {
+            subject.id: rows[row][matched[str(row)]] if str(row) in matched else None
+            for row, subject in enumerate(self.subjects)
+        }
+
+    def record(self, pictures: Sequence[Made]) -> None:
+        """Write compose.json; what an earlier command made beyond these pictures stays in it."""
+        made = {picture.number: picture for picture in _recorded(self.folder, self.asked).values()}
+        made |= {picture.number: picture for picture in pictures}
+        images = [{**asdict(made[number]), "file": made[number].file.name} for number in sorted(made)]
+        content = {
+            "format": FORMAT,
+            "asked": self.asked,
+            "versions": versions(),
+            "device": self.setting.device,
+            "written": now(),
+        }
+        write_json(self.folder / RECORD, {**content, "images": images})
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number}.png"
+
+    def _make(self, kind: type[Method], validated: Any, seeds: Mapping[int, int]) -> None:
+        method = _told(lambda: kind(self.setting, validated), f'The method "{self.row.name}" cannot be loaded')
+        mentions = {subject.id: method.mention(subject, place) for place, subject in enumerate(self.subjects)}
+        prompt = fill_slots(self.options.prompt, mentions)
+        made: list[Made] = []
+        with progress(self.console, "Composing", len(seeds)) as show:
+            with show.during(f"{self.row.name}: customizing"):
+                names = " and ".join(subject.id for subject in self.subjects)
+                customized = _told(lambda: self._customized(method), f"{self.row.name} cannot be fitted to {names}")
+            batches = Batches(method, customized, self.setting.device, self.options.batch_size)
+            numbers = list(seeds)
+            for start in range(0, len(numbers), self.options.batch_size):
+                part = numbers[start : start + self.options.batch_size]
+                requests = [Request(prompt, self.plain, seeds[number]) for number in part]
+                for number, generated in zip(part, batches.generate(requests), strict=True):
+                    if generated.image is None:
+                        assert generated.failure is not None
+                        raise UserError(_sentence(f"{self.row.name} made no picture {number}", generated.failure))
+                    write_png(self._file(number), generated.image)
+                    made.append(Made(number, seeds[number], self._file(number)))
+                    self.record(made)
+                    show.advance()
+
+    def _customized(self, method: Method) -> Customization:
+        """The method fitted, or loaded from what it left before; subjects tuned apart are loaded together."""
+        apart = isinstance(method, Restorable) and method.tunes_apart and len(self.subjects) > 1
+        groups = [[subject] for subject in self.subjects] if apart else [list(self.subjects)]
+        fitted: Customization | None = None
+        folders = []
+        for group in groups:
+            key = "+".join(subject.id for subject in group)
+            folder = self.folder / "artefacts" / key
+            if not (folder.is_dir() and isinstance(method, Restorable)):
+                fitted = self._fitted(method, group, folder, key)
+            folders.append(folder)
+        if isinstance(method, Restorable):
+            return method.restore(self.subjects, folders)
+        assert fitted is not None
+        return fitted
+
+    def _fitted(self, method: Method, group: Sequence[Subject], folder: Path, key: str) -> Customization:
+        """Customize into a folder that takes its name when it is whole."""
+        seed = seed_from(f"{self.options.seed}\n{self.row.name}\n{key}")
+        if not isinstance(method, Restorable):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            return method.customize(group, seed, folder, None)
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        fitted = method.customize(group, seed, partial, None)
+        partial.rename(folder)
+        return fitted
+
+
+def _setting(options: ComposeOptions, backbone: Backbone) -> Setting:
+    device = resolve_device(options.device)
+    defaults = backbone.sampler
+    sampler = Sampler(
+        scheduler=defaults.scheduler,
+        steps=options.steps or defaults.steps,
+        guidance_scale=defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale,
+        resolution=backbone.resolution,
+    )
+    return Setting(backbone, sampler, device, backbone.dtype.cuda if device.startswith("cuda") else backbone.dtype.cpu)
+
+
+def _asked(options: ComposeOptions, setting: Setting, row: MethodRow, people: Sequence[_Person]) -> dict[str, Any]:
+    """Everything that decides the pictures but their number, as JSON has it."""
+    asked = {
+        "prompt": options.prompt,
+        "seed": options.seed,
+        "subjects": [person.identity() for person in people],
+        "backbone": setting.backbone.name,
+        "method": {"name": row.name, "options": dict(row.options), "weights": dict(row.weights)},
+        "sampler": asdict(setting.sampler),
+        "dtype": setting.dtype,
+    }
+    return json.loads(json.dumps(asked))
+
+
+def _recorded(folder: Path, asked: Mapping[str, Any]) -> dict[int, Made]:
+    """The pictures of an earlier command that are still there; raises UserError when the folder holds anything else."""
+    file = folder / RECORD
+    if not file.is_file():
+        if folder.is_dir() and any(folder.glob("*.png")):
+            raise UserError(f"The folder {folder} holds pictures of something else; name another one with --out.")
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        same = content["format"] == FORMAT and content["asked"] == asked
+        made = [
+            Made(
+                int(image["number"]),
+                int(image["seed"]),
+                folder / f"{int(image['number'])}.png",
+                image["scores"],
+                image["likeness"],
+            )
+            for image in content["images"]
+        ]
+    except (OSError, ValueError, LookupError, TypeError):
+        raise UserError(f"{file} is damaged; delete the folder or name another one with --out.") from None
+    if not same:
+        raise UserError(f"The folder {folder} holds pictures of another request; name another one with --out.")
+    return {picture.number: picture for picture in made if picture.file.is_file()}
+
+
+def _told(work: Any, what: str) -> Any:
+    """The result of `work`; what a method raises becomes a sentence."""
+    try:
+        return work()
+    except (UserError, ModelInputError):
+        raise
+    except Exception as error:
+        raise_if_disk_refuses(error)
+        raise UserError(_sentence(what, Failure.of(error))) from error
+
+
+def _sentence(what: str, failure: Failure) -> str:
+    return f"{what}: {failure.message.rstrip('.')}."
+
+
+def _slug(text: str) -> str:
+    words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return words[:60].rstrip("-") or "prompt"
+
+
+def _sheet(prompt: str, row: MethodRow, subjects: Sequence[Subject], pictures: Sequence[Made]) -> Any:
+    """References first, then the pictures, four a row."""
+    from fc_bench.photographs import read_photograph
+
+    references = [
+        Tile(read_photograph(subject.photographs[0]), f"{subject.id}, {subject.noun}") for subject in subjects
+    ]
+    tiles = [Tile(read_photograph(picture.file, "picture"), _caption(picture)) for picture in pictures]
+    rows = [tiles[start : start + 4] for start in range(0, len(tiles), 4)]
+    return contact_sheet([references, *rows], title=f"{prompt} – {row.label}")
+
+
+def _caption(picture: Made) -> str:
+    if picture.scores is None:
+        return f"{picture.number}.png"
+    return f"{picture.number}.png: {', '.join(shown_scores(picture))}"

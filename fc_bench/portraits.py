@@ -1,0 +1,149 @@
+"""One's own photographs: found in files and folders, looked at, and cropped to the portraits that methods expect.
+
+References of FastComposer are a person's head and shoulders (arXiv 2305.10431, section 5.1: the crop of a person in a
+portrait of FFHQ; its evaluation takes CelebA's portraits), and tuned methods are evaluated on the same ones. In a
+snapshot somebody may be small and lean over: the square of FFHQ's alignment (Karras et al. 2019, arXiv 1812.04948,
+appendix A) is cut out around the largest face, made wider to keep hair and shoulders, and turned upright.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fc_bench.errors import UserError
+from fc_bench.faces import Face, FaceModels
+from fc_bench.photographs import read_photograph
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+"""Of the files that a folder of photographs is searched for."""
+ROOM = 1.25
+"""Side of the portrait, in sides of FFHQ's square."""
+NEAR_ENOUGH = 0.75
+"""A photograph whose shorter side is at most 1 / NEAR_ENOUGH portraits is one already."""
+UPRIGHT = 12.0
+"""Degrees that a head may lean over before it is turned."""
+SIMILAR = 0.5
+"""A second face of this share of the largest one's area makes it doubtful who is meant."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The square cut out of a photograph: center and side in pixels, and the degrees it was turned by."""
+
+    center: tuple[float, float]
+    side: float
+    degrees: float
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A photograph as methods get it; `crop` is None when it was a portrait already, `doubt` says what to look at."""
+
+    source: Path
+    image: Image.Image
+    crop: Crop | None = None
+    doubt: str = ""
+
+
+def photographs_in(path: Path) -> list[Path]:
+    """The photographs of a file or a folder (not of folders in it), in the order of their names, 2 before 10.
+
+    Raises UserError when there is none.
+    """
+    if not path.exists():
+        raise UserError(f"The photograph or folder {path} does not exist; correct its name.")
+    if path.is_file():
+        return [path]
+    found = sorted_by_name(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES)
+    if not found:
+        raise UserError(f"The folder {path} holds no photograph ({', '.join(SUFFIXES)}); put one there.")
+    return found
+
+
+def sorted_by_name(paths: Iterable[Path]) -> list[Path]:
+    """In the order of their names, numbers by their value."""
+    return sorted(paths, key=lambda path: ([_piece(text) for text in re.split(r"(\d+)", path.name.lower())], path.name))
+
+
+def portraits(paths: Sequence[Path], models: FaceModels | None, who: str) -> tuple[list[Portrait], list[str]]:
+    """The portraits of somebody in photographs, and a sentence for each photograph that cannot be one.
+
+    Without models the photographs stay as they are. Raises UserError when none is left, with what is wrong with the
+    first.
+    """
+    found: list[Portrait] = []
+    unusable: list[str] = []
+    for path in paths:
+        try:
+            image = read_photograph(path)
+            found.append(Portrait(path, image) if models is None else _portrait(path, image, models.find(image)))
+        except UserError as error:
+            unusable.append(str(error))
+    if not found:
+        others = f" None of the other {len(unusable) - 1} can be used either." if len(unusable) > 1 else ""
+        raise UserError(f'"{who}" has no photograph to go by: {unusable[0]}{others}')
+    return found, unusable
+
+
+def crop_of(face: Face, size: tuple[int, int]) -> Crop | None:
+    """What to cut out of a photograph of that width and height; None when it is a portrait already."""
+    if face.landmarks is None:
+        center = ((face.box[0] + face.box[2]) / 2, (face.box[1] + face.box[3]) / 2)
+        side, degrees = 2 * ROOM * max(face.box[2] - face.box[0], face.box[3] - face.box[1]), 0.0
+    else:
+        eyes, mouth = face.landmarks[:2].mean(axis=0), face.landmarks[3:].mean(axis=0)
+        across, down = face.landmarks[1] - face.landmarks[0], mouth - eyes
+        middle = eyes + 0.1 * down
+        center = (float(middle[0]), float(middle[1]))
+        side = ROOM * max(4.0 * math.hypot(*across), 3.6 * math.hypot(*down))
+        degrees = math.degrees(math.atan2(across[1], across[0]))
+    leans = abs(degrees) > UPRIGHT
+    if side >= NEAR_ENOUGH * min(size) and not leans:
+        return None
+    return Crop(center, min(side, float(min(size))), degrees if leans else 0.0)
+
+
+def cut_out(image: Image.Image, crop: Crop) -> Image.Image:
+    """The crop's square, moved into the photograph where it would reach beyond it.
+
+    What a turned square still lacks at its corners is mirrored.
+    """
+    side = max(1, round(crop.side))
+    x, y = (
+        min(max(middle, crop.side / 2), length - crop.side / 2)
+        for middle, length in zip(crop.center, image.size, strict=True)
+    )
+    if not crop.degrees:
+        left, top = round(x - crop.side / 2), round(y - crop.side / 2)
+        return image.crop((left, top, left + side, top + side))
+    import cv2
+
+    turn = cv2.getRotationMatrix2D((x, y), crop.degrees, 1.0)
+    turn[:, 2] += side / 2 - np.array([x, y])
+    turned = cv2.warpAffine(
+        np.asarray(image), turn, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
+    )
+    return Image.fromarray(turned)
+
+
+def _portrait(path: Path, image: Image.Image, faces: Sequence[Face]) -> Portrait:
+    if not faces:
+        raise UserError(
+            f"No face is found in the photograph {path}; use one in which the face is visible and not small."
+        )
+    crop = crop_of(faces[0], image.size)
+    doubt = ""
+    if len(faces) > 1 and faces[1].area >= SIMILAR * faces[0].area:
+        doubt = f"{path} shows {len(faces)} faces, the largest is taken; crop the photograph if somebody else is meant."
+    return Portrait(path, image if crop is None else cut_out(image, crop), crop, doubt)
+
+
+def _piece(text: str) -> tuple[int, int, str]:
+    return (0, int(text), "") if text.isascii() and text.isdigit() else (1, 0, text)

@@ -1,0 +1,83 @@
+"""What a curation is: one YAML file. The defaults are the paper's models (arXiv 2305.10431, section 5.1)."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from fc_bench.model.training.config import Probability, Section
+from fc_bench.model.yaml_file import read_yaml
+
+
+class CaptionerConfig(Section):
+    """An image-to-text model of transformers: BLIP-2, or any that AutoModelForImageTextToText loads."""
+
+    model: str = "Salesforce/blip2-opt-2.7b"
+    """Folder or hub id, as everywhere here."""
+    prompt: str | None = None
+    """What the model is to continue or answer; null for a plain caption."""
+    max_new_tokens: PositiveInt = 30
+    batch_size: PositiveInt = 8
+
+
+class SegmenterConfig(Section):
+    """A panoptic Mask2Former."""
+
+    model: str = "facebook/mask2former-swin-large-coco-panoptic"
+    threshold: Probability = 0.8
+    """Lowest confidence of a segment."""
+    min_share: Probability = 0.005
+    """Of the image's area; smaller segments are no subjects."""
+    batch_size: PositiveInt = 4
+
+
+class PhrasesConfig(Section):
+    """Where noun phrases come from: spaCy's noun chunks, or the class nouns listed, with what stands before them."""
+
+    spacy: str | None = "en_core_web_sm"
+    nouns: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one(self) -> "PhrasesConfig":
+        if (self.spacy is None) == (not self.nouns):
+            raise ValueError("give `nouns:` with `spacy: null`, or a spaCy model alone")
+        return self
+
+
+class MatcherConfig(Section):
+    """CLIP, which says how well a phrase describes a segment's crop, and a sentence model for phrase and class."""
+
+    clip: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+    sentences: str | None = "sentence-transformers/all-mpnet-base-v2"
+    """Its similarity of the phrase and the segment's class multiplies CLIP's; null leaves it out."""
+    min_similarity: Annotated[float, Field(ge=-1, le=1)] = -1.0
+    """Of the product; phrases and segments less alike are not matched. -1 matches as many as there are."""
+    template: Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")] = "a photo of {}"
+    """What CLIP reads, with the phrase in the place of {}."""
+    background: Literal["keep", "gray"] = "gray"
+    """What surrounds a segment in the crop that CLIP sees."""
+
+
+class CurationConfig(Section):
+    """A whole curation; relative paths are relative to the file."""
+
+    images: Path
+    """Folder that is searched, with all folders in it, for .jpg, .jpeg, .png and .webp."""
+    output: Path
+    """The training set, and what is computed on the way (`work/`)."""
+    captioner: CaptionerConfig = CaptionerConfig()
+    segmenter: SegmenterConfig = SegmenterConfig()
+    phrases: PhrasesConfig = PhrasesConfig()
+    matcher: MatcherConfig = MatcherConfig()
+    test_share: Probability = 0.01
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    sheet_images: PositiveInt = 40
+    """On the contact sheet."""
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+def load_curation(path: Path) -> CurationConfig:
+    """Read a curation's file. Raises ModelInputError with the file, line and field if something is wrong."""
+    config, folder = read_yaml(path, CurationConfig), path.parent.resolve()
+    places: dict[str, Any] = {name: folder / getattr(config, name).expanduser() for name in ("images", "output")}
+    return config.model_copy(update=places)

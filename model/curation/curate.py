@@ -1,0 +1,295 @@
+"""The pipeline: captions, segments, phrases, matches, and the training set they make, stage by stage.
+
+    output/work/images.json          id -> image, in the order in which they were found
+           work/captions/<id>.json   one file an image and stage, so that an interrupted curation goes on where it was
+           work/segments/<id>.npy, <id>.json
+           work/matches/<id>.json    every phrase's similarity to every segment, and which belong together
+           00000/00000000.jpg, .json, .npy, image_ids_train.txt, image_ids_test.txt   the training set
+           sheet.png                 captions, phrases and masks, to check by eye
+           report.json               what became of the images
+
+FastComposer's data were made so (arXiv 2305.10431, section 5.1); the code never was released.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fc_bench.model.contact_sheet import Tile, contact_sheet
+from fc_bench.model.curation.config import CurationConfig
+from fc_bench.model.curation.models import Captioner, Segmenter, Similarity
+from fc_bench.model.curation.phrases import Phrase, phrase_finder
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.matching import greedy_matching
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+STAGES = ("captions", "segments", "matches")
+GRAY = 127
+MASK_COLORS = ((230, 60, 60), (60, 120, 230), (60, 180, 90), (230, 180, 40))
+
+
+@dataclass(frozen=True)
+class Match:
+    """A phrase that belongs to a segment."""
+
+    segment: int
+    label: str
+    start: int
+    end: int
+    similarity: float
+
+
+def curate(config: CurationConfig) -> dict[str, Any]:
+    """Do what is not done yet; the counts of `report.json`.
+
+    Raises ModelInputError when there are no images, or a model cannot be loaded.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = getattr(torch, config.dtype)
+    images = _listed(config)
+    work = config.output / "work"
+    for stage in STAGES:
+        (work / stage).mkdir(parents=True, exist_ok=True)
+    _settle(config, work)
+    _caption(config, images, device, dtype)
+    _segment(config, images, device, dtype)
+    _match(config, images, device, dtype)
+    return _write(config, images)
+
+
+def _listed(config: CurationConfig) -> dict[str, Path]:
+    """Id -> image; an image keeps its id, new ones get the following ids."""
+    if not config.images.is_dir():
+        raise ModelInputError(f"{config.images} is no folder: name one with images")
+    found = sorted(path for path in config.images.rglob("*") if path.is_file() and path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ModelInputError(f"{config.images} holds no image ({', '.join(SUFFIXES)}): name another folder")
+    file = config.output / "work" / "images.json"
+    known: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    names = set(known.values())
+    for path in found:
+        name = path.relative_to(config.images).as_posix()
+        if name not in names:
+            known[f"{len(known):08d}"] = name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _replace(file, json.dumps(known, indent=0, ensure_ascii=False).encode())
+    here = {path.relative_to(config.images).as_posix() for path in found}
+    return {name: config.images / place for name, place in known.items() if place in here}
+
+
+def _settle(config: CurationConfig, work: Path) -> None:
+    """Stages made with other settings are refused, so that no training set mixes two."""
+    asked = {
+        "captions": config.captioner.model_dump(mode="json", exclude={"batch_size"}),
+        "segments": config.segmenter.model_dump(mode="json", exclude={"batch_size", "min_share"}),
+        "matches": [config.phrases.model_dump(mode="json"), config.matcher.model_dump(mode="json"),
+                    config.segmenter.min_share],
+    }  # fmt: skip
+    for stage, settings in asked.items():
+        file = work / f"{stage}.json"
+        if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != settings:
+            raise ModelInputError(
+                f"{work / stage} was made with other settings (see {file}): delete {file.name} and the folder, and "
+                "those of the stages after it, or name another output"
+            )
+        _replace(file, json.dumps(settings, indent=1).encode())
+
+
+def _caption(config: CurationConfig, images: dict[str, Path], device: torch.device, dtype: torch.dtype) -> None:
+    folder = config.output / "work" / "captions"
+    pending = [name for name in images if not (folder / f"{name}.json").is_file()]
+    if not pending:
+        return
+    captioner = Captioner(config.captioner, device, dtype)
+    for names, pictures in _batches(pending, images, config.captioner.batch_size, folder):
+        for name, caption in zip(names, captioner.captions(pictures), strict=True):
+            _save(folder / f"{name}.json", {"caption": caption})
+
+
+def _segment(config: CurationConfig, images: dict[str, Path], device: torch.device, dtype: torch.dtype) -> None:
+    folder = config.output / "work" / "segments"
+    pending = [name for name in images if not (folder / f"{name}.json").is_file()]
+    if not pending:
+        return
+    segmenter = Segmenter(config.segmenter, device, dtype)
+    for names, pictures in _batches(pending, images, config.segmenter.batch_size, folder):
+        for name, (panoptic, segments) in zip(names, segmenter.segments(pictures), strict=True):
+            with (folder / f"{name}.npy").open("wb") as file:
+                np.save(file, panoptic)
+            _save(folder / f"{name}.json", {"segments": [asdict(segment) for segment in segments]})
+
+
+def _match(config: CurationConfig, images: dict[str, Path], device: torch.device, dtype: torch.dtype) -> None:
+    work = config.output / "work"
+    folder = work / "matches"
+    pending = [name for name in images if not (folder / f"{name}.json").is_file()]
+    if not pending:
+        return
+    find = phrase_finder(config.phrases)
+    similarity = Similarity(config.matcher, device, dtype)
+    for (name,), (picture,) in _batches(pending, images, 1, folder):
+        caption = _read(work / "captions" / f"{name}.json").get("caption", "")
+        told = _read(work / "segments" / f"{name}.json").get("segments", [])
+        panoptic = np.load(work / "segments" / f"{name}.npy") if told else np.zeros((1, 1))
+        large = [one for one in told if (panoptic == one["id"]).mean() >= max(config.segmenter.min_share, 1e-9)]
+        phrases = find(caption)
+        matches: list[Match] = []
+        if phrases and large:
+            crops = [_crop(picture, panoptic == one["id"], config.matcher.background) for one in large]
+            texts, labels = [phrase.text(caption) for phrase in phrases], [one["label"] for one in large]
+            matches = matched(phrases, large, similarity.matrix(texts, crops, labels), config.matcher.min_similarity)
+        content = {
+            "phrases": [asdict(phrase) for phrase in phrases],
+            "matches": [asdict(match) for match in matches],
+        }
+        _save(folder / f"{name}.json", content)
+
+
+def matched(
+    phrases: Sequence[Phrase], segments: Sequence[dict[str, Any]], similarities: np.ndarray, least: float
+) -> list[Match]:
+    """Greedy one-to-one matches of phrases to segments, in the caption's order, none below `least`."""
+    found = [
+        Match(segments[column]["id"], segments[column]["label"], phrases[row].start, phrases[row].end, float(value))
+        for row, column in greedy_matching(similarities).items()
+        if (value := similarities[row, column]) >= least
+    ]
+    return sorted(found, key=lambda match: match.start)
+
+
+def _write(config: CurationConfig, images: dict[str, Path]) -> dict[str, Any]:
+    """The training set of all images with a subject, the sheet and the report."""
+    work, counts = config.output / "work", Counter({"images": len(images)})
+    kept: list[str] = []
+    for name, source in images.items():
+        matches = _read(work / "matches" / f"{name}.json")
+        if "error" in matches:
+            counts["unreadable"] += 1
+            continue
+        if not matches["matches"]:
+            counts["without a phrase" if not matches["phrases"] else "without a matched segment"] += 1
+            continue
+        stem = config.output / name[:5] / name
+        stem.parent.mkdir(exist_ok=True)
+        _picture(source).save(stem.with_suffix(".jpg"), quality=95)
+        shutil.copyfile(work / "segments" / f"{name}.npy", stem.with_suffix(".npy"))
+        panoptic = np.load(stem.with_suffix(".npy"))
+        segments = [
+            {
+                "id": match["segment"],
+                "start": match["start"],
+                "end": match["end"],
+                "bbox": _box(panoptic == match["segment"]),
+                "coco_label": match["label"],
+                "similarity": round(match["similarity"], 4),
+            }
+            for match in matches["matches"]
+        ]
+        caption = _read(work / "captions" / f"{name}.json")["caption"]
+        _save(stem.with_suffix(".json"), {"caption": caption, "segments": segments})
+        counts["segments"] += len(segments)
+        kept.append(name)
+    counts["kept"] = len(kept)
+    order = np.random.default_rng(config.seed).permutation(len(kept))
+    held_out = {kept[place] for place in order[: round(config.test_share * len(kept))]}
+    for split, names in (("train", [n for n in kept if n not in held_out]), ("test", sorted(held_out))):
+        _replace(config.output / f"image_ids_{split}.txt", "".join(f"{name}\n" for name in names).encode())
+    if kept:
+        shown = [kept[place] for place in sorted(order[: config.sheet_images])]
+        sheet = contact_sheet(_rows([_tile(config.output, name) for name in shown], 5), side=224)
+        sheet.save(config.output / "sheet.png")
+    report = dict(sorted(counts.items()))
+    _save(config.output / "report.json", report)
+    return report
+
+
+def _tile(output: Path, name: str) -> Tile:
+    """An image with its subjects' masks in color, and its caption with their phrases numbered."""
+    stem = output / name[:5] / name
+    content, panoptic = _read(stem.with_suffix(".json")), np.load(stem.with_suffix(".npy"))
+    pixels = np.asarray(_picture(stem.with_suffix(".jpg")), dtype=np.float32).copy()
+    caption, shift = content["caption"], 0
+    for number, segment in enumerate(content["segments"]):
+        inside = panoptic == segment["id"]
+        pixels[inside] = 0.5 * pixels[inside] + 0.5 * np.array(MASK_COLORS[number % len(MASK_COLORS)])
+        mark = f" [{number + 1} {('red', 'blue', 'green', 'yellow')[number % 4]}]"
+        caption = caption[: segment["end"] + shift] + mark + caption[segment["end"] + shift :]
+        shift += len(mark)
+    return Tile(Image.fromarray(pixels.round().astype(np.uint8)), f"{name}: {caption}")
+
+
+def _rows(tiles: Sequence[Tile], length: int) -> list[Sequence[Tile]]:
+    return [tiles[start : start + length] for start in range(0, len(tiles), length)]
+
+
+def _batches(
+    pending: Sequence[str], images: dict[str, Path], size: int, folder: Path
+) -> Iterator[tuple[list[str], list[Image.Image]]]:
+    """Images in batches; one that cannot be read is noted in the stage's folder instead."""
+    names: list[str] = []
+    pictures: list[Image.Image] = []
+    for count, name in enumerate(pending, start=1):
+        try:
+            pictures.append(_picture(images[name]))
+            names.append(name)
+        except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+            log.warning("%s cannot be read (%s)", images[name], error)
+            _save(folder / f"{name}.json", {"error": str(error)})
+        if len(names) == size or (names and count == len(pending)):
+            yield names, pictures
+            names, pictures = [], []
+        if count % 100 == 0 or count == len(pending):
+            log.info("%s: %d of %d images", folder.name, count, len(pending))
+
+
+def _picture(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return ImageOps.exif_transpose(image).convert("RGB")
+
+
+def _crop(picture: Image.Image, mask: np.ndarray, background: str) -> Image.Image:
+    """The square around a segment, gray beyond the picture and, unless it is kept, around the segment."""
+    left, top, right, bottom = _box(mask)
+    pixels = np.asarray(picture)
+    if background == "gray":
+        pixels = np.where(mask[..., None], pixels, GRAY).astype(np.uint8)
+    side = max(right - left, bottom - top, 16)
+    canvas = Image.new("RGB", (side, side), (GRAY,) * 3)
+    corner = ((left + right - side) // 2, (top + bottom - side) // 2)
+    canvas.paste(Image.fromarray(pixels), (-corner[0], -corner[1]))
+    return canvas
+
+
+def _box(mask: np.ndarray) -> list[int]:
+    """Left, top, right, bottom."""
+    rows, columns = np.nonzero(mask)
+    return [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _save(file: Path, content: Any) -> None:
+    _replace(file, json.dumps(content, ensure_ascii=False).encode())
+
+
+def _replace(file: Path, content: bytes) -> None:
+    partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    partial.write_bytes(content)
+    os.replace(partial, file)

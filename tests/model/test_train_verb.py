@@ -1,0 +1,165 @@
+"""`fc-bench train fastcomposer`: a folder that is a backbone, validated on the way, resumed where it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from fc_bench.model.backbone import read_backbone
+
+
+@pytest.fixture
+def recipe(tiny_backbone: Path, suite: Path, config_fields: dict[str, Any], tmp_path: Path) -> Callable[..., Path]:
+    """A recipe on a copy of the tiny backbone without a FastComposer; some fields changed."""
+    data = yaml.safe_load(tiny_backbone.read_text())
+    del data["fastcomposer"]
+    data |= {"pipeline": str(tiny_backbone.parent / "pipeline"), "clip": "clip"}
+    shutil.copytree(tiny_backbone.parent / "clip", tmp_path / "clip")
+    config = json.loads((tmp_path / "clip" / "config.json").read_text())
+    config["vision_config"]["projection_dim"] = config["projection_dim"]  # as published ones have it
+    (tmp_path / "clip" / "config.json").write_text(json.dumps(config))
+    data["faces"]["pack"] = str(tiny_backbone.parent / "faces")
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump({**data, "name": "base"}))
+
+    def write(**changes: Any) -> Path:
+        fields = json.loads(json.dumps(config_fields, default=str))
+        own = {key: value for key, value in fields.items() if key not in ("pipeline", "image_encoder")}
+        own |= {
+            "backbone": "base.yaml",
+            "localization": {"groups": 1},
+            "output": "trained",
+            "checkpoint_every": 2,
+            "max_steps": 4,
+        }
+        own |= {"validation": {"suite": str(suite), "subjects": 2, "prompts": 2}}
+        file = tmp_path / "recipe.yaml"
+        file.write_text(yaml.safe_dump({**own, **changes}))
+        return file
+
+    return write
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_the_result_is_a_backbone_validated_on_the_way(fc_bench, recipe, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    done = fc_bench("train", "fastcomposer", recipe(tensorboard=True))
+    assert done.code == 0, done.err
+    output = tmp_path / "trained"
+    validated = lines(output / "validation.jsonl")
+    assert [line["step"] for line in validated] == [2, 4]
+    # Two people alone and as a pair, two prompts each but for the pair's one.
+    assert {line["images"] for line in validated} == {5}
+    assert all(0 <= line["prompt_consistency"] <= 1 for line in validated)
+    assert [file.name for file in sorted((output / "validation").iterdir())] == [
+        "step-00000002.png",
+        "step-00000004.png",
+    ]
+    events = EventAccumulator(str(output / "tensorboard"))
+    events.Reload()
+    assert {"denoising_loss", "gradient_norm", "validation/identity"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("validation/prompt_consistency")] == [2, 4]
+    assert [event.step for event in events.Images("validation")] == [2, 4]
+    with Image.open(output / "curves.png") as curves:
+        assert curves.width > 400
+    backbone = read_backbone(str(output))
+    assert backbone.name == "trained"
+    assert backbone.path(backbone.variant(None)) == output / "weights"
+    assert all(backbone.missing_files(component) == [] for component in backbone.components())
+    prompt = "a {ann} and a {bob}"
+    people = [
+        word
+        for name, noun in (("ann", "woman"), ("bob", "man"))
+        for word in ("-s", f"{name}={tmp_path / 'suite' / 'people' / f'{name}-1.png'}:{noun}")
+    ]
+    made = fc_bench("compose", prompt, *people, "--backbone", output, "-n", 1, "--out", tmp_path / "made")
+    assert made.code == 0, made.err
+
+
+def test_resuming_goes_on_and_leaves_each_step_once(fc_bench, recipe, tmp_path):
+    file = recipe()
+    assert fc_bench("train", "fastcomposer", file, "--max-steps", 2).code == 0
+    refused = fc_bench("train", "fastcomposer", file)
+    assert refused.code == 2
+    assert "add --resume" in refused.err
+    assert fc_bench("train", "fastcomposer", file, "--resume").code == 0
+    assert [line["step"] for line in lines(tmp_path / "trained" / "validation.jsonl")] == [2, 4]
+    assert [line["step"] for line in lines(tmp_path / "trained" / "log.jsonl")] == [1, 2, 3, 4]
+
+
+def test_validating_changes_no_weight_and_its_failure_ends_no_training(fc_bench, recipe, tmp_path, monkeypatch):
+    from safetensors.torch import load_file
+
+    from fc_bench import training
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such device")
+
+    assert fc_bench("train", "fastcomposer", recipe()).code == 0
+    monkeypatch.setattr(training.Validation, "_validate", fail)
+    assert fc_bench("train", "fastcomposer", recipe(), "--out", tmp_path / "other").code == 0
+    one, two = (
+        load_file(tmp_path / name / "weights" / "unet" / "diffusion_pytorch_model.safetensors")
+        for name in ("trained", "other")
+    )
+    assert all((one[key] == two[key]).all() for key in one)
+    assert not (tmp_path / "other" / "validation.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_several_processes_train_together_and_say_the_result_once(recipe, tmp_path):
+    command = [sys.executable, "-m", "fc_bench.cli", "train", "fastcomposer", str(recipe()), "--processes", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("is a backbone") == 1
+    assert [line["samples"] for line in lines(tmp_path / "trained" / "log.jsonl")] == [6, 12, 18, 24]
+    assert [line["step"] for line in lines(tmp_path / "trained" / "validation.jsonl")] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "message"),
+    [
+        ({"batch_sise": 3}, [], 'did you mean "batch_size"'),
+        ({"backbone": "nowhere.yaml"}, [], "nowhere.yaml"),
+        ({"validation": {"suite": "pockett"}}, [], "did you mean"),
+        ({"render": {"pictures": 10}}, [], "leave it out on base"),
+        ({}, ["--budget", "soon"], "soon"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_before_anything_is_trained(fc_bench, recipe, tmp_path, changes, arguments, message):
+    done = fc_bench("train", "fastcomposer", recipe(**changes), *arguments)
+    assert done.code == 2
+    assert message in done.err
+    assert not (tmp_path / "trained").exists()
+
+
+def test_only_fastcomposer_is_trained_ahead_of_its_subjects(fc_bench, recipe):
+    assert "only fastcomposer is" in fc_bench("train", "dreambooth", recipe()).err
+    assert 'did you mean "pocket"' in fc_bench("train", "fastcomposer", "pockt").err
+
+
+@pytest.mark.parametrize("name", ["pocket", "ffhq"])
+def test_shipped_recipes_are_well_formed(name):
+    from fc_bench.model.training.config import TrainingConfig
+    from fc_bench.model.yaml_file import read_yaml
+    from fc_bench.training import RECIPES, TrainingFile
+
+    file = read_yaml(RECIPES / f"{name}.yaml", TrainingFile)
+    backbone = read_backbone(file.backbone)
+    assert file.data.resolution == backbone.resolution
+    if name == "ffhq":  # the paper's, arXiv 2305.10431, section 5.1
+        assert file.batch_size * file.gradient_accumulation * 8 == 128
+        assert file.max_steps == 150_000
+        assert file.localization.weight == TrainingConfig.model_fields["localization"].default.weight == 1e-3
