@@ -194,6 +194,8 @@ def _cost(
     ]
     if question.column.name in WATCHED and watched[0] != watched[1]:
         reason = reason or "attention was watched in one run alone"
+    if question.column.name in WATCHED:
+        reason = reason or obstacles.to_shared_prefixes(question.base_method, question.new_method)
     ratios = {key[0]: [_log_ratio(before[key], after[key])] for key in shared}
     appeared = any(math.isinf(value) for (value,) in ratios.values())
     if appeared:
@@ -307,6 +309,14 @@ class Obstacles:
                 different.append("sampler")
         return _listed(different)
 
+    def to_shared_prefixes(self, base: str, new: str) -> str:
+        """Empty when both methods shared their text-only prefixes, or neither did: seconds are sums of parts then."""
+        shared = [
+            any(label in command.get("shared_prefixes", ()) for command in settings["commands"])
+            for label, settings in ((base, self._base), (new, self._new))
+        ]
+        return "text-only prefixes were shared in one run alone" if shared[0] != shared[1] else ""
+
     def notes(self) -> Iterator[str]:
         """Differences that leave quality comparable."""
         if self._base["suite"]["seed"] != self._new["suite"]["seed"]:
@@ -415,11 +425,12 @@ def _machines(settings: Mapping[str, Any]) -> set[tuple[Any, ...]]:
     keys = ("processor", "cores", "torch_threads")
     return {
         (
-            *(command["hardware"].get(key) for key in keys),
-            *command["hardware"]["accelerators"],
+            *(machine.get(key) for key in keys),
+            *machine["accelerators"],
             command["versions"]["torch"],
         )
         for command in settings["commands"]
+        for machine in command.get("workers") or [command["hardware"]]
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +22,11 @@ ARTEFACT = b"x" * 2**20
 
 
 class PasteOptions(BaseModel):
-    """`seconds` per image; prompts or subjects that contain one of the words given fail."""
+    """`seconds` per image; prompts or subjects that contain one of the words given fail.
+
+    The process that first draws `die_subject` (or any, if not given) ends itself and leaves the file `died`; without a
+    file it does so each time.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,6 +34,8 @@ class PasteOptions(BaseModel):
     fail_prompt: str = ""
     fail_subject: str = ""
     fail_load: bool = False
+    die_subject: str = ""
+    died: str = ""
 
 
 class Paste:
@@ -66,11 +74,22 @@ class Paste:
             if self._options.fail_prompt and self._options.fail_prompt in request.prompt:
                 raise ValueError(f"cannot draw {request.prompt}")
             time.sleep(self._options.seconds)
+            self._die(customization.subjects)
             images = customization.state
             picture = images[0].copy() if len(images) == 1 else np.concatenate([im[:, 32:96] for im in images], axis=1)
             noise = torch.randint(0, 200, (16, 128, 3), generator=request.generator(), dtype=torch.uint8)
             picture[112:] = noise.numpy()
             yield Image.fromarray(picture)
+
+    def _die(self, subjects: Sequence[Subject]) -> None:
+        wanted, died = self._options.die_subject, self._options.died
+        if not (wanted or died) or (wanted and wanted != "+".join(subject.id for subject in subjects)):
+            return
+        if died and Path(died).exists():
+            return
+        if died:
+            Path(died).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class CollageOptions(PasteOptions):
