@@ -33,8 +33,8 @@ class Customizer:
 
     `record` takes each line for jobs.jsonl, `known` are the last ones of the jobs and parts to come, by row label and
     subject set. `load` goes into every record; with `checkpoint_every` methods are asked for checkpoints. With
-    `keep_artefacts` the artefacts made or found are recorded as kept, and no later command removes them. Raises UserError
-    when the method is half `Restorable`; a disk that takes no more ends the run (OSError) with nothing recorded.
+    `keep_artefacts` the artefacts made or found are recorded as kept, and no later command removes them. Raises
+    UserError when the method is half `Restorable`; a disk that takes no more ends the run (OSError), nothing recorded.
     """
 
     def __init__(

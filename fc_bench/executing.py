@@ -29,7 +29,7 @@ class Unit:
 
     Of jobs that share prefixes a unit may be a part, some batches of each, so that several workers have something to
     do: `part` counts from 1 then. `company` is equal for units that share prefixes, of other rows, too: one worker does
-    them all. `iterations` of each sample see the text alone and are shared (None: nothing is), `later` are those numbers
+    them all. `iterations` of each sample see the text alone and are shared (None: nothing is), `later` are the numbers
     of the units of the same company that follow. `images` maps the shared keys of finished samples to those samples'
     ids, `customized` (row label, subject set) to the last record of a customization: of the jobs here and their parts.
     """

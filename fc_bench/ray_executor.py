@@ -307,8 +307,8 @@ def _room(ray: Any, cluster: Cluster) -> int:
     if room < 1:
         raise UserError(
             f"The Ray cluster has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs, not enough for one "
-            f"job with {cluster.cpus_per_job:g} and {cluster.gpus_per_job:g}; ask for less with --gpus-per-job, or name "
-            "--workers if the cluster grows."
+            f"job with {cluster.cpus_per_job:g} and {cluster.gpus_per_job:g}; ask for less with --gpus-per-job, or "
+            "name --workers if the cluster grows."
         )
     return room
 

@@ -112,7 +112,7 @@ def session(
     """Hold the run folder, check everything that can be checked, write down what is asked and copy the references.
 
     What an earlier command planned stays planned. With `made_elsewhere` nothing is generated: sampler and number format
-    are not known, the pipeline is not needed, and the plan is what is there now. Metrics run on the `scoring_device`, the
+    are not known, the pipeline is not needed, and the plan is what is there now. Metrics run on `scoring_device`, the
     setting's where none is given. Raises UserError or ModelInputError before anything is written when photographs,
     prompts, weights or the folder are unusable, and UserError when writing fails.
     """

@@ -98,8 +98,8 @@ class FastComposerPipeline(StableDiffusionPipeline):
         1 the first one is. `generator` is one for each image, best on the CPU, so that an image depends on neither its
         batch nor the device. `subject_attention` watches where the subjects' tokens are attended to, and changes no
         image. With a `prefix` (`text_only_prefix` of the same prompts, generators and sampler) sampling goes on from
-        there, to the same images. The other arguments are StableDiffusionPipeline's. Raises ModelInputError for prompts, references and
-        settings that do not fit.
+        there, to the same images. The other arguments are StableDiffusionPipeline's. Raises ModelInputError for
+        prompts, references and settings that do not fit.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         self._check(prompts, subject_images, alpha, num_images_per_prompt, generator, height, width)
@@ -133,8 +133,8 @@ class FastComposerPipeline(StableDiffusionPipeline):
             if prefix is not None:
                 if callback_on_step_end is not None or latents is not None or eta or guidance_rescale:
                     raise ModelInputError(
-                        "a prefix was given together with latents, eta, guidance_rescale or a callback, which it cannot "
-                        "go on with: leave one out"
+                        "a prefix was given together with latents, eta, guidance_rescale or a callback, which it "
+                        "cannot go on with: leave one out"
                     )
                 sampling = self._resumed(prefix, num_inference_steps, guidance_scale, text)
 

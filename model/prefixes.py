@@ -32,7 +32,7 @@ class Prefix:
 
 
 def sees_subjects(iteration: int, alpha: float, steps: int) -> bool:
-    """Whether an iteration (from 0) is conditioned on the subjects: the authors' expression, so that the first never is.
+    """Whether an iteration (from 0) is conditioned on the subjects: the authors' expression; the first never is.
 
     PNDM runs one iteration more than steps.
     """
@@ -76,7 +76,7 @@ class ResumableSampling:
         vars(self._scheduler).update(_copied(prefix.scheduler, device))
 
     def advance(self, until: int, embeddings: Callable[[int], Tensor]) -> Tensor:
-        """The latents after the iterations before `until`; `embeddings` gives an iteration's prompts' (and negatives')."""
+        """The latents after the iterations before `until`; `embeddings` gives those of one, negatives first."""
         pipeline, latents = self._pipeline, self._latents
         assert latents is not None
         guided = pipeline.do_classifier_free_guidance
