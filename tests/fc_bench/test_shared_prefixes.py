@@ -23,6 +23,7 @@ from fc_bench.reports.tables.notes import notes
 from fc_bench.run import RunOptions, setting_of
 from fc_bench.run import run as execute
 from fc_bench.suite import read_suite
+from fc_bench.working import InProcess, Worker
 
 
 @pytest.fixture
@@ -125,6 +126,21 @@ def test_a_sweep_shares_prefixes_between_its_values(run, unet_calls):
     # Prefixes: three of the woman, three of the men, one of each pair: all 6 steps once. Then 2 and 5 steps an image.
     assert (calls, sum(unet_calls)) == (8 * 6 + 11 * (2 + 5), 3 * 11 * 6)
     assert all((shared[name] == whole[name]).all() for name in samples)
+
+
+def test_jobs_cut_between_their_batches_for_several_workers_share_as_much(run, unet_calls, monkeypatch):
+    _, _, whole = run("whole", batch_size=1)
+    calls, units = sum(unet_calls), []
+    unet_calls.clear()
+    monkeypatch.setattr(InProcess, "workers", lambda _: 12)
+    work = Worker.work
+    monkeypatch.setattr(Worker, "work", lambda self, unit: (units.append(unit), work(self, unit))[1])
+    _, samples, cut = run("cut", batch_size=1)
+    assert sum(unet_calls) == calls
+    assert all((cut[name] == whole[name]).all() for name in whole)
+    # Three prompts alone, of the woman and of both men together, and the pairs: a part holds one batch of each job.
+    assert sorted((len(unit.jobs), unit.size) for unit in units) == [(1, 1)] * 5 + [(2, 2)] * 3
+    assert len(samples) == sum(unit.size for unit in units) == 11
 
 
 def test_an_interrupted_run_that_shares_is_continued_to_the_same_images(run, tmp_path):

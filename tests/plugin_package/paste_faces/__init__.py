@@ -24,8 +24,8 @@ ARTEFACT = b"x" * 2**20
 class PasteOptions(BaseModel):
     """`seconds` per image; prompts or subjects that contain one of the words given fail.
 
-    The process that first draws `die_subject` (or any, if not given) ends itself and leaves the file `died`; without a
-    file it does so each time.
+    Every process that draws `die_subject` ends itself; with a file `died`, the one that draws the third image leaves
+    the file and ends itself, and none after that.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,6 +50,7 @@ class Paste:
         if options.fail_load:
             raise RuntimeError("no such accelerator")
         self._options = options
+        self._drawn = 0
 
     @classmethod
     def weights(cls, backbone: Backbone, options: PasteOptions) -> Mapping[str, Path]:
@@ -82,14 +83,13 @@ class Paste:
             yield Image.fromarray(picture)
 
     def _die(self, subjects: Sequence[Subject]) -> None:
-        wanted, died = self._options.die_subject, self._options.died
-        if not (wanted or died) or (wanted and wanted != "+".join(subject.id for subject in subjects)):
-            return
-        if died and Path(died).exists():
-            return
-        if died:
-            Path(died).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+        self._drawn += 1
+        died = Path(self._options.died) if self._options.died else None
+        third = died is not None and self._drawn == 3 and not died.exists()
+        if third or self._options.die_subject == "+".join(subject.id for subject in subjects):
+            if died is not None:
+                died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class CollageOptions(PasteOptions):
