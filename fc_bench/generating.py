@@ -36,13 +36,14 @@ from fc_bench.records import JOBS, PLAN, SAMPLES, LineWriter, RunFolder, stream_
 class Generation:
     """What generating took: seconds of the command, of its workers together, and of writing; `samples` were finished.
 
-    `machines` are those that the workers ran on.
+    `workers` units were done at a time, on these `machines`.
     """
 
     seconds: float
     spent: Spent
     writing: float
     samples: int
+    workers: int
     machines: tuple[Mapping[str, Any], ...]
 
 
@@ -136,7 +137,8 @@ def generate(
     for label in [label for label in rows if not left[label]]:
         recorder.remove_finished(rows[label])
         del left[label]
-    units = pending_units(plan, recorder, shares, retry_errors, batch_size, executor.workers())
+    workers = executor.workers()
+    units = pending_units(plan, recorder, shares, retry_errors, batch_size, workers)
     for unit, event in executor.events(units, recorder.current):
         arrived, label = time.perf_counter(), unit.row.label
         recorder.take(unit, event)
@@ -155,7 +157,7 @@ def generate(
             if not left[label]:
                 _finish_row(recorder, rows[label], lost.get(label))
         writing += time.perf_counter() - arrived
-    return Generation(time.perf_counter() - begun, spent, writing, samples, tuple(machines))
+    return Generation(time.perf_counter() - begun, spent, writing, samples, workers, tuple(machines))
 
 
 def _finish_row(recorder: Recorder, row: MethodRow, lost: tuple[Failure, int] | None) -> None:

@@ -7,6 +7,8 @@ what has arrived. Run folder, photographs and weights have to lie at the same pl
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext, suppress
@@ -105,12 +107,16 @@ class RayExecutor:
             quiet["runtime_env"] = {"env_vars": environment}
         else:
             quiet["include_dashboard"] = False
+        ours = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(address=self._cluster.address, **quiet)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
             where = f"the Ray cluster {self._cluster.address}" if self._cluster.address else "a Ray cluster here"
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"Connecting to {where} failed ({reason}); correct --address, or start it.") from None
+        finally:
+            if threading.current_thread() is threading.main_thread() and callable(ours):
+                signal.signal(signal.SIGTERM, ours)  # Ray takes it, and would abort
         self._started = True
 
 

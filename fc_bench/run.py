@@ -187,6 +187,7 @@ def _seconds(done: Generation) -> dict[str, Any]:
     """What generating took, as run.json records it."""
     return {
         "samples": done.samples,
+        "workers": done.workers,
         "seconds": done.seconds,
         "loading_seconds": done.spent.loading,
         "customizing_seconds": done.spent.customizing,
@@ -197,15 +198,19 @@ def _seconds(done: Generation) -> dict[str, Any]:
 
 def _told_seconds(done: Generation) -> str:
     """Where the time went, in a sentence: what is neither method nor loading is the harness's."""
-    spent = done.spent
+    spent, writing = done.spent, f"{1000 * done.writing / done.samples:.1f}"
+    parts = f"loading {spent.loading:.1f} s, customization {spent.customizing:.1f} s, sampling {spent.sampling:.1f} s"
+    if done.workers > 1:
+        return (
+            f"{done.samples} samples in {done.seconds:.1f} s on at most {done.workers} workers, theirs together: {parts}; "
+            f"{writing} ms to write a sample"
+        )
     working = spent.customizing + spent.sampling
     harness = max(0.0, done.seconds - spent.total)
     since = max(done.seconds - spent.loading, 1e-9)
     return (
-        f"{done.samples} samples in {done.seconds:.1f} s: loading {spent.loading:.1f} s, customization "
-        f"{spent.customizing:.1f} s, sampling {spent.sampling:.1f} s, {working / since:.1%} of what follows loading; "
-        f"{1000 * harness / done.samples:.1f} ms a sample for the harness, {1000 * done.writing / done.samples:.1f} of "
-        "them to write it"
+        f"{done.samples} samples in {done.seconds:.1f} s: {parts}, {working / since:.1%} of what follows loading; "
+        f"{1000 * harness / done.samples:.1f} ms a sample for the harness, {writing} of them to write it"
     )
 
 
