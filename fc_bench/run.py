@@ -202,8 +202,8 @@ def _told_seconds(done: Generation) -> str:
     parts = f"loading {spent.loading:.1f} s, customization {spent.customizing:.1f} s, sampling {spent.sampling:.1f} s"
     if done.workers > 1:
         return (
-            f"{done.samples} samples in {done.seconds:.1f} s on at most {done.workers} workers, theirs together: {parts}; "
-            f"{writing} ms to write a sample"
+            f"{done.samples} samples in {done.seconds:.1f} s on at most {done.workers} workers, of theirs together "
+            f"{parts}; {writing} ms to write a sample"
         )
     working = spent.customizing + spent.sampling
     harness = max(0.0, done.seconds - spent.total)
