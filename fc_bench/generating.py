@@ -137,6 +137,8 @@ def generate(
     for label in [label for label in rows if not left[label]]:
         recorder.remove_finished(rows[label])
         del left[label]
+    if not left:
+        return Generation(time.perf_counter() - begun, spent, writing, samples, 0, ())
     workers = executor.workers()
     units = pending_units(plan, recorder, shares, retry_errors, batch_size, workers)
     for unit, event in executor.events(units, recorder.current):

@@ -73,7 +73,7 @@ def prefixes(turns: int) -> Iterator[Ratio]:
         for shared in (True, False) if turn % 2 else (False, True):
             with tempfile.TemporaryDirectory() as folder:
                 asked: Any = {"methods": ("fastcomposer",), "options": {"fastcomposer": {"alpha": 0.5}}}
-                took = sampling_seconds(Path(folder), share_prefixes=shared, limit_subjects=6, **asked)
+                took = sampling_seconds(Path(folder), share_prefixes=shared, limit_subjects=4, **asked)
                 values[shared].append(took["sampling_seconds"] / took["samples"])
     yield Ratio("image, prefixes shared", "without sharing", "s", values[True], values[False])
 
@@ -102,6 +102,7 @@ def adapters(turns: int) -> Iterator[Ratio]:
 
 def scoring(turns: int) -> Iterator[Ratio]:
     """Of the photographs themselves, each as if it were an image of its subject."""
+    from fc_bench import clip, faces
     from fc_bench.clip import ClipScorer
     from fc_bench.faces import FaceModels
     from fc_bench.metrics.identity import Identity, identity_score
@@ -119,6 +120,8 @@ def scoring(turns: int) -> Iterator[Ratio]:
     prompts = [f"a photo of a {subject.noun}" for subject, _ in shots]
 
     def ours() -> None:
+        for kept in (clip._SHARED, faces._SHARED):
+            kept.clear()  # what an earlier turn remembers of these images
         metrics = Identity(setting), PromptConsistency(setting)
         for metric in metrics:
             metric.prepare(suite.subjects)
@@ -127,12 +130,12 @@ def scoring(turns: int) -> Iterator[Ratio]:
                 metric.score(ScoredSample(image, prompt, (subject,)))
 
     def naive() -> None:
-        faces, clip = FaceModels(setting.backbone, "cpu"), ClipScorer(setting.backbone.path("clip"))
+        found, scorer = FaceModels(setting.backbone, "cpu"), ClipScorer(setting.backbone.path("clip"))
         for (subject, image), prompt in zip(shots, prompts, strict=True):
-            reference = faces._find(read_photograph(subject.photographs[0]))
-            identity_score([reference[0].embedding], faces._find(image))
-            clip._texts.clear()
-            float(clip.images([image])[0] @ clip.text(prompt))
+            reference = found._find(read_photograph(subject.photographs[0]))
+            identity_score([reference[0].embedding], found._find(image))
+            scorer._texts.clear()
+            float(scorer.images([image])[0] @ scorer.text(prompt))
 
     timed(ours)
     pairs = [(timed(ours) / len(shots), timed(naive) / len(shots)) for _ in range(turns)]
@@ -173,13 +176,13 @@ class SleepingOptions(BaseModel):
 
 
 class Sleeping:
-    """A method whose images take half a second of nothing."""
+    """A method whose images take a second of nothing."""
 
     description: ClassVar[str] = "sleeps"
     max_subjects: ClassVar[int] = 1
     uses_photographs: ClassVar[bool] = True
     Options: ClassVar[type[BaseModel]] = SleepingOptions
-    seconds: ClassVar[float] = 0.5
+    seconds: ClassVar[float] = 1.0
 
     def __init__(self, setting: Any, options: Any) -> None: ...
 
@@ -221,7 +224,7 @@ def ray(turns: int) -> Iterator[Ratio]:
 
     def seconds(workers: int) -> float:
         """From the first worker that is ready to the last event."""
-        with tempfile.TemporaryDirectory() as place, progress(Console(file=sys.stderr), "", 1) as show:
+        with tempfile.TemporaryDirectory() as place, progress(Console(file=sys.stderr), "", len(plan.jobs) * 5) as show:
             folder = RunFolder(Path(place))
             recorder = Recorder(folder, show, {}, False)
             executor = RayExecutor(Cluster(workers=workers, cpus_per_job=0.5), folder.path, setting, make, Options())

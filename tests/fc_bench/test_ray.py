@@ -106,6 +106,7 @@ def test_a_job_at_which_every_worker_dies_fails_alone(cluster, run):
     assert "the worker doing it was lost 3 times" in done.out
 
 
+@pytest.mark.slow
 def test_a_method_that_cannot_be_loaded_on_a_worker_fails_its_samples_and_says_so_once(cluster, run):
     done, samples, _ = run("run", "-m", "paste", "-o", "paste.fail_load=true", "--executor", "ray", code=4)
     assert {sample["error"]["message"] for sample in samples} == {"RuntimeError: no such accelerator"}
