@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fc_bench.model.backbone import Backbone, make_scheduler
 from fc_bench.photographs import read_photograph
-from fc_bench.protocols import Checkpoints, Customization, Request, Setting, Subject
+from fc_bench.protocols import Checkpoints, Customization, Request, Sampler, Setting, Subject
 
 
 class FastComposerOptions(BaseModel):
@@ -68,6 +68,13 @@ class FastComposer:
             "checkpoint": backbone.path(backbone.variant(options.checkpoint)),
         }
 
+    @classmethod
+    def text_only_iterations(cls, options: FastComposerOptions, sampler: Sampler) -> int:
+        """Those before the subjects are seen."""
+        from fc_bench.model.prefixes import text_only_iterations
+
+        return text_only_iterations(options.alpha, sampler.steps, sampler.iterations)
+
     def mention(self, subject: Subject, position: int) -> str:
         """The class noun followed by the placeholder."""
         from fc_bench.model.prompts import PLACEHOLDER
@@ -80,18 +87,33 @@ class FastComposer:
         """Read the reference photographs; nothing is trained and nothing kept."""
         return Customization(tuple(subjects), state=[read_photograph(subject.photographs[0]) for subject in subjects])
 
-    def generate(self, customization: Customization, requests: Sequence[Request]) -> Iterator[Image.Image]:
+    def prefix(self, requests: Sequence[Request], iterations: int, earlier: Any = None) -> Any:
+        """The batch's first iterations, from the plain prompts."""
+        return self._pipeline.text_only_prefix(
+            [request.plain_prompt for request in requests],
+            iterations,
+            [request.generator() for request in requests],
+            num_inference_steps=self._sampler.steps,
+            guidance_scale=self._sampler.guidance_scale,
+            height=self._sampler.resolution,
+            width=self._sampler.resolution,
+            earlier=earlier,
+        )
+
+    def generate(
+        self, customization: Customization, requests: Sequence[Request], prefix: Any = None
+    ) -> Iterator[Image.Image]:
         """One batch through the pipeline."""
-        yield from self._drawn(customization, requests)
+        yield from self._drawn(customization, requests, prefix=prefix)
 
     def generate_with_attention(
-        self, customization: Customization, requests: Sequence[Request]
+        self, customization: Customization, requests: Sequence[Request], prefix: Any = None
     ) -> Iterator[tuple[Image.Image, np.ndarray | None]]:
         """The same images, with the cross-attention of the subjects' image tokens in the steps that see them."""
         from fc_bench.model.subject_attention import SubjectAttention
 
         attention = SubjectAttention()
-        images = self._drawn(customization, requests, subject_attention=attention)
+        images = self._drawn(customization, requests, subject_attention=attention, prefix=prefix)
         yield from zip(images, attention.maps(), strict=True)
 
     def _drawn(self, customization: Customization, requests: Sequence[Request], **inputs: Any) -> Sequence[Image.Image]:

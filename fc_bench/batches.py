@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -16,13 +16,17 @@ from fc_bench.faults import BlackImageError, ran_out_of_memory, require_device, 
 from fc_bench.memory import PeakMemory
 from fc_bench.protocols import Customization, Method, Request, ShowsAttention
 
+if TYPE_CHECKING:
+    from fc_bench.prefixes import SharedPrefix, UnitPrefixes
+
 
 @dataclass(frozen=True)
 class Generated:
     """One image or the reason there is none.
 
     `seconds` is its share of its batch of `batch` images, None when that cannot be told: nothing was computed, or the
-    batch failed on the way. `attention` are the maps that a method showed with it.
+    batch failed on the way. `attention` are the maps that a method showed with it. `prefix` is what it shares with
+    other images; `seconds` holds what that took when it was computed, too: what the image costs by itself.
     """
 
     image: Image.Image | None
@@ -31,6 +35,16 @@ class Generated:
     peak_memory: int | None
     batch: int
     attention: np.ndarray | None = None
+    prefix: Shared | None = None
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Iterations that an image shares, how many of them were computed for another one, and the seconds of these."""
+
+    iterations: int
+    reused: int
+    reused_seconds: float
 
 
 class Batches:
@@ -41,10 +55,18 @@ class Batches:
     """
 
     def __init__(
-        self, method: Method, customized: Customization, device: str, batch_size: int, keep_attention: bool = False
+        self,
+        method: Method,
+        customized: Customization,
+        device: str,
+        batch_size: int,
+        keep_attention: bool = False,
+        prefixes: UnitPrefixes | None = None,
     ) -> None:
         self._method, self._customized, self._device = method, customized, device
-        self._keep_attention = keep_attention
+        self._keep_attention, self._prefixes = keep_attention, prefixes
+        self.seconds = 0.0
+        """Spent on all of them."""
         self._most, self._halved = batch_size, False
         self._given_up: Failure | None = None
 
@@ -86,9 +108,11 @@ class Batches:
         begun = time.perf_counter()
         failure: Failure | None = None
         out_of_memory = False
+        prefix: SharedPrefix | None = None
         with PeakMemory(self._device) as memory:
             try:
-                for image, maps in self._images(requests):
+                prefix = self._prefixes.of(requests) if self._prefixes is not None else None
+                for image, maps in self._images(requests, prefix):
                     if maps is not None:
                         _check_maps(maps, len(self._customized.subjects))
                     made.append((_picture(image), maps))
@@ -98,22 +122,31 @@ class Batches:
                 raise_if_disk_refuses(error)
                 require_device(self._device)
                 failure, out_of_memory = Failure.of(error), ran_out_of_memory(error)
-        seconds = (time.perf_counter() - begun) / len(requests)
-        shared = seconds if failure is None else None
+        spent = time.perf_counter() - begun
+        self.seconds += spent
+        count = len(requests)
+        reused = None
+        if prefix is not None:
+            spent += prefix.reused_seconds
+            reused = Shared(prefix.iterations, prefix.reused, prefix.reused_seconds / count)
+        each = spent / count if failure is None else None
         done = [
-            Generated(None, image, shared, memory.bytes, len(requests))
+            Generated(None, image, each, memory.bytes, count, prefix=reused)
             if isinstance(image, Failure)
-            else Generated(image, None, shared, memory.bytes, len(requests), maps)
-            for image, maps in made[: len(requests)]
+            else Generated(image, None, each, memory.bytes, count, maps, reused)
+            for image, maps in made[:count]
         ]
         return _Attempt(done, failure, out_of_memory)
 
-    def _images(self, requests: Sequence[Request]) -> Iterator[tuple[Image.Image, np.ndarray | None]]:
+    def _images(
+        self, requests: Sequence[Request], prefix: SharedPrefix | None
+    ) -> Iterator[tuple[Image.Image, np.ndarray | None]]:
         """The method's images, each with its attention maps where they are asked for and there are any."""
+        going_on: dict[str, Any] = {} if prefix is None else {"prefix": prefix.state}
         if self._keep_attention and isinstance(self._method, ShowsAttention):
-            yield from self._method.generate_with_attention(self._customized, requests)
+            yield from self._method.generate_with_attention(self._customized, requests, **going_on)
         else:
-            for image in self._method.generate(self._customized, requests):
+            for image in self._method.generate(self._customized, requests, **going_on):
                 yield image, None
 
 

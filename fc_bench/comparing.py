@@ -123,6 +123,8 @@ def _cost(question: _Question, sides: _Sides, obstacles: Obstacles, level: float
     watched = question.base_method in sides.base.watched, question.new_method in sides.new.watched
     if column in WATCHED and watched[0] != watched[1]:
         reason = reason or "attention was watched in one run alone"
+    if column in WATCHED:
+        reason = reason or obstacles.to_shared_prefixes(question.base_method, question.new_method)
     ratios = {key: [_log_ratio(before[key], after[key])] for key in shared}
     appeared = any(math.isinf(value) for (value,) in ratios.values())
     if appeared:

@@ -17,7 +17,7 @@ from fc_bench.plan import Job, MethodRow
 from fc_bench.progress import Progress
 from fc_bench.protocols import Checkpoints, Customization, Method, Restorable
 from fc_bench.provenance import now
-from fc_bench.records import LineWriter, RunFolder
+from fc_bench.records import RunFolder
 from fc_bench.suite import digest
 
 ARTEFACTS, CHECKPOINTS = "artefacts", "checkpoints"
@@ -31,9 +31,10 @@ class Customizer:
     instead, where the method is `Restorable`. A set of several subjects of a method that tunes apart is made of one
     customization per subject, each recorded as the job of that subject alone and shared by all sets.
 
-    `load` goes into every record; with `checkpoint_every` methods are asked for checkpoints. With `keep_artefacts` the
-    artefacts made or found are recorded as kept, and no later command removes them. Raises UserError when the method is
-    half `Restorable`; a disk that takes no more ends the run (OSError) with nothing recorded.
+    `record` takes each line for jobs.jsonl, `known` are the last ones of the jobs and parts to come, by row label and
+    subject set. `load` goes into every record; with `checkpoint_every` methods are asked for checkpoints. With
+    `keep_artefacts` the artefacts made or found are recorded as kept, and no later command removes them. Raises
+    UserError when the method is half `Restorable`; a disk that takes no more ends the run (OSError), nothing recorded.
     """
 
     def __init__(
@@ -41,7 +42,8 @@ class Customizer:
         method: Method,
         row: MethodRow,
         folder: RunFolder,
-        records: LineWriter,
+        record: Callable[[Mapping[str, Any]], None],
+        known: Mapping[tuple[str, str], Mapping[str, Any]],
         device: str,
         load: Mapping[str, Any],
         show: Progress,
@@ -50,8 +52,10 @@ class Customizer:
     ) -> None:
         self._method = method
         self._restorable = _restorable(method, row.name)
-        self._apart = self._restorable is not None and self._restorable.tunes_apart
-        self._writer, self._records = records, folder.jobs()
+        self.apart = self._restorable is not None and self._restorable.tunes_apart
+        self._write, self._records = record, dict(known)
+        self.seconds = 0.0
+        """Spent on all of them."""
         self._artefacts = folder.path / ARTEFACTS / row.folder
         self._checkpoints = folder.path / CHECKPOINTS / row.folder
         self._device, self._load, self._show = device, dict(load), show
@@ -62,7 +66,7 @@ class Customizer:
 
     def customize(self, job: Job) -> Customization | Failure:
         """The method fitted to the job's subjects, or why it is not."""
-        if self._apart and job.parts:
+        if self.apart and job.parts:
             return self._together(job)
         if self._is_whole(job):
             return self._restored(job)
@@ -74,10 +78,9 @@ class Customizer:
         self._record(job, failure.record())
         return failure
 
-    def release(self, job: Job) -> None:
-        """Remove the job's artefact now that its samples are finished, unless it is kept or other sets may need it."""
-        if not (self._apart or self._records.get((job.row.label, job.subject_set.key), {}).get("kept")):
-            _remove(self._artefacts / job.subject_set.key)
+    def know(self, known: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+        """Learn what others have recorded meanwhile."""
+        self._records.update(known)
 
     def _fitted(self, job: Job) -> Customization | Failure:
         """Customize from the beginning, or from a checkpoint; what failed in this command is not tried again."""
@@ -193,6 +196,7 @@ class Customizer:
                 raise_if_disk_refuses(error)
                 result = Failure.of(error)
         seconds = time.perf_counter() - begun
+        self.seconds += seconds
         return result, {"seconds": seconds, "peak_memory_bytes": memory.bytes, "memory_kind": memory.kind}
 
     def _outcome(self, result: Customization, artefact: Path, seconds: float) -> dict[str, Any]:
@@ -233,8 +237,13 @@ class Customizer:
         self._append(job, job_record(job, self._load, {**outcome, **kept}))
 
     def _append(self, job: Job, record: dict[str, Any]) -> None:
-        self._writer.append(record)
+        self._write(record)
         self._records[job.row.label, job.subject_set.key] = record
+
+
+def release(folder: RunFolder, row: MethodRow, key: str) -> None:
+    """Remove the artefact of a subject set."""
+    _remove(folder.path / ARTEFACTS / row.folder / key)
 
 
 def remove_finished(folder: RunFolder, row: MethodRow, unfinished: Collection[str]) -> None:

@@ -1,82 +1,214 @@
-"""Generating: every pending job of a plan, recorded sample by sample."""
+"""Generating: every pending job of a plan given to an executor, and what comes back recorded sample by sample."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fc_bench.batches import Batches, Generated, free_memory
-from fc_bench.customizing import Customizer, job_record, remove_finished
-from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
-from fc_bench.memory import PeakMemory
-from fc_bench.model.errors import ModelInputError
+from fc_bench.customizing import job_record, release, remove_finished
+from fc_bench.errors import Failure
+from fc_bench.executing import (
+    Customized,
+    Event,
+    Executor,
+    JobDone,
+    JobFailed,
+    Loaded,
+    Made,
+    Pending,
+    RowFailed,
+    Same,
+    Spent,
+    Unit,
+    UnitDone,
+)
 from fc_bench.plan import Job, MethodRow, Plan, Sample
+from fc_bench.prefixes import company_of
 from fc_bench.progress import Progress
-from fc_bench.protocols import Method, Request, Setting, fill
+from fc_bench.protocols import fill
 from fc_bench.provenance import now
-from fc_bench.records import JOBS, PLAN, SAMPLES, LineWriter, RunFolder, stream_lines, write_maps, write_png
+from fc_bench.records import JOBS, PLAN, SAMPLES, LineWriter, RunFolder, stream_lines, write_atomically, write_maps
 
-MakeMethod = Callable[[MethodRow], Method]
+
+@dataclass(frozen=True)
+class Generation:
+    """What generating took: seconds of the command, of its workers together, and of writing; `samples` were finished.
+
+    `workers` units were done at a time, on these `machines`.
+    """
+
+    seconds: float
+    spent: Spent
+    writing: float
+    samples: int
+    workers: int
+    machines: tuple[Mapping[str, Any], ...]
+
+
+class Recorder:
+    """The single writer of a run's samples and jobs; what else a command needs to know of them.
+
+    `recorded` maps the ids of all recorded samples to their status.
+    """
+
+    def __init__(self, folder: RunFolder, show: Progress, recorded: Mapping[str, str], keep_artefacts: bool) -> None:
+        self.folder, self.show, self.recorded = folder, show, recorded
+        self.keep_artefacts = keep_artefacts
+        self.customized = folder.jobs()
+        """The last record of each job by row label and subject set."""
+        self.samples = _Writer(folder, show, recorded)
+        self._jobs = LineWriter(folder.path / JOBS)
+
+    def close(self) -> None:
+        """Close the files."""
+        self.samples.close()
+        self._jobs.close()
+
+    def job(self, record: Mapping[str, Any]) -> None:
+        """Append a customization."""
+        self._jobs.append(record)
+        self.customized[record["method"], record["set"]] = dict(record)
+
+    def current(self, unit: Unit) -> Unit:
+        """A unit as it is to be begun now."""
+        sets = {(part.row.label, part.subject_set.key) for item in unit.jobs for part in (item.job, *item.job.parts)}
+        images = self.samples.images.get(unit.row.label, {})
+        keys = {sample.shared_key for item in unit.jobs for sample in item.job.samples} if images else set[str]()
+        return replace(
+            unit,
+            images={key: images[key]["id"] for key in keys & images.keys()},
+            customized={key: self.customized[key] for key in sets & self.customized.keys()},
+        )
+
+    def take(self, unit: Unit, event: Event) -> None:
+        """Record what an event tells."""
+        if isinstance(event, Made):
+            self.samples.sample(unit.row, event)
+        elif isinstance(event, Same):
+            self.samples.copy(event.sample, event.mentions)
+        elif isinstance(event, Customized):
+            known = self.customized.get((event.record["method"], event.record["set"]), {})
+            if not (unit.part and known.get("status") == "ok"):  # of a job in parts one customization is recorded
+                self.job(event.record)
+        elif isinstance(event, JobFailed):
+            pending = unit.pending(event.job)
+            self.samples.failed(_chosen(pending), event.failure, event.mentions)
+            self.show.say(f"{unit.row.label} {event.job}: {event.failure.message} ({_costs(len(pending.wanted))})")
+        elif isinstance(event, JobDone):
+            kept = self.customized.get((unit.row.label, event.job), {}).get("kept")
+            if not (event.apart or kept) and event.job not in self.samples.unfinished(unit.row):
+                release(self.folder, unit.row, event.job)
+        elif isinstance(event, RowFailed):
+            for pending in unit.jobs:
+                self.job(job_record(pending.job, event.load, event.failure.record()))
+                self.samples.failed(_chosen(pending), event.failure, None)
+
+    def remove_finished(self, row: MethodRow) -> None:
+        """Remove the row's artefacts that nothing needs any more, unless all are kept."""
+        if not self.keep_artefacts:
+            remove_finished(self.folder, row, self.samples.unfinished(row))
 
 
 def generate(
     plan: Plan,
-    folder: RunFolder,
-    setting: Setting,
-    make_method: MakeMethod,
-    show: Progress,
-    recorded: Mapping[str, str],
-    batch_size: int = 8,
+    recorder: Recorder,
+    executor: Executor,
+    shares: Mapping[str, int],
+    batch_size: int,
     retry_errors: bool = False,
-    keep_artefacts: bool = False,
-    checkpoint_every: int | None = None,
-    keep_attention: bool = False,
-) -> None:
-    """Customize and generate for every planned sample that is not among the recorded ones (id -> status).
+) -> Generation:
+    """Have the executor make every planned sample that is not among the recorded ones, and record what comes.
 
-    An exception in a job or sample is recorded with its traceback and the rest goes on, except for a disk that takes no
-    more, which ends the run (OSError). Artefacts go when the samples they serve are all there. Batches are formed from
-    the whole job whatever is already done, and a batch begun is generated as a whole again, so that an interrupted run
-    and an uninterrupted one compute the same numbers. With `keep_attention`, methods that are `ShowsAttention` are
-    asked for it, and their maps are kept beside the images.
+    `shares` maps the labels of rows that share prefixes to how many iterations they share. An exception in a job or
+    sample is recorded with its traceback and the rest goes on, except for a disk that takes no more, which ends the run
+    (OSError). Artefacts go when the samples they serve are all there. Batches are formed from the whole job whatever is
+    already done, and a batch begun is generated as a whole again, so that an interrupted run and an uninterrupted one
+    compute the same numbers.
     """
-    writer = _Writer(folder, setting, show, recorded)
-    job_lines = LineWriter(folder.path / JOBS)
-    try:
-        for row, jobs in _by_row(plan):
-            asked = [(job, pending_ids(job, recorded, retry_errors)) for job in jobs]
-            pending = [(job, wanted) for job, wanted in asked if wanted]
-            if not pending:
-                if not keep_artefacts:
-                    remove_finished(folder, row, writer.unfinished(row))
-                continue
-            begun = time.perf_counter()
-            with PeakMemory(setting.device) as memory:
-                method = _load(make_method, row)
-            load = {"load_seconds": time.perf_counter() - begun, "load_peak_memory_bytes": memory.bytes}
-            if isinstance(method, Failure):
-                show.say(f"{row.label}: {method.message} ({_costs(sum(len(wanted) for _, wanted in pending))})")
-                for job, wanted in pending:
-                    job_lines.append(job_record(job, load, method.record()))
-                    writer.failed(_chosen(job, wanted), method, None)
-                continue
-            images = _finished_images(folder, [job for job, _ in pending])
-            customizer = Customizer(
-                method, row, folder, job_lines, setting.device, load, show, keep_artefacts, checkpoint_every
-            )
-            for job, wanted in pending:
-                failure = _run_job(method, customizer, job, wanted, images, writer, batch_size, keep_attention)
-                if failure is not None:
-                    show.say(f"{row.label} {job.subject_set.key}: {failure.message} ({_costs(len(wanted))})")
-            if not keep_artefacts:
-                remove_finished(folder, row, writer.unfinished(row))
-            del method, customizer
-            free_memory()
-    finally:
-        writer.close()
-        job_lines.close()
+    begun, writing, spent, samples = time.perf_counter(), 0.0, Spent(), 0
+    rows = {job.row.label: job.row for job in plan.jobs}
+    left = dict.fromkeys(rows, 0)
+    lost: dict[str, tuple[Failure, int]] = {}
+    machines: list[Mapping[str, Any]] = []
+    for job in plan.jobs:
+        left[job.row.label] += len(pending_ids(job, recorder.recorded, retry_errors))
+    for label in [label for label in rows if not left[label]]:
+        recorder.remove_finished(rows[label])
+        del left[label]
+    if not left:
+        return Generation(time.perf_counter() - begun, spent, writing, samples, 0, ())
+    workers = executor.workers()
+    units = pending_units(plan, recorder, shares, retry_errors, batch_size, workers)
+    for unit, event in executor.events(units, recorder.current):
+        arrived, label = time.perf_counter(), unit.row.label
+        recorder.take(unit, event)
+        if isinstance(event, (Made, Same)):
+            samples += 1
+            left[label] -= 1
+        elif isinstance(event, Loaded) and event.machine not in machines:
+            machines.append(event.machine)
+        elif isinstance(event, JobFailed):
+            left[label] -= len(unit.pending(event.job).wanted)
+        elif isinstance(event, RowFailed):
+            left[label] -= unit.size
+            lost[label] = event.failure, lost.get(label, (event.failure, 0))[1] + unit.size
+        elif isinstance(event, UnitDone):
+            spent += event.spent
+            if not left[label]:
+                _finish_row(recorder, rows[label], lost.get(label))
+        writing += time.perf_counter() - arrived
+    return Generation(time.perf_counter() - begun, spent, writing, samples, workers, tuple(machines))
+
+
+def _finish_row(recorder: Recorder, row: MethodRow, lost: tuple[Failure, int] | None) -> None:
+    """Nothing of a row follows; `lost` is why it could not be loaded, and the samples that costs."""
+    if lost is not None:
+        failure, samples = lost
+        recorder.show.say(f"{row.label}: {failure.message} ({_costs(samples)})")
+    recorder.remove_finished(row)
+    recorder.samples.forget_images(row.label)
+
+
+def pending_units(
+    plan: Plan,
+    recorder: Recorder,
+    shares: Mapping[str, int],
+    retry_errors: bool = False,
+    batch_size: int = 1,
+    workers: int = 1,
+) -> Iterator[Unit]:
+    """The pending jobs, row by row; those that share what they compute together, in the order of the first of them.
+
+    Where that leaves less of a row than there are workers, jobs that share prefixes are cut between their batches.
+    """
+    companies = {label: {company_of(job, True) for job in plan.jobs if job.row.label == label} for label in shares}
+    labels = list(dict.fromkeys(job.row.label for job in plan.jobs))
+    for place, label in enumerate(labels):
+        groups: dict[str, list[Pending]] = {}
+        for job in plan.jobs:
+            if job.row.label == label:
+                wanted = frozenset(pending_ids(job, recorder.recorded, retry_errors))
+                if wanted:
+                    groups.setdefault(company_of(job, label in shares), []).append(Pending(job, wanted))
+        recorder.samples.look_up_images(label, [pending.job for group in groups.values() for pending in group])
+        parts = -(-workers // max(len(companies[label]), 1)) if label in shares else 1
+        for company, group in groups.items():
+            later = [shares[other] for other in labels[place + 1 :] if other in shares and company in companies[other]]
+            whole = Unit(group[0].job.row, tuple(group), company, shares.get(label), tuple(later))
+            yield from _cut(whole, parts, batch_size) if parts > 1 else (whole,)
+
+
+def _cut(unit: Unit, parts: int, batch_size: int) -> Iterator[Unit]:
+    """A unit in at most so many parts, each with some batches of every job: the same ones, which share prefixes."""
+    batches = -(-max(len(pending.job.samples) for pending in unit.jobs) // batch_size)
+    size = -(-batches // parts) * batch_size
+    for number, start in enumerate(range(0, batches * batch_size, size), start=1):
+        jobs = [replace(each, wanted=each.wanted & set(each.job.ids[start : start + size])) for each in unit.jobs]
+        some = tuple(each for each in jobs if each.wanted)
+        if some:
+            yield replace(unit, jobs=some, company=f"{unit.company}/{number}", part=number)
 
 
 def pending_ids(job: Job, recorded: Mapping[str, str], retry_errors: bool = False) -> set[str]:
@@ -84,8 +216,8 @@ def pending_ids(job: Job, recorded: Mapping[str, str], retry_errors: bool = Fals
     return {name for name in job.ids if recorded.get(name) is None or (retry_errors and recorded[name] != "ok")}
 
 
-def _chosen(job: Job, wanted: Collection[str]) -> list[Sample]:
-    return [sample for sample in job.samples if sample.id in wanted]
+def _chosen(pending: Pending) -> list[Sample]:
+    return [sample for sample in pending.job.samples if sample.id in pending.wanted]
 
 
 def _finished_images(folder: RunFolder, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
@@ -103,76 +235,13 @@ def _origin(record: Mapping[str, Any]) -> dict[str, Any]:
     return {key: record[key] for key in ("id", "image", "attention") if key in record}
 
 
-def _run_job(
-    method: Method,
-    customizer: Customizer,
-    job: Job,
-    wanted: Collection[str],
-    images: dict[str, dict[str, Any]],
-    writer: _Writer,
-    batch_size: int,
-    keep_attention: bool,
-) -> Failure | None:
-    """Finish the job's wanted samples; why they all failed, where the job did."""
-    subjects = job.subject_set.subjects
-    try:
-        mentions = [method.mention(subject, position) for position, subject in enumerate(subjects)]
-    except Exception as error:
-        failure = customizer.refuse(job, error)
-        writer.failed(_chosen(job, wanted), failure, None)
-        return failure
-    computed, copied = _split(job, images)
-    chunks = [computed[start : start + batch_size] for start in range(0, len(computed), batch_size)]
-    chunks = [chunk for chunk in chunks if any(sample.id in wanted for sample in chunk)]
-    if chunks:
-        customized = customizer.customize(job)
-        if isinstance(customized, Failure):
-            writer.failed(_chosen(job, wanted), customized, mentions)
-            return customized
-        batches = Batches(method, customized, writer.device, batch_size, keep_attention)
-        for chunk in chunks:
-            requests = [_request(sample, mentions) for sample in chunk]
-            for sample, generated in zip(chunk, batches.generate(requests), strict=True):
-                if sample.id in wanted:
-                    record = writer.sample(job, sample, mentions, generated)
-                    if record["status"] == "ok":
-                        images.setdefault(sample.shared_key, _origin(record))
-    for sample in copied:
-        if sample.id in wanted:
-            writer.copy(sample, mentions, images.get(sample.shared_key))
-    if job.subject_set.key not in writer.unfinished(job.row):
-        customizer.release(job)
-    return None
-
-
-def _request(sample: Sample, mentions: Sequence[str]) -> Request:
-    assert sample.seed is not None
-    return Request(fill(sample.template, mentions), sample.prompt, sample.seed)
-
-
-def _split(job: Job, images: Mapping[str, Mapping[str, Any]]) -> tuple[list[Sample], list[Sample]]:
-    """The job's samples that it computes itself, and those whose image an earlier sample already is."""
-    computed: list[Sample] = []
-    copied: list[Sample] = []
-    own, own_keys = set(job.ids), set[str]()
-    for sample in job.samples:
-        origin = images.get(sample.shared_key)
-        elsewhere = origin is not None and origin["id"] not in own
-        if elsewhere or sample.shared_key in own_keys:
-            copied.append(sample)
-        else:
-            computed.append(sample)
-            own_keys.add(sample.shared_key)
-    return computed, copied
-
-
 class _Writer:
     """Writes the images and sample records of one run."""
 
-    def __init__(self, folder: RunFolder, setting: Setting, show: Progress, recorded: Mapping[str, str]) -> None:
-        self._folder = folder
-        self.device = setting.device
-        self._show = show
+    def __init__(self, folder: RunFolder, show: Progress, recorded: Mapping[str, str]) -> None:
+        self._folder, self._show = folder, show
+        self.images: dict[str, dict[str, dict[str, Any]]] = {}
+        """Row label -> shared key -> where the image lies that the first finished sample with it has."""
         self._samples = LineWriter(folder.path / SAMPLES)
         self._unfinished: dict[str, dict[str, set[str]]] = {}
         """Method -> subject set -> ids of its samples that are not there."""
@@ -188,15 +257,25 @@ class _Writer:
         """Keys of the method's subject sets with samples, of this or an earlier command's plan, that are not there."""
         return self._unfinished.get(row.label, {}).keys()
 
-    def sample(self, job: Job, sample: Sample, mentions: Sequence[str], generated: Generated) -> dict[str, Any]:
+    def look_up_images(self, label: str, jobs: Sequence[Job]) -> None:
+        """Find what these jobs of a row may share with samples that are finished."""
+        self.images[label] = _finished_images(self._folder, jobs) if jobs else {}
+
+    def forget_images(self, label: str) -> None:
+        """Nothing of this row follows."""
+        self.images.pop(label, None)
+
+    def sample(self, row: MethodRow, made: Made) -> None:
         """Image first, record after: a record never points at nothing."""
-        record = _sample_record(sample, mentions)
-        if generated.image is None:
+        sample, generated = made.sample, made.generated
+        record = _sample_record(sample, made.mentions)
+        if made.png is None:
             assert generated.failure is not None
             record |= generated.failure.record()
         else:
-            name = f"images/{job.row.folder}/{job.subject_set.key}/{sample.id}.png"
-            write_png(self._folder.path / name, generated.image)
+            place = f"{row.folder}/{'+'.join(sample.subjects)}/{sample.id}"
+            name = f"images/{place}.png"
+            write_atomically(self._folder.path / name, made.png)
             record |= {
                 "status": "ok",
                 "image": name,
@@ -204,14 +283,18 @@ class _Writer:
                 "batch": generated.batch,
                 "peak_memory_bytes": generated.peak_memory,
             }
+            if generated.prefix is not None:
+                record["shared_prefix"] = asdict(generated.prefix)
             if generated.attention is not None:
-                record["attention"] = f"attention/{job.row.folder}/{job.subject_set.key}/{sample.id}.npz"
+                record["attention"] = f"attention/{place}.npz"
                 write_maps(self._folder.path / record["attention"], generated.attention)
-        return self._finish(record, say=True)
+        self._finish(record, say=True)
+        if record["status"] == "ok":
+            self.images.setdefault(row.label, {}).setdefault(sample.shared_key, _origin(record))
 
-    def copy(self, sample: Sample, mentions: Sequence[str], origin: Mapping[str, Any] | None) -> None:
+    def copy(self, sample: Sample, mentions: Sequence[str]) -> None:
         """A sample whose image must equal one that exists: the same file, no time of its own."""
-        record = _sample_record(sample, mentions)
+        record, origin = _sample_record(sample, mentions), self.images[sample.method].get(sample.shared_key)
         if origin is None:
             record |= Failure.of(RuntimeError("the sample whose image this one shares has failed")).record()
         else:
@@ -225,7 +308,7 @@ class _Writer:
         for sample in missing:
             self._finish(_sample_record(sample, mentions) | failure.record(), say=False)
 
-    def _finish(self, record: dict[str, Any], say: bool) -> dict[str, Any]:
+    def _finish(self, record: dict[str, Any], say: bool) -> None:
         record["finished"] = now()
         self._samples.append(record)
         key = "+".join(record["subjects"])
@@ -234,7 +317,6 @@ class _Writer:
         elif say:
             self._show.say(f"{record['method']} {key}: {record['error']['message']}")
         self._show.advance()
-        return record
 
     def _is_there(self, method: str, key: str, name: str) -> None:
         """One more sample of a subject set is finished."""
@@ -250,22 +332,5 @@ def _sample_record(sample: Sample, mentions: Sequence[str] | None) -> dict[str, 
     return {**asdict(sample), "subjects": list(sample.subjects), "generated_prompt": generated}
 
 
-def _load(make_method: MakeMethod, row: MethodRow) -> Method | Failure:
-    """The method, or why it could not be loaded; what the user can put right before anything runs goes up."""
-    try:
-        return make_method(row)
-    except (UserError, ModelInputError):
-        raise
-    except Exception as error:
-        raise_if_disk_refuses(error)
-        return Failure.of(error)
-
-
 def _costs(samples: int) -> str:
     return f"costs {samples} sample{'s' if samples != 1 else ''}"
-
-
-def _by_row(plan: Plan) -> Iterator[tuple[MethodRow, list[Job]]]:
-    for label in dict.fromkeys(job.row.label for job in plan.jobs):
-        jobs = [job for job in plan.jobs if job.row.label == label]
-        yield jobs[0].row, jobs

@@ -49,6 +49,14 @@ class Obstacles:
                 different.append("sampler")
         return _listed(different)
 
+    def to_shared_prefixes(self, base: str, new: str) -> str:
+        """Empty when both methods shared their text-only prefixes, or neither did: seconds are sums of parts then."""
+        shared = [
+            any(label in command.get("shared_prefixes", ()) for command in settings["commands"])
+            for label, settings in ((base, self._base), (new, self._new))
+        ]
+        return "text-only prefixes were shared in one run alone" if shared[0] != shared[1] else ""
+
     def notes(self) -> Iterator[str]:
         """Differences that leave quality comparable."""
         if self._base["suite"]["seed"] != self._new["suite"]["seed"]:
@@ -65,11 +73,12 @@ def _machines(settings: Mapping[str, Any]) -> set[tuple[Any, ...]]:
     keys = ("processor", "cores", "torch_threads")
     return {
         (
-            *(command["hardware"].get(key) for key in keys),
-            *command["hardware"]["accelerators"],
+            *(machine.get(key) for key in keys),
+            *machine["accelerators"],
             command["versions"]["torch"],
         )
         for command in settings["commands"]
+        for machine in command.get("workers") or [command["hardware"]]
     }
 
 

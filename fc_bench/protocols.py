@@ -35,6 +35,11 @@ class Sampler:
     guidance_scale: float
     resolution: int
 
+    @property
+    def iterations(self) -> int:
+        """UNet calls an image takes, the guided pair being one: PNDM makes one more than it has steps."""
+        return self.steps + (self.scheduler == "pndm" and self.steps > 1)
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -110,7 +115,7 @@ class Method(Protocol):
     how many it uses at most; the tables show it.
     A method that can be loaded from what it left is `Restorable`; one that trains beside class images can be spared
     drawing them (`UsesClassImages`), and one whose steps are not all alike says after how many its work repeats
-    (`Periodic`).
+    (`Periodic`). One that samples its first steps from the text alone shares them between subjects (`SharesPrefixes`).
 
     The class is called with the run's setting and its validated options; heavy loading belongs there. An exception
     from `customize` fails that job, one from `generate` the samples not yet yielded; the run goes on.
@@ -178,6 +183,42 @@ class ShowsAttention(Protocol):
 
         A map says where in the image the subject's token was attended to: not negative, over the whole image, with the
         sum 1. None where there is nothing to show (no step saw the subjects).
+        """
+        ...
+
+
+class PrefixState(Protocol):
+    """The sampling of a batch up to some iteration: a method's own, in main memory, never changed once made."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes."""
+        ...
+
+
+@runtime_checkable
+class SharesPrefixes(Protocol):
+    """A method whose first sampling iterations see the plain prompt and the seed alone, not the subjects.
+
+    Beside the requests and the number of iterations, they depend on the run's setting and the method's weights only, so
+    that all subject sets with the same plain prompts share them, and rows that differ in nothing but options.
+    """
+
+    @classmethod
+    def text_only_iterations(cls, options: Any, sampler: Sampler) -> int:
+        """How many of the sampler's iterations those are."""
+        ...
+
+    def prefix(self, requests: Sequence[Request], iterations: int, earlier: Any = None) -> PrefixState:
+        """The requests' sampling, as one batch, after so many iterations; goes on from an `earlier` state of it."""
+        ...
+
+    def generate(
+        self, customization: Customization, requests: Sequence[Request], prefix: Any = None
+    ) -> Iterator[Image.Image]:
+        """As `Method.generate`; with the requests' `prefix` it goes on from there, to the same images.
+
+        So does `generate_with_attention` of a method that has it.
         """
         ...
 

@@ -395,6 +395,11 @@ def write_json(path: Path, data: Any) -> None:
 
 def write_png(path: Path, image: Image.Image, texts: Mapping[str, str] | None = None) -> None:
     """Write an image as PNG with texts about it, atomically."""
+    write_atomically(path, png_of(image, texts))
+
+
+def png_of(image: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
+    """An image as the content of a PNG file with texts about it."""
     from io import BytesIO
 
     from PIL.PngImagePlugin import PngInfo
@@ -404,7 +409,7 @@ def write_png(path: Path, image: Image.Image, texts: Mapping[str, str] | None = 
         about.add_text(key, text)
     buffer = BytesIO()
     image.save(buffer, format="PNG", pnginfo=about)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def write_maps(path: Path, maps: np.ndarray) -> None:

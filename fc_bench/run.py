@@ -13,20 +13,29 @@ from rich.console import Console
 
 from fc_bench import registry
 from fc_bench.errors import UserError
-from fc_bench.generating import MakeMethod, generate, pending_ids
+from fc_bench.executing import Executor, Options
+from fc_bench.generating import Generation, Recorder, generate, pending_ids
 from fc_bench.model.backbone import Backbone, read_backbone
 from fc_bench.model.yaml_file import nearest
-from fc_bench.plan import MethodRow, make_plan, resolve_method
+from fc_bench.plan import MethodRow, Plan, make_plan, resolve_method
+from fc_bench.prefixes import rows_that_share, told_calls
 from fc_bench.progress import progress
 from fc_bench.protocols import Method, Sampler, Setting, needs_attention
+from fc_bench.ray_executor import Cluster, RayExecutor
 from fc_bench.session import Outcome, Session, session
 from fc_bench.suite import Suite, read_suite
+from fc_bench.working import InProcess, Worker
+
+ON_CLUSTER = "cuda on a cluster"
+"""A device that is not looked for here."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """What the command line asks for; `options` maps a method's name to its overrides.
 
+    `cluster` is where jobs run (None: in this process). With `share_prefixes`, methods that
+    sample their first steps from the text alone share them between subjects.
     `variants` maps a method's name to further overrides, a row of the run for each of them instead of one.
     """
 
@@ -50,6 +59,8 @@ class RunOptions:
     keep_artefacts: bool = False
     checkpoint_every: int | None = None
     photographs: Path | None = None
+    share_prefixes: bool = True
+    cluster: Cluster | None = None
     variants: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -59,12 +70,40 @@ class RunOptions:
                 yield name, {**self.options.get(name, {}), **variant}
 
 
-def run(options: RunOptions, console: Console) -> Outcome:
-    """Do what is asked, or continue it; the same options on the same folder do only what is missing.
+@dataclass(frozen=True)
+class MethodMaker:
+    """Loads the method of a row, here or on another machine."""
 
-    Raises UserError or ModelInputError before anything is generated when the suite, the photographs, a method, an
-    option, the weights or the run folder are unusable; nothing of an earlier run is touched then.
-    """
+    setting: Setting
+    methods: Mapping[str, tuple[type[Method], BaseModel, MethodRow]]
+
+    def __call__(self, row: MethodRow) -> Method:
+        """The method, loaded."""
+        kind, options, _ = self.methods[row.label]
+        return kind(self.setting, options)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is settled: what it asks for, and how."""
+
+    suite: Suite
+    setting: Setting
+    methods: Mapping[str, tuple[type[Method], BaseModel, MethodRow]]
+    plan: Plan
+    shares: Mapping[str, int]
+    """Row label -> iterations that are shared, of the rows that share any."""
+
+    def told(self) -> Iterator[str]:
+        """What the plan comes to, in lines."""
+        name, backbone = self.suite.file.name, self.setting.backbone.name
+        yield f"{name} on {backbone}: {self.plan.size} samples in {len(self.plan.jobs)} jobs"
+        yield from self.plan.left_out
+        yield from told_calls(self.plan, self.shares, self.setting.sampler)
+
+
+def prepare(options: RunOptions) -> Prepared:
+    """The run that the options ask for; raises UserError or ModelInputError for what cannot be run."""
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     backbone = read_backbone(options.backbone)
     backbone.require(*backbone.always_needed())
@@ -78,7 +117,7 @@ def run(options: RunOptions, console: Console) -> Outcome:
             if name not in registry.registered("methods"):
                 known = nearest(name, registry.registered("methods"))
                 raise UserError(f'The {owner} has options for the unknown method "{name}", {known}')
-    setting = setting_of(suite, backbone, options.device)
+    setting = setting_of(suite, backbone, _device(options))
     methods: dict[str, tuple[type[Method], BaseModel, MethodRow]] = {}
     for name, overrides in options.rows():
         resolved = resolve_method(name, overrides, setting, suite.file.options.get(name))
@@ -90,39 +129,90 @@ def run(options: RunOptions, console: Console) -> Outcome:
         options.limit_subjects,
         options.images_per_prompt,
     )
-    path = options.out or default_folder(suite, backbone)
-    with session(path, suite, setting, plan, console) as opened:
-        _generate_pending(opened, setting, lambda row: methods[row.label][0](setting, methods[row.label][1]), options)
+    shares = rows_that_share(methods, setting.sampler) if options.share_prefixes else {}
+    return Prepared(suite, setting, methods, plan, shares)
+
+
+def run(options: RunOptions, console: Console) -> Outcome:
+    """Do what is asked, or continue it; the same options on the same folder do only what is missing.
+
+    Raises UserError or ModelInputError before anything is generated when the suite, the photographs, a method, an
+    option, the weights or the run folder are unusable; nothing of an earlier run is touched then.
+    """
+    prepared = prepare(options)
+    suite, setting, plan = prepared.suite, prepared.setting, prepared.plan
+    path = options.out or default_folder(suite, setting.backbone)
+    scoring_device = setting.device if options.cluster is None else resolve_device("auto")
+    with session(path, suite, setting, plan, console, scoring_device=scoring_device) as opened:
+        _generate_pending(opened, prepared, options)
         outcome = opened.score(options.retry_errors)
     return outcome
 
 
-def _generate_pending(opened: Session, setting: Setting, make_method: MakeMethod, options: RunOptions) -> None:
-    """Generate what is not recorded yet, after saying how much that is."""
+def _generate_pending(opened: Session, prepared: Prepared, options: RunOptions) -> None:
+    """Generate what is not recorded yet, after saying how much that is, and say what it took."""
     plan, folder = opened.plan, opened.folder
     recorded = folder.statuses()
     pending = sum(len(pending_ids(job, recorded, options.retry_errors)) for job in plan.jobs)
-    opened.console.print(
-        f"{opened.suite.file.name} on {setting.backbone.name}: {plan.size} samples, {pending} to generate, "
-        f"in {folder.path}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    name, backbone = opened.suite.file.name, prepared.setting.backbone.name
+    opened.say(f"{name} on {backbone}: {plan.size} samples, {pending} to generate, in {folder.path}")
+    if pending and prepared.shares:
+        opened.note(shared_prefixes=list(prepared.shares))
+        for line in told_calls(plan, prepared.shares, prepared.setting.sampler):
+            opened.say(line)
     with progress(opened.console, "Generating", pending) as show:
-        generate(
-            plan,
-            folder,
-            setting,
-            make_method,
-            show,
-            recorded,
+        recorder = Recorder(folder, show, recorded, options.keep_artefacts)
+        how = Options(
             options.batch_size,
-            options.retry_errors,
             options.keep_artefacts,
             options.checkpoint_every,
             keep_attention=any(needs_attention(metric) for metric in opened.metrics.values()),
         )
+        make, setting = MethodMaker(prepared.setting, prepared.methods), prepared.setting
+        executor: Executor
+        if options.cluster is None:
+            executor = InProcess(Worker(folder, setting, make, how, show, recorder.job))
+        else:
+            executor = RayExecutor(options.cluster, folder.path, setting, make, how)
+        try:
+            done = generate(plan, recorder, executor, prepared.shares, options.batch_size, options.retry_errors)
+        finally:
+            recorder.close()
+    if done.samples:
+        workers = {} if options.cluster is None else {"workers": list(done.machines)}
+        opened.note(generation=_seconds(done), **workers)
+        opened.say(_told_seconds(done))
+
+
+def _seconds(done: Generation) -> dict[str, Any]:
+    """What generating took, as run.json records it."""
+    return {
+        "samples": done.samples,
+        "workers": done.workers,
+        "seconds": done.seconds,
+        "loading_seconds": done.spent.loading,
+        "customizing_seconds": done.spent.customizing,
+        "sampling_seconds": done.spent.sampling,
+        "recording_seconds": done.writing,
+    }
+
+
+def _told_seconds(done: Generation) -> str:
+    """Where the time went, in a sentence: what is neither method nor loading is the harness's."""
+    spent, writing = done.spent, f"{1000 * done.writing / done.samples:.1f}"
+    parts = f"loading {spent.loading:.1f} s, customization {spent.customizing:.1f} s, sampling {spent.sampling:.1f} s"
+    if done.workers > 1:
+        return (
+            f"{done.samples} samples in {done.seconds:.1f} s on at most {done.workers} workers, of theirs together "
+            f"{parts}; {writing} ms to write a sample"
+        )
+    working = spent.customizing + spent.sampling
+    harness = max(0.0, done.seconds - spent.total)
+    since = max(done.seconds - spent.loading, 1e-9)
+    return (
+        f"{done.samples} samples in {done.seconds:.1f} s: {parts}, {working / since:.1%} of what follows loading; "
+        f"{1000 * harness / done.samples:.1f} ms a sample for the harness, {writing} of them to write it"
+    )
 
 
 def row_labels(options: RunOptions) -> list[str]:
@@ -134,6 +224,13 @@ def row_labels(options: RunOptions) -> list[str]:
         resolve_method(name, overrides, setting, suite.file.options.get(name))[2].label
         for name, overrides in options.rows()
     ]
+
+
+def _device(options: RunOptions) -> str:
+    """The device asked for, which on a cluster with accelerators need not be here."""
+    if options.cluster is not None and options.cluster.gpus_per_job:
+        return ON_CLUSTER
+    return options.device
 
 
 def resolve_device(device: str) -> str:
@@ -168,7 +265,7 @@ def resolve_sampler(suite: Suite, backbone: Backbone) -> Sampler:
 
 def setting_of(suite: Suite, backbone: Backbone, device: str) -> Setting:
     """What all methods of a run share; raises UserError for a device that is not there."""
-    resolved = resolve_device(device)
+    resolved = "cuda" if device == ON_CLUSTER else resolve_device(device)
     dtype = backbone.dtype.cuda if resolved.startswith("cuda") else backbone.dtype.cpu
     return Setting(backbone, resolve_sampler(suite, backbone), resolved, dtype)
 

@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,16 @@ class Session:
     metrics: Mapping[str, Metric]
     console: Console
 
+    def say(self, text: str) -> None:
+        """Print a line as it is."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def note(self, **told: Any) -> None:
+        """Record something about the command in run.json."""
+        settings = self.folder.settings()
+        settings["commands"][-1] |= told
+        write_json(self.folder.path / RUN, settings)
+
     def score(self, retry_errors: bool = False) -> Outcome:
         """Measure what is finished and not measured yet; how much of what the command asked for is there then."""
         pending = pending_scores(self.folder, self.metrics, retry_errors)
@@ -93,14 +103,20 @@ def metric_classes(suite: Suite, backbone: Backbone) -> dict[str, type[Metric]]:
 
 @contextmanager
 def session(
-    path: Path, suite: Suite, setting: Setting, plan: Plan, console: Console, made_elsewhere: bool = False
+    path: Path,
+    suite: Suite,
+    setting: Setting,
+    plan: Plan,
+    console: Console,
+    made_elsewhere: bool = False,
+    scoring_device: str | None = None,
 ) -> Iterator[Session]:
     """Hold the run folder, check everything that can be checked, write down what is asked and copy the references.
 
     What an earlier command planned stays planned. With `made_elsewhere` nothing is generated: sampler and number format
-    are not known, the pipeline is not needed, and the plan is what is there now. Raises UserError or ModelInputError
-    before anything is written when photographs, prompts, weights or the folder are unusable, and UserError when writing
-    fails.
+    are not known, the pipeline is not needed, and the plan is what is there now. Metrics run on `scoring_device`, the
+    setting's where none is given. Raises UserError or ModelInputError before anything is written when photographs,
+    prompts, weights or the folder are unusable, and UserError when writing fails.
     """
     classes = metric_classes(suite, setting.backbone)
     silence_loading_bars()
@@ -109,7 +125,8 @@ def session(
         if made_elsewhere:
             settings |= {"sampler": None, "dtype": None}
         _refuse_other_run(folder, settings, setting.backbone, classes)
-        metrics = _checked_metrics(suite, setting, plan, classes, not made_elsewhere)
+        scoring = setting if scoring_device is None else replace(setting, device=scoring_device)
+        metrics = _checked_metrics(suite, scoring, plan, classes, not made_elsewhere)
         try:
             _begin(folder, settings, plan, metrics, made_elsewhere)
             for subject in _asked(suite, plan):

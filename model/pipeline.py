@@ -19,6 +19,7 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPV
 from fc_bench.model.checkpoint import load_components, load_whole
 from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.postfuse import PostfuseModule, check_features
+from fc_bench.model.prefixes import Prefix, ResumableSampling, sees_subjects
 from fc_bench.model.prompts import PLACEHOLDER, ParsedPrompt, check_tokenizer, parse_prompt
 from fc_bench.model.references import embed_references, load_image_encoder, reference_pixels, reference_size
 from fc_bench.model.subject_attention import SubjectAttention
@@ -87,6 +88,7 @@ class FastComposerPipeline(StableDiffusionPipeline):
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         subject_attention: SubjectAttention | None = None,
+        prefix: Prefix | None = None,
     ) -> StableDiffusionPipelineOutput | tuple[Any, ...]:
         """Images of the prompts, `num_images_per_prompt` of each in turn.
 
@@ -95,8 +97,9 @@ class FastComposerPipeline(StableDiffusionPipeline):
         i <= (1 - alpha) * num_inference_steps and on the fused embeddings afterwards: at 0 all steps are text-only, at
         1 the first one is. `generator` is one for each image, best on the CPU, so that an image depends on neither its
         batch nor the device. `subject_attention` watches where the subjects' tokens are attended to, and changes no
-        image. The other arguments are StableDiffusionPipeline's. Raises ModelInputError for prompts, references and
-        settings that do not fit.
+        image. With a `prefix` (`text_only_prefix` of the same prompts, generators and sampler) sampling goes on from
+        there, to the same images. The other arguments are StableDiffusionPipeline's. Raises ModelInputError for
+        prompts, references and settings that do not fit.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         self._check(prompts, subject_images, alpha, num_images_per_prompt, generator, height, width)
@@ -116,7 +119,7 @@ class FastComposerPipeline(StableDiffusionPipeline):
             changed: dict[str, Any] = {}
             if callback_on_step_end is not None:
                 changed = callback_on_step_end(pipeline, step, timestep, {name: tensors[name] for name in wanted})
-            conditioned = step + 1 > (1 - alpha) * num_inference_steps
+            conditioned = sees_subjects(step + 1, alpha, num_inference_steps)
             if subject_attention is not None:
                 subject_attention.conditioned = conditioned and subject_images is not None
             following = fused if conditioned else text
@@ -127,6 +130,20 @@ class FastComposerPipeline(StableDiffusionPipeline):
         tokens = [own.image_tokens for own in parsed for _ in range(num_images_per_prompt)]
         watching = nullcontext() if subject_attention is None else subject_attention.watching(self.unet, tokens)
         with watching:
+            if prefix is not None:
+                if callback_on_step_end is not None or latents is not None or eta or guidance_rescale:
+                    raise ModelInputError(
+                        "a prefix was given together with latents, eta, guidance_rescale or a callback, which it "
+                        "cannot go on with: leave one out"
+                    )
+                sampling = self._resumed(prefix, num_inference_steps, guidance_scale, text)
+
+                def embeddings(iteration: int) -> Tensor:
+                    return after_step(self, iteration - 1, None, {})["prompt_embeds"]
+
+                latents = sampling.advance(sampling.iterations, embeddings)
+                images = self._pictures(latents, output_type)
+                return StableDiffusionPipelineOutput(images, None) if return_dict else (images, None)
             return super().__call__(
                 prompt_embeds=text,  # step 0 is text-only at every alpha
                 negative_prompt_embeds=negative,
@@ -143,6 +160,57 @@ class FastComposerPipeline(StableDiffusionPipeline):
                 callback_on_step_end=delayed_conditioning,
                 callback_on_step_end_tensor_inputs=list({*wanted, "prompt_embeds"}),
             )
+
+    @torch.no_grad()
+    def text_only_prefix(
+        self,
+        prompt: Sequence[str],
+        iterations: int,
+        generator: Sequence[torch.Generator],
+        num_inference_steps: int = 50,
+        guidance_scale: float = 5.0,
+        height: int | None = None,
+        width: int | None = None,
+        earlier: Prefix | None = None,
+    ) -> Prefix:
+        """The first iterations of sampling these prompts, which see the text alone, as one batch.
+
+        With an `earlier` prefix of the same batch it goes on from there. The other arguments are those of the call that
+        goes on from the prefix. Raises ModelInputError for prompts and settings that do not fit.
+        """
+        prompts = list(prompt)
+        self._check(prompts, None, 0, 1, list(generator), height, width)
+        text = self.encode_text([parse_prompt(text, self.tokenizer) for text in prompts])
+        negative = self.encode_text([parse_prompt("", self.tokenizer)] * len(prompts))
+        if earlier is not None:
+            sampling = self._resumed(earlier, num_inference_steps, guidance_scale, text)
+        else:
+            sampling = ResumableSampling(self, num_inference_steps, guidance_scale)
+            side = self.unet.config["sample_size"] * self.vae_scale_factor
+            shape = (len(prompts), self.unet.config["in_channels"], height or side, width or side)
+            sampling.begin(self.prepare_latents(*shape, text.dtype, self._execution_device, list(generator)))
+        both = torch.cat([negative, text]) if self.do_classifier_free_guidance else text
+        sampling.advance(iterations, lambda _: both)
+        return sampling.prefix()
+
+    def _resumed(self, prefix: Prefix, steps: int, guidance_scale: float, text: Tensor) -> ResumableSampling:
+        if prefix.steps != steps or len(prefix.latents) != len(text):
+            raise ModelInputError(
+                f"the prefix is of {len(prefix.latents)} images at {prefix.steps} steps, the call asks for {len(text)} "
+                f"at {steps}: give the prefix of the same batch and sampler"
+            )
+        sampling = ResumableSampling(self, steps, guidance_scale)
+        sampling.resume(prefix)
+        return sampling
+
+    def _pictures(self, latents: Tensor, output_type: str) -> Any:
+        """What the stock pipeline makes of the last latents."""
+        if output_type == "latent":
+            return latents
+        decoded: Any = self.vae.decode(latents / self.vae.config["scaling_factor"], return_dict=False)[0]
+        decoded, unsafe = self.run_safety_checker(decoded, latents.device, latents.dtype)
+        shown = [True] * len(decoded) if unsafe is None else [not found for found in unsafe]
+        return self.image_processor.postprocess(decoded, output_type=output_type, do_denormalize=shown)
 
     @torch.no_grad()
     def encode_text(self, prompts: Sequence[ParsedPrompt]) -> Tensor:

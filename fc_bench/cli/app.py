@@ -28,6 +28,14 @@ FailOnError = Annotated[
 Offline = Annotated[
     bool, typer.Option("--offline", help="Never use the network; it is not used anyway where all weights are local.")
 ]
+SharedPrefixes = Annotated[
+    bool,
+    typer.Option(
+        "--shared-prefixes/--no-shared-prefixes",
+        help="Compute the steps that see no subject once for all subjects; the images are the same.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be generated, write nothing.")]
 
 
 class _InterruptedError(Exception):

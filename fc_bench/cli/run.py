@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from fc_bench.cli.app import (
+    DryRun,
     FailOnError,
     Offline,
+    SharedPrefixes,
     app,
     console,
     exit_if_incomplete,
@@ -52,6 +54,21 @@ def run(
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try failed samples and scores again.")] = False,
     fail_on_error: FailOnError = "0",
     offline: Offline = False,
+    shared_prefixes: SharedPrefixes = True,
+    executor: Annotated[str, typer.Option(help="Where jobs run: local (this process) or ray (a cluster).")] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster; RAY_ADDRESS or one on this machine if not given.", show_default=False),
+    ] = None,
+    gpus_per_job: Annotated[
+        float | None,
+        typer.Option(min=0, help="Accelerators a Ray worker takes; 1 where there is one here.", show_default=False),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Ray workers at most; as many as there is room for.", show_default=False),
+    ] = None,
+    dry_run: DryRun = False,
     keep_artefacts: Annotated[
         bool, typer.Option("--keep-artefacts", help="Keep what methods store per subject set.")
     ] = False,
@@ -69,28 +86,43 @@ def run(
     overrides, tolerated = overrides_of(option or []), tolerated_failures(fail_on_error)
     quiet_libraries()
     go_offline(offline, backbone)
-    from fc_bench.run import RunOptions
+    from fc_bench.run import RunOptions, prepare, resolve_device
     from fc_bench.run import run as execute
 
+    cluster = None
+    if executor == "ray":
+        from fc_bench.ray_executor import Cluster
+
+        own = 1.0 if resolve_device(device).startswith("cuda") else 0.0
+        cluster = Cluster(address, own if gpus_per_job is None else gpus_per_job, workers=workers)
+    elif executor != "local":
+        raise UserError(f'There is no executor "{executor}"; give local or ray.')
+    elif any(given is not None for given in (address, gpus_per_job, workers)):
+        raise UserError("--address, --gpus-per-job and --workers say what a Ray cluster does; add --executor ray.")
+
     defaults = RunOptions()
-    outcome = execute(
-        RunOptions(
-            suite=suite,
-            methods=tuple(method) if method else defaults.methods,
-            backbone=backbone,
-            out=out,
-            photographs=photographs,
-            options=overrides,
-            limit_subjects=limit_subjects,
-            images_per_prompt=images_per_prompt,
-            batch_size=batch_size,
-            device=device,
-            retry_errors=retry_errors,
-            keep_artefacts=keep_artefacts,
-            checkpoint_every=checkpoint_every,
-        ),
-        console(),
+    asked = RunOptions(
+        suite=suite,
+        methods=tuple(method) if method else defaults.methods,
+        backbone=backbone,
+        out=out,
+        photographs=photographs,
+        options=overrides,
+        limit_subjects=limit_subjects,
+        images_per_prompt=images_per_prompt,
+        batch_size=batch_size,
+        device=device,
+        retry_errors=retry_errors,
+        keep_artefacts=keep_artefacts,
+        checkpoint_every=checkpoint_every,
+        share_prefixes=shared_prefixes,
+        cluster=cluster,
     )
+    if dry_run:
+        for line in prepare(asked).told():
+            say(line)
+        return
+    outcome = execute(asked, console())
     path = outcome.folder.path
     write_and_print([path], families=("grid",), endings=(".png",))
     say(f"fc-bench report {shlex.quote(str(path))} draws the figures.")

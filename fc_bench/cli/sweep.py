@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from fc_bench.cli.app import (
+    DryRun,
     FailOnError,
     Offline,
+    SharedPrefixes,
     app,
     console,
     exit_if_incomplete,
@@ -61,6 +63,8 @@ def sweep(
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try failed samples and scores again.")] = False,
     fail_on_error: FailOnError = "0",
     offline: Offline = False,
+    shared_prefixes: SharedPrefixes = True,
+    dry_run: DryRun = False,
 ) -> None:
     """Run a method with each value of an option, text-only beside it, and draw what the option does.
 
@@ -81,7 +85,7 @@ def sweep(
     overrides, tolerated = overrides_of(other or []), tolerated_failures(fail_on_error)
     quiet_libraries()
     go_offline(offline, backbone)
-    from fc_bench.run import RunOptions
+    from fc_bench.run import RunOptions, prepare
     from fc_bench.run import run as execute
     from fc_bench.sweep import range_options
 
@@ -96,8 +100,14 @@ def sweep(
         batch_size=batch_size,
         device=device,
         retry_errors=retry_errors,
+        share_prefixes=shared_prefixes,
     )
-    outcome = execute(range_options(option, values, asked), console())
+    asked = range_options(option, values, asked)
+    if dry_run:
+        for line in prepare(asked).told():
+            say(line)
+        return
+    outcome = execute(asked, console())
     files = write_and_print([outcome.folder.path], families=("grid", "sweep"))
     if not any(file.name.startswith("sweep-") for file in files):
         say(f"There is no figure of {option}: it takes three values that are numbers and have results.")

@@ -113,6 +113,12 @@ def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
     watched = samples.loc[samples["attention"].notna(), "method"].unique()
     if watched:
         yield f"The attention of {', '.join(watched)} was watched, which is part of its seconds and memory."
+    told = {label for command in settings["commands"] for label in command.get("shared_prefixes", ())}
+    for label in (label for label in settings["methods"] if label in told):
+        yield (
+            f"{names.get((run.name, label), label)} computed the steps that see the text alone once for all subjects; "
+            "its seconds per image hold them for every image, as measured once."
+        )
     failed = int((samples["status"] == "error").sum())
     if failed:
         yield f"{failed} samples failed; samples.jsonl has the reasons, --retry-errors tries them again."

@@ -178,8 +178,6 @@ def test_kept_artefact_that_cannot_be_restored_stays_kept(run, jobs, folder, plu
 def test_nothing_is_left_behind_by_interruptions_once_all_samples_are_there(
     run, interrupt, folder, monkeypatch, options
 ):
-    from fc_bench.customizing import Customizer
-
     interrupt("bob+cid")
     assert run(*options).code == 130
     (method,) = (folder / "artefacts").iterdir()
@@ -191,7 +189,7 @@ def test_nothing_is_left_behind_by_interruptions_once_all_samples_are_there(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Customizer, "release", killed)
+        patched.setattr("fc_bench.generating.release", killed)
         patched.setattr("fc_bench.generating.remove_finished", killed)
         for _ in SETS:
             assert run(*options, "--images-per-prompt", 2).code == 130

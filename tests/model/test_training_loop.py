@@ -282,7 +282,9 @@ def test_two_processes_equal_one_with_twice_the_accumulation(config_fields: dict
     train(one)
     two = configured(config_fields, output=tmp_path / "two")
     (tmp_path / "two.yaml").write_text(yaml.safe_dump(json.loads(two.model_dump_json())))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    # --multi_gpu starts several processes; the configuration keeps them on the processor.
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     command += ["-m", "fc_bench.model.training", str(tmp_path / "two.yaml")]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert [line["samples"] for line in lines(two)] == [line["samples"] for line in lines(one)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +22,11 @@ ARTEFACT = b"x" * 2**20
 
 
 class PasteOptions(BaseModel):
-    """`seconds` per image; prompts or subjects that contain one of the words given fail."""
+    """`seconds` per image; prompts or subjects that contain one of the words given fail.
+
+    Every process that draws `die_subject` ends itself; with a file `died`, the one that draws the third image leaves
+    the file and ends itself, and none after that.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,6 +34,8 @@ class PasteOptions(BaseModel):
     fail_prompt: str = ""
     fail_subject: str = ""
     fail_load: bool = False
+    die_subject: str = ""
+    died: str = ""
 
 
 class Paste:
@@ -42,6 +50,7 @@ class Paste:
         if options.fail_load:
             raise RuntimeError("no such accelerator")
         self._options = options
+        self._drawn = 0
 
     @classmethod
     def weights(cls, backbone: Backbone, options: PasteOptions) -> Mapping[str, Path]:
@@ -66,11 +75,21 @@ class Paste:
             if self._options.fail_prompt and self._options.fail_prompt in request.prompt:
                 raise ValueError(f"cannot draw {request.prompt}")
             time.sleep(self._options.seconds)
+            self._die(customization.subjects)
             images = customization.state
             picture = images[0].copy() if len(images) == 1 else np.concatenate([im[:, 32:96] for im in images], axis=1)
             noise = torch.randint(0, 200, (16, 128, 3), generator=request.generator(), dtype=torch.uint8)
             picture[112:] = noise.numpy()
             yield Image.fromarray(picture)
+
+    def _die(self, subjects: Sequence[Subject]) -> None:
+        self._drawn += 1
+        died = Path(self._options.died) if self._options.died else None
+        third = died is not None and self._drawn == 3 and not died.exists()
+        if third or self._options.die_subject == "+".join(subject.id for subject in subjects):
+            if died is not None:
+                died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class CollageOptions(PasteOptions):

@@ -1,0 +1,125 @@
+"""The first sampling steps, which see the text alone, as a state to branch from.
+
+Under delayed subject conditioning (FastComposer, arXiv 2305.10431, section 4.3) they depend on the prompt without its
+subjects, the seed and the sampler: whoever the subjects are, sampling can go on from the same latents.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A batch's sampling after its first `iterations`; lies in main memory and can be gone on from any number of times.
+
+    `latents` are [batch, channels, height, width], `scheduler` is what the scheduler remembers of its steps so far,
+    `steps` the number of steps it was set to.
+    """
+
+    iterations: int
+    steps: int
+    latents: Tensor
+    scheduler: Mapping[str, Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its tensors."""
+        return self.latents.nbytes + sum(tensor.nbytes for tensor in _tensors(self.scheduler))
+
+
+def sees_subjects(iteration: int, alpha: float, steps: int) -> bool:
+    """Whether an iteration (from 0) is conditioned on the subjects: the authors' expression; the first never is.
+
+    PNDM runs one iteration more than steps.
+    """
+    return iteration > (1 - alpha) * steps
+
+
+def text_only_iterations(alpha: float, steps: int, iterations: int) -> int:
+    """How many of a sampler's `iterations` for `steps` steps see the text alone."""
+    return sum(not sees_subjects(iteration, alpha, steps) for iteration in range(iterations))
+
+
+class ResumableSampling:
+    """Sampling with a diffusers pipeline that can stop after any iteration and go on from a `Prefix`.
+
+    Each iteration computes what StableDiffusionPipeline's loop computes, with a sampler that draws no noise of its own.
+    The pipeline's scheduler is set to `steps`.
+    """
+
+    def __init__(self, pipeline: Any, steps: int, guidance_scale: float) -> None:
+        self._pipeline, self._scheduler, self._steps = pipeline, pipeline.scheduler, steps
+        pipeline._guidance_scale = guidance_scale
+        pipeline._guidance_rescale = 0.0
+        self._scheduler.set_timesteps(steps, device=pipeline._execution_device)
+        self._fresh = dict(vars(self._scheduler))
+        self._latents: Tensor | None = None
+        self._next = 0
+
+    @property
+    def iterations(self) -> int:
+        """Of the whole sampling."""
+        return len(self._scheduler.timesteps)
+
+    def begin(self, latents: Tensor) -> None:
+        """Start from initial latents, already scaled to the scheduler's first noise level."""
+        self._latents, self._next = latents, 0
+
+    def resume(self, prefix: Prefix) -> None:
+        """Go on from a prefix of the same number of steps."""
+        device = self._pipeline._execution_device
+        self._latents, self._next = prefix.latents.to(device), prefix.iterations
+        vars(self._scheduler).update(_copied(prefix.scheduler, device))
+
+    def advance(self, until: int, embeddings: Callable[[int], Tensor]) -> Tensor:
+        """The latents after the iterations before `until`; `embeddings` gives those of one, negatives first."""
+        pipeline, latents = self._pipeline, self._latents
+        assert latents is not None
+        guided = pipeline.do_classifier_free_guidance
+        for iteration in range(self._next, until):
+            timestep = self._scheduler.timesteps[iteration]
+            noisy = torch.cat([latents] * 2) if guided else latents
+            noisy = self._scheduler.scale_model_input(noisy, timestep)
+            noise = pipeline.unet(noisy, timestep, encoder_hidden_states=embeddings(iteration), return_dict=False)[0]
+            if guided:
+                unconditional, conditional = noise.chunk(2)
+                noise = unconditional + pipeline.guidance_scale * (conditional - unconditional)
+            latents = self._scheduler.step(noise, timestep, latents, return_dict=False)[0]
+        self._latents, self._next = latents, max(until, self._next)
+        return latents
+
+    def prefix(self) -> Prefix:
+        """Where sampling is now."""
+        assert self._latents is not None
+        remembered = {
+            name: value
+            for name, value in vars(self._scheduler).items()
+            if isinstance(value, list) or value is not self._fresh.get(name)
+        }
+        return Prefix(self._next, self._steps, _copied(self._latents, "cpu"), _copied(remembered, "cpu"))
+
+
+def _copied(value: Any, device: torch.device | str) -> Any:
+    """A copy whose tensors lie on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device, copy=True)
+    if isinstance(value, Mapping):
+        return {key: _copied(item, device) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_copied(item, device) for item in value)
+    return value
+
+
+def _tensors(value: Any) -> Iterable[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)

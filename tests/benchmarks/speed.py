@@ -1,0 +1,329 @@
+"""What makes fc-bench fast, each beside the plain way of doing it, as ratios measured in turns within one run.
+
+    python tests/benchmarks/speed.py                       # a table; --out reports/benchmarks.md writes it, too
+    python tests/benchmarks/speed.py --only prefixes ray
+
+- prefixes: a run of FastComposer (alpha 0.5) with shared text-only prefixes, beside one without
+- adapters: a training step of the tuned methods, beside the standard loop (`tuning_speed.py`)
+- scoring: identity and prompt consistency, beside a loop that embeds reference and prompt anew for every image
+- harness: a whole job, planned and recorded, beside the method's bare generate
+- ray: two workers beside one, on jobs that sleep; how many records a second the driver writes
+- startup: `fc-bench --help` and `import fc_bench`, beside `import torch`
+
+`large_runs.py` holds planning, resuming and reporting a million samples against a tenth of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+
+from fc_bench.cli.app import quiet_libraries
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Values of ours and of the other way, a pair a turn; ratios are ours to the other's."""
+
+    what: str
+    beside: str
+    unit: str
+    ours: Sequence[float]
+    other: Sequence[float]
+
+    def line(self) -> str:
+        ratios = sorted(one / two for one, two in zip(self.ours, self.other, strict=True))
+        values = [f"{statistics.median(found):.3g} {self.unit}" for found in (self.ours, self.other)]
+        spread = f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
+        return f"| {self.what} | {values[0]} | {self.beside} | {values[1]} | {spread} | {len(ratios)} |"
+
+
+def timed(work: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def sampling_seconds(folder: Path, **options: Any) -> dict[str, float]:
+    """What generating took in a run of the suite pocket, as it recorded itself."""
+    from fc_bench.run import RunOptions, run
+
+    quiet = Console(file=(folder / "log").open("w"))
+    outcome = run(RunOptions(out=folder / "run", device="cpu", **options), quiet)
+    return outcome.folder.settings()["commands"][-1]["generation"]
+
+
+def prefixes(turns: int) -> Iterator[Ratio]:
+    values: dict[bool, list[float]] = {True: [], False: []}
+    for turn in range(turns):
+        for shared in (True, False) if turn % 2 else (False, True):
+            with tempfile.TemporaryDirectory() as folder:
+                asked: Any = {"methods": ("fastcomposer",), "options": {"fastcomposer": {"alpha": 0.5}}}
+                took = sampling_seconds(Path(folder), share_prefixes=shared, limit_subjects=4, **asked)
+                values[shared].append(took["sampling_seconds"] / took["samples"])
+    yield Ratio("image, prefixes shared", "without sharing", "s", values[True], values[False])
+
+
+def adapters(turns: int) -> Iterator[Ratio]:
+    import tuning_speed as tuning
+
+    from fc_bench.model.backbone import read_backbone
+    from fc_bench.plan import resolve_method
+    from fc_bench.registry import suite_file
+    from fc_bench.run import setting_of
+    from fc_bench.suite import read_suite
+
+    suite = read_suite(suite_file("pocket-tuning"))
+    setting = setting_of(suite, read_backbone("pocket"), "cpu")
+    for name, (kind, plain) in tuning.METHODS.items():
+        options: Any = resolve_method(name, {"class_images": 16, "steps": 20}, setting)[1]
+        method, subject = kind(setting, options), suite.subjects[0]
+        tuning.ours(method, subject, options.steps)
+        plain(method.base, options, subject, 2)
+        pairs = [(tuning.ours(method, subject, 20), plain(method.base, options, subject, 20)) for _ in range(turns)]
+        yield Ratio(
+            f"{name}, training step", "standard loop", "s", [one for one, _ in pairs], [two for _, two in pairs]
+        )
+
+
+def scoring(turns: int) -> Iterator[Ratio]:
+    """Of the photographs themselves, each as if it were an image of its subject."""
+    from fc_bench import clip, faces
+    from fc_bench.clip import ClipScorer
+    from fc_bench.faces import FaceModels
+    from fc_bench.metrics.identity import Identity, identity_score
+    from fc_bench.metrics.prompt_consistency import PromptConsistency
+    from fc_bench.model.backbone import read_backbone
+    from fc_bench.photographs import read_photograph
+    from fc_bench.protocols import ScoredSample
+    from fc_bench.registry import suite_file
+    from fc_bench.run import setting_of
+    from fc_bench.suite import read_suite
+
+    suite = read_suite(suite_file("pocket"))
+    setting = setting_of(suite, read_backbone("pocket"), "cpu")
+    shots = [(subject, read_photograph(file)) for subject in suite.subjects for file in subject.photographs[1:]]
+    prompts = [f"a photo of a {subject.noun}" for subject, _ in shots]
+
+    def ours() -> None:
+        for kept in (clip._SHARED, faces._SHARED):
+            kept.clear()  # what an earlier turn remembers of these images
+        metrics = Identity(setting), PromptConsistency(setting)
+        for metric in metrics:
+            metric.prepare(suite.subjects)
+        for (subject, image), prompt in zip(shots, prompts, strict=True):
+            for metric in metrics:
+                metric.score(ScoredSample(image, prompt, (subject,)))
+
+    def naive() -> None:
+        found, scorer = FaceModels(setting.backbone, "cpu"), ClipScorer(setting.backbone.path("clip"))
+        for (subject, image), prompt in zip(shots, prompts, strict=True):
+            reference = found._find(read_photograph(subject.photographs[0]))
+            identity_score([reference[0].embedding], found._find(image))
+            scorer._texts.clear()
+            float(scorer.images([image])[0] @ scorer.text(prompt))
+
+    timed(ours)
+    pairs = [(timed(ours) / len(shots), timed(naive) / len(shots)) for _ in range(turns)]
+    yield Ratio("image scored", "reference and prompt embedded anew", "s", *zip(*pairs, strict=True))
+
+
+def harness(turns: int) -> Iterator[Ratio]:
+    from fc_bench.plan import resolve_method
+    from fc_bench.protocols import Customization, Request
+    from fc_bench.run import RunOptions, prepare
+
+    prepared = prepare(RunOptions(methods=("fastcomposer",), device="cpu"))
+    kind, options, _ = resolve_method("fastcomposer", {}, prepared.setting)
+    method: Any = kind(prepared.setting, options)
+
+    def bare() -> float:
+        spent, count = 0.0, 0
+        for job in prepared.plan.jobs:
+            from fc_bench.working import _request
+
+            mentions = [method.mention(subject, place) for place, subject in enumerate(job.subject_set.subjects)]
+            requests: list[Request] = [_request(sample, mentions) for sample in job.samples]
+            customized: Customization = method.customize(job.subject_set.subjects, 0, Path(), None)
+            spent += timed(lambda: list(method.generate(customized, requests)))  # noqa: B023
+            count += len(requests)
+        return spent / count
+
+    pairs = []
+    for _ in range(turns):
+        with tempfile.TemporaryDirectory() as folder:
+            took = sampling_seconds(Path(folder), methods=("fastcomposer",), share_prefixes=False)
+        pairs.append(((took["seconds"] - took["loading_seconds"]) / took["samples"], bare()))
+    yield Ratio("image, all the harness does included", "bare generate", "s", *zip(*pairs, strict=True))
+
+
+class SleepingOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sleeping:
+    """A method whose images take a second of nothing."""
+
+    description: ClassVar[str] = "sleeps"
+    max_subjects: ClassVar[int] = 1
+    uses_photographs: ClassVar[bool] = True
+    Options: ClassVar[type[BaseModel]] = SleepingOptions
+    seconds: ClassVar[float] = 1.0
+
+    def __init__(self, setting: Any, options: Any) -> None: ...
+
+    @classmethod
+    def weights(cls, backbone: Any, options: Any) -> Mapping[str, Path]:
+        return {}
+
+    def mention(self, subject: Any, position: int) -> str:
+        return subject.noun
+
+    def customize(self, subjects: Any, seed: int, artefact_folder: Path, checkpoints: Any) -> Any:
+        from fc_bench.protocols import Customization
+
+        return Customization(tuple(subjects))
+
+    def generate(self, customization: Any, requests: Sequence[Any]) -> Iterator[Image.Image]:
+        for _ in requests:
+            time.sleep(self.seconds)
+            yield Image.new("RGB", (128, 128), (200, 10, 10))
+
+
+def ray(turns: int) -> Iterator[Ratio]:
+    from fc_bench.executing import Loaded, Options
+    from fc_bench.generating import Recorder, pending_units
+    from fc_bench.model.backbone import read_backbone
+    from fc_bench.plan import MethodRow, make_plan
+    from fc_bench.progress import progress
+    from fc_bench.ray_executor import Cluster, RayExecutor
+    from fc_bench.records import RunFolder
+    from fc_bench.registry import suite_file
+    from fc_bench.run import MethodMaker, setting_of
+    from fc_bench.suite import read_suite
+
+    suite = read_suite(suite_file("pocket"))
+    setting = setting_of(suite, read_backbone("pocket"), "cpu")
+    row = MethodRow("sleeping", "sleeping", {}, {})
+    plan = make_plan(suite, setting, [(Sleeping, SleepingOptions(), row)])
+    make = MethodMaker(setting, {"sleeping": (Sleeping, SleepingOptions(), row)})
+
+    def seconds(workers: int) -> float:
+        """From the first worker that is ready to the last event."""
+        with tempfile.TemporaryDirectory() as place, progress(Console(file=sys.stderr), "", len(plan.jobs) * 5) as show:
+            folder = RunFolder(Path(place))
+            recorder = Recorder(folder, show, {}, False)
+            executor = RayExecutor(Cluster(workers=workers, cpus_per_job=0.5), folder.path, setting, make, Options())
+            begun = 0.0
+            for unit, event in executor.events(pending_units(plan, recorder, {}), recorder.current):
+                if isinstance(event, Loaded) and not begun:
+                    begun = time.perf_counter()
+                recorder.take(unit, event)
+            ended = time.perf_counter()
+            recorder.close()
+        return ended - begun
+
+    pairs = [(seconds(2), seconds(1)) for _ in range(turns)]
+    yield Ratio("40 sleeping images on two workers", "on one", "s", *zip(*pairs, strict=True))
+    yield from driver(turns, plan, row)
+
+
+def driver(turns: int, plan: Any, row: Any) -> Iterator[Ratio]:
+    """Records a second of the single writer: images of noise, which compress least."""
+    from fc_bench.batches import Generated
+    from fc_bench.executing import Made, Unit
+    from fc_bench.generating import Recorder
+    from fc_bench.progress import progress
+    from fc_bench.records import RunFolder, png_of
+
+    noise = np.random.default_rng(0)
+    sizes: dict[int, list[float]] = {128: [], 512: []}
+    samples = list(plan.samples())
+    for _ in range(turns):
+        for side, found in sizes.items():
+            png = png_of(Image.fromarray(noise.integers(0, 255, (side, side, 3), dtype=np.uint8)))
+            with tempfile.TemporaryDirectory() as place, progress(Console(file=sys.stderr), "", 1 << 30) as show:
+                recorder = Recorder(RunFolder(Path(place)), show, {}, False)
+                unit = Unit(row, (), "")
+
+                def write(recorder: Any = recorder, unit: Any = unit, png: bytes = png) -> None:
+                    for _ in range(5):
+                        for sample in samples:
+                            recorder.take(unit, Made(sample, ["man"], Generated(None, None, 1.0, 1, 8), png))
+
+                found.append(5 * len(samples) / timed(write))
+                recorder.close()
+    yield Ratio("driver, records of 512-pixel noise", "of 128-pixel noise", "records/s", sizes[512], sizes[128])
+
+
+def startup(turns: int) -> Iterator[Ratio]:
+    command = str(Path(sys.executable).with_name("fc-bench"))
+
+    def seconds(*arguments: str) -> float:
+        return timed(lambda: subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL))
+
+    for name, arguments in (
+        ("fc-bench --help", [command, "--help"]),
+        ("import fc_bench", [sys.executable, "-c", "import fc_bench"]),
+    ):
+        pairs = [(seconds(*arguments), seconds(sys.executable, "-c", "import torch")) for _ in range(turns)]
+        yield Ratio(name, "import torch", "s", *zip(*pairs, strict=True))
+
+
+BENCHMARKS: dict[str, Callable[[int], Iterator[Ratio]]] = {
+    "prefixes": prefixes,
+    "adapters": adapters,
+    "scoring": scoring,
+    "harness": harness,
+    "ray": ray,
+    "startup": startup,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    sys.path.insert(0, str(Path(__file__).parent))  # for its neighbor
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS))
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="Markdown file to write the table to")
+    asked = parser.parse_args()
+    quiet_libraries()
+    import torch
+
+    from fc_bench.provenance import commit, hardware
+
+    machine = hardware()
+    lines = [
+        f"{machine['processor']}, {machine['cores']} cores, {machine['torch_threads']} threads, torch "
+        f"{torch.__version__}, Python {platform.python_version()}, commit {str(commit()['commit'])[:10]}; median over "
+        "turns, ratio of each turn with its range; below 1 ours takes less (of records a second: above is better).",
+        "",
+        "| what | value | beside | value | ratio | turns |",
+        "|---|---:|---|---:|---:|---:|",
+    ]
+    print("\n".join(lines), flush=True)
+    for name in asked.only:
+        for found in BENCHMARKS[name](asked.turns):
+            lines.append(found.line())
+            print(lines[-1], flush=True)
+    if asked.out is not None:
+        head = "# Benchmarks\n\nWritten by `python tests/benchmarks/speed.py`; what each is stands in that file.\n\n"
+        asked.out.write_text(head + "\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
