@@ -103,15 +103,16 @@ class RayExecutor:
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        if self._cluster.address or os.environ.get("RAY_ADDRESS"):
+        address = self._cluster.address or os.environ.get("RAY_ADDRESS") or "local"  # not one that happens to run here
+        if address != "local":
             quiet["runtime_env"] = {"env_vars": environment}
         else:
             quiet["include_dashboard"] = False
         ours = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(address=self._cluster.address, **quiet)
+            ray.init(address=address, **quiet)
         except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-            where = f"the Ray cluster {self._cluster.address}" if self._cluster.address else "a Ray cluster here"
+            where = "a Ray cluster here" if address == "local" else f"the Ray cluster {address}"
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"Connecting to {where} failed ({reason}); correct --address, or start it.") from None
         finally:

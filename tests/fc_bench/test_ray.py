@@ -27,7 +27,7 @@ def cluster(plugin_folder) -> Iterator[None]:
     wanted = {"PYTHONPATH": str(plugin_folder), "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
     for name, value in before.items():
