@@ -152,7 +152,6 @@ def test_only_fastcomposer_is_trained_ahead_of_its_subjects(fc_bench, recipe):
 
 @pytest.mark.parametrize("name", ["pocket", "ffhq"])
 def test_shipped_recipes_are_well_formed(name):
-    from fc_bench.model.training.config import TrainingConfig
     from fc_bench.model.yaml_file import read_yaml
     from fc_bench.training import RECIPES, TrainingFile
 
@@ -162,4 +161,10 @@ def test_shipped_recipes_are_well_formed(name):
     if name == "ffhq":  # the paper's, arXiv 2305.10431, section 5.1
         assert file.batch_size * file.gradient_accumulation * 8 == 128
         assert file.max_steps == 150_000
-        assert file.localization.weight == TrainingConfig.model_fields["localization"].default.weight == 1e-3
+        assert (file.localization.weight, file.localization.groups) == (1e-3, 5)
+        assert (file.p_masked_loss, file.masked_loss_normalization) == (0.5, "pixels")
+        assert (file.data.p_unconditional, file.data.p_keep_subject, file.data.p_text_only) == (0.1, 0.9, 0)
+        assert (file.data.resolution, file.data.reference, file.vision_layers) == (512, "same-image", 2)
+        assert file.data.labels == ("person",)
+        assert set(file.optimizer.learning_rate.model_dump().values()) == {1e-5}
+        assert (file.optimizer.weight_decay, file.optimizer.clip, file.optimizer.schedule) == (1e-2, 1.0, "constant")

@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer import TrainingBatch
 from fc_bench.model.pipeline import load_fastcomposer
-from fc_bench.model.training import loop
 from fc_bench.model.training.__main__ import main
 from fc_bench.model.training.config import OptimizerConfig, TrainingConfig, load_config
 from fc_bench.model.training.loop import Training, learning_rate_factor, train
@@ -429,19 +428,6 @@ def test_command_tells_bad_input_in_one_line(
     message = capsys.readouterr().err.strip().splitlines()[-1]
     assert message.startswith("error: ")
     assert re.search(reason, message), message
-
-
-def test_published_setting_is_the_papers() -> None:
-    config = load_config(Path(loop.__file__).with_name("ffhq.yaml"))
-    assert config.localization.weight == 1e-3
-    assert config.localization.groups == 5
-    assert (config.p_masked_loss, config.masked_loss_normalization) == (0.5, "pixels")
-    assert (config.data.p_unconditional, config.data.p_keep_subject, config.data.p_text_only) == (0.1, 0.9, 0)
-    assert (config.data.resolution, config.data.reference, config.vision_layers) == (512, "same-image", 2)
-    assert config.data.labels == ("person",)
-    assert set(config.optimizer.learning_rate.model_dump().values()) == {1e-5}
-    assert (config.optimizer.weight_decay, config.optimizer.clip, config.optimizer.schedule) == (1e-2, 1.0, "constant")
-    assert 8 * config.batch_size * config.gradient_accumulation == 128
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
