@@ -112,8 +112,13 @@ def write_cost_tables(tables: CostTables, folder: Path) -> list[Path]:
 
 
 def cost_headline(run: CostRun) -> str:
-    """The tables of the terminal but class images' curves, and the notes, as Markdown without a title of its own."""
-    shown = [table for table in CostTables(run).headline if table.name != "amortised-with-class-images"]
+    """What a method costs, FastComposer's speed-up and storage, and the notes, as Markdown without a title of its own.
+
+    The curves and break-even points of the terminal are a figure where this is shown.
+    """
+    tables = CostTables(run)
+    cost = _without(tables.headline[0], ("dtype", *QUALITY))
+    shown = [cost, *(table for table in tables.headline if table.name in ("speed-up", "storage"))]
     parts = [f"**{markdown(table.title)}**\n\n{markdown_table(table)}" for table in shown]
     return "\n\n".join([*parts, *map(markdown, cost_notes(run, options=False))]) + "\n"
 

@@ -200,5 +200,5 @@ def test_a_cost_run_is_published_beside_the_others_with_its_figures(made_cost, t
     assert files >= {"cost.md", "results.csv", "amortised.csv", "storage.csv", "run.json", "measurements.jsonl"}
     assert files >= {"amortised-cost.png", "speed-up.png", "storage.png"}
     headline = (target / "headline.md").read_text()
-    assert "| text-only | float32 | 2.00" in headline
+    assert "| text-only | 2.00" in headline
     assert (repository / "README.md").read_text() == f"{marker}\n\n{headline}\n<!-- end of results -->\n"
