@@ -100,5 +100,5 @@ def test_published_rows_are_those_of_the_file_and_of_their_suite_alone():
             own[["method", "references", "identity", "prompt_consistency", "source"]].itertuples(index=False, name=None)
         )
         assert [row[5] for row in quality.texts()] == list(own["status"])
-        assert ("DreamBooth", "4", "1284", "one V100") in [row[:4] for row in cost.texts()]
+        assert ("DreamBooth", "4", "1,284", "160x", "one V100") in [row[:5] for row in cost.texts()]
     assert published_tables("pocket") == []

@@ -47,20 +47,17 @@ values = st.recursive(
 
 def report(folder: Path, _: Path) -> None:
     """Tables and page."""
-    from fc_bench.reports.frame import alike, read_runs
-    from fc_bench.reports.page.page import write_page
-    from fc_bench.reports.tables.writing import tables_of, write_tables
+    from fc_bench.reports.report import read, write_report, write_report_page
 
-    for group in alike(read_runs([folder])):
-        write_tables(tables_of(group), folder / "report")
-        write_page([group], [[]], folder / "report" / "index.html")
+    runs = read([folder])
+    write_report_page(runs, write_report(runs, families=()))
 
 
 def drawn(folder: Path, _: Path) -> None:
     """What figures show, without drawing it."""
+    from fc_bench.reports.figures.amortised import recorded_costs
     from fc_bench.reports.figures.attention import _chosen, read_maps
     from fc_bench.reports.figures.breakdown import subject_means
-    from fc_bench.reports.figures.cost import spent_of
     from fc_bench.reports.figures.grid import shown_of
     from fc_bench.reports.figures.material import Choice, Material
     from fc_bench.reports.figures.mixing import mixing_of
@@ -70,7 +67,7 @@ def drawn(folder: Path, _: Path) -> None:
     material = Material(read_runs([folder]))
     for subjects in material.sizes:
         mixing_of(material, subjects)
-        spent_of(material, subjects)
+        recorded_costs(material, subjects)
         subject_means(material.samples, subjects, "identity")
     shown_of(material.samples, Choice())
     sweeps_of(material)
@@ -252,8 +249,9 @@ MEASUREMENTS = [
 def test_cost_run_with_anything_in_any_place_is_read_or_refused(data, tmp_path):
     from fc_bench.cost.measuring import pending
     from fc_bench.cost.records import measurements
-    from fc_bench.cost.results import method_costs, told
-    from fc_bench.reports.cost_tables import print_cost_report, write_cost_report
+    from fc_bench.cost.results import told
+    from fc_bench.reports.cost.run import CostRun
+    from fc_bench.reports.cost.writing import CostTables, write_cost_tables
 
     folder = tmp_path / "cost"
     folder.mkdir(exist_ok=True)
@@ -262,9 +260,9 @@ def test_cost_run_with_anything_in_any_place_is_read_or_refused(data, tmp_path):
     read_damaged(data, folder, data.draw(st.sampled_from([RUN, "measurements.jsonl"]), "file"))
     run = RunFolder(folder)
     try:
-        costs = method_costs(run)
-        write_cost_report(run, costs)
-        print_cost_report(run, costs, Console(file=io.StringIO()))
+        tables = CostTables(CostRun(run, "cost"))
+        write_cost_tables(tables, folder / "report")
+        tables.show(Console(file=io.StringIO()))
         found = measurements(run)
         pending({"custom-diffusion": {"personalizes": True}}, found, 300.0, retry_errors=True)
         for record in found.values():
