@@ -27,9 +27,8 @@ from fc_bench.batches import Batches
 from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
 from fc_bench.faces import FaceModels
 from fc_bench.model.backbone import Backbone, read_backbone, sha256_of
-from fc_bench.model.contact_sheet import Tile, contact_sheet
+from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.yaml_file import nearest
 from fc_bench.plan import MethodRow, prompt_readers, resolve_method
 from fc_bench.portraits import photographs_in, portraits
 from fc_bench.progress import progress, silence_loading_bars
@@ -48,20 +47,12 @@ from fc_bench.protocols import (
 from fc_bench.provenance import now, versions
 from fc_bench.records import write_json, write_png
 from fc_bench.run import resolve_device
-from fc_bench.suite import LONGEST_PROMPT, digest
+from fc_bench.slots import OwnSubject, fill_slots, parse_slots
+from fc_bench.suite import digest
 
 FORMAT = 1
 RECORD, SHEET = "compose.json", "sheet.png"
 SCORED_BY = ("identity", "prompt-consistency")
-
-
-@dataclass(frozen=True)
-class OwnSubject:
-    """Somebody to compose with: id, class noun, and a photograph or a folder of them."""
-
-    id: str
-    noun: str
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -108,52 +99,6 @@ class Composed:
     folder: Path
     pictures: tuple[Made, ...]
     remarks: tuple[str, ...]
-
-
-def parse_subject(text: str) -> OwnSubject:
-    """`ada=photos/ada.jpg:woman` as a subject; raises UserError for anything else."""
-    name, equals, rest = text.partition("=")
-    path, colon, noun = rest.rpartition(":")
-    if not (equals and colon and name and path and noun):
-        raise UserError(
-            f'The subject "{text}" is not of the form ID=PHOTOGRAPH:NOUN, e.g. ada=photos/ada.jpg:woman; the noun is '
-            "what stands in the prompt."
-        )
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-        raise UserError(f'The id "{name}" of a subject may hold letters, digits, ".", "_" and "-" only; change it.')
-    if not re.fullmatch(r"[A-Za-z][A-Za-z -]{0,49}", noun):
-        raise UserError(f'The class noun "{noun}" of "{name}" is no word; write man, woman or another noun.')
-    return OwnSubject(name, noun, Path(path).expanduser())
-
-
-def parse_slots(prompt: str, subjects: Sequence[OwnSubject]) -> list[OwnSubject]:
-    """The subjects in the order in which the prompt names them, each once; raises UserError when it does not."""
-    given = {subject.id: subject for subject in subjects}
-    if len(given) != len(subjects):
-        raise UserError("Two subjects have the same id; give each one of its own.")
-    if not given:
-        raise UserError("No subject is given; add --subject ID=PHOTOGRAPH:NOUN, e.g. --subject ada=ada.jpg:woman.")
-    if len(prompt) > LONGEST_PROMPT:
-        raise UserError(f"The prompt has {len(prompt)} characters, at most {LONGEST_PROMPT} are accepted; shorten it.")
-    if "<|image|>" in prompt:
-        raise UserError("The prompt holds <|image|>; write {ID} of a subject there, with its article before it.")
-    named = re.findall(r"{([^{}]*)}", prompt)
-    if prompt.count("{") != len(named) or prompt.count("}") != len(named):
-        raise UserError(f'The prompt "{prompt}" has a brace without its pair; write {{ID}} for each subject.')
-    for name in named:
-        if name not in given:
-            raise UserError(f"The prompt names {{{name}}}, which is no --subject; {nearest(name, given)}")
-        if named.count(name) > 1:
-            raise UserError(f"The prompt names {{{name}}} twice; write it once, and later he, she or they.")
-    for name in given:
-        if name not in named:
-            raise UserError(f'The prompt "{prompt}" does not name {{{name}}}; write it where that person belongs.')
-    return [given[name] for name in named]
-
-
-def fill_slots(prompt: str, mentions: Mapping[str, str]) -> str:
-    """The prompt with each `{id}` replaced."""
-    return re.sub(r"{([^{}]*)}", lambda slot: mentions[slot[1]], prompt)
 
 
 def shown_scores(picture: Made) -> list[str]:
@@ -374,7 +319,7 @@ def _setting(options: ComposeOptions, backbone: Backbone) -> Setting:
         guidance_scale=defaults.guidance_scale if options.guidance_scale is None else options.guidance_scale,
         resolution=backbone.resolution,
     )
-    return Setting(backbone, sampler, device, backbone.dtype.cuda if device.startswith("cuda") else backbone.dtype.cpu)
+    return Setting(backbone, sampler, device, backbone.dtype.on(device))
 
 
 def _asked(options: ComposeOptions, setting: Setting, row: MethodRow, people: Sequence[_Person]) -> dict[str, Any]:
@@ -446,8 +391,7 @@ def _sheet(prompt: str, row: MethodRow, subjects: Sequence[Subject], pictures: S
         Tile(read_photograph(subject.photographs[0]), f"{subject.id}, {subject.noun}") for subject in subjects
     ]
     tiles = [Tile(read_photograph(picture.file, "picture"), _caption(picture)) for picture in pictures]
-    rows = [tiles[start : start + 4] for start in range(0, len(tiles), 4)]
-    return contact_sheet([references, *rows], title=f"{prompt} – {row.label}")
+    return contact_sheet([references, *in_rows(tiles, 4)], title=f"{prompt} – {row.label}")
 
 
 def _caption(picture: Made) -> str:

@@ -183,15 +183,18 @@ def pending_units(
 
     Where that leaves less of a row than there are workers, jobs that share prefixes are cut between their batches.
     """
-    companies = {label: {company_of(job, True) for job in plan.jobs if job.row.label == label} for label in shares}
-    labels = list(dict.fromkeys(job.row.label for job in plan.jobs))
+    rows: dict[str, list[tuple[Job, str | None]]] = {}
+    for job in plan.jobs:
+        sharing = company_of(job, True) if job.row.label in shares else None
+        rows.setdefault(job.row.label, []).append((job, sharing))
+    companies = {label: {company for _, company in rows.get(label, ())} for label in shares}
+    labels = list(rows)
     for place, label in enumerate(labels):
         groups: dict[str, list[Pending]] = {}
-        for job in plan.jobs:
-            if job.row.label == label:
-                wanted = frozenset(pending_ids(job, recorder.recorded, retry_errors))
-                if wanted:
-                    groups.setdefault(company_of(job, label in shares), []).append(Pending(job, wanted))
+        for job, sharing in rows[label]:
+            wanted = frozenset(pending_ids(job, recorder.recorded, retry_errors))
+            if wanted:
+                groups.setdefault(sharing or company_of(job, False), []).append(Pending(job, wanted))
         recorder.samples.look_up_images(label, [pending.job for group in groups.values() for pending in group])
         parts = -(-workers // max(len(companies[label]), 1)) if label in shares else 1
         for company, group in groups.items():

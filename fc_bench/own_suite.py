@@ -24,11 +24,11 @@ from fc_bench import registry
 from fc_bench.errors import UserError
 from fc_bench.faces import FaceModels
 from fc_bench.model.backbone import Backbone
-from fc_bench.model.contact_sheet import Tile, contact_sheet
+from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.yaml_file import nearest, read_yaml, sentence
 from fc_bench.portraits import Portrait, photographs_in, portraits, sorted_by_name
 from fc_bench.records import write_png
-from fc_bench.suite import SuiteFile, read_suite
+from fc_bench.suite import NAME, NOUN, SuiteFile, read_suite
 
 FILE, SHEET = "suite.yaml", "sheet.png"
 EVERY_PAIR_UP_TO = 4
@@ -55,7 +55,7 @@ def nouns_of(people: Sequence[str], told: Sequence[str]) -> dict[str, str]:
     others: str | None = None
     for text in told:
         name, equals, noun = text.partition("=")
-        if not re.fullmatch(r"[A-Za-z][A-Za-z -]{0,49}", noun if equals else name):
+        if not re.fullmatch(NOUN, noun if equals else name):
             raise UserError(f'The noun "{text}" is neither ID=NOUN, such as ada=woman, nor a noun for all.')
         if not equals:
             others = name
@@ -80,7 +80,7 @@ def people_in(folder: Path) -> dict[str, Path]:
     if not found:
         raise UserError(f"{folder} has no folder in it; put the photographs of each person into a folder of theirs.")
     for path in found:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", path.name):
+        if not re.fullmatch(NAME, path.name):
             raise UserError(
                 f'The folder name "{path.name}" in {folder} cannot be a subject\'s id; use letters, digits, ".", "_" '
                 'and "-" only.'
@@ -200,7 +200,7 @@ def _write(
             write_png(folder / "subjects" / person / f"{number}.png", portrait.image)
             how = "as it is" if portrait.crop is None else "cropped"
             row.append(Tile(portrait.image, f"{person}, {nouns[person]}: {portrait.source.name}, {how}"))
-        rows += [row[start : start + 5] for start in range(0, len(row), 5)]
+        rows += in_rows(row, 5)
     write_png(folder / SHEET, contact_sheet(rows, title="References first: methods that tune nothing see them alone."))
     text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=110)
     (folder / FILE).write_text(f"# Written by `fc-bench init-suite`; edit it as you like.\n{text}", encoding="utf-8")

@@ -53,24 +53,36 @@ def planned_calls(plan: Plan, shares: Mapping[str, int], iterations: int) -> Ite
     `shares` maps the labels of those rows to how many iterations they share. Rows that share with each other compute
     what an earlier one has not.
     """
+    return _calls(_sharing(plan, shares), shares, iterations)
+
+
+def _sharing(plan: Plan, shares: Mapping[str, int]) -> dict[str, list[tuple[int, str]]]:
+    """Samples and company of each job, by the labels of the rows that share, in the plan's order."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for job in plan.jobs:
+        if job.row.label in shares:
+            found.setdefault(job.row.label, []).append((len(job.samples), company_of(job, True)))
+    return found
+
+
+def _calls(
+    sharing: Mapping[str, Sequence[tuple[int, str]]], shares: Mapping[str, int], iterations: int
+) -> Iterator[Calls]:
     computed: dict[str, int] = {}
-    for label in dict.fromkeys(job.row.label for job in plan.jobs):
-        if label not in shares:
-            continue
+    for label, jobs in sharing.items():
         alone, whole, shared = min(shares[label], iterations), 0, 0
-        for job in plan.jobs:
-            if job.row.label == label:
-                size, company = len(job.samples), company_of(job, True)
-                whole += size * iterations
-                shared += size * (iterations - alone + max(0, alone - computed.get(company, 0)))
-                computed[company] = max(alone, computed.get(company, 0))
+        for size, company in jobs:
+            whole += size * iterations
+            shared += size * (iterations - alone + max(0, alone - computed.get(company, 0)))
+            computed[company] = max(alone, computed.get(company, 0))
         yield Calls(label, whole, shared)
 
 
 def told_calls(plan: Plan, shares: Mapping[str, int], sampler: Sampler) -> Iterator[str]:
     """A line for each row: its sampling steps with and without sharing, and its UNet calls where these are more."""
-    by_steps = planned_calls(plan, shares, sampler.steps)
-    by_calls = planned_calls(plan, shares, sampler.iterations)
+    sharing = _sharing(plan, shares)
+    by_steps = _calls(sharing, shares, sampler.steps)
+    by_calls = _calls(sharing, shares, sampler.iterations)
     for steps, calls in zip(by_steps, by_calls, strict=True):
         extra = ""
         if sampler.iterations != sampler.steps:

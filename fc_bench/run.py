@@ -266,8 +266,7 @@ def resolve_sampler(suite: Suite, backbone: Backbone) -> Sampler:
 def setting_of(suite: Suite, backbone: Backbone, device: str) -> Setting:
     """What all methods of a run share; raises UserError for a device that is not there."""
     resolved = "cuda" if device == ON_CLUSTER else resolve_device(device)
-    dtype = backbone.dtype.cuda if resolved.startswith("cuda") else backbone.dtype.cpu
-    return Setting(backbone, resolve_sampler(suite, backbone), resolved, dtype)
+    return Setting(backbone, resolve_sampler(suite, backbone), resolved, backbone.dtype.on(resolved))
 
 
 def default_folder(suite: Suite, backbone: Backbone) -> Path:

@@ -21,7 +21,9 @@ from fc_bench.model.backbone import SchedulerName, sha256_of
 from fc_bench.model.yaml_file import line_of, nearest, read_yaml
 from fc_bench.protocols import Subject
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+NAME, NOUN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", r"[A-Za-z][A-Za-z -]{0,49}"
+"""What the ids of subjects and class nouns look like, whole."""
+Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 """A name that is safe as a file name: letters, digits, `.`, `_`, `-`."""
 
 

@@ -140,7 +140,7 @@ def train_fastcomposer(prepared: Prepared, resume: bool) -> Path:
     validation = prepared.file.validation
     watch = Validation(prepared, validation).watch if validation is not None else None
     train(prepared.config, resume, watch)
-    if _is_main_process():
+    if is_main_process():
         write_backbone(prepared)
         draw_curves(prepared.config.output)
     return prepared.config.output
@@ -151,23 +151,14 @@ def draw_pictures(prepared: Prepared) -> None:
     render, root = prepared.file.render, prepared.file.data.root
     if render is None:
         return
-    from fc_bench.model.pocket.dataset import DatasetPlan, write_dataset
+    from fc_bench.model.pocket.dataset import training_plan, write_dataset
     from fc_bench.model.pocket.people import TRAINING_PEOPLE
 
     if render.people > len(TRAINING_PEOPLE):
         raise UserError(f"{render.people} people are more than the {len(TRAINING_PEOPLE)} there are to train on.")
-    plan = DatasetPlan(
-        folder=root,
-        count=render.pictures,
-        people=render.people,
-        first_person=TRAINING_PEOPLE.start,
-        first_seed=0,
-        share_of_pairs=0.5,
-        test_count=max(1, render.pictures // 100),
-        photographs=2,
-    )
+    plan = training_plan(root, render.pictures, render.people, max(1, render.pictures // 100))
     last = root / "image_ids_references.txt"
-    if _is_main_process():
+    if is_main_process():
         if not last.is_file():
             log.info("drawing %d pictures into %s", render.pictures, root)
         write_dataset(plan, render.workers)
@@ -207,7 +198,7 @@ class Validation:
         self._asked = list(_asked(self._suite, settings))
         if not self._asked:
             raise UserError(f"The suite {settings.suite} has no subject set for the validation; raise `subjects`.")
-        if not _is_main_process():
+        if not is_main_process():
             return
         metrics = [registry.load("metrics", name)(self._setting) for name in METRICS]
         people = {subject.id: subject for subject_set, _ in self._asked for subject in subject_set.subjects}
@@ -335,7 +326,8 @@ def _beside(name: str, folder: Path) -> str:
     return str(folder / Path(name).expanduser()) if is_path else name
 
 
-def _is_main_process() -> bool:
+def is_main_process() -> bool:
+    """Whether this is the first of several processes, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 

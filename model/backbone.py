@@ -101,6 +101,10 @@ class Dtypes(_Part):
     cpu: DtypeName = "float32"
     cuda: DtypeName = "float16"
 
+    def on(self, device: str) -> DtypeName:
+        """Of a device, as torch names it."""
+        return self.cuda if device.startswith("cuda") else self.cpu
+
 
 class Backbone(_Part):
     """A backbone file; component values are folders (relative to the file), `~` paths, or `hub:owner/name[/file]`.

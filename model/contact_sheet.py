@@ -22,6 +22,11 @@ class Tile:
     caption: str = ""
 
 
+def in_rows(tiles: Sequence[Tile], length: int) -> list[Sequence[Tile]]:
+    """The tiles in rows of so many."""
+    return [tiles[start : start + length] for start in range(0, len(tiles), length)]
+
+
 def contact_sheet(rows: Sequence[Sequence[Tile]], side: int = 192, title: str = "") -> Image.Image:
     """The rows of tiles as one RGB picture; each picture is fitted into `side` x `side` pixels, proportions kept.
 

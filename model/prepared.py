@@ -5,24 +5,22 @@ Made once, in the user's cache; deleting it there makes room, and the next use m
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
-import secrets
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.layouts import is_single_file, variant_files
-from fc_bench.model.user_cache import cache_folder
+from fc_bench.model.user_cache import made_once, writing_to_cache
 
 log = logging.getLogger(__name__)
 PARTS = ("unet", "vae", "text_encoder", "scheduler", "tokenizer", "image_encoder", "postfuse_module")
 """Configurations that an architecture's folder holds, a JSON file each."""
+KIND = "pipelines"
+"""Folder of the cache."""
 FORMAT = 1
 """Of what is written; a new one is written anew."""
 
@@ -70,19 +68,8 @@ def _state(file: Path) -> tuple[str, int, int]:
 
 
 def _made(stem: str, decides: Any, make: Callable[[Path], None]) -> Path:
-    name = f"{stem}-{hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]}"
-    folder = cache_folder() / "pipelines" / name
-    try:
-        if not folder.is_dir():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with made_in_whole(folder) as part:
-                make(part)
-    except OSError as error:
-        raise ModelInputError(
-            f"The pipeline {stem} cannot be prepared in {folder.parent} ({error.strerror or error}); make room or set "
-            "FC_BENCH_CACHE to another folder."
-        ) from None
-    return folder
+    with writing_to_cache(KIND, f"The pipeline {stem} cannot be prepared in"):
+        return made_once(KIND, stem, decides, make)
 
 
 def _convert(file: Path, architecture: Mapping[str, Mapping[str, Any]], tokenizer: Path, output: Path) -> None:
@@ -156,19 +143,3 @@ def _link(folder: Path, variants: Mapping[str, Path], output: Path) -> None:
     for name, file in variants.items():
         os.symlink(file.resolve(), output / name)
         (output / file.relative_to(folder)).unlink()
-
-
-@contextmanager
-def made_in_whole(folder: Path) -> Iterator[Path]:
-    """A folder to fill that takes its name when it is whole; another process that was faster has the name."""
-    part = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
-    part.mkdir()
-    try:
-        yield part
-        try:
-            os.rename(part, folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

@@ -7,9 +7,7 @@ folders, read as any others are, so that loading is measured, too; only the imag
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from fc_bench.model.backbone import Backbone, DtypeName, written_out
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.prepared import made_in_whole, read_configurations
-from fc_bench.model.user_cache import cache_folder
+from fc_bench.model.prepared import read_configurations
+from fc_bench.model.user_cache import made_once, writing_to_cache
+from fc_bench.model.whole import write_whole
 
 if TYPE_CHECKING:
     import torch
 
+KIND = "random-weights"
+"""Folder of the cache."""
 SEED = 20230510
 FORMAT = 1
 """Of what is written; a new one is written anew."""
@@ -36,20 +37,12 @@ def with_random_weights(backbone: Backbone, dtype: DtypeName) -> Path:
     configurations are damaged, or the cache cannot be written.
     """
     configurations = read_architecture(backbone)
-    decides = json.dumps([FORMAT, SEED, dtype, configurations], sort_keys=True)
-    name = f"{backbone.name}-{dtype}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}"
-    folder = cache_folder() / "random-weights" / name
-    try:
-        if not folder.is_dir():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with made_in_whole(folder) as part:
-                _write_models(part, configurations, dtype)
+    decides = [FORMAT, SEED, dtype, configurations]
+    with writing_to_cache(KIND, "Random weights cannot be written to"):
+        folder = made_once(
+            KIND, f"{backbone.name}-{dtype}", decides, lambda part: _write_models(part, configurations, dtype)
+        )
         return _write_backbone(folder, backbone)
-    except OSError as error:
-        raise ModelInputError(
-            f"Random weights cannot be written to {folder.parent} ({error.strerror or error}); make room or set "
-            "FC_BENCH_CACHE to another folder."
-        ) from None
 
 
 def read_architecture(backbone: Backbone) -> dict[str, dict[str, Any]]:
@@ -130,9 +123,7 @@ def _write_backbone(folder: Path, backbone: Backbone) -> Path:
     text = yaml.safe_dump(data, sort_keys=False)
     file = folder / f"{backbone.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
     if not file.is_file():
-        part = file.with_suffix(f".{secrets.token_hex(4)}")
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, file)
+        write_whole(file, text.encode())
     return file
 
 

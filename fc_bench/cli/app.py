@@ -17,6 +17,7 @@ from fc_bench.errors import UserError
 from fc_bench.model.errors import MissingWeightsError, ModelInputError
 
 if TYPE_CHECKING:
+    from fc_bench.run import Prepared
     from fc_bench.session import Outcome
 
 EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 4, 130, 143
@@ -27,6 +28,21 @@ FailOnError = Annotated[
 ]
 Offline = Annotated[
     bool, typer.Option("--offline", help="Never use the network; it is not used anyway where all weights are local.")
+]
+BackboneName = Annotated[str, typer.Option(help="Name of a backbone or path of its YAML file.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Photographs = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the subjects' photographs, for a suite that ships none.", show_default=False),
+]
+LimitSubjects = Annotated[
+    int | None, typer.Option(min=1, help="Only the first N subjects (and sets of them).", show_default=False)
+]
+ImagesPerPrompt = Annotated[int | None, typer.Option(min=1, help="Instead of the suite's number.", show_default=False)]
+BatchSize = Annotated[int, typer.Option(min=1, max=1024, help="Images generated together.")]
+RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Try failed samples and scores again.")]
+Crop = Annotated[
+    bool, typer.Option("--crop/--no-crop", help="Look for faces and cut portraits out, or take photographs as is.")
 ]
 SharedPrefixes = Annotated[
     bool,
@@ -139,6 +155,12 @@ def say(text: str) -> None:
     console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
+def say_planned(prepared: Prepared) -> None:
+    """What a command would generate, line by line."""
+    for line in prepared.told():
+        say(line)
+
+
 def tolerated_failures(text: str) -> float:
     """How many samples may fail, "5" or as a share "0.1" of the planned ones; raises UserError for anything else."""
     if re.fullmatch(r"\d{1,9}", text, re.ASCII):
@@ -148,19 +170,21 @@ def tolerated_failures(text: str) -> float:
     raise UserError(f'--fail-on-error "{text}" is neither a number of samples, such as 5, nor a share, such as 0.1.')
 
 
-def go_offline(forbidden: bool, backbone: str) -> None:
-    """Keep every library from the network where asked, and where the backbone has nothing to fetch.
-
-    To be called before any library that loads from a hub is imported.
-    """
+def stay_offline() -> None:
+    """Keep every library from the network; to be called before any that loads from a hub is imported."""
     import os
 
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "DIFFUSERS_OFFLINE"):
+        os.environ[name] = "1"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+
+def go_offline(forbidden: bool, backbone: str) -> None:
+    """Stay offline where asked, and where the backbone has nothing to fetch."""
     from fc_bench.model.backbone import read_backbone
 
     if forbidden or not read_backbone(backbone).fetches:
-        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "DIFFUSERS_OFFLINE"):
-            os.environ[name] = "1"
-        os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+        stay_offline()
 
 
 def open_in_browser(file: Path) -> None:

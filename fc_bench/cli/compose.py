@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import Offline, app, console, go_offline, open_in_browser, quiet_libraries, say
+from fc_bench.cli.app import (
+    BackboneName,
+    Crop,
+    Device,
+    Offline,
+    app,
+    console,
+    go_offline,
+    open_in_browser,
+    quiet_libraries,
+    say,
+)
 from fc_bench.cli.run import overrides_of
 from fc_bench.errors import UserError
 
@@ -40,7 +51,7 @@ def compose(
         list[str] | None,
         typer.Option("--option", "-o", help="Option of the method, e.g. fastcomposer.alpha=0.6.", show_default=False),
     ] = None,
-    backbone: Annotated[str, typer.Option(help="Name of a backbone or path of its YAML file.")] = "pocket",
+    backbone: BackboneName = "pocket",
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other pictures.")] = 0,
     steps: Annotated[
         int | None,
@@ -54,10 +65,8 @@ def compose(
         typer.Option(help="Folder of the pictures; composed/<prompt>-<hash> if not given.", show_default=False),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Pictures made together.")] = 4,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    crop: Annotated[
-        bool, typer.Option("--crop/--no-crop", help="Look for faces and cut portraits out, or take photographs as is.")
-    ] = True,
+    device: Device = "auto",
+    crop: Crop = True,
     scores: Annotated[
         bool, typer.Option("--scores/--no-scores", help="Measure identity and prompt consistency of each picture.")
     ] = True,
@@ -80,8 +89,9 @@ def compose(
         chosen = {**chosen, "alpha": alpha}
     quiet_libraries()
     go_offline(offline, backbone)
-    from fc_bench.composing import SHEET, ComposeOptions, parse_subject, shown_scores
+    from fc_bench.composing import SHEET, ComposeOptions, shown_scores
     from fc_bench.composing import compose as execute
+    from fc_bench.slots import parse_subject
 
     composed = execute(
         ComposeOptions(

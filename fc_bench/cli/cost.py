@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import EXIT_INCOMPLETE, app, console, quiet_libraries
+from fc_bench.cli.app import EXIT_INCOMPLETE, BackboneName, Device, app, console, quiet_libraries
 from fc_bench.cli.report import write_and_print
 from fc_bench.cli.run import overrides_of
 from fc_bench.errors import UserError
@@ -22,7 +22,7 @@ def cost(
         list[str] | None,
         typer.Option("--method", "-m", help="Method to measure; repeat for several.", show_default=False),
     ] = None,
-    backbone: Annotated[str, typer.Option(help="Name of a backbone or path of its YAML file.")] = "pocket",
+    backbone: BackboneName = "pocket",
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="The backbone's architecture with random weights: no download.")
     ] = False,
@@ -32,7 +32,7 @@ def cost(
     dtype: Annotated[
         str | None, typer.Option(help=f"{', '.join(DTYPES)}; the backbone's if not given.", show_default=False)
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Run folder; runs/cost-<backbone> if not given.", show_default=False)
     ] = None,

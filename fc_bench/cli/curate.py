@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import app, quiet_libraries, say
+from fc_bench.cli.app import app, quiet_libraries, say, stay_offline
 
 
 @app.command()
@@ -24,7 +23,7 @@ def curate(
     """
     quiet_libraries()
     if offline:
-        os.environ |= dict.fromkeys(("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
+        stay_offline()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     from fc_bench.model.curation.config import load_curation
     from fc_bench.model.curation.curate import curate as execute

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import Offline, app, go_offline, quiet_libraries, say
+from fc_bench.cli.app import Crop, Offline, app, go_offline, quiet_libraries, say
 
 
 @app.command(name="init-suite")
@@ -37,9 +37,7 @@ def init_suite(
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; <photographs>-suite if not given.", show_default=False)
     ] = None,
-    crop: Annotated[
-        bool, typer.Option("--crop/--no-crop", help="Look for faces and cut portraits out, or take photographs as is.")
-    ] = True,
+    crop: Crop = True,
     offline: Offline = False,
 ) -> None:
     """Make a suite of your own people: a folder with a folder of photographs for each of them.

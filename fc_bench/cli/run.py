@@ -9,9 +9,16 @@ from typing import Annotated, Any
 import typer
 
 from fc_bench.cli.app import (
+    BackboneName,
+    BatchSize,
+    Device,
     DryRun,
     FailOnError,
+    ImagesPerPrompt,
+    LimitSubjects,
     Offline,
+    Photographs,
+    RetryErrors,
     SharedPrefixes,
     app,
     console,
@@ -19,6 +26,7 @@ from fc_bench.cli.app import (
     go_offline,
     quiet_libraries,
     say,
+    say_planned,
     tolerated_failures,
 )
 from fc_bench.cli.report import write_and_print
@@ -33,25 +41,18 @@ def run(
     method: Annotated[
         list[str] | None, typer.Option("--method", "-m", help="Method to run; repeat for several.", show_default=False)
     ] = None,
-    backbone: Annotated[str, typer.Option(help="Name of a backbone or path of its YAML file.")] = "pocket",
+    backbone: BackboneName = "pocket",
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/<suite> if not given.", show_default=False)] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", help="Option of a method, e.g. fastcomposer.alpha=0.6.", show_default=False),
     ] = None,
-    photographs: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the subjects' photographs, for a suite that ships none.", show_default=False),
-    ] = None,
-    limit_subjects: Annotated[
-        int | None, typer.Option(min=1, help="Only the first N subjects (and sets of them).", show_default=False)
-    ] = None,
-    images_per_prompt: Annotated[
-        int | None, typer.Option(min=1, help="Instead of the suite's number.", show_default=False)
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Images generated together.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try failed samples and scores again.")] = False,
+    photographs: Photographs = None,
+    limit_subjects: LimitSubjects = None,
+    images_per_prompt: ImagesPerPrompt = None,
+    batch_size: BatchSize = 8,
+    device: Device = "auto",
+    retry_errors: RetryErrors = False,
     fail_on_error: FailOnError = "0",
     offline: Offline = False,
     shared_prefixes: SharedPrefixes = True,
@@ -119,8 +120,7 @@ def run(
         cluster=cluster,
     )
     if dry_run:
-        for line in prepare(asked).told():
-            say(line)
+        say_planned(prepare(asked))
         return
     outcome = execute(asked, console())
     path = outcome.folder.path

@@ -9,8 +9,12 @@ from typing import Annotated
 import typer
 
 from fc_bench.cli.app import (
+    Device,
     FailOnError,
+    ImagesPerPrompt,
+    LimitSubjects,
     Offline,
+    Photographs,
     app,
     console,
     exit_if_incomplete,
@@ -52,17 +56,10 @@ def score(
     out: Annotated[
         Path | None, typer.Option(help="Run folder; runs/<suite>-<method> if not given.", show_default=False)
     ] = None,
-    photographs: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the subjects' photographs, for a suite that ships none.", show_default=False),
-    ] = None,
-    limit_subjects: Annotated[
-        int | None, typer.Option(min=1, help="Only the first N subjects (and sets of them).", show_default=False)
-    ] = None,
-    images_per_prompt: Annotated[
-        int | None, typer.Option(min=1, help="Instead of the suite's number.", show_default=False)
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    photographs: Photographs = None,
+    limit_subjects: LimitSubjects = None,
+    images_per_prompt: ImagesPerPrompt = None,
+    device: Device = "auto",
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try failed scores again.")] = False,
     fail_on_error: FailOnError = "0",
     offline: Offline = False,

@@ -8,9 +8,16 @@ from typing import Annotated
 import typer
 
 from fc_bench.cli.app import (
+    BackboneName,
+    BatchSize,
+    Device,
     DryRun,
     FailOnError,
+    ImagesPerPrompt,
+    LimitSubjects,
     Offline,
+    Photographs,
+    RetryErrors,
     SharedPrefixes,
     app,
     console,
@@ -18,6 +25,7 @@ from fc_bench.cli.app import (
     go_offline,
     quiet_libraries,
     say,
+    say_planned,
     tolerated_failures,
 )
 from fc_bench.cli.report import write_and_print
@@ -39,7 +47,7 @@ def sweep(
         typer.Option(help="Instead: a YAML file of settings to try; writes the table beside it.", show_default=False),
     ] = None,
     suite: Annotated[str, typer.Option(help="Name of a suite or path of a suite.yaml.")] = "pocket",
-    backbone: Annotated[str, typer.Option(help="Name of a backbone or path of its YAML file.")] = "pocket",
+    backbone: BackboneName = "pocket",
     out: Annotated[
         Path | None,
         typer.Option(help="Run folder; runs/sweep-<suite>-<METHOD.OPTION> if not given.", show_default=False),
@@ -48,19 +56,12 @@ def sweep(
         list[str] | None,
         typer.Option("--option", "-o", help="Another option of the method, the same for all rows.", show_default=False),
     ] = None,
-    photographs: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the subjects' photographs, for a suite that ships none.", show_default=False),
-    ] = None,
-    limit_subjects: Annotated[
-        int | None, typer.Option(min=1, help="Only the first N subjects (and sets of them).", show_default=False)
-    ] = None,
-    images_per_prompt: Annotated[
-        int | None, typer.Option(min=1, help="Instead of the suite's number.", show_default=False)
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, max=1024, help="Images generated together.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Try failed samples and scores again.")] = False,
+    photographs: Photographs = None,
+    limit_subjects: LimitSubjects = None,
+    images_per_prompt: ImagesPerPrompt = None,
+    batch_size: BatchSize = 8,
+    device: Device = "auto",
+    retry_errors: RetryErrors = False,
     fail_on_error: FailOnError = "0",
     offline: Offline = False,
     shared_prefixes: SharedPrefixes = True,
@@ -104,8 +105,7 @@ def sweep(
     )
     asked = range_options(option, values, asked)
     if dry_run:
-        for line in prepare(asked).told():
-            say(line)
+        say_planned(prepare(asked))
         return
     outcome = execute(asked, console())
     files = write_and_print([outcome.folder.path], families=("grid", "sweep"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import Offline, app, go_offline, quiet_libraries, say
+from fc_bench.cli.app import Offline, app, go_offline, quiet_libraries, say, stay_offline
 from fc_bench.errors import UserError
 
 
@@ -39,9 +38,9 @@ def train(
         raise UserError(f'"{method}" is not trained ahead of its subjects; only fastcomposer is.')
     quiet_libraries()
     if offline:
-        go_offline(True, recipe)
+        stay_offline()
     from fc_bench.model.durations import parse_duration
-    from fc_bench.training import draw_pictures, prepare, train_fastcomposer
+    from fc_bench.training import draw_pictures, is_main_process, prepare, train_fastcomposer
 
     changes = {
         "output": out.resolve() if out is not None else None,
@@ -59,7 +58,7 @@ def train(
 
     silence_loading_bars()
     output = train_fastcomposer(prepared, resume)
-    if os.environ.get("RANK", "0") == "0":
+    if is_main_process():
         say(f"{output} is a backbone: fc-bench run --backbone {shlex.quote(str(output))} -m fastcomposer")
 
 

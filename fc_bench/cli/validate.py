@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import app, quiet_libraries, say
+from fc_bench.cli.app import Photographs, app, quiet_libraries, say
 from fc_bench.errors import UserError
 
 
 @app.command()
 def validate(
     suite: Annotated[str, typer.Argument(help="Name of a suite or path of a suite.yaml.")],
-    photographs: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the subjects' photographs, for a suite that ships none.", show_default=False),
-    ] = None,
+    photographs: Photographs = None,
     backbone: Annotated[
         str | None,
         typer.Option(

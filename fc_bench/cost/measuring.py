@@ -127,7 +127,7 @@ def _settled(options: CostOptions) -> _Asked:
                 f'Options are given for "{name}", which is not among the methods of this run; add --method {name}.'
             )
     device = resolve_device(options.device)
-    dtype = options.dtype or (backbone.dtype.cuda if device.startswith("cuda") else backbone.dtype.cpu)
+    dtype = options.dtype or backbone.dtype.on(device)
     for name in options.methods:
         registry.load("methods", name)  # before anything is made or fetched
     if options.random_weights:

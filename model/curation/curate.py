@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import secrets
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +26,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fc_bench.model.contact_sheet import Tile, contact_sheet
+from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.curation.config import CurationConfig
 from fc_bench.model.curation.models import Captioner, Segmenter, Similarity
 from fc_bench.model.curation.phrases import Phrase, phrase_finder
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.matching import greedy_matching
+from fc_bench.model.whole import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +86,7 @@ def _listed(config: CurationConfig) -> dict[str, Path]:
         if name not in names:
             known[f"{len(known):08d}"] = name
     file.parent.mkdir(parents=True, exist_ok=True)
-    _replace(file, json.dumps(known, indent=0, ensure_ascii=False).encode())
+    write_whole(file, json.dumps(known, indent=0, ensure_ascii=False).encode())
     here = {path.relative_to(config.images).as_posix() for path in found}
     return {name: config.images / place for name, place in known.items() if place in here}
 
@@ -107,12 +106,17 @@ def _settle(config: CurationConfig, work: Path) -> None:
                 f"{work / stage} was made with other settings (see {file}): delete {file.name} and the folder, and "
                 "those of the stages after it, or name another output"
             )
-        _replace(file, json.dumps(settings, indent=1).encode())
+        write_whole(file, json.dumps(settings, indent=1).encode())
+
+
+def _pending(config: CurationConfig, stage: str, images: Iterable[str]) -> tuple[Path, list[str]]:
+    """A stage's folder, and the images that it lacks."""
+    folder = config.output / "work" / stage
+    return folder, [name for name in images if not (folder / f"{name}.json").is_file()]
 
 
 def _caption(config: CurationConfig, images: dict[str, Path], device: torch.device, dtype: torch.dtype) -> None:
-    folder = config.output / "work" / "captions"
-    pending = [name for name in images if not (folder / f"{name}.json").is_file()]
+    folder, pending = _pending(config, "captions", images)
     if not pending:
         return
     captioner = Captioner(config.captioner, device, dtype)
@@ -122,8 +126,7 @@ def _caption(config: CurationConfig, images: dict[str, Path], device: torch.devi
 
 
 def _segment(config: CurationConfig, images: dict[str, Path], device: torch.device, dtype: torch.dtype) -> None:
-    folder = config.output / "work" / "segments"
-    pending = [name for name in images if not (folder / f"{name}.json").is_file()]
+    folder, pending = _pending(config, "segments", images)
     if not pending:
         return
     segmenter = Segmenter(config.segmenter, device, dtype)
@@ -136,8 +139,7 @@ def _segment(config: CurationConfig, images: dict[str, Path], device: torch.devi
 
 def _match(config: CurationConfig, images: dict[str, Path], device: torch.device, dtype: torch.dtype) -> None:
     work = config.output / "work"
-    folder = work / "matches"
-    pending = [name for name in images if not (folder / f"{name}.json").is_file()]
+    folder, pending = _pending(config, "matches", images)
     if not pending:
         return
     find = phrase_finder(config.phrases)
@@ -208,10 +210,10 @@ def _write(config: CurationConfig, images: dict[str, Path]) -> dict[str, Any]:
     order = np.random.default_rng(config.seed).permutation(len(kept))
     held_out = {kept[place] for place in order[: round(config.test_share * len(kept))]}
     for split, names in (("train", [n for n in kept if n not in held_out]), ("test", sorted(held_out))):
-        _replace(config.output / f"image_ids_{split}.txt", "".join(f"{name}\n" for name in names).encode())
+        write_whole(config.output / f"image_ids_{split}.txt", "".join(f"{name}\n" for name in names).encode())
     if kept:
         shown = [kept[place] for place in sorted(order[: config.sheet_images])]
-        sheet = contact_sheet(_rows([_tile(config.output, name) for name in shown], 5), side=224)
+        sheet = contact_sheet(in_rows([_tile(config.output, name) for name in shown], 5), side=224)
         sheet.save(config.output / "sheet.png")
     report = dict(sorted(counts.items()))
     _save(config.output / "report.json", report)
@@ -231,10 +233,6 @@ def _tile(output: Path, name: str) -> Tile:
         caption = caption[: segment["end"] + shift] + mark + caption[segment["end"] + shift :]
         shift += len(mark)
     return Tile(Image.fromarray(pixels.round().astype(np.uint8)), f"{name}: {caption}")
-
-
-def _rows(tiles: Sequence[Tile], length: int) -> list[Sequence[Tile]]:
-    return [tiles[start : start + length] for start in range(0, len(tiles), length)]
 
 
 def _batches(
@@ -286,10 +284,4 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _save(file: Path, content: Any) -> None:
-    _replace(file, json.dumps(content, ensure_ascii=False).encode())
-
-
-def _replace(file: Path, content: bytes) -> None:
-    partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    partial.write_bytes(content)
-    os.replace(partial, file)
+    write_whole(file, json.dumps(content, ensure_ascii=False).encode())

@@ -25,7 +25,7 @@ from PIL import Image
 
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pocket.canvas import SIZE
-from fc_bench.model.pocket.people import make_person
+from fc_bench.model.pocket.people import TRAINING_PEOPLE, make_person
 from fc_bench.model.pocket.render import Picture, compose_caption, render_photograph, render_seed
 
 PLAN = "plan.json"
@@ -48,6 +48,20 @@ class DatasetPlan:
     test_count: int
     photographs: int = 0
     """Plain photographs of each person besides, which FastComposer takes its references from."""
+
+
+def training_plan(folder: Path, pictures: int, people: int, test_count: int) -> DatasetPlan:
+    """Pictures and photographs of people of the training range, for generator and CLIP."""
+    return DatasetPlan(
+        folder=folder,
+        count=pictures,
+        people=people,
+        first_person=TRAINING_PEOPLE.start,
+        first_seed=0,
+        share_of_pairs=0.5,
+        test_count=test_count,
+        photographs=2,
+    )
 
 
 def write_dataset(plan: DatasetPlan, workers: int = 2) -> Path:

@@ -26,7 +26,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from fc_bench.model.durations import parse_duration
 from fc_bench.model.errors import ModelInputError, telling_bad_input
 from fc_bench.model.pocket import base_unet, clip, face_detector, face_recognizer, vae
-from fc_bench.model.pocket.dataset import DatasetPlan, PackedDataset, read_packed, write_dataset
+from fc_bench.model.pocket.dataset import DatasetPlan, PackedDataset, read_packed, training_plan, write_dataset
 from fc_bench.model.pocket.people import RECOGNIZER_PEOPLE, TRAINING_PEOPLE
 from fc_bench.model.pocket.stage import StageSettings, device_name, pick_device
 from fc_bench.model.pocket.tokenizer import build_tokenizer
@@ -78,16 +78,7 @@ class Workspace:
 
     def data(self) -> PackedDataset:
         """The pictures that the generator and CLIP are trained on, rendered when first needed."""
-        plan = DatasetPlan(
-            folder=self.folder / "data",
-            count=self.pictures,
-            people=self.people,
-            first_person=TRAINING_PEOPLE.start,
-            first_seed=0,
-            share_of_pairs=0.5,
-            test_count=self.pictures // 100,
-            photographs=2,
-        )
+        plan = training_plan(self.folder / "data", self.pictures, self.people, self.pictures // 100)
         return read_packed(write_dataset(plan, self.workers))
 
     def face_data(self) -> PackedDataset:

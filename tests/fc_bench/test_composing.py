@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fc_bench.composing import OwnSubject, parse_slots, parse_subject
 from fc_bench.errors import UserError
+from fc_bench.slots import OwnSubject, parse_slots, parse_subject
 
 PROMPT = "a {ann} and a {bob} cooking"
 
