@@ -4,18 +4,19 @@
                              sheet.png      references and pictures on one page
                              compose.json   what was asked, what made them, and their scores
                              references/    the photographs as the method got them
+                             jobs.jsonl     one line per customization, as in a run
                              artefacts/     what a method that tunes keeps
 
 The folder is named by a hash of everything that decides the pictures but their number, so the same command continues an
-interrupted one, and asking for more images adds them. Methods, seeds and scores are those of a run.
+interrupted one, and asking for more images adds them. Methods, customizing, seeds and scores are those of a run.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,19 +25,20 @@ from rich.console import Console
 
 from fc_bench import registry
 from fc_bench.batches import Batches
+from fc_bench.customizing import Customizer
 from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
 from fc_bench.faces import FaceModels
+from fc_bench.holding import LOCK, held
 from fc_bench.model.backbone import Backbone, read_backbone, sha256_of
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.errors import ModelInputError
-from fc_bench.plan import MethodRow, prompt_readers, resolve_method
+from fc_bench.plan import Job, MethodRow, prompt_readers, resolve_method
 from fc_bench.portraits import photographs_in, portraits
-from fc_bench.progress import progress, silence_loading_bars
+from fc_bench.progress import Progress, progress, silence_loading_bars
 from fc_bench.protocols import (
     Customization,
     Method,
     Request,
-    Restorable,
     Sampler,
     ScoredSample,
     Setting,
@@ -45,13 +47,13 @@ from fc_bench.protocols import (
     seed_of,
 )
 from fc_bench.provenance import now, versions
-from fc_bench.records import write_json, write_png
+from fc_bench.records import JOBS, PART, LineWriter, RunFolder, write_json, write_png
 from fc_bench.run import resolve_device
 from fc_bench.slots import OwnSubject, fill_slots, parse_slots
-from fc_bench.suite import digest
+from fc_bench.suite import SubjectSet, digest
 
 FORMAT = 1
-RECORD, SHEET = "compose.json", "sheet.png"
+RECORD, SHEET, REFERENCES = "compose.json", "sheet.png", "references"
 SCORED_BY = ("identity", "prompt-consistency")
 
 
@@ -135,20 +137,39 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
     people = [_Person.read(subject, models if options.crop else None) for subject in subjects]
     asked = _asked(options, setting, row, people)
     folder = options.out or Path("composed") / f"{_slug(plain)}-{digest(asked)[:8]}"
-    done = _recorded(folder, asked)
-    try:
-        shown = [person.written(folder / "references") for person in people]
-        work = _Work(options, setting, row, plain, folder, asked, shown, console)
-        work.record([])
-        pictures = work.pictures(kind, validated, done)
-        scored = work.scored(pictures, done) if options.scores else pictures
-        write_png(folder / SHEET, _sheet(options.prompt, row, shown, scored))
-        work.record(scored)
-    except OSError as error:
-        raise UserError(
-            f"Writing to {folder} failed ({error.strerror or error}); make room or name another folder with --out."
-        ) from error
+    with _opened(folder):
+        done = _recorded(folder, asked)
+        try:
+            shown = [person.placed(folder / REFERENCES) for person in people]
+            work = _Work(options, setting, row, plain, folder, asked, shown, console)
+            # First: an interrupted command's folder is known by it.
+            work.record([])
+            for person in people:
+                person.write(folder / REFERENCES)
+            pictures = work.pictures(kind, validated, done)
+            scored = work.scored(pictures, done) if options.scores else pictures
+            write_png(folder / SHEET, _sheet(options.prompt, row, shown, scored))
+            work.record(scored)
+        except OSError as error:
+            raise UserError(
+                f"Writing to {folder} failed ({error.strerror or error}); make room or name another folder with --out."
+            ) from error
     return Composed(folder, tuple(scored), tuple(remark for person in people for remark in person.remarks))
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[None]:
+    """The folder, held by this process alone; raises UserError when it holds anything that was not composed."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; name a folder with --out.")
+    found = folder.iterdir() if folder.is_dir() else ()
+    strangers = sorted(item.name for item in found if item.name != LOCK and item.suffix != PART)
+    if strangers and not (folder / RECORD).is_file():
+        raise UserError(
+            f'The folder {folder} holds something else ("{strangers[0]}" but no {RECORD}); name another one with --out.'
+        )
+    with held(folder):
+        yield
 
 
 @dataclass(frozen=True)
@@ -178,12 +199,15 @@ class _Person:
             ],
         }
 
-    def written(self, folder: Path) -> Subject:
-        """The subject with its portraits as files."""
+    def placed(self, folder: Path) -> Subject:
+        """The subject with its portraits as files of a folder."""
+        return Subject(self.subject.id, self.subject.noun, tuple(folder / name for name, _ in self.portraits))
+
+    def write(self, folder: Path) -> None:
+        """Write the portraits that are not there."""
         for name, portrait in self.portraits:
             if not (folder / name).is_file():
                 write_png(folder / name, portrait.image)
-        return Subject(self.subject.id, self.subject.noun, tuple(folder / name for name, _ in self.portraits))
 
 
 @dataclass(frozen=True)
@@ -261,9 +285,7 @@ class _Work:
         prompt = fill_slots(self.options.prompt, mentions)
         made: list[Made] = []
         with progress(self.console, "Composing", len(seeds)) as show:
-            with show.during(f"{self.row.name}: customizing"):
-                names = " and ".join(subject.id for subject in self.subjects)
-                customized = _told(lambda: self._customized(method), f"{self.row.name} cannot be fitted to {names}")
+            customized = self._customized(method, show)
             batches = Batches(method, customized, self.setting.device, self.options.batch_size)
             numbers = list(seeds)
             for start in range(0, len(numbers), self.options.batch_size):
@@ -278,36 +300,29 @@ class _Work:
                     self.record(made)
                     show.advance()
 
-    def _customized(self, method: Method) -> Customization:
-        """The method fitted, or loaded from what it left before; subjects tuned apart are loaded together."""
-        apart = isinstance(method, Restorable) and method.tunes_apart and len(self.subjects) > 1
-        groups = [[subject] for subject in self.subjects] if apart else [list(self.subjects)]
-        fitted: Customization | None = None
-        folders = []
-        for group in groups:
-            key = "+".join(subject.id for subject in group)
-            folder = self.folder / "artefacts" / key
-            if not (folder.is_dir() and isinstance(method, Restorable)):
-                fitted = self._fitted(method, group, folder, key)
-            folders.append(folder)
-        if isinstance(method, Restorable):
-            return method.restore(self.subjects, folders)
-        assert fitted is not None
-        return fitted
+    def _customized(self, method: Method, show: Progress) -> Customization:
+        """The method fitted, or loaded from what it left before, as in a run; raises UserError when it fails."""
+        place, writer = RunFolder(self.folder), LineWriter(self.folder / JOBS)
+        try:
+            customizer = Customizer(
+                method, self.row, place, writer.append, place.jobs(), self.setting.device, {}, show, keep_artefacts=True
+            )
+            customized = customizer.customize(self._job())
+        finally:
+            writer.close()
+        if isinstance(customized, Failure):
+            names = " and ".join(subject.id for subject in self.subjects)
+            raise UserError(_sentence(f"{self.row.name} cannot be fitted to {names}", customized))
+        return customized
 
-    def _fitted(self, method: Method, group: Sequence[Subject], folder: Path, key: str) -> Customization:
-        """Customize into a folder that takes its name when it is whole."""
-        seed = seed_from(f"{self.options.seed}\n{self.row.name}\n{key}")
-        if not isinstance(method, Restorable):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            return method.customize(group, seed, folder, None)
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        fitted = method.customize(group, seed, partial, None)
-        partial.rename(folder)
-        return fitted
+    def _job(self) -> Job:
+        """What is customized, each subject of several also as a part."""
+        subjects = tuple(self.subjects)
+        sets = [SubjectSet(subjects), *(SubjectSet((subject,)) for subject in subjects if len(subjects) > 1)]
+        whole, *parts = (
+            Job(self.row, each, (), seed_from(f"{self.options.seed}\n{self.row.name}\n{each.key}")) for each in sets
+        )
+        return replace(whole, parts=tuple(parts))
 
 
 def _setting(options: ComposeOptions, backbone: Backbone) -> Setting:
@@ -340,8 +355,6 @@ def _recorded(folder: Path, asked: Mapping[str, Any]) -> dict[int, Made]:
     """The pictures of an earlier command that are still there; raises UserError when the folder holds anything else."""
     file = folder / RECORD
     if not file.is_file():
-        if folder.is_dir() and any(folder.glob("*.png")):
-            raise UserError(f"The folder {folder} holds pictures of something else; name another one with --out.")
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))

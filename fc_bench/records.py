@@ -18,13 +18,11 @@ while writing) is cut off when the folder is opened for writing, and ignored whe
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
 import re
 import secrets
-import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -36,6 +34,7 @@ import orjson
 from PIL import Image
 
 from fc_bench.errors import UserError
+from fc_bench.holding import LOCK, held
 from fc_bench.record_shapes import SHAPES
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ FORMAT = 1
 QUALITY = "quality"
 """Kind of a run in which run.json names none; cost runs name theirs (`cost.records`)."""
 RUN, PLAN, SAMPLES, JOBS, SCORES = "run.json", "plan.jsonl", "samples.jsonl", "jobs.jsonl", "scores.jsonl"
-LOCK, PART = ".lock", ".part"
+PART = ".part"
 
 
 Wrong = Callable[[Mapping[str, Any]], "str | None"]
@@ -292,40 +291,11 @@ def opened_for_writing(path: Path) -> Iterator[RunFolder]:
                 f'{path} is not empty and no run folder (it holds "{strangers[0]}" but no {RUN}); '
                 "choose another folder with --out."
             )
-        lock = (path / LOCK).open("a+")
     except OSError as error:
-        raise UserError(
-            f"The run folder {path} cannot be written ({error.strerror}); choose another with --out."
-        ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            raise UserError(
-                f"Another process is working in {path} (process {holder}); wait for it or choose another folder "
-                "with --out."
-            ) from None
-        except OSError as error:
-            raise UserError(
-                f"The run folder {path} cannot be locked ({error.strerror}); choose one on another file system with "
-                "--out."
-            ) from None
-        try:
-            lock.truncate(0)
-            lock.write(f"{os.getpid()} on {socket.gethostname()}")
-            lock.flush()
-        except OSError as error:
-            raise UserError(
-                f"The run folder {path} cannot be written ({error.strerror}); make room or choose another with --out."
-            ) from None
+        raise UserError(f"The folder {path} cannot be written ({error.strerror}); choose another with --out.") from None
+    with held(path):
         _remove_unfinished(path)
-        try:
-            yield RunFolder(path)
-        finally:
-            with suppress(OSError):
-                lock.truncate(0)
+        yield RunFolder(path)
 
 
 def _remove_unfinished(path: Path) -> None:

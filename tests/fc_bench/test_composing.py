@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from fc_bench.errors import UserError
+from fc_bench.holding import held
 from fc_bench.slots import OwnSubject, parse_slots, parse_subject
 
 PROMPT = "a {ann} and a {bob} cooking"
@@ -108,10 +110,43 @@ def test_pictures_are_those_of_the_method_on_the_portraits(compose, tmp_path, ti
 def test_a_method_that_tunes_is_fitted_once(compose, tmp_path, plugin, apart):
     arguments = ("--method", "collage", "-o", f"collage.apart={apart}", "--out", "made")
     assert compose(*arguments, "--images", 1).code == 0
-    artefacts = {folder.name: folder.stat().st_ino for folder in (tmp_path / "made" / "artefacts").iterdir()}
-    assert artefacts.keys() == ({"ann", "bob"} if apart else {"ann+bob"})
+
+    def artefacts() -> dict[str, int]:
+        return {folder.name: folder.stat().st_ino for folder in (tmp_path / "made" / "artefacts").glob("*/*")}
+
+    fitted = artefacts()
+    assert fitted.keys() == ({"ann", "bob"} if apart else {"ann+bob"})
     assert compose(*arguments, "--images", 2).code == 0
-    assert {folder.name: folder.stat().st_ino for folder in (tmp_path / "made" / "artefacts").iterdir()} == artefacts
+    assert artefacts() == fitted
+
+
+def test_a_damaged_artefact_is_made_again_and_gives_the_same_pictures(compose, tmp_path, plugin):
+    arguments = ("--method", "collage", "--out", "made", "--no-scores")
+    compose(*arguments, "--images", 1)
+    (artefact,) = (tmp_path / "made" / "artefacts").glob("*/*/0.npy")
+    artefact.write_bytes(b"damaged")
+    assert compose(*arguments, "--images", 2).code == 0
+    assert compose(*arguments[:2], "--out", "anew", "--no-scores", "--images", 2).code == 0
+    assert pictures(tmp_path / "made") == pictures(tmp_path / "anew")
+
+
+def test_a_second_process_on_the_folder_is_told_who_works_there(compose, tmp_path):
+    compose("--images", 1, "--no-scores", "--out", "made")
+    with held(tmp_path / "made"):
+        done = compose("--images", 2, "--no-scores", "--out", "made")
+    assert done.code == 2
+    assert f"Another process is working in made (process {os.getpid()} on " in done.err
+    assert pictures(tmp_path / "made").keys() == {"1.png"}
+    assert compose("--images", 2, "--no-scores", "--out", "made").code == 0
+
+
+def test_a_folder_of_something_else_is_left_alone(compose, tmp_path, photographs):
+    before = sorted(photographs.rglob("*"))
+    done = compose("--images", 1, "--out", "photos")
+    assert done.code == 2
+    assert "The folder photos holds something else" in done.err
+    assert sorted(photographs.rglob("*")) == before
+    assert "is a file" in compose("--images", 1, "--out", "photos/ann.png").err
 
 
 def test_a_method_that_fails_says_why_and_keeps_what_it_made(compose, tmp_path, plugin):

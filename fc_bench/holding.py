@@ -1,0 +1,57 @@
+"""Holding a folder: one process at a time writes into it, and the second is told who the first is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fc_bench.errors import UserError
+
+LOCK = ".lock"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """The folder (created when absent) is this process's alone until the context ends, however it ends.
+
+    Raises UserError when another process holds it, and when it cannot be written or locked.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("a+")
+    except OSError as error:
+        raise UserError(
+            f"The folder {folder} cannot be written ({error.strerror}); choose another with --out."
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise UserError(
+                f"Another process is working in {folder} (process {holder}); wait for it or choose another folder "
+                "with --out."
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"The folder {folder} cannot be locked ({error.strerror}); choose one on another file system with "
+                "--out."
+            ) from None
+        try:
+            lock.truncate(0)
+            lock.write(f"{os.getpid()} on {socket.gethostname()}")
+            lock.flush()
+        except OSError as error:
+            raise UserError(
+                f"The folder {folder} cannot be written ({error.strerror}); make room or choose another with --out."
+            ) from None
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                lock.truncate(0)
