@@ -1,4 +1,4 @@
-"""Matching subjects with the faces found in a picture."""
+"""Matching one to one: subjects with the faces found in a picture, phrases with segments."""
 
 import numpy as np
 
@@ -13,3 +13,11 @@ def greedy_matching(matrix: np.ndarray) -> dict[int, int]:
         left[row, :] = -np.inf
         left[:, column] = -np.inf
     return matched
+
+
+def optimal_matching(matrix: np.ndarray) -> dict[int, int]:
+    """Row -> column, one to one, with the largest sum: what is high in a whole row or column decides nothing."""
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(np.asarray(matrix, dtype=np.float64), maximize=True)
+    return dict(zip(rows.tolist(), columns.tolist(), strict=True))

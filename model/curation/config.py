@@ -50,10 +50,15 @@ class MatcherConfig(Section):
     clip: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
     sentences: str | None = "sentence-transformers/all-mpnet-base-v2"
     """Its similarity of the phrase and the segment's class multiplies CLIP's; null leaves it out."""
+    reads: Literal["description", "phrase"] = "description"
+    """What CLIP reads of a subject: the phrase with what the caption goes on to say of it, or the phrase alone, as the
+    paper does."""
+    assignment: Literal["optimal", "greedy"] = "optimal"
+    """The one-to-one matching with the largest sum, or, as the paper has it, the largest similarity first."""
     min_similarity: Annotated[float, Field(ge=-1, le=1)] = -1.0
     """Of the product; phrases and segments less alike are not matched. -1 matches as many as there are."""
     template: Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")] = "a photo of {}"
-    """What CLIP reads, with the phrase in the place of {}."""
+    """With the phrase or description in the place of {}."""
     background: Literal["keep", "gray"] = "gray"
     """What surrounds a segment in the crop that CLIP sees."""
 

@@ -27,11 +27,12 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
-from fc_bench.model.curation.config import CurationConfig
+from fc_bench.model.curation.config import CurationConfig, MatcherConfig
 from fc_bench.model.curation.models import Captioner, Segmenter, Similarity
 from fc_bench.model.curation.phrases import Phrase, phrase_finder
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.matching import greedy_matching
+from fc_bench.model.masks import bounding_box
+from fc_bench.model.matching import greedy_matching, optimal_matching
 from fc_bench.model.whole import write_whole
 
 log = logging.getLogger(__name__)
@@ -146,15 +147,17 @@ def _match(config: CurationConfig, images: dict[str, Path], device: torch.device
     similarity = Similarity(config.matcher, device, dtype)
     for (name,), (picture,) in _batches(pending, images, 1, folder):
         caption = _read(work / "captions" / f"{name}.json").get("caption", "")
-        told = _read(work / "segments" / f"{name}.json").get("segments", [])
-        panoptic = np.load(work / "segments" / f"{name}.npy") if told else np.zeros((1, 1))
-        large = [one for one in told if (panoptic == one["id"]).mean() >= max(config.segmenter.min_share, 1e-9)]
+        segments = _read(work / "segments" / f"{name}.json").get("segments", [])
+        panoptic = np.load(work / "segments" / f"{name}.npy") if segments else np.zeros((1, 1))
+        large = [one for one in segments if (panoptic == one["id"]).mean() >= max(config.segmenter.min_share, 1e-9)]
         phrases = find(caption)
         matches: list[Match] = []
         if phrases and large:
             crops = [_crop(picture, panoptic == one["id"], config.matcher.background) for one in large]
             texts, labels = [phrase.text(caption) for phrase in phrases], [one["label"] for one in large]
-            matches = matched(phrases, large, similarity.matrix(texts, crops, labels), config.matcher.min_similarity)
+            told = [phrase.description(caption) for phrase in phrases]
+            read = told if config.matcher.reads == "description" else texts
+            matches = matched(phrases, large, similarity.matrix(texts, crops, labels, read), config.matcher)
         content = {
             "phrases": [asdict(phrase) for phrase in phrases],
             "matches": [asdict(match) for match in matches],
@@ -163,13 +166,14 @@ def _match(config: CurationConfig, images: dict[str, Path], device: torch.device
 
 
 def matched(
-    phrases: Sequence[Phrase], segments: Sequence[dict[str, Any]], similarities: np.ndarray, least: float
+    phrases: Sequence[Phrase], segments: Sequence[dict[str, Any]], similarities: np.ndarray, config: MatcherConfig
 ) -> list[Match]:
-    """Greedy one-to-one matches of phrases to segments, in the caption's order, none below `least`."""
+    """One-to-one matches of phrases to segments, in the caption's order, none less alike than asked."""
+    assign = optimal_matching if config.assignment == "optimal" else greedy_matching
     found = [
         Match(segments[column]["id"], segments[column]["label"], phrases[row].start, phrases[row].end, float(value))
-        for row, column in greedy_matching(similarities).items()
-        if (value := similarities[row, column]) >= least
+        for row, column in assign(similarities).items()
+        if (value := similarities[row, column]) >= config.min_similarity
     ]
     return sorted(found, key=lambda match: match.start)
 
@@ -196,7 +200,7 @@ def _write(config: CurationConfig, images: dict[str, Path]) -> dict[str, Any]:
                 "id": match["segment"],
                 "start": match["start"],
                 "end": match["end"],
-                "bbox": _box(panoptic == match["segment"]),
+                "bbox": bounding_box(panoptic == match["segment"]),
                 "coco_label": match["label"],
                 "similarity": round(match["similarity"], 4),
             }
@@ -262,7 +266,7 @@ def _picture(path: Path) -> Image.Image:
 
 def _crop(picture: Image.Image, mask: np.ndarray, background: str) -> Image.Image:
     """The square around a segment, gray beyond the picture and, unless it is kept, around the segment."""
-    left, top, right, bottom = _box(mask)
+    left, top, right, bottom = bounding_box(mask)
     pixels = np.asarray(picture)
     if background == "gray":
         pixels = np.where(mask[..., None], pixels, GRAY).astype(np.uint8)
@@ -271,12 +275,6 @@ def _crop(picture: Image.Image, mask: np.ndarray, background: str) -> Image.Imag
     corner = ((left + right - side) // 2, (top + bottom - side) // 2)
     canvas.paste(Image.fromarray(pixels), (-corner[0], -corner[1]))
     return canvas
-
-
-def _box(mask: np.ndarray) -> list[int]:
-    """Left, top, right, bottom."""
-    rows, columns = np.nonzero(mask)
-    return [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -104,13 +104,15 @@ class Similarity:
                 self._words: Any = AutoTokenizer.from_pretrained(config.sentences, local_files_only=_offline())
 
     @torch.no_grad()
-    def matrix(self, phrases: Sequence[str], crops: Sequence[Image.Image], labels: Sequence[str]) -> np.ndarray:
-        """Similarities [phrases, crops]; `labels` are the crops' classes."""
+    def matrix(
+        self, phrases: Sequence[str], crops: Sequence[Image.Image], labels: Sequence[str], read: Sequence[str]
+    ) -> np.ndarray:
+        """Similarities [phrases, crops]; `labels` are the crops' classes, `read` is what CLIP reads of each phrase."""
         from fc_bench.model.references import normalize, reference_pixels
 
         size = self._clip.config.vision_config.image_size
         pixels = normalize(torch.stack([reference_pixels(crop, size) for crop in crops])).to(self._device, self._dtype)
-        texts = [self._template.format(phrase) for phrase in phrases]
+        texts = [self._template.format(text) for text in read]
         tokens = self._tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(self._device)
         seen = _unit(_features(self._clip.get_image_features(pixel_values=pixels)))
         said = _unit(_features(self._clip.get_text_features(**tokens)))

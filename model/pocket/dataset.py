@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.masks import bounding_box
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.people import TRAINING_PEOPLE, make_person
 from fc_bench.model.pocket.render import Picture, compose_caption, render_photograph, render_seed
@@ -169,14 +170,13 @@ def _write_picture(stem: Path, picture: Picture, seed: int) -> dict[str, Any]:
     for number, (person, mask, span) in enumerate(zip(picture.people, picture.masks, spans, strict=True), start=1):
         inside = mask > 127
         segmentation[inside] = number
-        rows, columns = np.nonzero(inside)
         segments.append(
             {
                 "id": number,
                 "start": span.start,
                 "end": span.end,
                 "word": person.noun,
-                "bbox": [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1],
+                "bbox": bounding_box(inside),
                 "coco_label": "person",
                 "subject": str(person.seed),
             }
