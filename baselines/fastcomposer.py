@@ -8,17 +8,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from fc_bench.baselines.pipeline_method import MethodOptions
 from fc_bench.model.backbone import Backbone, make_scheduler
 from fc_bench.photographs import read_photograph
 from fc_bench.protocols import Checkpoints, Customization, Request, Sampler, Setting, Subject
 
 
-class FastComposerOptions(BaseModel):
+class FastComposerOptions(MethodOptions):
     """Of the tuning-free method."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     alpha: float = Field(default=0.7, ge=0, le=1)
     """Share of the steps with subject conditioning (paper, section 4.3)."""

@@ -18,6 +18,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from pydantic import Field, PositiveInt
 
 from fc_bench import registry
 from fc_bench.errors import UserError
+from fc_bench.holding import held
 from fc_bench.model.backbone import BACKBONES, FILE, Backbone, FastComposerParts, read_backbone, written_out
 from fc_bench.model.contact_sheet import Tile, contact_sheet
 from fc_bench.model.training.config import Recipe, Section, TrainingConfig, resolved_paths
@@ -132,18 +134,21 @@ def prepare(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Prep
 def train_fastcomposer(prepared: Prepared, resume: bool) -> Path:
     """Train, validate on the way and return the folder of the result.
 
-    Raises ModelInputError or UserError for unusable data, models, validation or output.
+    Raises ModelInputError or UserError for unusable data, models, validation or output, or one that another process
+    works in.
     """
     from fc_bench.model.training.loop import train
 
-    draw_pictures(prepared)
-    validation = prepared.file.validation
-    watch = Validation(prepared, validation).watch if validation is not None else None
-    train(prepared.config, resume, watch)
-    if is_main_process():
-        write_backbone(prepared)
-        draw_curves(prepared.config.output)
-    return prepared.config.output
+    output = prepared.config.output
+    with held(output) if is_main_process() else nullcontext():
+        draw_pictures(prepared)
+        validation = prepared.file.validation
+        watch = Validation(prepared, validation).watch if validation is not None else None
+        train(prepared.config, resume, watch)
+        if is_main_process():
+            write_backbone(prepared)
+            draw_curves(output)
+    return output
 
 
 def draw_pictures(prepared: Prepared) -> None:

@@ -93,13 +93,15 @@ class BasePipeline:
         model = model.to(self.device).requires_grad_(False).eval()
         return model if isinstance(model, CLIPTextModel) else model.to(memory_format=torch.channels_last)
 
-    def sample(self, pipeline: StableDiffusionPipeline, requests: Sequence[Request]) -> Iterator[Image.Image]:
+    def sample(
+        self, pipeline: StableDiffusionPipeline, requests: Sequence[Request], **inputs: Any
+    ) -> Iterator[Image.Image]:
         """One image per request, in one batch with the run's sampler; each has its own noise.
 
-        Raises UserError for a prompt that the text encoder would cut off.
+        `inputs` are further ones of the pipeline. Raises UserError for a prompt that the text encoder would cut off.
         """
         self._check_lengths(pipeline, [request.prompt for request in requests])
-        yield from drawn(pipeline, self.setting.sampler, requests)
+        yield from drawn(pipeline, self.setting.sampler, requests, **inputs)
 
     def _check_lengths(self, pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> None:
         longest = int(pipeline.tokenizer.model_max_length)

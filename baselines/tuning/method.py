@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 from diffusers import StableDiffusionPipeline
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from fc_bench.baselines.pipeline_method import MethodOptions
 from fc_bench.baselines.tuning.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.concepts import ClassPictures
 from fc_bench.baselines.tuning.loop import LoopSettings, Training, Tuned, tune
@@ -19,10 +20,8 @@ from fc_bench.protocols import Checkpoints, Customization, Request, Setting, Sub
 from fc_bench.suite import digest
 
 
-class TuningOptions(BaseModel):
+class TuningOptions(MethodOptions):
     """What every method that tunes can be told."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     steps: int = Field(ge=1)
     """Steps for each subject: a joint training of two takes twice as many."""

@@ -25,12 +25,17 @@ def curate(
     if offline:
         stay_offline()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    from fc_bench.holding import held
     from fc_bench.model.curation.config import load_curation
     from fc_bench.model.curation.curate import curate as execute
     from fc_bench.progress import silence_loading_bars
 
     silence_loading_bars()
     settings = load_curation(config)
-    report = execute(settings)
+    with held(settings.output):
+        report = execute(settings)
     say(f"{settings.output}: {', '.join(f'{name} {count}' for name, count in report.items())}.")
+    if not report["kept"]:
+        say("No image is left to train on; the counts say why.")
+        return
     say(f"{settings.output / 'sheet.png'} shows some; `data: {{root: {settings.output}}}` of a recipe trains on it.")

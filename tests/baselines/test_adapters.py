@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from fc_bench.baselines.fastcomposer import FastComposer, FastComposerOptions
-from fc_bench.baselines.text_only import TextOnly, TextOnlyOptions
+from fc_bench.baselines.pipeline_method import MethodOptions
+from fc_bench.baselines.text_only import TextOnly
 from fc_bench.protocols import Subject, fill
 
 
@@ -28,7 +29,7 @@ def test_text_only_is_the_stock_pipeline_with_one_generator_per_image(
     setting, tunable, pixels, stock_pipeline, stock_images
 ):
     expected = stock_images(stock_pipeline(), "a photo of a man", [5, 6])
-    ours = pixels(TextOnly(setting, TextOnlyOptions()), [tunable["bob"]], "a photo of a {subject}", [5, 6])
+    ours = pixels(TextOnly(setting, MethodOptions()), [tunable["bob"]], "a photo of a {subject}", [5, 6])
     assert (ours == expected).all()
 
 
@@ -51,7 +52,7 @@ def test_fastcomposer_depends_on_the_photograph_and_on_alpha(setting, tunable, p
 def test_fastcomposer_at_alpha_0_is_the_base_model_when_the_unet_is_the_same(setting, tunable, pixels):
     template = "a photo of a {subject}"
     fused = pixels(FastComposer(setting, FastComposerOptions(alpha=0)), [tunable["bob"]], template, [5, 6])
-    plain = pixels(TextOnly(setting, TextOnlyOptions()), [tunable["bob"]], template, [5, 6])
+    plain = pixels(TextOnly(setting, MethodOptions()), [tunable["bob"]], template, [5, 6])
     assert np.abs(fused - plain).max() <= 1
 
 
@@ -70,12 +71,12 @@ def test_fastcomposer_gives_each_placeholder_its_own_photograph(setting, tunable
 @pytest.mark.parametrize("scheduler", ["pndm", "ddim", "dpm", "euler"])
 def test_every_scheduler_of_a_suite_samples_finite_images(setting, tunable, pixels, scheduler):
     chosen = replace(setting, sampler=replace(setting.sampler, scheduler=scheduler))
-    image = pixels(TextOnly(chosen, TextOnlyOptions()), [tunable["ann"]], "a {subject}", [1])
+    image = pixels(TextOnly(chosen, MethodOptions()), [tunable["ann"]], "a {subject}", [1])
     assert image.shape == (1, 64, 64, 3)
     assert image.std() > 0
 
 
 def test_seed_decides_the_image(setting, tunable, pixels):
-    one, two, again = pixels(TextOnly(setting, TextOnlyOptions()), [tunable["ann"]], "a {subject}", [1, 2, 1])
+    one, two, again = pixels(TextOnly(setting, MethodOptions()), [tunable["ann"]], "a {subject}", [1, 2, 1])
     assert (one != two).any()
     assert np.abs(one - again).max() <= 1
