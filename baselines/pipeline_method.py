@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import Backbone
@@ -18,9 +18,14 @@ from fc_bench.protocols import Checkpoints, Customization, Request, Setting, Sub
 
 
 class MethodOptions(BaseModel):
-    """Options of a method; the text below a field is what `fc-bench list` shows."""
+    """Options of a method; the text below a field is what `fc-bench list` shows, `~` in a `Path` is the home folder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*")
+    @classmethod
+    def _expanded(cls, value: Any) -> Any:
+        return value.expanduser() if isinstance(value, Path) else value
 
 
 class PipelineMethod:

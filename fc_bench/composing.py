@@ -14,7 +14,6 @@ interrupted one, and asking for more images adds them. Methods, customizing, see
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -32,6 +31,7 @@ from fc_bench.holding import LOCK, held
 from fc_bench.model.backbone import Backbone, read_backbone, sha256_of
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.errors import ModelInputError
+from fc_bench.naming import slug
 from fc_bench.plan import Job, MethodRow, prompt_readers, resolve_method
 from fc_bench.portraits import photographs_in, portraits
 from fc_bench.progress import Progress, progress, silence_loading_bars
@@ -136,7 +136,7 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
     models = FaceModels.shared(backbone, setting.device) if faces else None
     people = [_Person.read(subject, models if options.crop else None) for subject in subjects]
     asked = _asked(options, setting, row, people)
-    folder = options.out or Path("composed") / f"{_slug(plain)}-{digest(asked)[:8]}"
+    folder = options.out or Path("composed") / f"{slug(plain, 'prompt')[:60].rstrip('-')}-{digest(asked)[:8]}"
     with _opened(folder):
         done = _recorded(folder, asked)
         try:
@@ -389,11 +389,6 @@ def _told(work: Any, what: str) -> Any:
 
 def _sentence(what: str, failure: Failure) -> str:
     return f"{what}: {failure.message.rstrip('.')}."
-
-
-def _slug(text: str) -> str:
-    words = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-    return words[:60].rstrip("-") or "prompt"
 
 
 def _sheet(prompt: str, row: MethodRow, subjects: Sequence[Subject], pictures: Sequence[Made]) -> Any:

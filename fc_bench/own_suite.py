@@ -26,6 +26,7 @@ from fc_bench.faces import FaceModels
 from fc_bench.model.backbone import Backbone
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.yaml_file import nearest, read_yaml, sentence
+from fc_bench.naming import name_of
 from fc_bench.portraits import Portrait, photographs_in, portraits, sorted_by_name
 from fc_bench.records import write_png
 from fc_bench.suite import NAME, NOUN, SuiteFile, read_suite
@@ -113,7 +114,7 @@ def init_suite(
         found[person], unusable = portraits(photographs_in(own), models, person)
         remarks += [f'Left out for "{person}": {reason}' for reason in unusable]
         remarks += [portrait.doubt for portrait in found[person] if portrait.doubt]
-    content = _content(name or _named(folder), folder, chosen, found, asked)
+    content = _content(name or name_of(folder.resolve().name, "own"), folder, chosen, found, asked)
     try:
         SuiteFile.model_validate(content)
     except ValidationError as error:
@@ -204,9 +205,3 @@ def _write(
     write_png(folder / SHEET, contact_sheet(rows, title="References first: methods that tune nothing see them alone."))
     text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=110)
     (folder / FILE).write_text(f"# Written by `fc-bench init-suite`; edit it as you like.\n{text}", encoding="utf-8")
-
-
-def _named(folder: Path) -> str:
-    """A suite's name from a folder's."""
-    words = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._")
-    return words[:64] or "own"

@@ -33,6 +33,7 @@ from fc_bench.model.backbone import BACKBONES, FILE, Backbone, FastComposerParts
 from fc_bench.model.contact_sheet import Tile, contact_sheet
 from fc_bench.model.training.config import Recipe, Section, TrainingConfig, resolved_paths
 from fc_bench.model.yaml_file import nearest, read_yaml
+from fc_bench.naming import name_of
 from fc_bench.protocols import Request, ScoredSample, Setting, fill, seed_of
 from fc_bench.records import read_lines, write_lines, write_png
 from fc_bench.run import setting_of
@@ -175,7 +176,7 @@ def write_backbone(prepared: Prepared) -> Path:
     """The file that makes the output folder a backbone: the one trained on, with the trained parts."""
     output = prepared.config.output
     base = prepared.backbone
-    own = {"name": _slug(output.name), "description": f"{base.name} with a FastComposer trained here."}
+    own = {"name": name_of(output.name, TRAINED), "description": f"{base.name} with a FastComposer trained here."}
     trained = {"fastcomposer": {"default": TRAINED, "variants": {TRAINED: "weights"}}}
     licenses = {"fastcomposer": f"trained here, from weights under: {base.licenses.get('pipeline', 'not stated')}"}
     if base.name in _built_in():
@@ -338,8 +339,3 @@ def is_main_process() -> bool:
 
 def _built_in() -> set[str]:
     return {path.stem for path in BACKBONES.glob("*.yaml")}
-
-
-def _slug(name: str) -> str:
-    kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "._-") else "-" for letter in name)
-    return kept.lstrip("._-") or TRAINED

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from fc_bench.model.backbone import Backbone
+from fc_bench.naming import slug
 from fc_bench.protocols import Metric, Score, ScoredSample, Subject
 
 
@@ -20,7 +20,7 @@ def for_each_embedder(name: str, metric: type[Metric], backbone: Backbone) -> di
     if getattr(metric, "embedder", None) is None:
         return classes
     for number, faces in enumerate(backbone.faces[1:], start=1):
-        mark = re.sub(r"[^a-z0-9]+", "-", faces.name.lower()).strip("-") or str(number)
+        mark = slug(faces.name, str(number))
         if f"{name}@{mark}" in classes:
             mark = f"{mark}-{number}"
         classes[f"{name}@{mark}"] = _beside(metric, number, mark, faces.name)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fc_bench.aggregate import COST_COLUMNS, OVERALL, REFERENCES, Row
 from fc_bench.differences import paired_rows
+from fc_bench.naming import slug
 from fc_bench.protocols import Column
 from fc_bench.reports.cost import beside as apart
 from fc_bench.reports.cost.beside import Beside
@@ -111,7 +111,7 @@ class Contents:
                 ]
                 header = (_METHOD, *(Heading(category, _better(column)) for category in categories))
                 title = f"{column.title} by category, {who(size)}"
-                tables.append(Table(_slug(f"category-{column.name}-{size}"), title, header, tuple(made)))
+                tables.append(Table(slug(f"category-{column.name}-{size}"), title, header, tuple(made)))
         return tables
 
     def paper(self) -> list[Table]:
@@ -333,7 +333,3 @@ def _kind(found: Mapping[str, Row]) -> str:
 
 def _title(size: int) -> str:
     return "One subject" if size == 1 else f"{size} subjects together"
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
