@@ -32,7 +32,7 @@ from fc_bench.model.backbone import Backbone, read_backbone, sha256_of
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.errors import ModelInputError
 from fc_bench.naming import slug
-from fc_bench.plan import Job, MethodRow, prompt_readers, resolve_method
+from fc_bench.plan import Job, MethodRow, components_of, prompt_readers, resolve_method
 from fc_bench.portraits import photographs_in, portraits
 from fc_bench.progress import Progress, progress, silence_loading_bars
 from fc_bench.protocols import (
@@ -120,8 +120,10 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
     subjects = parse_slots(options.prompt, options.subjects)
     backbone = read_backbone(options.backbone)
     faces, clip = options.crop or options.scores, options.scores
-    backbone.require("pipeline", *(["clip"] if clip else []), *(["faces"] if faces else []))
     setting = _setting(options, backbone)
+    wanted = components_of(options.method, options.options, setting)
+    scorers = [name for name, used in (("clip", clip), ("faces", faces)) if used]
+    backbone.require(*dict.fromkeys(["pipeline", *scorers, *wanted]))
     kind, validated, row = resolve_method(options.method, options.options, setting)
     if len(subjects) > kind.max_subjects:
         raise UserError(

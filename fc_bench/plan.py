@@ -166,6 +166,48 @@ def resolve_method(
 
     Raises UserError for an unknown method or option (with the nearest name) or a value its options reject.
     """
+    method, options, suited = _validated(name, overrides, setting, protocol)
+    resolved = options.model_dump(mode="json")
+    defaults = _defaults(method, setting, suited, resolved)
+    given = {key: value for key, value in resolved.items() if key in overrides}
+    changed = [f"{key}={value}" for key, value in sorted(given.items()) if value != defaults[key]]
+    label = f"{name}[{','.join(changed)}]" if changed else name
+    weights = {part: fingerprint(path) for part, path in method.weights(setting.backbone, options).items()}
+    return method, options, MethodRow(label, name, resolved, weights)
+
+
+def components_of(
+    name: str, overrides: Mapping[str, Any], setting: Setting, protocol: Mapping[str, Any] | None = None
+) -> list[str]:
+    """The components of the backbone whose weights the method reads with these options; none is fetched.
+
+    Raises UserError as `resolve_method` does.
+    """
+    method, options, _ = _validated(name, overrides, setting, protocol)
+    asking: Any = _Asking(setting.backbone)
+    method.weights(asking, options)
+    return asking.asked
+
+
+class _Asking:
+    """A backbone that notes which components it is asked for."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self.asked: list[str] = []
+
+    def path(self, component: str) -> Path:
+        self.asked.append(component)
+        return self._backbone.declared_path(component) or Path(component)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backbone, name)
+
+
+def _validated(
+    name: str, overrides: Mapping[str, Any], setting: Setting, protocol: Mapping[str, Any] | None
+) -> tuple[type[Method], BaseModel, Mapping[str, Any]]:
+    """The method, its options, and what suite and backbone say of them."""
     method = registry.load("methods", name)
     suited = {**setting.backbone.methods.get(name, {}), **(protocol or {})}
     try:
@@ -176,13 +218,7 @@ def resolve_method(
             known = nearest(str(first["loc"][-1]), method.Options.model_fields)
             raise UserError(f'The method "{name}" has no option "{first["loc"][-1]}", {known}') from None
         raise UserError(f'Option of the method "{name}": {sentence(error, method.Options)}') from None
-    resolved = options.model_dump(mode="json")
-    defaults = _defaults(method, setting, suited, resolved)
-    given = {key: value for key, value in resolved.items() if key in overrides}
-    changed = [f"{key}={value}" for key, value in sorted(given.items()) if value != defaults[key]]
-    label = f"{name}[{','.join(changed)}]" if changed else name
-    weights = {part: fingerprint(path) for part, path in method.weights(setting.backbone, options).items()}
-    return method, options, MethodRow(label, name, resolved, weights)
+    return method, options, suited
 
 
 def completed(method: type[Method], backbone: Backbone, options: BaseModel) -> BaseModel:

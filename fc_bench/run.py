@@ -17,7 +17,7 @@ from fc_bench.executing import Executor, Options
 from fc_bench.generating import Generation, Recorder, generate, pending_ids
 from fc_bench.model.backbone import Backbone, read_backbone
 from fc_bench.model.yaml_file import nearest
-from fc_bench.plan import MethodRow, Plan, make_plan, resolve_method
+from fc_bench.plan import MethodRow, Plan, components_of, make_plan, resolve_method
 from fc_bench.prefixes import rows_that_share, told_calls
 from fc_bench.progress import progress
 from fc_bench.protocols import Method, Sampler, Setting, needs_attention
@@ -106,7 +106,6 @@ def prepare(options: RunOptions) -> Prepared:
     """The run that the options ask for; raises UserError or ModelInputError for what cannot be run."""
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     backbone = read_backbone(options.backbone)
-    backbone.require(*backbone.always_needed())
     for name in (*options.options, *options.variants):
         if name not in options.methods:
             raise UserError(
@@ -118,9 +117,12 @@ def prepare(options: RunOptions) -> Prepared:
                 known = nearest(name, registry.registered("methods"))
                 raise UserError(f'The {owner} has options for the unknown method "{name}", {known}')
     setting = setting_of(suite, backbone, _device(options))
+    asked = [(name, overrides, setting, suite.file.options.get(name)) for name, overrides in options.rows()]
+    needed = [*backbone.always_needed(), *(part for one in asked for part in components_of(*one))]
+    backbone.require(*dict.fromkeys(needed))
     methods: dict[str, tuple[type[Method], BaseModel, MethodRow]] = {}
-    for name, overrides in options.rows():
-        resolved = resolve_method(name, overrides, setting, suite.file.options.get(name))
+    for one in asked:
+        resolved = resolve_method(*one)
         methods[resolved[2].label] = resolved
     plan = make_plan(
         suite,

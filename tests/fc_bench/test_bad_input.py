@@ -555,3 +555,23 @@ def test_prompt_too_long_for_the_clip_scorer_is_told(run, suite_data, write_suit
     config.write_text(json.dumps(json.loads(config.read_text()) | {"model_max_length": 20}))
     done = fc_bench("run", write_suite(suite_data), "--backbone", copied_backbone, "--out", tmp_path / "run")
     refused(done, "the CLIP scorer", "at most 20", "shorten it")
+
+
+@pytest.mark.parametrize("verb", ["run", "compose"])
+def test_all_weights_that_are_missing_are_told_at_once_in_two_lines(
+    fc_bench, suite, monkeypatch, portrait, people, verb
+):
+    monkeypatch.setenv("HOME", "/nowhere")
+    photograph = suite.parent / "ann.png"
+    portrait(people["ann"][1]).save(photograph)
+    asked = {
+        "run": ("run", suite, "-m", "text-only", "-m", "fastcomposer"),
+        "compose": ("compose", "a {ann}", "-s", f"ann={photograph}:woman"),
+    }
+    done = fc_bench(*asked[verb], "--backbone", "sd15", "--offline")
+    assert done.code == 2
+    lines = done.err.strip().splitlines()
+    assert len(lines) == 2
+    assert "(pipeline, clip, faces, fastcomposer/published)" in lines[0]
+    for what in ("stable-diffusion-v1-5/stable-diffusion-v1-5", "clip-vit-large-patch14", "buffalo_l", "mit-han-lab"):
+        assert what in lines[1]
