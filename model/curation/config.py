@@ -13,7 +13,7 @@ class CaptionerConfig(Section):
     """An image-to-text model of transformers: BLIP-2, or any that AutoModelForImageTextToText loads."""
 
     model: str = "Salesforce/blip2-opt-2.7b"
-    """Folder or hub id, as everywhere here."""
+    """Folder (relative to the file) or hub id, as everywhere here."""
     prompt: str | None = None
     """What the model is to continue or answer; null for a plain caption."""
     max_new_tokens: PositiveInt = 30
@@ -84,5 +84,18 @@ class CurationConfig(Section):
 def load_curation(path: Path) -> CurationConfig:
     """Read a curation's file. Raises ModelInputError with the file, line and field if something is wrong."""
     config, folder = read_yaml(path, CurationConfig), path.parent.resolve()
+
+    def beside(section: Any, *names: str) -> Any:
+        """The section with each model that is a folder beside the file as its path; any other stays a name."""
+        named = {name: getattr(section, name) for name in names}
+        folders = {name: folder / Path(given).expanduser() for name, given in named.items() if given}
+        return section.model_copy(update={name: str(place) for name, place in folders.items() if place.is_dir()})
+
     places: dict[str, Any] = {name: folder / getattr(config, name).expanduser() for name in ("images", "output")}
-    return config.model_copy(update=places)
+    models = {
+        "captioner": beside(config.captioner, "model"),
+        "segmenter": beside(config.segmenter, "model"),
+        "phrases": beside(config.phrases, "spacy"),
+        "matcher": beside(config.matcher, "clip", "sentences"),
+    }
+    return config.model_copy(update={**places, **models})

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fc_bench.model.backbone import read_backbone
 from fc_bench.model.curation import curate as stages
-from fc_bench.model.curation.config import CurationConfig, MatcherConfig, PhrasesConfig
+from fc_bench.model.curation.config import CurationConfig, MatcherConfig, PhrasesConfig, load_curation
 from fc_bench.model.curation.curate import curate, matched
 from fc_bench.model.curation.phrases import Phrase, phrase_finder, phrases_of_nouns
 from fc_bench.model.errors import ModelInputError
@@ -212,6 +212,16 @@ def test_a_phrase_that_is_like_everything_does_not_choose_first_unless_asked():
 )
 def test_phrases_of_listed_nouns(caption, phrases):
     assert [phrase.text(caption) for phrase in phrases_of_nouns(caption, NOUNS)] == phrases
+
+
+def test_a_model_that_is_a_folder_beside_the_file_is_that_folder(tmp_path):
+    (tmp_path / "blip2").mkdir()
+    file = tmp_path / "curation.yaml"
+    file.write_text(yaml.safe_dump({"images": "images", "output": "set", "captioner": {"model": "blip2"}}))
+    config = load_curation(file)
+    assert config.captioner.model == str(tmp_path / "blip2")
+    assert config.segmenter.model == "facebook/mask2former-swin-large-coco-panoptic"
+    assert config.phrases.spacy == "en_core_web_sm"
 
 
 @pytest.mark.parametrize(
