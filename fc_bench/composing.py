@@ -14,8 +14,7 @@ interrupted one, and asking for more images adds them. Methods, customizing, see
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from fc_bench.batches import Batches
 from fc_bench.customizing import Customizer
 from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
 from fc_bench.faces import FaceModels
-from fc_bench.holding import LOCK, held
+from fc_bench.holding import held
 from fc_bench.model.backbone import Backbone, read_backbone, sha256_of
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.errors import ModelInputError
@@ -47,7 +46,7 @@ from fc_bench.protocols import (
     seed_of,
 )
 from fc_bench.provenance import now, versions
-from fc_bench.records import JOBS, PART, LineWriter, RunFolder, write_json, write_png
+from fc_bench.records import JOBS, LineWriter, RunFolder, write_json, write_png
 from fc_bench.run import resolve_device
 from fc_bench.slots import OwnSubject, fill_slots, parse_slots
 from fc_bench.suite import SubjectSet, digest
@@ -139,7 +138,7 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
     people = [_Person.read(subject, models if options.crop else None) for subject in subjects]
     asked = _asked(options, setting, row, people)
     folder = options.out or Path("composed") / f"{slug(plain, 'prompt')[:60].rstrip('-')}-{digest(asked)[:8]}"
-    with _opened(folder):
+    with held(folder, RECORD):
         done = _recorded(folder, asked)
         try:
             shown = [person.placed(folder / REFERENCES) for person in people]
@@ -157,21 +156,6 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
                 f"Writing to {folder} failed ({error.strerror or error}); make room or name another folder with --out."
             ) from error
     return Composed(folder, tuple(scored), tuple(remark for person in people for remark in person.remarks))
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[None]:
-    """The folder, held by this process alone; raises UserError when it holds anything that was not composed."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; name a folder with --out.")
-    found = folder.iterdir() if folder.is_dir() else ()
-    strangers = sorted(item.name for item in found if item.name != LOCK and item.suffix != PART)
-    if strangers and not (folder / RECORD).is_file():
-        raise UserError(
-            f'The folder {folder} holds something else ("{strangers[0]}" but no {RECORD}); name another one with --out.'
-        )
-    with held(folder):
-        yield
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,25 @@ from pathlib import Path
 
 from fc_bench.errors import UserError
 
-LOCK = ".lock"
+LOCK, PART = ".lock", ".part"
+"""The file that is locked; the suffix of files that are being written."""
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, mark: str | None = None) -> Iterator[None]:
     """The folder (created when absent) is this process's alone until the context ends, however it ends.
 
-    Raises UserError when another process holds it, and when it cannot be written or locked.
+    Raises UserError when another process holds it, when it cannot be written or locked, and, with `mark`, when it holds
+    anything but not the file of that name, which whoever works there leaves first.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        found = sorted(item.name for item in folder.iterdir() if item.name != LOCK and item.suffix != PART)
+        if mark is not None and found and not (folder / mark).is_file():
+            raise UserError(
+                f'The folder {folder} holds something else (it has "{found[0]}" but no {mark}); choose another with '
+                "--out."
+            )
         lock = (folder / LOCK).open("a+")
     except OSError as error:
         raise UserError(

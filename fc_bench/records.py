@@ -34,7 +34,7 @@ import orjson
 from PIL import Image
 
 from fc_bench.errors import UserError
-from fc_bench.holding import LOCK, held
+from fc_bench.holding import PART, held
 from fc_bench.record_shapes import SHAPES
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ FORMAT = 1
 QUALITY = "quality"
 """Kind of a run in which run.json names none; cost runs name theirs (`cost.records`)."""
 RUN, PLAN, SAMPLES, JOBS, SCORES = "run.json", "plan.jsonl", "samples.jsonl", "jobs.jsonl", "scores.jsonl"
-PART = ".part"
 
 
 Wrong = Callable[[Mapping[str, Any]], "str | None"]
@@ -283,17 +282,7 @@ def opened_for_writing(path: Path) -> Iterator[RunFolder]:
 
     Raises UserError when it cannot be written, holds something else than a run, or another process works in it.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(item.name for item in path.iterdir() if item.name != LOCK and item.suffix != PART)
-        if strangers and not (path / RUN).is_file():
-            raise UserError(
-                f'{path} is not empty and no run folder (it holds "{strangers[0]}" but no {RUN}); '
-                "choose another folder with --out."
-            )
-    except OSError as error:
-        raise UserError(f"The folder {path} cannot be written ({error.strerror}); choose another with --out.") from None
-    with held(path):
+    with held(path, RUN):
         _remove_unfinished(path)
         yield RunFolder(path)
 

@@ -141,10 +141,10 @@ def train_fastcomposer(prepared: Prepared, resume: bool) -> Path:
     from fc_bench.model.training.loop import train
 
     output = prepared.config.output
+    validation = prepared.file.validation
+    watch = Validation(prepared, validation).watch if validation is not None else None
     with held(output) if is_main_process() else nullcontext():
         draw_pictures(prepared)
-        validation = prepared.file.validation
-        watch = Validation(prepared, validation).watch if validation is not None else None
         train(prepared.config, resume, watch)
         if is_main_process():
             write_backbone(prepared)

@@ -146,7 +146,7 @@ def test_a_folder_of_something_else_is_left_alone(compose, tmp_path, photographs
     assert done.code == 2
     assert "The folder photos holds something else" in done.err
     assert sorted(photographs.rglob("*")) == before
-    assert "is a file" in compose("--images", 1, "--out", "photos/ann.png").err
+    assert "photos/ann.png cannot be written (File exists)" in compose("--images", 1, "--out", "photos/ann.png").err
 
 
 def test_a_method_that_fails_says_why_and_keeps_what_it_made(compose, tmp_path, plugin):

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from fc_bench.holding import held
 from fc_bench.model.backbone import read_backbone
 
 
@@ -143,6 +144,14 @@ def test_a_wrong_recipe_is_refused_before_anything_is_trained(fc_bench, recipe, 
     assert done.code == 2
     assert message in done.err
     assert not (tmp_path / "trained").exists()
+
+
+def test_a_second_process_on_the_folder_is_told_who_trains_there(fc_bench, recipe, tmp_path):
+    with held(tmp_path / "trained"):
+        done = fc_bench("train", "fastcomposer", recipe(validation=None))
+    assert done.code == 2
+    assert "Another process is working in" in done.err
+    assert not (tmp_path / "trained" / "config.yaml").exists()
 
 
 def test_only_fastcomposer_is_trained_ahead_of_its_subjects(fc_bench, recipe):
