@@ -96,7 +96,8 @@ def main() -> None:
     except (UserError, ModelInputError) as error:
         _refuse(str(error))
     except (_InterruptedError, KeyboardInterrupt):
-        print("fc-bench: interrupted; the same command continues.", file=sys.stderr)
+        adding = " with --resume" if sys.argv[1:2] == ["train"] and "--resume" not in sys.argv else ""
+        print(f"fc-bench: interrupted; the same command{adding} continues.", file=sys.stderr)
         sys.exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
 
 

@@ -146,6 +146,18 @@ def test_a_wrong_recipe_is_refused_before_anything_is_trained(fc_bench, recipe, 
     assert not (tmp_path / "trained").exists()
 
 
+def test_an_interrupted_training_says_how_it_goes_on(fc_bench, recipe, monkeypatch):
+    from fc_bench import training
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train_fastcomposer", interrupted)
+    told = [fc_bench("train", "fastcomposer", recipe(), *arguments).err for arguments in ([], ["--resume"])]
+    assert told[0].endswith("interrupted; the same command with --resume continues.\n")
+    assert told[1].endswith("interrupted; the same command continues.\n")
+
+
 def test_a_second_process_on_the_folder_is_told_who_trains_there(fc_bench, recipe, tmp_path):
     with held(tmp_path / "trained"):
         done = fc_bench("train", "fastcomposer", recipe(validation=None))
