@@ -279,9 +279,7 @@ def test_broken_training_is_not_saved(config_fields: dict) -> None:
 @pytest.mark.parametrize(
     "settings", [{"gradient_accumulation": 2}, {"masked_loss_normalization": "area", "stratified_timesteps": True}]
 )
-def test_two_processes_train_as_one_with_the_doubled_batch(
-    settings: dict, config_fields: dict, tmp_path: Path
-) -> None:
+def test_two_processes_train_as_one_with_the_doubled_batch(settings: dict, config_fields: dict, tmp_path: Path) -> None:
     one = configured(config_fields, output=tmp_path / "one", batch_size=6, **settings)
     train(one)
     two = configured(config_fields, output=tmp_path / "two", batch_size=3, **settings)
