@@ -14,6 +14,7 @@ from rich.console import Console
 from fc_bench import registry
 from fc_bench.errors import UserError
 from fc_bench.executing import Executor, Options
+from fc_bench.filling import FIRST, fills
 from fc_bench.generating import Generation, Recorder, generate, pending_ids
 from fc_bench.model.backbone import Backbone, read_backbone
 from fc_bench.model.yaml_file import nearest
@@ -34,8 +35,9 @@ ON_CLUSTER = "cuda on a cluster"
 class RunOptions:
     """What the command line asks for; `options` maps a method's name to its overrides.
 
-    `cluster` is where jobs run (None: in this process). With `share_prefixes`, methods that
-    sample their first steps from the text alone share them between subjects.
+    `batch_size` is how many images are made together (None: as many as an accelerator's memory holds,
+    `FIRST` on a CPU). `cluster` is where jobs run (None: in this process). With `share_prefixes`, methods that sample
+    their first steps from the text alone share them between subjects.
     `variants` maps a method's name to further overrides, a row of the run for each of them instead of one.
     """
 
@@ -53,7 +55,7 @@ class RunOptions:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     limit_subjects: int | None = None
     images_per_prompt: int | None = None
-    batch_size: int = 8
+    batch_size: int | None = None
     device: str = "auto"
     retry_errors: bool = False
     keep_artefacts: bool = False
@@ -163,7 +165,7 @@ def _generate_pending(opened: Session, prepared: Prepared, options: RunOptions) 
     with progress(opened.console, "Generating", pending) as show:
         recorder = Recorder(folder, show, recorded, options.keep_artefacts)
         how = Options(
-            options.batch_size,
+            options.batch_size or (None if fills(prepared.setting.device) else FIRST),
             options.keep_artefacts,
             options.checkpoint_every,
             keep_attention=any(needs_attention(metric) for metric in opened.metrics.values()),
@@ -175,7 +177,7 @@ def _generate_pending(opened: Session, prepared: Prepared, options: RunOptions) 
         else:
             executor = RayExecutor(options.cluster, folder.path, setting, make, how)
         try:
-            done = generate(plan, recorder, executor, prepared.shares, options.batch_size, options.retry_errors)
+            done = generate(plan, recorder, executor, prepared.shares, how.batch_size or FIRST, options.retry_errors)
         finally:
             recorder.close()
     if done.samples:

@@ -39,7 +39,9 @@ LimitSubjects = Annotated[
     int | None, typer.Option(min=1, help="Only the first N subjects (and sets of them).", show_default=False)
 ]
 ImagesPerPrompt = Annotated[int | None, typer.Option(min=1, help="Instead of the suite's number.", show_default=False)]
-BatchSize = Annotated[int, typer.Option(min=1, max=1024, help="Images generated together.")]
+BatchSize = Annotated[
+    str, typer.Option(help="Images generated together; auto: 8, on an accelerator as many as its memory holds.")
+]
 RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Try failed samples and scores again.")]
 Crop = Annotated[
     bool, typer.Option("--crop/--no-crop", help="Look for faces and cut portraits out, or take photographs as is.")
@@ -168,6 +170,15 @@ def tolerated_failures(text: str) -> float:
     if re.fullmatch(r"0?\.\d{1,9}", text, re.ASCII):
         return float(text)
     raise UserError(f'--fail-on-error "{text}" is neither a number of samples, such as 5, nor a share, such as 0.1.')
+
+
+def batch_size_of(text: str) -> int | None:
+    """`auto` -> None, a number from 1 to 1024 -> itself; raises UserError for anything else."""
+    if text == "auto":
+        return None
+    if re.fullmatch(r"\d{1,4}", text, re.ASCII) and 1 <= int(text) <= 1024:
+        return int(text)
+    raise UserError(f'--batch-size "{text}" is neither auto nor a number from 1 to 1024.')
 
 
 def stay_offline() -> None:
