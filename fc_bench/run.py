@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from fc_bench.session import Outcome, Session, session
 from fc_bench.suite import Suite, read_suite
 from fc_bench.working import InProcess, Worker
 
+COMPILER = "inductor"
+"""torch.compile's own backend."""
 ON_CLUSTER = "cuda on a cluster"
 """A device that is not looked for here."""
 
@@ -37,7 +39,7 @@ class RunOptions:
 
     `batch_size` is how many images are made together (None: as many as an accelerator's memory holds,
     `FIRST` on a CPU). `cluster` is where jobs run (None: in this process). With `share_prefixes`, methods that sample
-    their first steps from the text alone share them between subjects.
+    their first steps from the text alone share them between subjects. `compiled` samples with torch.compile.
     `variants` maps a method's name to further overrides, a row of the run for each of them instead of one.
     """
 
@@ -57,6 +59,7 @@ class RunOptions:
     images_per_prompt: int | None = None
     batch_size: int | None = None
     device: str = "auto"
+    compiled: bool = False
     retry_errors: bool = False
     keep_artefacts: bool = False
     checkpoint_every: int | None = None
@@ -119,7 +122,7 @@ def prepare(options: RunOptions) -> Prepared:
             if name not in registry.registered("methods"):
                 known = nearest(name, registry.registered("methods"))
                 raise UserError(f'The {owner} has options for the unknown method "{name}", {known}')
-    setting = setting_of(suite, backbone, _device(options))
+    setting = _for_sampling(setting_of(suite, backbone, _device(options)), options.compiled)
     methods: dict[str, tuple[type[Method], BaseModel, MethodRow]] = {}
     for name, overrides in options.rows():
         resolved = resolve_method(name, overrides, setting, suite.file.options.get(name))
@@ -226,6 +229,13 @@ def row_labels(options: RunOptions) -> list[str]:
         resolve_method(name, overrides, setting, suite.file.options.get(name))[2].label
         for name, overrides in options.rows()
     ]
+
+
+def _for_sampling(setting: Setting, compiled: bool) -> Setting:
+    """The setting with what makes generating faster; raises UserError for compiling on a CPU."""
+    if compiled and not setting.device.startswith("cuda"):
+        raise UserError("--compile is for accelerators: on a CPU it takes longer than it saves; leave it out.")
+    return replace(setting, compiled=COMPILER if compiled else None, remembers_text=True)
 
 
 def _device(options: RunOptions) -> str:

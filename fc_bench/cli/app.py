@@ -53,6 +53,9 @@ SharedPrefixes = Annotated[
         help="Compute the steps that see no subject once for all subjects; the images are the same.",
     ),
 ]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile UNets with torch.compile; for many images on an accelerator.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be generated, write nothing.")]
 
 

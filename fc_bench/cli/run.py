@@ -11,6 +11,7 @@ import typer
 from fc_bench.cli.app import (
     BackboneName,
     BatchSize,
+    Compile,
     Device,
     DryRun,
     FailOnError,
@@ -53,6 +54,7 @@ def run(
     images_per_prompt: ImagesPerPrompt = None,
     batch_size: BatchSize = "auto",
     device: Device = "auto",
+    compiled: Compile = False,
     retry_errors: RetryErrors = False,
     fail_on_error: FailOnError = "0",
     offline: Offline = False,
@@ -114,6 +116,7 @@ def run(
         images_per_prompt=images_per_prompt,
         batch_size=batch_size_of(batch_size),
         device=device,
+        compiled=compiled,
         retry_errors=retry_errors,
         keep_artefacts=keep_artefacts,
         checkpoint_every=checkpoint_every,

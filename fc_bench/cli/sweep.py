@@ -10,6 +10,7 @@ import typer
 from fc_bench.cli.app import (
     BackboneName,
     BatchSize,
+    Compile,
     Device,
     DryRun,
     FailOnError,
@@ -62,6 +63,7 @@ def sweep(
     images_per_prompt: ImagesPerPrompt = None,
     batch_size: BatchSize = "auto",
     device: Device = "auto",
+    compiled: Compile = False,
     retry_errors: RetryErrors = False,
     fail_on_error: FailOnError = "0",
     offline: Offline = False,
@@ -101,6 +103,7 @@ def sweep(
         images_per_prompt=images_per_prompt,
         batch_size=batch_size_of(batch_size),
         device=device,
+        compiled=compiled,
         retry_errors=retry_errors,
         share_prefixes=shared_prefixes,
     )
