@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -75,6 +76,19 @@ class RunOptions:
                 yield name, {**self.options.get(name, {}), **variant}
 
 
+class Clock:
+    """Seconds of the parts of a command, one after the other."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def next(self, part: str) -> None:
+        """A part has ended."""
+        now = time.perf_counter()
+        self.seconds[part], self._last = now - self._last, now
+
+
 @dataclass(frozen=True)
 class MethodMaker:
     """Loads the method of a row, here or on another machine."""
@@ -144,17 +158,24 @@ def run(options: RunOptions, console: Console) -> Outcome:
     Raises UserError or ModelInputError before anything is generated when the suite, the photographs, a method, an
     option, the weights or the run folder are unusable; nothing of an earlier run is touched then.
     """
+    clock = Clock()
     prepared = prepare(options)
     suite, setting, plan = prepared.suite, prepared.setting, prepared.plan
     path = options.out or default_folder(suite, setting.backbone)
     scoring_device = setting.device if options.cluster is None else resolve_device("auto")
     with session(path, suite, setting, plan, console, scoring_device=scoring_device) as opened:
-        _generate_pending(opened, prepared, options)
+        clock.next("preparing")
+        done = _generate_pending(opened, prepared, options)
+        clock.next("generating")
         outcome = opened.score(options.retry_errors)
+        clock.next("scoring")
+        opened.note(seconds=clock.seconds)
+        if done.samples:
+            opened.say(_told_share(done, clock.seconds))
     return outcome
 
 
-def _generate_pending(opened: Session, prepared: Prepared, options: RunOptions) -> None:
+def _generate_pending(opened: Session, prepared: Prepared, options: RunOptions) -> Generation:
     """Generate what is not recorded yet, after saying how much that is, and say what it took."""
     plan, folder = opened.plan, opened.folder
     recorded = folder.statuses()
@@ -187,6 +208,7 @@ def _generate_pending(opened: Session, prepared: Prepared, options: RunOptions) 
         workers = {} if options.cluster is None else {"workers": list(done.machines)}
         opened.note(generation=_seconds(done), **workers)
         opened.say(_told_seconds(done))
+    return done
 
 
 def _seconds(done: Generation) -> dict[str, Any]:
@@ -218,6 +240,17 @@ def _told_seconds(done: Generation) -> str:
         f"{done.samples} samples in {done.seconds:.1f} s: {parts}, {working / since:.1%} of what follows loading; "
         f"{1000 * harness / done.samples:.1f} ms a sample for the harness, {writing} of them to write it"
     )
+
+
+def _told_share(done: Generation, seconds: Mapping[str, float]) -> str:
+    """What of the command's time the methods had, in a sentence: that of its workers where there are several."""
+    preparing, generating, scoring = (seconds[part] for part in ("preparing", "generating", "scoring"))
+    told = f"{preparing:.1f} s to prepare, {generating:.1f} s to generate, {scoring:.1f} s to score"
+    if done.workers > 1:
+        return told
+    working = done.spent.customizing + done.spent.sampling
+    since = max(generating + scoring - done.spent.loading, 1e-9)
+    return f"{told}: {working / since:.1%} of what follows loading was sampling and customization"
 
 
 def row_labels(options: RunOptions) -> list[str]:

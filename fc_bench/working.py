@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from fc_bench.ahead import ahead
 from fc_bench.batches import Batches, free_memory
 from fc_bench.customizing import Customizer
 from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
@@ -24,7 +25,7 @@ from fc_bench.executing import (
     Unit,
     UnitDone,
 )
-from fc_bench.filling import AcceleratorMemory, DeviceMemory, Filling
+from fc_bench.filling import AcceleratorMemory, DeviceMemory, Filling, fills
 from fc_bench.memory import PeakMemory
 from fc_bench.model.errors import ModelInputError
 from fc_bench.plan import Job, MethodRow, Sample
@@ -63,7 +64,13 @@ class Worker:
         self._filling: Filling | None = None
 
     def work(self, unit: Unit) -> Iterator[Event]:
-        """What comes of the unit."""
+        """What comes of the unit; on an accelerator the next batch is sampled while images of the last are encoded."""
+        events = self._events(unit)
+        for event in ahead(events) if fills(self._setting.device) else events:
+            yield _encoded(event)
+
+    def _events(self, unit: Unit) -> Iterator[Event]:
+        """What comes of the unit, images as they are."""
         begun = time.perf_counter()
         loaded = self._load(unit)
         loading = time.perf_counter() - begun
@@ -165,10 +172,9 @@ class Worker:
                 made = batches.generate(requests[start : start + size])
                 for sample, generated in zip(chunk, made, strict=True):
                     if sample.id in wanted:
-                        png = None if generated.image is None else png_of(generated.image)
-                        if png is not None:
+                        if generated.image is not None:
                             images.setdefault(sample.shared_key, sample.id)
-                        yield Made(sample, mentions, replace(generated, image=None), png)
+                        yield Made(sample, mentions, generated, None)
             seconds = batches.seconds
             if self._filling is not None:
                 self._filling.ran_out(batches.most)
@@ -197,6 +203,13 @@ class Worker:
 
         size = self._filling.size(len(requests), make)
         return Batches(method, customized, device, size, attention, prefixes, halvings=size)
+
+
+def _encoded(event: Event) -> Event:
+    """An image as the file that it is to become."""
+    if not isinstance(event, Made) or event.generated.image is None:
+        return event
+    return replace(event, generated=replace(event.generated, image=None), png=png_of(event.generated.image))
 
 
 class InProcess:

@@ -17,6 +17,7 @@ from fc_bench.errors import UserError
 from fc_bench.model.errors import MissingWeightsError, ModelInputError
 
 if TYPE_CHECKING:
+    from fc_bench.ray_executor import Cluster
     from fc_bench.run import Prepared
     from fc_bench.session import Outcome
 
@@ -55,6 +56,21 @@ SharedPrefixes = Annotated[
 ]
 Compile = Annotated[
     bool, typer.Option("--compile", help="Compile UNets with torch.compile; for many images on an accelerator.")
+]
+ExecutorName = Annotated[
+    str, typer.Option("--executor", help="Where jobs run: local (this process) or ray (a cluster).")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster; RAY_ADDRESS or one on this machine if not given.", show_default=False),
+]
+GpusPerJob = Annotated[
+    float | None,
+    typer.Option(min=0, help="Accelerators a Ray worker takes; 1 where there is one here.", show_default=False),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Ray workers at most; as many as there is room for.", show_default=False),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be generated, write nothing.")]
 
@@ -173,6 +189,23 @@ def tolerated_failures(text: str) -> float:
     if re.fullmatch(r"0?\.\d{1,9}", text, re.ASCII):
         return float(text)
     raise UserError(f'--fail-on-error "{text}" is neither a number of samples, such as 5, nor a share, such as 0.1.')
+
+
+def cluster_of(
+    executor: str, address: str | None, gpus_per_job: float | None, workers: int | None, device: str
+) -> Cluster | None:
+    """The Ray cluster asked for, None for this process; raises UserError for options that do not go together."""
+    if executor == "ray":
+        from fc_bench.ray_executor import Cluster
+        from fc_bench.run import resolve_device
+
+        own = 1.0 if resolve_device(device).startswith("cuda") else 0.0
+        return Cluster(address, own if gpus_per_job is None else gpus_per_job, workers=workers)
+    if executor != "local":
+        raise UserError(f'There is no executor "{executor}"; give local or ray.')
+    if any(given is not None for given in (address, gpus_per_job, workers)):
+        raise UserError("--address, --gpus-per-job and --workers say what a Ray cluster does; add --executor ray.")
+    return None
 
 
 def batch_size_of(text: str) -> int | None:

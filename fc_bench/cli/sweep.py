@@ -8,20 +8,25 @@ from typing import Annotated
 import typer
 
 from fc_bench.cli.app import (
+    Address,
     BackboneName,
     BatchSize,
     Compile,
     Device,
     DryRun,
+    ExecutorName,
     FailOnError,
+    GpusPerJob,
     ImagesPerPrompt,
     LimitSubjects,
     Offline,
     Photographs,
     RetryErrors,
     SharedPrefixes,
+    Workers,
     app,
     batch_size_of,
+    cluster_of,
     console,
     exit_if_incomplete,
     go_offline,
@@ -68,6 +73,10 @@ def sweep(
     fail_on_error: FailOnError = "0",
     offline: Offline = False,
     shared_prefixes: SharedPrefixes = True,
+    executor: ExecutorName = "local",
+    address: Address = None,
+    gpus_per_job: GpusPerJob = None,
+    workers: Workers = None,
     dry_run: DryRun = False,
 ) -> None:
     """Run a method with each value of an option, text-only beside it, and draw what the option does.
@@ -106,6 +115,7 @@ def sweep(
         compiled=compiled,
         retry_errors=retry_errors,
         share_prefixes=shared_prefixes,
+        cluster=cluster_of(executor, address, gpus_per_job, workers, device),
     )
     asked = range_options(option, values, asked)
     if dry_run:

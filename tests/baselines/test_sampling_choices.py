@@ -53,7 +53,7 @@ def encoded(monkeypatch):
 
     calls, forward = [], CLIPTextModel.forward
 
-    def count(self, input_ids=None, *arguments, **further):
+    def count(self, input_ids: Any = None, *arguments, **further):
         if not self.training:
             calls.append(len(input_ids))
         return forward(self, input_ids, *arguments, **further)

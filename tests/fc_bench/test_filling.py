@@ -85,7 +85,8 @@ def run(tiny_backbone, suite, suite_data, tmp_path, records, monkeypatch):
     monkeypatch.setattr("fc_bench.working.AcceleratorMemory", StandIn)
 
     def invoke(out: str, fills: bool = True, **options: object):
-        monkeypatch.setattr("fc_bench.run.fills", lambda device: fills)
+        for place in ("run", "working"):
+            monkeypatch.setattr(f"fc_bench.{place}.fills", lambda device: fills)
         monkeypatch.setattr(StandIn, "now", None, raising=False)
         suite.write_text(yaml.safe_dump({**suite_data, "sampler": {"scheduler": "ddim", "steps": 3}}))
         seen.clear()
