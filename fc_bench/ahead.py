@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from queue import Full, Queue
 from typing import TypeVar
@@ -21,7 +21,7 @@ class _Ended:
     error: BaseException | None = None
 
 
-def ahead(items: Iterator[Item], most: int = MOST) -> Iterator[Item]:
+def ahead(items: Iterator[Item], most: int = MOST) -> Generator[Item, None, None]:
     """The items, in their order, computed by a thread that goes on meanwhile, at most so many further.
 
     What it raises is raised here, after the items before it. When this iteration is left early, so is that one, as soon
