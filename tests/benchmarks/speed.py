@@ -1,12 +1,13 @@
 """What makes fc-bench fast, each beside the plain way of doing it, as ratios measured in turns within one run.
 
-    python tests/benchmarks/speed.py                       # a table; --out reports/benchmarks.md writes it, too
-    python tests/benchmarks/speed.py --only prefixes ray
+    python tests/benchmarks/speed.py                       # all of it, about ten minutes, into reports/benchmarks.md
+    python tests/benchmarks/speed.py --only prefixes ray   # some of it, printed
 
 - prefixes: a run of FastComposer (alpha 0.5) with shared text-only prefixes, beside one without
 - adapters: a training step of the tuned methods, beside the standard loop (`tuning_speed.py`)
 - scoring: identity and prompt consistency, beside a loop that embeds reference and prompt anew for every image
 - harness: a whole job, planned and recorded, beside the method's bare generate
+- share: of a default run of two subjects, sampling and customization beside all that follows loading, scoring included
 - ray: two workers beside one, on jobs that sleep; how many records a second the driver writes
 - startup: `fc-bench --help` and `import fc_bench`, beside `import torch`
 
@@ -34,6 +35,15 @@ from rich.console import Console
 
 from fc_bench.cli.app import quiet_libraries
 
+ROOT = Path(__file__).parents[2]
+TABLE = "reports/benchmarks.md"
+HEAD = """# Benchmarks
+
+Written by `python tests/benchmarks/speed.py`; what each is stands in that file. Planning, resuming, reporting and
+comparing a million samples: [large_runs.txt](../tests/benchmarks/large_runs.txt).
+
+"""
+
 
 @dataclass(frozen=True)
 class Ratio:
@@ -58,13 +68,18 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def sampling_seconds(folder: Path, **options: Any) -> dict[str, float]:
-    """What generating took in a run of the suite pocket, as it recorded itself."""
+def command_of(folder: Path, **options: Any) -> dict[str, Any]:
+    """What a run of the suite pocket recorded of itself."""
     from fc_bench.run import RunOptions, run
 
-    quiet = Console(file=(folder / "log").open("w"))
-    outcome = run(RunOptions(out=folder / "run", device="cpu", **options), quiet)
-    return outcome.folder.settings()["commands"][-1]["generation"]
+    with (folder / "log").open("w") as log:
+        outcome = run(RunOptions(out=folder / "run", device="cpu", **options), Console(file=log))
+    return outcome.folder.settings()["commands"][-1]
+
+
+def sampling_seconds(folder: Path, **options: Any) -> dict[str, float]:
+    """What generating took in a run of the suite pocket."""
+    return command_of(folder, **options)["generation"]
 
 
 def prefixes(turns: int) -> Iterator[Ratio]:
@@ -147,7 +162,8 @@ def harness(turns: int) -> Iterator[Ratio]:
     from fc_bench.protocols import Customization, Request
     from fc_bench.run import RunOptions, prepare
 
-    prepared = prepare(RunOptions(methods=("fastcomposer",), device="cpu"))
+    asked: Any = {"methods": ("fastcomposer",), "limit_subjects": 4}
+    prepared = prepare(RunOptions(device="cpu", **asked))
     kind, options, _ = resolve_method("fastcomposer", {}, prepared.setting)
     method: Any = kind(prepared.setting, options)
 
@@ -166,9 +182,19 @@ def harness(turns: int) -> Iterator[Ratio]:
     pairs = []
     for _ in range(turns):
         with tempfile.TemporaryDirectory() as folder:
-            took = sampling_seconds(Path(folder), methods=("fastcomposer",), share_prefixes=False)
+            took = sampling_seconds(Path(folder), share_prefixes=False, **asked)
         pairs.append(((took["seconds"] - took["loading_seconds"]) / took["samples"], bare()))
     yield Ratio("image, all the harness does included", "bare generate", "s", *zip(*pairs, strict=True))
+
+
+def share(turns: int) -> Iterator[Ratio]:
+    """Once, whatever the turns: it takes minutes, and is a share of itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        took = command_of(Path(folder), limit_subjects=2)
+    spent, seconds = took["generation"], took["seconds"]
+    working = spent["customizing_seconds"] + spent["sampling_seconds"]
+    since = seconds["generating"] + seconds["scoring"] - spent["loading_seconds"]
+    yield Ratio("sampling and customization, all methods", "all that follows loading", "s", [working], [since])
 
 
 class SleepingOptions(BaseModel):
@@ -176,13 +202,13 @@ class SleepingOptions(BaseModel):
 
 
 class Sleeping:
-    """A method whose images take a second of nothing."""
+    """A method whose images take half a second of nothing."""
 
     description: ClassVar[str] = "sleeps"
     max_subjects: ClassVar[int] = 1
     uses_photographs: ClassVar[bool] = True
     Options: ClassVar[type[BaseModel]] = SleepingOptions
-    seconds: ClassVar[float] = 1.0
+    seconds: ClassVar[float] = 0.5
 
     def __init__(self, setting: Any, options: Any) -> None: ...
 
@@ -289,6 +315,7 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Ratio]]] = {
     "adapters": adapters,
     "scoring": scoring,
     "harness": harness,
+    "share": share,
     "ray": ray,
     "startup": startup,
 }
@@ -297,9 +324,9 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Ratio]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     sys.path.insert(0, str(Path(__file__).parent))  # for its neighbor
-    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS))
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, help="some of them, printed alone")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="Markdown file to write the table to")
+    parser.add_argument("--out", type=Path, help=f"Markdown file to write to; {TABLE} where all are measured")
     asked = parser.parse_args()
     quiet_libraries()
     import torch
@@ -316,13 +343,15 @@ def main() -> None:
         "|---|---:|---|---:|---:|---:|",
     ]
     print("\n".join(lines), flush=True)
-    for name in asked.only:
+    begun = time.perf_counter()
+    for name in asked.only or BENCHMARKS:
         for found in BENCHMARKS[name](asked.turns):
             lines.append(found.line())
             print(lines[-1], flush=True)
-    if asked.out is not None:
-        head = "# Benchmarks\n\nWritten by `python tests/benchmarks/speed.py`; what each is stands in that file.\n\n"
-        asked.out.write_text(head + "\n".join(lines) + "\n")
+    print(f"{time.perf_counter() - begun:.0f} s in all", flush=True)
+    out = asked.out or (None if asked.only else ROOT / TABLE)
+    if out is not None:
+        out.write_text(HEAD + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -67,6 +68,26 @@ def test_an_iteration_left_early_ends_the_computing():
     got.close()
     del got
     assert closed.wait(PATIENCE)
+
+
+def test_an_iteration_left_early_ends_what_has_no_next_item_for_long():
+    ended = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        try:
+            while True:
+                try:
+                    time.sleep(0.01)  # a step of training
+                except Exception:  # a job's failure is recorded; this is none
+                    continue
+        finally:
+            ended.set()
+
+    got = ahead(items())
+    next(got)
+    got.close()
+    assert ended.is_set()
 
 
 @pytest.mark.parametrize("accelerated", [True, False])
