@@ -2,6 +2,7 @@
 
     python tests/benchmarks/speed.py                       # all of it, about ten minutes, into reports/benchmarks.md
     python tests/benchmarks/speed.py --only prefixes ray   # some of it, printed
+    python tests/benchmarks/speed.py --turns 1 --subjects 1 --out /tmp/benchmarks.md    # a rehearsal
 
 - prefixes: a run of FastComposer (alpha 0.5) with shared text-only prefixes, beside one without
 - adapters: a training step of the tuned methods, beside the standard loop (`tuning_speed.py`)
@@ -34,6 +35,7 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from fc_bench.cli.app import quiet_libraries
+from fc_bench.progress import silence_loading_bars
 
 ROOT = Path(__file__).parents[2]
 TABLE = "reports/benchmarks.md"
@@ -62,6 +64,14 @@ class Ratio:
         return f"| {self.what} | {values[0]} | {self.beside} | {values[1]} | {spread} | {len(ratios)} |"
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How often each is measured, and on how many subjects where a run is made for it."""
+
+    turns: int
+    subjects: int
+
+
 def timed(work: Callable[[], Any]) -> float:
     begun = time.perf_counter()
     work()
@@ -82,18 +92,18 @@ def sampling_seconds(folder: Path, **options: Any) -> dict[str, float]:
     return command_of(folder, **options)["generation"]
 
 
-def prefixes(turns: int) -> Iterator[Ratio]:
+def prefixes(asked: Asked) -> Iterator[Ratio]:
     values: dict[bool, list[float]] = {True: [], False: []}
-    for turn in range(turns):
+    for turn in range(asked.turns):
         for shared in (True, False) if turn % 2 else (False, True):
             with tempfile.TemporaryDirectory() as folder:
-                asked: Any = {"methods": ("fastcomposer",), "options": {"fastcomposer": {"alpha": 0.5}}}
-                took = sampling_seconds(Path(folder), share_prefixes=shared, limit_subjects=4, **asked)
+                run: Any = {"methods": ("fastcomposer",), "options": {"fastcomposer": {"alpha": 0.5}}}
+                took = sampling_seconds(Path(folder), share_prefixes=shared, limit_subjects=asked.subjects, **run)
                 values[shared].append(took["sampling_seconds"] / took["samples"])
     yield Ratio("image, prefixes shared", "without sharing", "s", values[True], values[False])
 
 
-def adapters(turns: int) -> Iterator[Ratio]:
+def adapters(asked: Asked) -> Iterator[Ratio]:
     import tuning_speed as tuning
 
     from fc_bench.model.backbone import read_backbone
@@ -109,13 +119,15 @@ def adapters(turns: int) -> Iterator[Ratio]:
         method, subject = kind(setting, options), suite.subjects[0]
         tuning.ours(method, subject, options.steps)
         plain(method.base, options, subject, 2)
-        pairs = [(tuning.ours(method, subject, 20), plain(method.base, options, subject, 20)) for _ in range(turns)]
+        pairs = [
+            (tuning.ours(method, subject, 20), plain(method.base, options, subject, 20)) for _ in range(asked.turns)
+        ]
         yield Ratio(
             f"{name}, training step", "standard loop", "s", [one for one, _ in pairs], [two for _, two in pairs]
         )
 
 
-def scoring(turns: int) -> Iterator[Ratio]:
+def scoring(asked: Asked) -> Iterator[Ratio]:
     """Of the photographs themselves, each as if it were an image of its subject."""
     from fc_bench import clip, faces
     from fc_bench.clip import ClipScorer
@@ -153,17 +165,17 @@ def scoring(turns: int) -> Iterator[Ratio]:
             float(scorer.images([image])[0] @ scorer.text(prompt))
 
     timed(ours)
-    pairs = [(timed(ours) / len(shots), timed(naive) / len(shots)) for _ in range(turns)]
+    pairs = [(timed(ours) / len(shots), timed(naive) / len(shots)) for _ in range(asked.turns)]
     yield Ratio("image scored", "reference and prompt embedded anew", "s", *zip(*pairs, strict=True))
 
 
-def harness(turns: int) -> Iterator[Ratio]:
+def harness(asked: Asked) -> Iterator[Ratio]:
     from fc_bench.plan import resolve_method
     from fc_bench.protocols import Customization, Request
     from fc_bench.run import RunOptions, prepare
 
-    asked: Any = {"methods": ("fastcomposer",), "limit_subjects": 4}
-    prepared = prepare(RunOptions(device="cpu", **asked))
+    run: Any = {"methods": ("fastcomposer",), "limit_subjects": asked.subjects}
+    prepared = prepare(RunOptions(device="cpu", **run))
     kind, options, _ = resolve_method("fastcomposer", {}, prepared.setting)
     method: Any = kind(prepared.setting, options)
 
@@ -180,17 +192,17 @@ def harness(turns: int) -> Iterator[Ratio]:
         return spent / count
 
     pairs = []
-    for _ in range(turns):
+    for _ in range(asked.turns):
         with tempfile.TemporaryDirectory() as folder:
-            took = sampling_seconds(Path(folder), share_prefixes=False, **asked)
+            took = sampling_seconds(Path(folder), share_prefixes=False, **run)
         pairs.append(((took["seconds"] - took["loading_seconds"]) / took["samples"], bare()))
     yield Ratio("image, all the harness does included", "bare generate", "s", *zip(*pairs, strict=True))
 
 
-def share(turns: int) -> Iterator[Ratio]:
+def share(asked: Asked) -> Iterator[Ratio]:
     """Once, whatever the turns: it takes minutes, and is a share of itself."""
     with tempfile.TemporaryDirectory() as folder:
-        took = command_of(Path(folder), limit_subjects=2)
+        took = command_of(Path(folder), limit_subjects=min(asked.subjects, 2))
     spent, seconds = took["generation"], took["seconds"]
     working = spent["customizing_seconds"] + spent["sampling_seconds"]
     since = seconds["generating"] + seconds["scoring"] - spent["loading_seconds"]
@@ -230,7 +242,7 @@ class Sleeping:
             yield Image.new("RGB", (128, 128), (200, 10, 10))
 
 
-def ray(turns: int) -> Iterator[Ratio]:
+def ray(asked: Asked) -> Iterator[Ratio]:
     from fc_bench.executing import Loaded, Options
     from fc_bench.generating import Recorder, pending_units
     from fc_bench.model.backbone import read_backbone
@@ -263,9 +275,9 @@ def ray(turns: int) -> Iterator[Ratio]:
             recorder.close()
         return ended - begun
 
-    pairs = [(seconds(2), seconds(1)) for _ in range(turns)]
+    pairs = [(seconds(2), seconds(1)) for _ in range(asked.turns)]
     yield Ratio("40 sleeping images on two workers", "on one", "s", *zip(*pairs, strict=True))
-    yield from driver(turns, plan, row)
+    yield from driver(asked.turns, plan, row)
 
 
 def driver(turns: int, plan: Any, row: Any) -> Iterator[Ratio]:
@@ -296,7 +308,7 @@ def driver(turns: int, plan: Any, row: Any) -> Iterator[Ratio]:
     yield Ratio("driver, records of 512-pixel noise", "of 128-pixel noise", "records/s", sizes[512], sizes[128])
 
 
-def startup(turns: int) -> Iterator[Ratio]:
+def startup(asked: Asked) -> Iterator[Ratio]:
     command = str(Path(sys.executable).with_name("fc-bench"))
 
     def seconds(*arguments: str) -> float:
@@ -306,11 +318,11 @@ def startup(turns: int) -> Iterator[Ratio]:
         ("fc-bench --help", [command, "--help"]),
         ("import fc_bench", [sys.executable, "-c", "import fc_bench"]),
     ):
-        pairs = [(seconds(*arguments), seconds(sys.executable, "-c", "import torch")) for _ in range(turns)]
+        pairs = [(seconds(*arguments), seconds(sys.executable, "-c", "import torch")) for _ in range(asked.turns)]
         yield Ratio(name, "import torch", "s", *zip(*pairs, strict=True))
 
 
-BENCHMARKS: dict[str, Callable[[int], Iterator[Ratio]]] = {
+BENCHMARKS: dict[str, Callable[[Asked], Iterator[Ratio]]] = {
     "prefixes": prefixes,
     "adapters": adapters,
     "scoring": scoring,
@@ -327,8 +339,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, help="some of them, printed alone")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--out", type=Path, help=f"Markdown file to write to; {TABLE} where all are measured")
+    parser.add_argument("--subjects", type=int, default=4, help="of runs; fewer for a rehearsal")
     asked = parser.parse_args()
     quiet_libraries()
+    silence_loading_bars()
     import torch
 
     from fc_bench.provenance import commit, hardware
@@ -345,7 +359,7 @@ def main() -> None:
     print("\n".join(lines), flush=True)
     begun = time.perf_counter()
     for name in asked.only or BENCHMARKS:
-        for found in BENCHMARKS[name](asked.turns):
+        for found in BENCHMARKS[name](Asked(asked.turns, asked.subjects)):
             lines.append(found.line())
             print(lines[-1], flush=True)
     print(f"{time.perf_counter() - begun:.0f} s in all", flush=True)
