@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from fc_bench.memory import PeakMemory
 
 FIRST = 8
-"""Images at once where memory is not measured: on a CPU, which more of them do not make faster, and in small jobs."""
+"""Images at once where memory is not measured: on a CPU, and in small jobs."""
 TRIED = 2
 """Images that are made to see what one takes, and thrown away; the device is warm after that."""
 SHARE = 0.8
