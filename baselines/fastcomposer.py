@@ -37,6 +37,7 @@ class FastComposer:
         import torch
 
         from fc_bench.model.pipeline import load_fastcomposer
+        from fc_bench.model.text_memory import TextMemory
 
         parts = self.weights(setting.backbone, options)
         pipeline: Any = load_fastcomposer(
@@ -49,7 +50,10 @@ class FastComposer:
         pipeline.set_progress_bar_config(disable=True)
         for part in (pipeline.unet, pipeline.vae):
             part.to(memory_format=torch.channels_last)  # as every other method's
+        if setting.remembers_text:
+            pipeline.text_memory = TextMemory()
         self._pipeline = pipeline
+        self._compiled = setting.compiled
         self._sampler = setting.sampler
         self._alpha = options.alpha
 
@@ -88,16 +92,19 @@ class FastComposer:
 
     def prefix(self, requests: Sequence[Request], iterations: int, earlier: Any = None) -> Any:
         """The batch's first iterations, from the plain prompts."""
-        return self._pipeline.text_only_prefix(
-            [request.plain_prompt for request in requests],
-            iterations,
-            [request.generator() for request in requests],
-            num_inference_steps=self._sampler.steps,
-            guidance_scale=self._sampler.guidance_scale,
-            height=self._sampler.resolution,
-            width=self._sampler.resolution,
-            earlier=earlier,
-        )
+        from fc_bench.model.compiling import compiled
+
+        with compiled(self._pipeline.unet, self._compiled):
+            return self._pipeline.text_only_prefix(
+                [request.plain_prompt for request in requests],
+                iterations,
+                [request.generator() for request in requests],
+                num_inference_steps=self._sampler.steps,
+                guidance_scale=self._sampler.guidance_scale,
+                height=self._sampler.resolution,
+                width=self._sampler.resolution,
+                earlier=earlier,
+            )
 
     def generate(
         self, customization: Customization, requests: Sequence[Request], prefix: Any = None
@@ -117,7 +124,9 @@ class FastComposer:
 
     def _drawn(self, customization: Customization, requests: Sequence[Request], **inputs: Any) -> Sequence[Image.Image]:
         from fc_bench.baselines.tuning.base_pipeline import drawn
+        from fc_bench.model.compiling import compiled
 
         references = [customization.state for _ in requests]
         inputs |= {"subject_images": references, "alpha": self._alpha}
-        return drawn(self._pipeline, self._sampler, requests, **inputs)
+        with compiled(self._pipeline.unet, self._compiled):
+            return drawn(self._pipeline, self._sampler, requests, **inputs)

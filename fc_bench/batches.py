@@ -51,7 +51,8 @@ class Batches:
     """Generates the batches of one job.
 
     When a batch fails, each of its images that is missing is tried alone. When one runs out of memory, the job goes on
-    with half as many images at once; when that is too much, too, everything the job still lacks fails.
+    with half as many images at once, `halvings` times at most; when that is too much, too, everything the job still
+    lacks fails.
     """
 
     def __init__(
@@ -62,19 +63,21 @@ class Batches:
         batch_size: int,
         keep_attention: bool = False,
         prefixes: UnitPrefixes | None = None,
+        halvings: int = 1,
     ) -> None:
         self._method, self._customized, self._device = method, customized, device
         self._keep_attention, self._prefixes = keep_attention, prefixes
         self.seconds = 0.0
         """Spent on all of them."""
-        self._most, self._halved = batch_size, False
+        self.most, self._halvings = batch_size, halvings
+        """Images at once, as far as is known now."""
         self._given_up: Failure | None = None
 
     def generate(self, requests: Sequence[Request]) -> list[Generated]:
         """One result per request."""
         results: list[Generated] = []
         while len(results) < len(requests):
-            part = requests[len(results) : len(results) + self._most]
+            part = requests[len(results) : len(results) + self.most]
             if self._given_up is not None:
                 results += [Generated(None, self._given_up, None, None, len(part))] * len(part)
                 continue
@@ -94,9 +97,9 @@ class Batches:
 
     def _after_running_out(self, failure: Failure) -> None:
         free_memory()
-        if self._halved or self._most == 1:
+        if not self._halvings or self.most == 1:
             self._given_up = failure
-        self._most, self._halved = (self._most + 1) // 2, True
+        self.most, self._halvings = (self.most + 1) // 2, self._halvings - 1
 
     def _alone(self, request: Request) -> Generated:
         attempt = self._attempt([request])

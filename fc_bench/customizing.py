@@ -242,8 +242,8 @@ class Customizer:
 
 
 def release(folder: RunFolder, row: MethodRow, key: str) -> None:
-    """Remove the artefact of a subject set."""
-    _remove(folder.path / ARTEFACTS / row.folder / key)
+    """Remove the artefact of a subject set, whose folder others are being written into."""
+    shutil.rmtree(folder.path / ARTEFACTS / row.folder / key, ignore_errors=True)
 
 
 def remove_finished(folder: RunFolder, row: MethodRow, unfinished: Collection[str]) -> None:
@@ -258,6 +258,7 @@ def remove_finished(folder: RunFolder, row: MethodRow, unfinished: Collection[st
     for artefact in list(place.iterdir()) if place.is_dir() else ():
         if artefact.name not in needed | kept:
             _remove(artefact)
+    _remove_empty(place)
 
 
 def job_record(job: Job, load: Mapping[str, Any], outcome: Mapping[str, Any]) -> dict[str, Any]:
@@ -327,6 +328,11 @@ def _sha256_below(path: Path) -> str:
 def _remove(folder: Path) -> None:
     """Remove a subject set's folder, and the method's and the kind's where nothing else is in them."""
     shutil.rmtree(folder, ignore_errors=True)
+    _remove_empty(folder.parent)
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder, and the one it is in, where nothing is in them."""
     with suppress(OSError):
+        folder.rmdir()
         folder.parent.rmdir()
-        folder.parent.parent.rmdir()

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from fc_bench.batches import Generated
 from fc_bench.errors import Failure
+from fc_bench.filling import FIRST
 from fc_bench.plan import Job, MethodRow, Sample
 
 
@@ -55,9 +56,12 @@ class Unit:
 
 @dataclass(frozen=True)
 class Options:
-    """How jobs are done, the same for all of a command."""
+    """How jobs are done, the same for all of a command.
 
-    batch_size: int = 8
+    Without a batch size batches are filled up to the accelerator's memory.
+    """
+
+    batch_size: int | None = FIRST
     keep_artefacts: bool = False
     checkpoint_every: int | None = None
     keep_attention: bool = False

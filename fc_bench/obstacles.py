@@ -47,6 +47,8 @@ class Obstacles:
                 different.append("hardware, torch or number of threads")
             if self._base["sampler"] != self._new["sampler"]:
                 different.append("sampler")
+            if self._base.get("compiled") != self._new.get("compiled"):
+                different.append("compilation of the models")
         return _listed(different)
 
     def to_shared_prefixes(self, base: str, new: str) -> str:

@@ -43,12 +43,19 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all methods of a run share; `dtype` is the name of a torch dtype, `device` a torch device string."""
+    """What all methods of a run share; `dtype` is the name of a torch dtype, `device` a torch device string.
+
+    `compiled` is the backend that sampling's UNets are compiled with by torch.compile (None: they are not).
+    `remembers_text`: a prompt may be encoded once and its embeddings be kept, which is for generating alone, never for
+    measuring what an image costs.
+    """
 
     backbone: Backbone
     sampler: Sampler
     device: str
     dtype: str
+    compiled: str | None = None
+    remembers_text: bool = False
 
 
 @dataclass(frozen=True)

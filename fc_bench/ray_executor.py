@@ -143,15 +143,14 @@ class _Remote:
 
         quiet_libraries()
         silence_loading_bars()
-        self._lines: list[Event] = []
+        self._lines: deque[Event] = deque()
         self._worker = Worker(RunFolder(Path(folder)), setting, make_method, options, _Silence(), self._record)
 
     def work(self, unit: Unit) -> Iterator[Event]:
         """The events of a unit; customizations come before what rests on them."""
         for event in self._worker.work(unit):
-            for line in self._lines:  # noqa: UP028  # Ray drives generators by send, which a list's iterator lacks
-                yield line
-            self._lines.clear()
+            while self._lines:
+                yield self._lines.popleft()
             yield event
 
     def _record(self, line: Mapping[str, Any]) -> None:

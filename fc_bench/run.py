@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from fc_bench import registry
 from fc_bench.errors import UserError
 from fc_bench.executing import Executor, Options
+from fc_bench.filling import FIRST, fills
 from fc_bench.generating import Generation, Recorder, generate, pending_ids
 from fc_bench.model.backbone import Backbone, read_backbone
 from fc_bench.model.yaml_file import nearest
@@ -26,6 +28,8 @@ from fc_bench.session import Outcome, Session, session
 from fc_bench.suite import Suite, read_suite
 from fc_bench.working import InProcess, Worker
 
+COMPILER = "inductor"
+"""torch.compile's own backend."""
 ON_CLUSTER = "cuda on a cluster"
 """A device that is not looked for here."""
 
@@ -34,8 +38,9 @@ ON_CLUSTER = "cuda on a cluster"
 class RunOptions:
     """What the command line asks for; `options` maps a method's name to its overrides.
 
-    `cluster` is where jobs run (None: in this process). With `share_prefixes`, methods that
-    sample their first steps from the text alone share them between subjects.
+    `batch_size` is how many images are made together (None: as many as an accelerator's memory holds,
+    `FIRST` on a CPU). `cluster` is where jobs run (None: in this process). With `share_prefixes`, methods that sample
+    their first steps from the text alone share them between subjects. `compiled` samples with torch.compile.
     `variants` maps a method's name to further overrides, a row of the run for each of them instead of one.
     """
 
@@ -53,8 +58,9 @@ class RunOptions:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     limit_subjects: int | None = None
     images_per_prompt: int | None = None
-    batch_size: int = 8
+    batch_size: int | None = None
     device: str = "auto"
+    compiled: bool = False
     retry_errors: bool = False
     keep_artefacts: bool = False
     checkpoint_every: int | None = None
@@ -68,6 +74,19 @@ class RunOptions:
         for name in dict.fromkeys(self.methods):
             for variant in self.variants.get(name, [{}]):
                 yield name, {**self.options.get(name, {}), **variant}
+
+
+class Clock:
+    """Seconds of the parts of a command, one after the other."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def next(self, part: str) -> None:
+        """A part has ended."""
+        now = time.perf_counter()
+        self.seconds[part], self._last = now - self._last, now
 
 
 @dataclass(frozen=True)
@@ -116,7 +135,7 @@ def prepare(options: RunOptions) -> Prepared:
             if name not in registry.registered("methods"):
                 known = nearest(name, registry.registered("methods"))
                 raise UserError(f'The {owner} has options for the unknown method "{name}", {known}')
-    setting = setting_of(suite, backbone, _device(options))
+    setting = _for_sampling(setting_of(suite, backbone, _device(options)), options.compiled)
     asked = [(name, overrides, setting, suite.file.options.get(name)) for name, overrides in options.rows()]
     needed = [*backbone.always_needed(), *(part for one in asked for part in components_of(*one))]
     backbone.require(*dict.fromkeys(needed))
@@ -141,17 +160,24 @@ def run(options: RunOptions, console: Console) -> Outcome:
     Raises UserError or ModelInputError before anything is generated when the suite, the photographs, a method, an
     option, the weights or the run folder are unusable; nothing of an earlier run is touched then.
     """
+    clock = Clock()
     prepared = prepare(options)
     suite, setting, plan = prepared.suite, prepared.setting, prepared.plan
     path = options.out or default_folder(suite, setting.backbone)
     scoring_device = setting.device if options.cluster is None else resolve_device("auto")
     with session(path, suite, setting, plan, console, scoring_device=scoring_device) as opened:
-        _generate_pending(opened, prepared, options)
+        clock.next("preparing")
+        done = _generate_pending(opened, prepared, options)
+        clock.next("generating")
         outcome = opened.score(options.retry_errors)
+        clock.next("scoring")
+        opened.note(seconds=clock.seconds)
+        if done.samples:
+            opened.say(_told_share(done, clock.seconds))
     return outcome
 
 
-def _generate_pending(opened: Session, prepared: Prepared, options: RunOptions) -> None:
+def _generate_pending(opened: Session, prepared: Prepared, options: RunOptions) -> Generation:
     """Generate what is not recorded yet, after saying how much that is, and say what it took."""
     plan, folder = opened.plan, opened.folder
     recorded = folder.statuses()
@@ -165,7 +191,7 @@ def _generate_pending(opened: Session, prepared: Prepared, options: RunOptions) 
     with progress(opened.console, "Generating", pending) as show:
         recorder = Recorder(folder, show, recorded, options.keep_artefacts)
         how = Options(
-            options.batch_size,
+            options.batch_size or (None if fills(prepared.setting.device) else FIRST),
             options.keep_artefacts,
             options.checkpoint_every,
             keep_attention=any(needs_attention(metric) for metric in opened.metrics.values()),
@@ -177,13 +203,14 @@ def _generate_pending(opened: Session, prepared: Prepared, options: RunOptions) 
         else:
             executor = RayExecutor(options.cluster, folder.path, setting, make, how)
         try:
-            done = generate(plan, recorder, executor, prepared.shares, options.batch_size, options.retry_errors)
+            done = generate(plan, recorder, executor, prepared.shares, how.batch_size or FIRST, options.retry_errors)
         finally:
             recorder.close()
     if done.samples:
         workers = {} if options.cluster is None else {"workers": list(done.machines)}
         opened.note(generation=_seconds(done), **workers)
         opened.say(_told_seconds(done))
+    return done
 
 
 def _seconds(done: Generation) -> dict[str, Any]:
@@ -217,6 +244,17 @@ def _told_seconds(done: Generation) -> str:
     )
 
 
+def _told_share(done: Generation, seconds: Mapping[str, float]) -> str:
+    """What of the command's time the methods had, in a sentence: that of its workers where there are several."""
+    preparing, generating, scoring = (seconds[part] for part in ("preparing", "generating", "scoring"))
+    told = f"{preparing:.1f} s to prepare, {generating:.1f} s to generate, {scoring:.1f} s to score"
+    if done.workers > 1:
+        return told
+    working = done.spent.customizing + done.spent.sampling
+    since = max(generating + scoring - done.spent.loading, 1e-9)
+    return f"{told}: {working / since:.1%} of what follows loading was sampling and customization"
+
+
 def row_labels(options: RunOptions) -> list[str]:
     """The names of the rows in the results of such a run, in the order of `RunOptions.rows`."""
     backbone = read_backbone(options.backbone)
@@ -226,6 +264,13 @@ def row_labels(options: RunOptions) -> list[str]:
         resolve_method(name, overrides, setting, suite.file.options.get(name))[2].label
         for name, overrides in options.rows()
     ]
+
+
+def _for_sampling(setting: Setting, compiled: bool) -> Setting:
+    """The setting with what makes generating faster; raises UserError for compiling on a CPU."""
+    if compiled and not setting.device.startswith("cuda"):
+        raise UserError("--compile is for accelerators: on a CPU it takes longer than it saves; leave it out.")
+    return replace(setting, compiled=COMPILER if compiled else None, remembers_text=True)
 
 
 def _device(options: RunOptions) -> str:

@@ -153,6 +153,7 @@ def settings_of(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str
         "sampler": asdict(setting.sampler),
         "device": setting.device,
         "dtype": setting.dtype,
+        "compiled": setting.compiled,
         "methods": {label: asdict(row) for label, row in rows.items()},
     }
 
@@ -211,6 +212,7 @@ def _refuse_other_run(
         "sampler": "other sampler settings",
         "device": "another device",
         "dtype": "another number format",
+        "compiled": "models that were compiled otherwise",
     }
     for key, what in names.items():
         if earlier.get(key) != asked[key]:

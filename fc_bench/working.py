@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from fc_bench.ahead import ahead
 from fc_bench.batches import Batches, free_memory
 from fc_bench.customizing import Customizer
 from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
@@ -24,6 +25,7 @@ from fc_bench.executing import (
     Unit,
     UnitDone,
 )
+from fc_bench.filling import AcceleratorMemory, DeviceMemory, Filling, fills
 from fc_bench.memory import PeakMemory
 from fc_bench.model.errors import ModelInputError
 from fc_bench.plan import Job, MethodRow, Sample
@@ -39,7 +41,8 @@ MakeMethod = Callable[[MethodRow], Method]
 class Worker:
     """Does units one after the other and keeps the method of the last one loaded.
 
-    `record` takes lines for jobs.jsonl as soon as they are due.
+    `record` takes lines for jobs.jsonl as soon as they are due. `memory` is what batches fill where no size is given
+    (None: the accelerator's).
     """
 
     def __init__(
@@ -50,15 +53,24 @@ class Worker:
         options: Options,
         show: Progress,
         record: Callable[[Mapping[str, Any]], None],
+        memory: DeviceMemory | None = None,
     ) -> None:
         self._folder, self._setting, self._make_method = folder, setting, make_method
         self._options, self._show, self._record = options, show, record
         self._loaded: tuple[MethodRow, Method, Customizer] | None = None
         self._refused: dict[str, RowFailed] = {}
         self._prefixes, self._machine = PrefixStore(), hardware()
+        self._memory = memory or AcceleratorMemory(setting.device)
+        self._filling: Filling | None = None
 
     def work(self, unit: Unit) -> Iterator[Event]:
-        """What comes of the unit."""
+        """What comes of the unit; on an accelerator the next batch is sampled while images of the last are encoded."""
+        events = self._events(unit)
+        for event in ahead(events) if fills(self._setting.device) else events:
+            yield _encoded(event)
+
+    def _events(self, unit: Unit) -> Iterator[Event]:
+        """What comes of the unit, images as they are."""
         begun = time.perf_counter()
         loaded = self._load(unit)
         loading = time.perf_counter() - begun
@@ -69,6 +81,7 @@ class Worker:
         method, customizer = loaded
         customizer.know(unit.customized)
         yield Loaded(customizer.apart, self._machine)
+        tried = self._filling.seconds if self._filling else 0.0
         customizing, sampling, images = customizer.seconds, 0.0, dict(unit.images)
         prefixes = self._prefixes.serving(method, unit)
         for number, pending in enumerate(unit.jobs, start=1):
@@ -77,6 +90,7 @@ class Worker:
             sampling += yield from self._job(method, customizer, pending, images, prefixes)
         if not unit.later:
             self._prefixes.drop(unit.company)
+        loading += self._filling.seconds - tried if self._filling else 0.0
         yield UnitDone(Spent(loading, customizer.seconds - customizing, sampling))
 
     def release(self) -> None:
@@ -119,6 +133,9 @@ class Worker:
             self._options.checkpoint_every,
         )
         self._loaded = unit.row, method, customizer
+        self._filling = None
+        if self._options.batch_size is None:
+            self._filling = Filling(self._memory, self._setting.sampler.resolution)
         return method, customizer
 
     def _job(
@@ -136,35 +153,63 @@ class Worker:
         except Exception as error:
             yield JobFailed(key, customizer.refuse(job, error), None)
             return 0.0
-        size = self._options.batch_size
         computed, copied = _split(job, images)
-        chunks = [computed[start : start + size] for start in range(0, len(computed), size)]
-        chunks = [chunk for chunk in chunks if any(sample.id in wanted for sample in chunk)]
+        if self._filling is not None:  # batches are no given ones that had to be made as a whole again
+            computed = [sample for sample in computed if sample.id in wanted]
         seconds = 0.0
-        if chunks:
+        if any(sample.id in wanted for sample in computed):
             customized = customizer.customize(job)
             if isinstance(customized, Failure):
                 yield JobFailed(key, customized, mentions)
                 return 0.0
-            batches = self._batches(method, customized, prefixes)
-            for chunk in chunks:
-                requests = [_request(sample, mentions) for sample in chunk]
-                for sample, generated in zip(chunk, batches.generate(requests), strict=True):
+            requests = [_request(sample, mentions) for sample in computed]
+            batches = self._batches(method, customized, prefixes, requests)
+            size = batches.most
+            for start in range(0, len(computed), size):
+                chunk = computed[start : start + size]
+                if not any(sample.id in wanted for sample in chunk):
+                    continue
+                made = batches.generate(requests[start : start + size])
+                for sample, generated in zip(chunk, made, strict=True):
                     if sample.id in wanted:
-                        png = None if generated.image is None else png_of(generated.image)
-                        if png is not None:
+                        if generated.image is not None:
                             images.setdefault(sample.shared_key, sample.id)
-                        yield Made(sample, mentions, replace(generated, image=None), png)
+                        yield Made(sample, mentions, generated, None)
             seconds = batches.seconds
+            if self._filling is not None:
+                self._filling.ran_out(batches.most)
         for sample in copied:
             if sample.id in wanted:
                 yield Same(sample, mentions)
         yield JobDone(key, customizer.apart)
         return seconds
 
-    def _batches(self, method: Method, customized: Customization, prefixes: UnitPrefixes | None) -> Batches:
-        options = self._options
-        return Batches(method, customized, self._setting.device, options.batch_size, options.keep_attention, prefixes)
+    def _batches(
+        self,
+        method: Method,
+        customized: Customization,
+        prefixes: UnitPrefixes | None,
+        requests: Sequence[Request],
+    ) -> Batches:
+        """The batches of a job: of the size asked for, or as large as the memory allows."""
+        device, size, attention = self._setting.device, self._options.batch_size, self._options.keep_attention
+        if self._filling is None:
+            assert size is not None
+            return Batches(method, customized, device, size, attention, prefixes)
+
+        def make(count: int) -> None:
+            Batches(method, customized, device, count, attention, halvings=count).generate(requests[:count])
+            free_memory()
+
+        size = self._filling.size(len(requests), make)
+        return Batches(method, customized, device, size, attention, prefixes, halvings=size)
+
+
+def _encoded(event: Event) -> Event:
+    """An image as the file that it is to become."""
+    if not isinstance(event, Made) or event.generated.image is None:
+        return event
+    return replace(event, generated=replace(event.generated, image=None), png=png_of(event.generated.image))
 
 
 class InProcess:

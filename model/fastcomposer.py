@@ -4,7 +4,7 @@ FastComposer (arXiv 2305.10431), sections 4.1 and 4.2. The frozen VAE and text e
 outputs arrive in the batch, computed in the same step or read from a cache.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
@@ -103,6 +103,8 @@ class FastComposer(nn.Module):
         self.localization_weight = localization_weight
         self.localization_normalize = localization_normalize
         self.mask_normalization = mask_normalization
+        self.sum_over_processes: Callable[[Tensor], Tensor] = lambda totals: totals
+        """Adds up what data-parallel processes counted in their parts of a batch."""
         self.vision_layers = len(image_encoder.vision_model.encoder.layers)
         image_encoder.set_attn_implementation(attention)
         use_attention(unet, attention)
@@ -190,7 +192,9 @@ class FastComposer(nn.Module):
         weight = torch.where(masked[:, None, None, None], union, 1.0)
         error = ((prediction - target) * weight).square().mean((1, 2, 3))
         if self.mask_normalization == "area":
-            area = union[masked].mean() if masked.any() else error.new_ones(())
+            totals = torch.stack([union[masked].sum(), masked.sum() * union[0].numel()])
+            covered, pixels = self.sum_over_processes(totals)
+            area = torch.where(pixels > 0, covered / pixels.clamp(min=1), 1.0)
             error = torch.where(masked, error / area, error)
         return error.mean()
 

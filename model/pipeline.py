@@ -23,6 +23,7 @@ from fc_bench.model.prefixes import Prefix, ResumableSampling, sees_subjects
 from fc_bench.model.prompts import PLACEHOLDER, ParsedPrompt, check_tokenizer, parse_prompt
 from fc_bench.model.references import embed_references, load_image_encoder, reference_pixels, reference_size
 from fc_bench.model.subject_attention import SubjectAttention
+from fc_bench.model.text_memory import TextMemory
 
 
 class FastComposerPipeline(StableDiffusionPipeline):
@@ -33,6 +34,8 @@ class FastComposerPipeline(StableDiffusionPipeline):
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->postfuse_module->unet->vae"
+    text_memory: TextMemory | None = None
+    """Where prompts that were encoded are kept; None encodes them anew."""
 
     def __init__(
         self,
@@ -216,6 +219,8 @@ class FastComposerPipeline(StableDiffusionPipeline):
     def encode_text(self, prompts: Sequence[ParsedPrompt]) -> Tensor:
         """Text embeddings of the prompts without their subjects, [prompts, length, features]."""
         input_ids = torch.stack([prompt.input_ids for prompt in prompts]).to(self._execution_device)
+        if self.text_memory is not None:
+            return self.text_memory(self.text_encoder, input_ids).to(self.unet.dtype)
         return self.text_encoder(input_ids).last_hidden_state.to(self.unet.dtype)
 
     @torch.no_grad()

@@ -16,7 +16,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import make_scheduler
+from fc_bench.model.compiling import compiled
 from fc_bench.model.errors import loading
+from fc_bench.model.text_memory import TextMemory
 from fc_bench.protocols import Request, Sampler, Setting
 
 
@@ -28,6 +30,7 @@ class BasePipeline:
         self.device = torch.device(setting.device)
         self.dtype: torch.dtype = getattr(torch, setting.dtype)
         self._folder = setting.backbone.path("pipeline")
+        self._text_memory = TextMemory()
 
     @cached_property
     def vae(self) -> AutoencoderKL:
@@ -101,7 +104,25 @@ class BasePipeline:
         `inputs` are further ones of the pipeline. Raises UserError for a prompt that the text encoder would cut off.
         """
         self._check_lengths(pipeline, [request.prompt for request in requests])
-        yield from drawn(pipeline, self.setting.sampler, requests, **inputs)
+        embeddings = self._remembered(pipeline, requests) if self.setting.remembers_text else {}
+        with compiled(pipeline.unet, self.setting.compiled):
+            images = drawn(pipeline, self.setting.sampler, requests, **embeddings, **inputs)
+        yield from images
+
+    def _remembered(self, pipeline: StableDiffusionPipeline, requests: Sequence[Request]) -> dict[str, torch.Tensor]:
+        """The embeddings that the pipeline would compute of the prompts and of the null prompt."""
+        prompts = [request.prompt for request in requests] + [""] * len(requests)
+        tokens = pipeline.tokenizer(
+            [pipeline.maybe_convert_prompt(prompt, pipeline.tokenizer) for prompt in prompts],
+            padding="max_length",
+            max_length=pipeline.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        if getattr(pipeline.text_encoder.config, "use_attention_mask", False):
+            return {}
+        text, null = self._text_memory(pipeline.text_encoder, tokens.input_ids).chunk(2)
+        return {"prompt_embeds": text, "negative_prompt_embeds": null}
 
     def _check_lengths(self, pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> None:
         longest = int(pipeline.tokenizer.model_max_length)
@@ -123,9 +144,13 @@ class BasePipeline:
 
 
 def drawn(pipeline: Any, sampler: Sampler, requests: Sequence[Request], **inputs: Any) -> Sequence[Image.Image]:
-    """The requests' images in one batch of a pipeline, each with its own noise; `inputs` are the pipeline's own."""
+    """The requests' images in one batch of a pipeline, each with its own noise; `inputs` are the pipeline's own.
+
+    They may hold the prompts' embeddings, which then stand in for the prompts.
+    """
+    prompts = None if "prompt_embeds" in inputs else [request.prompt for request in requests]
     return pipeline(
-        [request.prompt for request in requests],
+        prompts,
         **inputs,
         num_inference_steps=sampler.steps,
         guidance_scale=sampler.guidance_scale,

@@ -17,6 +17,7 @@ from fc_bench.errors import UserError
 from fc_bench.model.errors import MissingWeightsError, ModelInputError
 
 if TYPE_CHECKING:
+    from fc_bench.ray_executor import Cluster
     from fc_bench.run import Prepared
     from fc_bench.session import Outcome
 
@@ -39,7 +40,9 @@ LimitSubjects = Annotated[
     int | None, typer.Option(min=1, help="Only the first N subjects (and sets of them).", show_default=False)
 ]
 ImagesPerPrompt = Annotated[int | None, typer.Option(min=1, help="Instead of the suite's number.", show_default=False)]
-BatchSize = Annotated[int, typer.Option(min=1, max=1024, help="Images generated together.")]
+BatchSize = Annotated[
+    str, typer.Option(help="Images generated together; auto: 8, on an accelerator as many as its memory holds.")
+]
 RetryErrors = Annotated[bool, typer.Option("--retry-errors", help="Try failed samples and scores again.")]
 Crop = Annotated[
     bool, typer.Option("--crop/--no-crop", help="Look for faces and cut portraits out, or take photographs as is.")
@@ -50,6 +53,24 @@ SharedPrefixes = Annotated[
         "--shared-prefixes/--no-shared-prefixes",
         help="Compute the steps that see no subject once for all subjects; the images are the same.",
     ),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Compile UNets with torch.compile; for many images on an accelerator.")
+]
+ExecutorName = Annotated[
+    str, typer.Option("--executor", help="Where jobs run: local (this process) or ray (a cluster).")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster; RAY_ADDRESS or one on this machine if not given.", show_default=False),
+]
+GpusPerJob = Annotated[
+    float | None,
+    typer.Option(min=0, help="Accelerators a Ray worker takes; 1 where there is one here.", show_default=False),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Ray workers at most; as many as there is room for.", show_default=False),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be generated, write nothing.")]
 
@@ -169,6 +190,32 @@ def tolerated_failures(text: str) -> float:
     if re.fullmatch(r"0?\.\d{1,9}", text, re.ASCII):
         return float(text)
     raise UserError(f'--fail-on-error "{text}" is neither a number of samples, such as 5, nor a share, such as 0.1.')
+
+
+def cluster_of(
+    executor: str, address: str | None, gpus_per_job: float | None, workers: int | None, device: str
+) -> Cluster | None:
+    """The Ray cluster asked for, None for this process; raises UserError for options that do not go together."""
+    if executor == "ray":
+        from fc_bench.ray_executor import Cluster
+        from fc_bench.run import resolve_device
+
+        own = 1.0 if resolve_device(device).startswith("cuda") else 0.0
+        return Cluster(address, own if gpus_per_job is None else gpus_per_job, workers=workers)
+    if executor != "local":
+        raise UserError(f'There is no executor "{executor}"; give local or ray.')
+    if any(given is not None for given in (address, gpus_per_job, workers)):
+        raise UserError("--address, --gpus-per-job and --workers say what a Ray cluster does; add --executor ray.")
+    return None
+
+
+def batch_size_of(text: str) -> int | None:
+    """`auto` -> None, a number from 1 to 1024 -> itself; raises UserError for anything else."""
+    if text == "auto":
+        return None
+    if re.fullmatch(r"\d{1,4}", text, re.ASCII) and 1 <= int(text) <= 1024:
+        return int(text)
+    raise UserError(f'--batch-size "{text}" is neither auto nor a number from 1 to 1024.')
 
 
 def stay_offline() -> None:

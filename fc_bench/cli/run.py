@@ -9,18 +9,25 @@ from typing import Annotated, Any
 import typer
 
 from fc_bench.cli.app import (
+    Address,
     BackboneName,
     BatchSize,
+    Compile,
     Device,
     DryRun,
+    ExecutorName,
     FailOnError,
+    GpusPerJob,
     ImagesPerPrompt,
     LimitSubjects,
     Offline,
     Photographs,
     RetryErrors,
     SharedPrefixes,
+    Workers,
     app,
+    batch_size_of,
+    cluster_of,
     console,
     exit_if_incomplete,
     go_offline,
@@ -50,25 +57,17 @@ def run(
     photographs: Photographs = None,
     limit_subjects: LimitSubjects = None,
     images_per_prompt: ImagesPerPrompt = None,
-    batch_size: BatchSize = 8,
+    batch_size: BatchSize = "auto",
     device: Device = "auto",
+    compiled: Compile = False,
     retry_errors: RetryErrors = False,
     fail_on_error: FailOnError = "0",
     offline: Offline = False,
     shared_prefixes: SharedPrefixes = True,
-    executor: Annotated[str, typer.Option(help="Where jobs run: local (this process) or ray (a cluster).")] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(help="Ray cluster; RAY_ADDRESS or one on this machine if not given.", show_default=False),
-    ] = None,
-    gpus_per_job: Annotated[
-        float | None,
-        typer.Option(min=0, help="Accelerators a Ray worker takes; 1 where there is one here.", show_default=False),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Ray workers at most; as many as there is room for.", show_default=False),
-    ] = None,
+    executor: ExecutorName = "local",
+    address: Address = None,
+    gpus_per_job: GpusPerJob = None,
+    workers: Workers = None,
     dry_run: DryRun = False,
     keep_artefacts: Annotated[
         bool, typer.Option("--keep-artefacts", help="Keep what methods store per subject set.")
@@ -87,19 +86,8 @@ def run(
     overrides, tolerated = overrides_of(option or []), tolerated_failures(fail_on_error)
     quiet_libraries()
     go_offline(offline, backbone)
-    from fc_bench.run import RunOptions, prepare, resolve_device
+    from fc_bench.run import RunOptions, prepare
     from fc_bench.run import run as execute
-
-    cluster = None
-    if executor == "ray":
-        from fc_bench.ray_executor import Cluster
-
-        own = 1.0 if resolve_device(device).startswith("cuda") else 0.0
-        cluster = Cluster(address, own if gpus_per_job is None else gpus_per_job, workers=workers)
-    elif executor != "local":
-        raise UserError(f'There is no executor "{executor}"; give local or ray.')
-    elif any(given is not None for given in (address, gpus_per_job, workers)):
-        raise UserError("--address, --gpus-per-job and --workers say what a Ray cluster does; add --executor ray.")
 
     defaults = RunOptions()
     asked = RunOptions(
@@ -111,13 +99,14 @@ def run(
         options=overrides,
         limit_subjects=limit_subjects,
         images_per_prompt=images_per_prompt,
-        batch_size=batch_size,
+        batch_size=batch_size_of(batch_size),
         device=device,
+        compiled=compiled,
         retry_errors=retry_errors,
         keep_artefacts=keep_artefacts,
         checkpoint_every=checkpoint_every,
         share_prefixes=shared_prefixes,
-        cluster=cluster,
+        cluster=cluster_of(executor, address, gpus_per_job, workers, device),
     )
     if dry_run:
         say_planned(prepare(asked))

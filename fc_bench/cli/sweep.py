@@ -8,18 +8,25 @@ from typing import Annotated
 import typer
 
 from fc_bench.cli.app import (
+    Address,
     BackboneName,
     BatchSize,
+    Compile,
     Device,
     DryRun,
+    ExecutorName,
     FailOnError,
+    GpusPerJob,
     ImagesPerPrompt,
     LimitSubjects,
     Offline,
     Photographs,
     RetryErrors,
     SharedPrefixes,
+    Workers,
     app,
+    batch_size_of,
+    cluster_of,
     console,
     exit_if_incomplete,
     go_offline,
@@ -59,12 +66,17 @@ def sweep(
     photographs: Photographs = None,
     limit_subjects: LimitSubjects = None,
     images_per_prompt: ImagesPerPrompt = None,
-    batch_size: BatchSize = 8,
+    batch_size: BatchSize = "auto",
     device: Device = "auto",
+    compiled: Compile = False,
     retry_errors: RetryErrors = False,
     fail_on_error: FailOnError = "0",
     offline: Offline = False,
     shared_prefixes: SharedPrefixes = True,
+    executor: ExecutorName = "local",
+    address: Address = None,
+    gpus_per_job: GpusPerJob = None,
+    workers: Workers = None,
     dry_run: DryRun = False,
 ) -> None:
     """Run a method with each value of an option, text-only beside it, and draw what the option does.
@@ -98,10 +110,12 @@ def sweep(
         options=overrides,
         limit_subjects=limit_subjects,
         images_per_prompt=images_per_prompt,
-        batch_size=batch_size,
+        batch_size=batch_size_of(batch_size),
         device=device,
+        compiled=compiled,
         retry_errors=retry_errors,
         share_prefixes=shared_prefixes,
+        cluster=cluster_of(executor, address, gpus_per_job, workers, device),
     )
     asked = range_options(option, values, asked)
     if dry_run:

@@ -52,11 +52,19 @@ class Stream:
         return [self.draws.sample(position) for position in range(first, first + size)]
 
     def noise(self, number: int, latent_shape: Sequence[int]) -> NoiseDraw:
-        """The noise of batch `number`."""
-        seed = [self.config.seed, number * self.processes + self.process]
-        return draw_noise(
-            seed, latent_shape, self.num_timesteps, self.config.p_masked_loss, self.config.stratified_timesteps
+        """The noise of batch `number`: this process's part of what all processes' batches together draw.
+
+        So several processes train as one does whose batch holds theirs; timesteps are stratified over all of it.
+        """
+        size, config = latent_shape[0], self.config
+        together = draw_noise(
+            [config.seed, number],
+            (self.processes * size, *latent_shape[1:]),
+            self.num_timesteps,
+            config.p_masked_loss,
+            config.stratified_timesteps,
         )
+        return together.part(self.process * size, size)
 
     @property
     def max_subjects(self) -> int:

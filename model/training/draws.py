@@ -5,7 +5,7 @@ not, with any number of worker processes, with or without a cache.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -141,6 +141,10 @@ class NoiseDraw:
     """[batch]"""
     masked: Tensor
     """Which samples' denoising loss is masked, [batch]."""
+
+    def part(self, first: int, size: int) -> "NoiseDraw":
+        """The draws of `size` samples of the batch, from number `first` on."""
+        return NoiseDraw(*(getattr(self, field.name)[first : first + size] for field in fields(self)))
 
 
 def draw_noise(

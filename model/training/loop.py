@@ -122,6 +122,7 @@ class Training:
         torch.manual_seed(config.seed)
         with loading(f"the models of {config.pipeline} and {config.initial or config.image_encoder}"):
             self.model = _load_model(config, _attention(config, device)).to(device)
+        self.model.sum_over_processes = lambda totals: cast(Tensor, self.accelerator.reduce(totals, "sum"))
         self.parts = self.model.train_parts(config.vision_layers)
         if config.gradient_checkpointing:
             self.model.unet.enable_gradient_checkpointing()

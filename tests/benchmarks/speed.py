@@ -1,12 +1,14 @@
 """What makes fc-bench fast, each beside the plain way of doing it, as ratios measured in turns within one run.
 
-    python tests/benchmarks/speed.py                       # a table; --out reports/benchmarks.md writes it, too
-    python tests/benchmarks/speed.py --only prefixes ray
+    python tests/benchmarks/speed.py                       # all of it, about ten minutes, into reports/benchmarks.md
+    python tests/benchmarks/speed.py --only prefixes ray   # some of it, printed
+    python tests/benchmarks/speed.py --turns 1 --subjects 1 --out /tmp/benchmarks.md    # a rehearsal
 
 - prefixes: a run of FastComposer (alpha 0.5) with shared text-only prefixes, beside one without
 - adapters: a training step of the tuned methods, beside the standard loop (`tuning_speed.py`)
 - scoring: identity and prompt consistency, beside a loop that embeds reference and prompt anew for every image
 - harness: a whole job, planned and recorded, beside the method's bare generate
+- share: of a default run of two subjects, sampling and customization beside all that follows loading, scoring included
 - ray: two workers beside one, on jobs that sleep; how many records a second the driver writes
 - startup: `fc-bench --help` and `import fc_bench`, beside `import torch`
 
@@ -33,6 +35,16 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
 from fc_bench.cli.app import quiet_libraries
+from fc_bench.progress import silence_loading_bars
+
+ROOT = Path(__file__).parents[2]
+TABLE = "reports/benchmarks.md"
+HEAD = """# Benchmarks
+
+Written by `python tests/benchmarks/speed.py`; what each is stands in that file. Planning, resuming, reporting and
+comparing a million samples: [large_runs.txt](../tests/benchmarks/large_runs.txt).
+
+"""
 
 
 @dataclass(frozen=True)
@@ -52,33 +64,46 @@ class Ratio:
         return f"| {self.what} | {values[0]} | {self.beside} | {values[1]} | {spread} | {len(ratios)} |"
 
 
+@dataclass(frozen=True)
+class Asked:
+    """How often each is measured, and on how many subjects where a run is made for it."""
+
+    turns: int
+    subjects: int
+
+
 def timed(work: Callable[[], Any]) -> float:
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
 
 
-def sampling_seconds(folder: Path, **options: Any) -> dict[str, float]:
-    """What generating took in a run of the suite pocket, as it recorded itself."""
+def command_of(folder: Path, **options: Any) -> dict[str, Any]:
+    """What a run of the suite pocket recorded of itself."""
     from fc_bench.run import RunOptions, run
 
-    quiet = Console(file=(folder / "log").open("w"))
-    outcome = run(RunOptions(out=folder / "run", device="cpu", **options), quiet)
-    return outcome.folder.settings()["commands"][-1]["generation"]
+    with (folder / "log").open("w") as log:
+        outcome = run(RunOptions(out=folder / "run", device="cpu", **options), Console(file=log))
+    return outcome.folder.settings()["commands"][-1]
 
 
-def prefixes(turns: int) -> Iterator[Ratio]:
+def sampling_seconds(folder: Path, **options: Any) -> dict[str, float]:
+    """What generating took in a run of the suite pocket."""
+    return command_of(folder, **options)["generation"]
+
+
+def prefixes(asked: Asked) -> Iterator[Ratio]:
     values: dict[bool, list[float]] = {True: [], False: []}
-    for turn in range(turns):
+    for turn in range(asked.turns):
         for shared in (True, False) if turn % 2 else (False, True):
             with tempfile.TemporaryDirectory() as folder:
-                asked: Any = {"methods": ("fastcomposer",), "options": {"fastcomposer": {"alpha": 0.5}}}
-                took = sampling_seconds(Path(folder), share_prefixes=shared, limit_subjects=4, **asked)
+                run: Any = {"methods": ("fastcomposer",), "options": {"fastcomposer": {"alpha": 0.5}}}
+                took = sampling_seconds(Path(folder), share_prefixes=shared, limit_subjects=asked.subjects, **run)
                 values[shared].append(took["sampling_seconds"] / took["samples"])
     yield Ratio("image, prefixes shared", "without sharing", "s", values[True], values[False])
 
 
-def adapters(turns: int) -> Iterator[Ratio]:
+def adapters(asked: Asked) -> Iterator[Ratio]:
     import tuning_speed as tuning
 
     from fc_bench.model.backbone import read_backbone
@@ -94,13 +119,15 @@ def adapters(turns: int) -> Iterator[Ratio]:
         method, subject = kind(setting, options), suite.subjects[0]
         tuning.ours(method, subject, options.steps)
         plain(method.base, options, subject, 2)
-        pairs = [(tuning.ours(method, subject, 20), plain(method.base, options, subject, 20)) for _ in range(turns)]
+        pairs = [
+            (tuning.ours(method, subject, 20), plain(method.base, options, subject, 20)) for _ in range(asked.turns)
+        ]
         yield Ratio(
             f"{name}, training step", "standard loop", "s", [one for one, _ in pairs], [two for _, two in pairs]
         )
 
 
-def scoring(turns: int) -> Iterator[Ratio]:
+def scoring(asked: Asked) -> Iterator[Ratio]:
     """Of the photographs themselves, each as if it were an image of its subject."""
     from fc_bench import clip, faces
     from fc_bench.clip import ClipScorer
@@ -138,16 +165,17 @@ def scoring(turns: int) -> Iterator[Ratio]:
             float(scorer.images([image])[0] @ scorer.text(prompt))
 
     timed(ours)
-    pairs = [(timed(ours) / len(shots), timed(naive) / len(shots)) for _ in range(turns)]
+    pairs = [(timed(ours) / len(shots), timed(naive) / len(shots)) for _ in range(asked.turns)]
     yield Ratio("image scored", "reference and prompt embedded anew", "s", *zip(*pairs, strict=True))
 
 
-def harness(turns: int) -> Iterator[Ratio]:
+def harness(asked: Asked) -> Iterator[Ratio]:
     from fc_bench.plan import resolve_method
     from fc_bench.protocols import Customization, Request
     from fc_bench.run import RunOptions, prepare
 
-    prepared = prepare(RunOptions(methods=("fastcomposer",), device="cpu"))
+    run: Any = {"methods": ("fastcomposer",), "limit_subjects": asked.subjects}
+    prepared = prepare(RunOptions(device="cpu", **run))
     kind, options, _ = resolve_method("fastcomposer", {}, prepared.setting)
     method: Any = kind(prepared.setting, options)
 
@@ -164,11 +192,21 @@ def harness(turns: int) -> Iterator[Ratio]:
         return spent / count
 
     pairs = []
-    for _ in range(turns):
+    for _ in range(asked.turns):
         with tempfile.TemporaryDirectory() as folder:
-            took = sampling_seconds(Path(folder), methods=("fastcomposer",), share_prefixes=False)
+            took = sampling_seconds(Path(folder), share_prefixes=False, **run)
         pairs.append(((took["seconds"] - took["loading_seconds"]) / took["samples"], bare()))
     yield Ratio("image, all the harness does included", "bare generate", "s", *zip(*pairs, strict=True))
+
+
+def share(asked: Asked) -> Iterator[Ratio]:
+    """Once, whatever the turns: it takes minutes, and is a share of itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        took = command_of(Path(folder), limit_subjects=min(asked.subjects, 2))
+    spent, seconds = took["generation"], took["seconds"]
+    working = spent["customizing_seconds"] + spent["sampling_seconds"]
+    since = seconds["generating"] + seconds["scoring"] - spent["loading_seconds"]
+    yield Ratio("sampling and customization, all methods", "all that follows loading", "s", [working], [since])
 
 
 class SleepingOptions(BaseModel):
@@ -176,13 +214,13 @@ class SleepingOptions(BaseModel):
 
 
 class Sleeping:
-    """A method whose images take a second of nothing."""
+    """A method whose images take half a second of nothing."""
 
     description: ClassVar[str] = "sleeps"
     max_subjects: ClassVar[int] = 1
     uses_photographs: ClassVar[bool] = True
     Options: ClassVar[type[BaseModel]] = SleepingOptions
-    seconds: ClassVar[float] = 1.0
+    seconds: ClassVar[float] = 0.5
 
     def __init__(self, setting: Any, options: Any) -> None: ...
 
@@ -204,7 +242,7 @@ class Sleeping:
             yield Image.new("RGB", (128, 128), (200, 10, 10))
 
 
-def ray(turns: int) -> Iterator[Ratio]:
+def ray(asked: Asked) -> Iterator[Ratio]:
     from fc_bench.executing import Loaded, Options
     from fc_bench.generating import Recorder, pending_units
     from fc_bench.model.backbone import read_backbone
@@ -237,9 +275,9 @@ def ray(turns: int) -> Iterator[Ratio]:
             recorder.close()
         return ended - begun
 
-    pairs = [(seconds(2), seconds(1)) for _ in range(turns)]
+    pairs = [(seconds(2), seconds(1)) for _ in range(asked.turns)]
     yield Ratio("40 sleeping images on two workers", "on one", "s", *zip(*pairs, strict=True))
-    yield from driver(turns, plan, row)
+    yield from driver(asked.turns, plan, row)
 
 
 def driver(turns: int, plan: Any, row: Any) -> Iterator[Ratio]:
@@ -270,7 +308,7 @@ def driver(turns: int, plan: Any, row: Any) -> Iterator[Ratio]:
     yield Ratio("driver, records of 512-pixel noise", "of 128-pixel noise", "records/s", sizes[512], sizes[128])
 
 
-def startup(turns: int) -> Iterator[Ratio]:
+def startup(asked: Asked) -> Iterator[Ratio]:
     command = str(Path(sys.executable).with_name("fc-bench"))
 
     def seconds(*arguments: str) -> float:
@@ -280,15 +318,16 @@ def startup(turns: int) -> Iterator[Ratio]:
         ("fc-bench --help", [command, "--help"]),
         ("import fc_bench", [sys.executable, "-c", "import fc_bench"]),
     ):
-        pairs = [(seconds(*arguments), seconds(sys.executable, "-c", "import torch")) for _ in range(turns)]
+        pairs = [(seconds(*arguments), seconds(sys.executable, "-c", "import torch")) for _ in range(asked.turns)]
         yield Ratio(name, "import torch", "s", *zip(*pairs, strict=True))
 
 
-BENCHMARKS: dict[str, Callable[[int], Iterator[Ratio]]] = {
+BENCHMARKS: dict[str, Callable[[Asked], Iterator[Ratio]]] = {
     "prefixes": prefixes,
     "adapters": adapters,
     "scoring": scoring,
     "harness": harness,
+    "share": share,
     "ray": ray,
     "startup": startup,
 }
@@ -297,11 +336,13 @@ BENCHMARKS: dict[str, Callable[[int], Iterator[Ratio]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     sys.path.insert(0, str(Path(__file__).parent))  # for its neighbor
-    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS))
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, help="some of them, printed alone")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--out", type=Path, help="Markdown file to write the table to")
+    parser.add_argument("--out", type=Path, help=f"Markdown file to write to; {TABLE} where all are measured")
+    parser.add_argument("--subjects", type=int, default=4, help="of runs; fewer for a rehearsal")
     asked = parser.parse_args()
     quiet_libraries()
+    silence_loading_bars()
     import torch
 
     from fc_bench.provenance import commit, hardware
@@ -316,13 +357,15 @@ def main() -> None:
         "|---|---:|---|---:|---:|---:|",
     ]
     print("\n".join(lines), flush=True)
-    for name in asked.only:
-        for found in BENCHMARKS[name](asked.turns):
+    begun = time.perf_counter()
+    for name in asked.only or BENCHMARKS:
+        for found in BENCHMARKS[name](Asked(asked.turns, asked.subjects)):
             lines.append(found.line())
             print(lines[-1], flush=True)
-    if asked.out is not None:
-        head = "# Benchmarks\n\nWritten by `python tests/benchmarks/speed.py`; what each is stands in that file.\n\n"
-        asked.out.write_text(head + "\n".join(lines) + "\n")
+    print(f"{time.perf_counter() - begun:.0f} s in all", flush=True)
+    out = asked.out or (None if asked.only else ROOT / TABLE)
+    if out is not None:
+        out.write_text(HEAD + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -138,15 +138,21 @@ def test_other_photographs_are_not_comparable(base, tmp_path, fc_bench):
     assert "different photographs" in done.out
 
 
-def test_times_of_other_machines_are_not_comparable_and_bytes_are(base, tmp_path):
+def test_times_of_other_machines_and_of_compiled_models_are_not_comparable_and_bytes_are(base, tmp_path):
     new = tmp_path / "new"
     shutil.copytree(base, new)
-    settings = json.loads((new / "run.json").read_text())
-    settings["commands"][0]["hardware"]["processor"] = "another"
-    (new / "run.json").write_text(json.dumps(settings))
-    report = compare(RunFolder(base), RunFolder(new), Gate())
-    assert verdicts(report, "image_seconds").verdict == "not comparable"
-    assert verdicts(report, "artefact_mib").verdict == "unchanged"
+    recorded = (new / "run.json").read_text()
+    for what in ("hardware", "compilation of the models"):
+        settings = json.loads(recorded)
+        if what == "hardware":
+            settings["commands"][0]["hardware"]["processor"] = "another"
+        else:
+            settings["compiled"] = "inductor"
+        (new / "run.json").write_text(json.dumps(settings))
+        report = compare(RunFolder(base), RunFolder(new), Gate())
+        assert verdicts(report, "image_seconds").verdict == "not comparable"
+        assert what in verdicts(report, "image_seconds").reason
+        assert verdicts(report, "artefact_mib").verdict == "unchanged"
 
 
 def test_artefact_that_grew_is_refused_where_the_gate_asks_for_it(base, tmp_path):

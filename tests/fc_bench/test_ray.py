@@ -97,6 +97,21 @@ def test_a_worker_killed_in_the_middle_of_a_job_loses_nothing(cluster, run, tmp_
 
 
 @pytest.mark.slow
+def test_a_sweep_spread_over_workers_is_the_sweep_of_one_process(
+    cluster, fc_bench, suite, tiny_backbone, tmp_path, records
+):
+    asked = ("sweep", "fastcomposer.alpha", "0,0.5,1", "--suite", suite, "--backbone", tiny_backbone)
+    made = []
+    for out, spread in (("one", ()), ("spread", ("--executor", "ray", "--workers", 2))):
+        done = fc_bench(*asked, "--out", tmp_path / out, *spread)
+        assert done.code == 0, done.err
+        samples = {sample["id"]: sample for sample in records(tmp_path / out / "samples.jsonl")}
+        made.append({name: (tmp_path / out / each["image"]).read_bytes() for name, each in samples.items()})
+    assert made[0] == made[1]
+    assert len(made[0]) == 4 * 11
+
+
+@pytest.mark.slow
 def test_a_job_at_which_every_worker_dies_fails_alone(cluster, run):
     ray = ("--executor", "ray", "--workers", 1)
     done, samples, _ = run("run", "-m", "paste", "-o", "paste.die_subject=bob", *ray, code=4)
@@ -124,6 +139,8 @@ def test_what_belongs_to_a_cluster_is_refused_without_one(fc_bench, suite, tiny_
     asked = ("run", suite, "--backbone", tiny_backbone, "-m", "paste")
     assert "add --executor ray" in fc_bench(*asked, "--workers", 2).err
     assert 'no executor "slurm"; give local or ray' in fc_bench(*asked, "--executor", "slurm").err
+    swept = ("sweep", "fastcomposer.alpha", "0,1", "--suite", suite, "--backbone", tiny_backbone)
+    assert "add --executor ray" in fc_bench(*swept, "--address", "auto").err
 
 
 def units(*sets: str, companies: Mapping[str, str] | None = None) -> list[Unit]:

@@ -266,3 +266,38 @@ def test_full_disk_ends_scoring_and_is_nobody_s_failed_score(run, records, tmp_p
     assert len(records(tmp_path / "run" / "samples.jsonl")) == 3
     monkeypatch.setattr(paste_faces.Brightness, "score", lambda self, sample: paste_faces.Score({"brightness": 0.5}))
     assert run("--limit-subjects", 1, metrics=["identity", "brightness"]).code == 0
+
+
+def test_every_picture_and_every_text_is_embedded_once_for_all_metrics(run, records, tmp_path, monkeypatch):
+    from collections import Counter
+
+    from transformers import CLIPModel
+
+    from fc_bench.clip import ClipScorer
+    from fc_bench.faces import FaceModels
+
+    looked: dict[str, Counter[bytes]] = {"faces": Counter(), "clip": Counter()}
+    texts: list[int] = []
+    find, images, text = FaceModels._find, ClipScorer.images, CLIPModel.get_text_features
+
+    def found(self, image):
+        looked["faces"][image.tobytes()] += 1
+        return find(self, image)
+
+    def embedded(self, pictures):
+        looked["clip"].update(picture.tobytes() for picture in pictures)
+        return images(self, pictures)
+
+    def told(self, input_ids=None, **further):
+        texts.append(len(input_ids))
+        return text(self, input_ids=input_ids, **further)
+
+    monkeypatch.setattr(FaceModels, "_find", found)
+    monkeypatch.setattr(ClipScorer, "images", embedded)
+    monkeypatch.setattr(CLIPModel, "get_text_features", told)
+    assert run("--images-per-prompt", 2).code == 0
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    assert len(samples) == 22
+    for counted in looked.values():
+        assert set(counted.values()) == {1}
+    assert sum(texts) == len({sample["prompt"] for sample in samples})

@@ -218,3 +218,8 @@ def test_record_of_what_generating_took_is_in_run_json(run, tmp_path):
     assert all(part > 0 for part in parts)
     assert sum(parts) <= took["seconds"]
     assert "ms a sample for the harness" in told
+    command = json.loads((tmp_path / "run" / "run.json").read_text())["commands"][-1]
+    assert set(command["seconds"]) == {"preparing", "generating", "scoring"}
+    since = command["seconds"]["generating"] + command["seconds"]["scoring"] - took["loading_seconds"]
+    share = (took["customizing_seconds"] + took["sampling_seconds"]) / since
+    assert f"{share:.1%} of what follows loading was sampling and customization" in told

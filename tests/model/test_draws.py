@@ -1,5 +1,6 @@
 """The random decisions of training have the stated frequencies and depend on nothing but seed and position."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.training.config import DataConfig
-from fc_bench.model.training.draws import SampleDraws, SubjectTable, draw_noise
+from fc_bench.model.training.batches import Stream
+from fc_bench.model.training.config import DataConfig, TrainingConfig
+from fc_bench.model.training.draws import NoiseDraw, SampleDraws, SubjectTable, draw_noise
 
 TABLE = SubjectTable(np.array([1, 2, 2, 1]), np.array([[0, -1], [0, 1], [1, 2], [2, -1]]), targets=4)
 MANY = range(4000)
@@ -94,3 +96,16 @@ def test_noise_is_standard_and_independent_between_batches() -> None:
     assert masked == pytest.approx(0.5, abs=0.1)
     again = draw_noise([0, 1], shape, 1000, 0.5, False)
     assert torch.equal(again.noise, batches[1].noise)
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_processes_share_out_what_one_draws_for_all_their_batches(stratified: bool, config_fields: dict) -> None:
+    config = TrainingConfig.model_validate({**config_fields, "batch_size": 6, "stratified_timesteps": stratified})
+    whole = Stream(draws(), config, 1000)
+    parts = [Stream(draws(), config.model_copy(update={"batch_size": 3}), 1000, process, 2) for process in range(2)]
+    for number in (0, 4):
+        assert [sample for part in parts for sample in part.samples(number)] == whole.samples(number)
+        expected, found = whole.noise(number, (6, 4, 2, 2)), [part.noise(number, (3, 4, 2, 2)) for part in parts]
+        for field in fields(NoiseDraw):
+            together = torch.cat([getattr(part, field.name) for part in found])
+            assert torch.equal(together, getattr(expected, field.name)), field.name
