@@ -30,7 +30,7 @@ def test_text_only_is_the_stock_pipeline_with_one_generator_per_image(
 ):
     expected = stock_images(stock_pipeline(), "a photo of a man", [5, 6])
     ours = pixels(TextOnly(setting, MethodOptions()), [tunable["bob"]], "a photo of a {subject}", [5, 6])
-    assert (ours == expected).all()
+    assert np.abs(ours - expected).max() <= 1  # convolutions may round otherwise in another memory format
 
 
 def test_fastcomposer_mentions_each_subject_with_its_placeholder(setting, tunable):
