@@ -33,8 +33,9 @@ import yaml
 from PIL import Image
 
 from fc_bench.cli.app import quiet_libraries
+from fc_bench.json_lines import stream_lines
 from fc_bench.plan import make_plan, resolve_method
-from fc_bench.records import JOBS, PLAN, SAMPLES, SCORES, stream_lines
+from fc_bench.records import JOBS, PLAN, SAMPLES, SCORES
 
 METHODS = ("text-only", "fastcomposer", "textual-inversion", "dreambooth", "dreambooth-lora")
 PROMPTS, IMAGES = 40, 10

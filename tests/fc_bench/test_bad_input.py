@@ -318,7 +318,7 @@ def test_record_without_its_keys_or_of_wrong_types_is_named_by_every_verb(run, f
     folder = tmp_path / "run"
     assert run(suite).code == 0
     for name, key, value, told in (
-        ("plan.jsonl", "subjects", "ann", 'its "subjects" is not a list'),
+        ("plan.jsonl", "subjects", "ann", 'its "subjects" is not a list of at least one name'),
         ("samples.jsonl", "status", None, 'it has no "status"'),
         ("scores.jsonl", "metric", ["identity"], 'its "metric" is not text'),
     ):

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fc_bench.errors import UserError
+from fc_bench.json_lines import LineWriter, read_lines
 from fc_bench.model.checkpoint import read_checkpoint, split_components
 from fc_bench.model.errors import ModelInputError
-from fc_bench.records import LineWriter, read_lines
 from fc_bench.suite import SubjectSet, read_suite
 
 CASES = int(os.environ.get("FC_BENCH_FUZZ_CASES", "200"))
