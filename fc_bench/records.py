@@ -43,6 +43,8 @@ QUALITY = "quality"
 """Kind of a run in which run.json names none; cost runs name theirs (`cost.records`)."""
 RUN, PLAN, SAMPLES, JOBS, SCORES = "run.json", "plan.jsonl", "samples.jsonl", "jobs.jsonl", "scores.jsonl"
 LOCK, PART = ".lock", ".part"
+LARGEST_MAPS = 64 << 20
+"""Bytes that attention maps unpack to at most: those of two subjects at 64 x 64 are 16 KiB."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,9 @@ class RunFolder:
 
         None when the method showed none. Raises OSError or ValueError when the file is lost or damaged.
         """
-        import numpy as np
-
         if record.get("attention") is None:
             return None
-        with np.load(self.within(record["attention"]), allow_pickle=False) as content:
-            maps = content["maps"].astype(np.float32)
+        maps = unpacked_maps(self.within(record["attention"])).astype("float32")
         return maps / maps.sum(axis=(1, 2), keepdims=True)
 
     def reference(self, subject: str) -> Path:
@@ -273,6 +272,23 @@ def png_of(image: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
     buffer = BytesIO()
     image.save(buffer, format="PNG", pnginfo=about)
     return buffer.getvalue()
+
+
+def unpacked_maps(path: Path) -> np.ndarray:
+    """Attention maps as `write_maps` wrote them; raises ValueError for a file that unpacks to far more.
+
+    A damaged file raises whatever zipfile and NumPy stumble over.
+    """
+    from zipfile import ZipFile
+
+    import numpy as np
+
+    with ZipFile(path) as archive:
+        size = archive.getinfo("maps.npy").file_size
+    if size > LARGEST_MAPS:
+        raise ValueError(f"{path} unpacks to {size >> 20} MiB, maps are smaller than {LARGEST_MAPS >> 20} MiB")
+    with np.load(path, allow_pickle=False) as content:
+        return content["maps"]
 
 
 def write_maps(path: Path, maps: np.ndarray) -> None:

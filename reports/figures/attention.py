@@ -11,6 +11,7 @@ from PIL import Image
 from fc_bench.aggregate import Row
 from fc_bench.measurements import rows_of
 from fc_bench.photographs import UNREADABLE
+from fc_bench.records import unpacked_maps
 from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.style import INK, Drawing, in_lines, new_figure, shortened
 
@@ -40,8 +41,7 @@ def read_maps(material: Material, row: Row) -> tuple[np.ndarray | None, str]:
     path = row["attention"]
     try:
         path = material.run(row).folder.within(path)
-        with np.load(path, allow_pickle=False) as file:
-            maps = np.asarray(file["maps"], dtype=np.float64)
+        maps = unpacked_maps(path).astype(np.float64)
     except Exception as error:  # damaged bytes make the reader raise whatever it stumbles over
         return None, f"{path} cannot be read ({error})"
     if maps.ndim != 3 or len(maps) != row["subjects"] or not maps.size:

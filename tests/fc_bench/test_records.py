@@ -144,6 +144,21 @@ def test_file_that_a_record_names_outside_the_run_folder_is_none_of_the_run(tmp_
         folder.attention({"attention": name})
 
 
+def test_maps_that_unpack_to_far_more_are_refused_by_their_header(tmp_path):
+    import numpy as np
+
+    folder = RunFolder(tmp_path)
+    np.savez_compressed(tmp_path / "bomb.npz", maps=np.zeros((1, 8192, 8200), dtype=np.uint8))
+    np.savez_compressed(tmp_path / "maps.npz", maps=np.ones((2, 4, 4), dtype=np.float16))
+    assert (tmp_path / "bomb.npz").stat().st_size < 1 << 20
+    with pytest.raises(ValueError, match="unpacks to 64 MiB"):
+        folder.attention({"attention": "bomb.npz"})
+    maps = folder.attention({"attention": "maps.npz"})
+    assert maps is not None
+    assert maps.shape == (2, 4, 4)
+    assert maps.sum() == pytest.approx(2)
+
+
 def test_what_a_killed_report_left_half_written_goes_and_what_is_being_written_stays(tmp_path):
     import os
 

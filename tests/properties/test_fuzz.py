@@ -40,6 +40,13 @@ plain = st.recursive(
 )
 
 
+fitting: st.SearchStrategy[Any] = st.sampled_from(
+    ["dan", "cat", 1, 3, "a {subject} at sea", "{subjects} at sea", "all-pairs", ["ann", "cid"], [["ann", "cid"]],
+     ["a {subject} at sea"], {"context": ["a {subject} at sea"]}]
+)  # fmt: skip
+"""What stands somewhere in suites."""
+
+
 def places(data: Any, path: tuple = ()) -> list[tuple]:
     """Paths to everything in nested data."""
     inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
@@ -70,7 +77,7 @@ def read(file: Path) -> None:
 @given(data=st.data())
 def test_suite_with_anything_anywhere_is_read_or_refused(data, suite, suite_data, outcomes):
     path = data.draw(st.sampled_from(places(suite_data)))
-    content = replaced(suite_data, path, data.draw(plain))
+    content = replaced(suite_data, path, data.draw(fitting | plain))
     file = suite.with_name("fuzzed.yaml")
     file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8", errors="surrogatepass")
     with outcomes.told():
