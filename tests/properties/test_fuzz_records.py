@@ -1,6 +1,6 @@
 """Records of real runs damaged in their keys and types, read by what reads them: a result or one sentence.
 
-A few dozen cases each by default; with `FC_BENCH_FUZZ_CASES` as many as that for what reads records, a few hundred for
+A few dozen cases each by default; with `FC_BENCH_FUZZ_CASES` as many as that for what reads records, 200 for
 what makes a report of them.
 """
 
@@ -37,7 +37,7 @@ FILES = (RUN, PLAN, SAMPLES, JOBS, SCORES)
 fuzzed = settings(
     max_examples=CASES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-whole_reports = settings(fuzzed, max_examples=min(CASES, 300))
+whole_reports = settings(fuzzed, max_examples=min(CASES, 200))
 values = st.recursive(
     st.none()
     | st.booleans()
