@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fc_bench.json_lines import stream_lines
 from fc_bench.measurements import Measurements, Row, read_measurements
 from fc_bench.protocols import Column
-from fc_bench.records import JOBS, RunFolder, stream_lines
+from fc_bench.records import JOBS, RunFolder
 from fc_bench.statistics import Units, cluster_bootstrap, units_of
 
 Jobs = Mapping[tuple[str, str], Row]

@@ -27,6 +27,7 @@ from fc_bench.customizing import Customizer
 from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
 from fc_bench.faces import FaceModels
 from fc_bench.holding import held
+from fc_bench.json_lines import LineWriter
 from fc_bench.model.backbone import Backbone, read_backbone, sha256_of
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.errors import ModelInputError
@@ -46,7 +47,7 @@ from fc_bench.protocols import (
     seed_of,
 )
 from fc_bench.provenance import now, versions
-from fc_bench.records import JOBS, LineWriter, RunFolder, write_json, write_png
+from fc_bench.records import JOBS, RunFolder, write_json, write_png
 from fc_bench.run import resolve_device
 from fc_bench.slots import OwnSubject, fill_slots, parse_slots
 from fc_bench.suite import SubjectSet, digest

@@ -24,12 +24,14 @@ from fc_bench.executing import (
     Unit,
     UnitDone,
 )
+from fc_bench.json_lines import LineWriter, stream_fields
 from fc_bench.plan import Job, MethodRow, Plan, Sample
 from fc_bench.prefixes import company_of
 from fc_bench.progress import Progress
 from fc_bench.protocols import fill
 from fc_bench.provenance import now
-from fc_bench.records import JOBS, PLAN, SAMPLES, LineWriter, RunFolder, stream_lines, write_atomically, write_maps
+from fc_bench.record_shapes import Planned, Sampled
+from fc_bench.records import JOBS, PLAN, SAMPLES, RunFolder, write_atomically, write_maps
 
 
 @dataclass(frozen=True)
@@ -227,9 +229,10 @@ def _finished_images(folder: RunFolder, jobs: Sequence[Job]) -> dict[str, dict[s
     """What these jobs' samples may share: key -> where the image lies that the first finished sample with it has."""
     keys = {sample.shared_key for job in jobs for sample in job.samples}
     images: dict[str, dict[str, Any]] = {}
-    for record in stream_lines(folder.path / SAMPLES):
-        if record["status"] == "ok" and record["shared_key"] in keys:
-            images.setdefault(record["shared_key"], _origin(record))
+    for one in stream_fields(folder.path / SAMPLES, Sampled):
+        if one.status == "ok" and one.shared_key in keys:
+            watched = {} if one.attention is None else {"attention": one.attention}
+            images.setdefault(one.shared_key, {"id": one.id, "image": one.image, **watched})
     return images
 
 
@@ -248,10 +251,10 @@ class _Writer:
         self._samples = LineWriter(folder.path / SAMPLES)
         self._unfinished: dict[str, dict[str, set[str]]] = {}
         """Method -> subject set -> ids of its samples that are not there."""
-        for sample in stream_lines(folder.path / PLAN):
-            if recorded.get(sample["id"]) != "ok":
-                sets = self._unfinished.setdefault(sample["method"], {})
-                sets.setdefault("+".join(sample["subjects"]), set()).add(sample["id"])
+        for one in stream_fields(folder.path / PLAN, Planned):
+            if recorded.get(one.id) != "ok":
+                sets = self._unfinished.setdefault(one.method, {})
+                sets.setdefault("+".join(one.subjects), set()).add(one.id)
 
     def close(self) -> None:
         self._samples.close()

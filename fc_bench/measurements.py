@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from fc_bench.errors import UserError
-from fc_bench.record_shapes import ANCHOR, LARGEST
-from fc_bench.records import PLAN, RUN, SAMPLES, SCORES, RunFolder, line_at, records_at, stream_placed
+from fc_bench.json_lines import records_at, stream_blocks
+from fc_bench.record_shapes import ANCHOR, Measured, Planned, Sampled
+from fc_bench.records import PLAN, RUN, SAMPLES, SCORES, RunFolder
 
 Row = dict[str, Any]
 
@@ -84,12 +85,13 @@ def read_measurements(folder: RunFolder) -> Measurements:
     scores = _Scores(rows, metrics)
     scores.read(folder)
     values = scores.values()
-    _refuse_huge(folder, scores)
     finished = columns["status"] == "ok"
     for column in values.values():
         column[~finished] = np.nan
     samples = pd.DataFrame({"sample": _texts(list(rows)), **columns, **values}, copy=False)
-    return Measurements(folder, samples, scores.anchors(), places, scores.scored(), scores.failures())
+    there = scores.anchors()
+    anchors = list(records_at(folder.path / SCORES, there)) if there else []
+    return Measurements(folder, samples, anchors, places, scores.scored(), scores.failures())
 
 
 def _at(path: Path, places: np.ndarray) -> Iterator[Row | None]:
@@ -111,34 +113,22 @@ def _refuse_strangers(folder: RunFolder, settings: Mapping[str, Any], columns: M
         )
 
 
-def _refuse_huge(folder: RunFolder, scores: _Scores) -> None:
-    """Raise UserError, naming the line, for a value that no measurement gives."""
-    place = scores.place_of_huge()
-    if place is not None:
-        file = folder.path / SCORES
-        raise UserError(
-            f"{file}:{line_at(file, place)}: a value is larger than {LARGEST:g}; restore the file or remove the "
-            "line to measure it again."
-        )
-
-
 def _asked(folder: RunFolder) -> tuple[dict[str, int], dict[str, Any]]:
     """The row of each planned sample's id, and what is asked of them."""
     rows: dict[str, int] = {}
     texts = {name: _Categories() for name in ("method", "set", "category", "template", "prompt")}
-    writers = [(name, own.codes.append, own.known) for name, own in texts.items()]
     sizes, indexes, seeds, missing = array("i"), array("i"), array("d"), np.nan
-    for _, record in stream_placed(folder.path / PLAN):
-        if rows.setdefault(record["id"], len(rows)) != len(sizes):
-            continue
-        subjects, seed = record["subjects"], record.get("seed")
-        record["set"] = "+".join(subjects) if len(subjects) > 1 else subjects[0]
-        for name, append, known in writers:
-            text = record[name]
-            append(known.setdefault(text, len(known)))
-        sizes.append(len(subjects))
-        indexes.append(record["index"])
-        seeds.append(missing if seed is None else seed)
+    for _, records in stream_blocks(folder.path / PLAN, Planned):
+        new: list[Planned] = []
+        for one in records:
+            if rows.setdefault(one.id, len(rows)) == len(sizes) + len(new):
+                new.append(one)
+        for name in ("method", "category", "template", "prompt"):
+            texts[name].extend([getattr(one, name) for one in new])
+        texts["set"].extend(["+".join(one.subjects) for one in new])
+        sizes.extend([len(one.subjects) for one in new])
+        indexes.extend([one.index for one in new])
+        seeds.extend([missing if one.seed is None else one.seed for one in new])
     return rows, {
         "method": texts["method"].made(),
         "set": texts["set"].made(),
@@ -155,17 +145,18 @@ def _recorded(folder: RunFolder, rows: Mapping[str, int]) -> tuple[dict[str, Any
     status.codes = array("i", [status.code("missing")]) * len(rows)
     places = array("q", [NOWHERE]) * len(rows)
     seconds, peaks, gap = _missing(len(rows)), _missing(len(rows)), np.nan
-    images, origins, maps = ([None] * len(rows) for _ in RECORDED)
-    for place, record in stream_placed(folder.path / SAMPLES):
-        row, get = rows.get(record["id"]), record.get
-        if row is None:
-            continue
-        status.codes[row] = status.code(record["status"])
-        places[row] = place
-        spent, peak = get("seconds"), get("peak_memory_bytes")
-        seconds[row] = gap if spent is None else spent
-        peaks[row] = gap if peak is None else peak
-        images[row], origins[row], maps[row] = get("image"), get("same_image_as"), get("attention")
+    nothing: list[str | None] = [None]
+    images, origins, maps = (nothing * len(rows) for _ in RECORDED)
+    for starts, records in stream_blocks(folder.path / SAMPLES, Sampled):
+        for place, one in zip(starts, records, strict=True):
+            row = rows.get(one.id)
+            if row is None:
+                continue
+            status.codes[row] = status.code(one.status)
+            places[row] = place
+            seconds[row] = gap if one.seconds is None else one.seconds
+            peaks[row] = gap if one.peak_memory_bytes is None else one.peak_memory_bytes
+            images[row], origins[row], maps[row] = one.image, one.same_image_as, one.attention
     return {
         "status": status.made(),
         "seconds": np.frombuffer(seconds),
@@ -184,40 +175,32 @@ class _Scores:
         self._states = {metric: bytearray(len(rows)) for metric in metrics}
         self._others: dict[tuple[str, str], bool] = {}
         """Of scores of nothing planned, or by no metric of the run: whether they failed."""
-        self._anchors: dict[tuple[str, str], Row | None] = {}
+        self._anchors: dict[tuple[str, str], int] = {}
+        """Where those of the photographs lie that are no failures."""
 
     def read(self, folder: RunFolder) -> None:
         """Go through all records; raises UserError for a damaged one."""
-        rows = self._rows
+        rows, gap = self._rows, np.nan
         known = {name: (own, self._places[name], self._states[name]) for name, own in self._columns.items()}
-        for place, record in stream_placed(folder.path / SCORES):
-            sample, metric, fine = record["sample"], record["metric"], record["status"] == "ok"
-            row, own = rows.get(sample), known.get(metric)
-            if row is not None and own is not None:
-                columns, places, states = own
-                found = record.get("values") or {}
-                for name, column in columns:
-                    value = found.get(name)
-                    column[row] = np.nan if value is None else value
-                places[row] = place
-                states[row] = _SCORED if fine else _FAILED
-                continue
-            self._others[sample, metric] = not fine
-            if row is None and sample.startswith(ANCHOR):
-                self._anchors[sample, metric] = record if fine else None
+        for starts, records in stream_blocks(folder.path / SCORES, Measured):
+            for place, one in zip(starts, records, strict=True):
+                row, own, fine = rows.get(one.sample), known.get(one.metric), one.status == "ok"
+                if row is not None and own is not None:
+                    columns, places, states = own
+                    found = one.values or {}
+                    for name, column in columns:
+                        value = found.get(name)
+                        column[row] = gap if value is None else value
+                    places[row] = place
+                    states[row] = _SCORED if fine else _FAILED
+                    continue
+                self._others[one.sample, one.metric] = not fine
+                if row is None and one.sample.startswith(ANCHOR):
+                    self._anchors[one.sample, one.metric] = place if fine else NOWHERE
 
     def values(self) -> dict[str, np.ndarray]:
         """Column -> its values by row."""
         return {name: np.frombuffer(column) for own in self._columns.values() for name, column in own}
-
-    def place_of_huge(self) -> int | None:
-        """Where a record lies with a value larger than any measured one."""
-        for metric, own in self._columns.items():
-            for _, column in own:
-                (huge,) = np.nonzero(np.abs(np.frombuffer(column)) > LARGEST)
-                if len(huge):
-                    return self._places[metric][int(huge[0])]
-        return None
 
     def scored(self) -> dict[str, Scored]:
         """Metric -> where its records lie."""
@@ -226,9 +209,9 @@ class _Scores:
             for metric, places in self._places.items()
         }
 
-    def anchors(self) -> list[Row]:
-        """The photographs' scores."""
-        return [record for record in self._anchors.values() if record is not None]
+    def anchors(self) -> list[int]:
+        """Where the photographs' scores lie."""
+        return [place for place in self._anchors.values() if place != NOWHERE]
 
     def failures(self) -> int:
         """How many of all last records are failures."""
@@ -244,6 +227,12 @@ class _Categories:
 
     def code(self, text: str) -> int:
         return self.known.setdefault(text, len(self.known))
+
+    def extend(self, texts: Sequence[str]) -> None:
+        """Add the codes of these texts."""
+        for text in dict.fromkeys(texts):
+            self.code(text)
+        self.codes.extend(map(self.known.__getitem__, texts))
 
     def made(self) -> pd.Categorical:
         names = sorted(self.known)

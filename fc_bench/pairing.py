@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -65,6 +65,8 @@ class Pair:
 
     base: pd.DataFrame
     new: pd.DataFrame
+    _resting: dict[bool, Units] = field(default_factory=dict, init=False, repr=False)
+    """What all subject sets rest on, for columns of the image alone and for others."""
 
     def has_values(self, column: str) -> bool:
         """Whether the base has the column at all (mixing of one subject, say, it has not)."""
@@ -84,10 +86,12 @@ class Pair:
 
     def units(self, column: Column, names: Sequence[str]) -> Units:
         """What each of these subject sets rests on."""
-        sides = self._sides if column.of_image_alone else self._sides[:1]
-        sharing = pd.concat([samples[["set", "image"]].astype({"set": object}) for samples in sides])
-        resting = units_of_rows(sharing, column)
-        return {name: resting[name] for name in names}
+        alone = column.of_image_alone
+        if alone not in self._resting:
+            sides = self._sides if alone else self._sides[:1]
+            sharing = pd.concat([samples[["set", "image"]].astype({"set": object}) for samples in sides])
+            self._resting[alone] = units_of_rows(sharing, column)
+        return {name: self._resting[alone][name] for name in names}
 
     def incomplete(self) -> str:
         """How many samples of the base are missing on either side; empty where none is."""

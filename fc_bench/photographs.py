@@ -14,6 +14,8 @@ SMALLEST_SIDE = 32
 LARGEST_SIDE = 16_384
 MOST_PIXELS = 100_000_000
 """A small file can hold far more; a photograph does not."""
+UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for files that are no images, are damaged or cut off, or unpack to far too much."""
 
 
 def read_photograph(path: Path, what: str = "photograph") -> Image.Image:
@@ -36,7 +38,7 @@ def read_photograph(path: Path, what: str = "photograph") -> Image.Image:
             upright = _in_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise UserError(f"The {what} {path} does not exist; put it there or correct its name.") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise UserError(f"The {what} {path} cannot be read as an image ({error}); replace it.") from None
     if min(upright.size) < SMALLEST_SIDE:
         raise UserError(

@@ -13,13 +13,14 @@ from rich.console import Console
 
 from fc_bench import registry
 from fc_bench.errors import Failure, UserError
+from fc_bench.json_lines import LineWriter
 from fc_bench.model.backbone import read_backbone, sha256_of
 from fc_bench.model.yaml_file import nearest
 from fc_bench.photographs import read_photograph
 from fc_bench.plan import Job, MethodRow, Plan, Sample
 from fc_bench.protocols import fill
 from fc_bench.provenance import now
-from fc_bench.records import SAMPLES, LineWriter, write_png
+from fc_bench.records import SAMPLES, write_png
 from fc_bench.run import setting_of
 from fc_bench.session import Outcome, Session, session
 from fc_bench.suite import Prompt, SubjectSet, Suite, digest, read_suite

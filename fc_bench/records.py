@@ -12,30 +12,27 @@
     references/<subject>.png   a copy, so that a report needs nothing but the folder
     report/           derived, can be deleted
 
-A line is appended, flushed and synced before the next is begun. A last line without its end (the process was killed
-while writing) is cut off when the folder is opened for writing, and ignored when it is read.
+The lines are `json_lines`.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import secrets
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import orjson
 from PIL import Image
 
 from fc_bench.errors import UserError
 from fc_bench.holding import PART, held
-from fc_bench.record_shapes import SHAPES
+from fc_bench.json_lines import stream_fields, stream_lines
+from fc_bench.record_shapes import Sampled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,140 +41,8 @@ FORMAT = 1
 QUALITY = "quality"
 """Kind of a run in which run.json names none; cost runs name theirs (`cost.records`)."""
 RUN, PLAN, SAMPLES, JOBS, SCORES = "run.json", "plan.jsonl", "samples.jsonl", "jobs.jsonl", "scores.jsonl"
-
-
-Wrong = Callable[[Mapping[str, Any]], "str | None"]
-"""What is wrong with a record, as the end of a sentence about its line; None where its readers find all they need."""
-
-
-def stream_lines(path: Path, wrong: Wrong | None = None) -> Iterator[dict[str, Any]]:
-    """The records of a JSON-lines file (none when it does not exist), one at a time, so that any number fits in memory.
-
-    An unfinished last line is left out. Raises UserError naming file and line when any other line is damaged, or lacks
-    what a record of this file has (`record_shapes`, or what `wrong` says).
-    """
-    for _, record in stream_placed(path, wrong):
-        yield record
-
-
-def stream_placed(path: Path, wrong: Wrong | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The same, each with the byte at which its line begins: `records_at` reads single ones again."""
-    if not path.exists():
-        return
-    if wrong is None and path.name in SHAPES:
-        wrong = SHAPES[path.name].problem
-    place = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                record = orjson.loads(line)
-            except ValueError:
-                record = _parsed_otherwise(line)
-            if isinstance(record, dict):
-                told = wrong(record) if wrong is not None else None
-                if told is not None:
-                    raise UserError(f"{path}:{number}: {told}; restore the file or remove the line to redo it.")
-                yield place, record
-            elif line.endswith(b"\n"):
-                raise UserError(
-                    f"{path}:{number}: this line is no record; restore the file or remove the line to redo it."
-                )
-            place += len(line)
-
-
-def records_at(path: Path, places: Iterable[int]) -> Iterator[dict[str, Any]]:
-    """The records whose lines begin at these bytes; raises UserError when the file has changed meanwhile."""
-    with path.open("rb") as file:
-        for place in places:
-            file.seek(place)
-            line = file.readline()
-            try:
-                record = orjson.loads(line)
-            except ValueError:
-                record = _parsed_otherwise(line)
-            if not isinstance(record, dict):
-                raise UserError(f"{path} was changed while it was read; repeat the command.")
-            yield record
-
-
-def line_at(path: Path, place: int) -> int:
-    """The number of the line that begins at a byte."""
-    with path.open("rb") as file:
-        return 1 + sum(block.count(b"\n") for block in _blocks(file, place))
-
-
-def _blocks(file: BinaryIO, length: int) -> Iterator[bytes]:
-    """So many bytes of a file, a piece at a time."""
-    while length > 0 and (block := file.read(min(length, 1 << 20))):
-        yield block
-        length -= len(block)
-
-
-def read_lines(path: Path, wrong: Wrong | None = None) -> list[dict[str, Any]]:
-    """All records of a JSON-lines file at once; otherwise as `stream_lines`."""
-    return list(stream_lines(path, wrong))
-
-
-def _parsed_otherwise(line: bytes) -> Any:
-    """What orjson refuses and JSON allows (half surrogates, whole numbers of any size), or None."""
-    try:
-        return json.loads(line, parse_constant=_no_number, parse_float=_finite)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _no_number(text: str) -> float:
-    """NaN and the infinities are no JSON; Python's reader would let them in."""
-    raise ValueError(f"{text} is no number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _no_number(text)
-
-
-class LineWriter:
-    """Appends records to a JSON-lines file; each is on disk when `append` returns."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("ab+")
-        self._mend()
-
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Write one record and sync it."""
-        line = json.dumps(record, ensure_ascii=False, allow_nan=False)
-        self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _mend(self) -> None:
-        """Complete a whole last line that lacks its newline; cut off half a record."""
-        start, last = self._last_line()
-        if not last:
-            return
-        if isinstance(_parsed_otherwise(last), dict):
-            self._file.write(b"\n")
-        else:
-            self._file.truncate(start)
-        self._file.flush()
-
-    def _last_line(self) -> tuple[int, bytes]:
-        """What stands behind the last newline, and where it begins: read from the end, however long the file is."""
-        size = self._file.seek(0, os.SEEK_END)
-        length = 1
-        while True:
-            length = min(length, size)
-            self._file.seek(size - length)
-            tail = self._file.read(length)
-            newline = tail.rfind(b"\n")
-            if newline >= 0 or length == size:
-                start = size - length + newline + 1
-                return start, tail[newline + 1 :]
-            length *= 64
+LARGEST_MAPS = 64 << 20
+"""Bytes that attention maps unpack to at most: those of two subjects at 64 x 64 are 16 KiB."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +88,7 @@ class RunFolder:
 
     def statuses(self) -> dict[str, str]:
         """The status (ok, error) of each recorded sample by id: the last one counts."""
-        return {record["id"]: sys.intern(record["status"]) for record in stream_lines(self.path / SAMPLES)}
+        return {record.id: record.status for record in stream_fields(self.path / SAMPLES, Sampled)}
 
     def jobs(self) -> dict[tuple[str, str], dict[str, Any]]:
         """The last record of each job by (method label, subject set)."""
@@ -248,12 +113,9 @@ class RunFolder:
 
         None when the method showed none. Raises OSError or ValueError when the file is lost or damaged.
         """
-        import numpy as np
-
         if record.get("attention") is None:
             return None
-        with np.load(self.within(record["attention"]), allow_pickle=False) as content:
-            maps = content["maps"].astype(np.float32)
+        maps = unpacked_maps(self.within(record["attention"])).astype("float32")
         return maps / maps.sum(axis=(1, 2), keepdims=True)
 
     def reference(self, subject: str) -> Path:
@@ -369,6 +231,23 @@ def png_of(image: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
     buffer = BytesIO()
     image.save(buffer, format="PNG", pnginfo=about)
     return buffer.getvalue()
+
+
+def unpacked_maps(path: Path) -> np.ndarray:
+    """Attention maps as `write_maps` wrote them; raises ValueError for a file that unpacks to far more.
+
+    A damaged file raises whatever zipfile and NumPy stumble over.
+    """
+    from zipfile import ZipFile
+
+    import numpy as np
+
+    with ZipFile(path) as archive:
+        size = archive.getinfo("maps.npy").file_size
+    if size > LARGEST_MAPS:
+        raise ValueError(f"{path} unpacks to {size >> 20} MiB, maps are smaller than {LARGEST_MAPS >> 20} MiB")
+    with np.load(path, allow_pickle=False) as content:
+        return content["maps"]
 
 
 def write_maps(path: Path, maps: np.ndarray) -> None:

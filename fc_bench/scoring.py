@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from PIL import Image
 
 from fc_bench.errors import raise_if_disk_refuses
+from fc_bench.json_lines import LineWriter, stream_fields, stream_lines
 from fc_bench.progress import Progress
 from fc_bench.protocols import (
     Metric,
@@ -20,8 +21,8 @@ from fc_bench.protocols import (
     needs_attention,
     needs_siblings,
 )
-from fc_bench.record_shapes import ANCHOR, ANCHOR_ROWS
-from fc_bench.records import PLAN, SAMPLES, SCORES, LineWriter, RunFolder, stream_lines
+from fc_bench.record_shapes import ANCHOR, ANCHOR_ROWS, Measured, Planned, Sampled
+from fc_bench.records import PLAN, SAMPLES, SCORES, RunFolder
 from fc_bench.suite import Suite
 
 
@@ -33,14 +34,14 @@ class Siblings:
         self._own: dict[str, dict[str, str]] = {}
         """Sample -> the images by id of its group, itself among them."""
         groups: dict[tuple[Any, ...], dict[str, str]] = {}
-        for record in stream_lines(folder.path / SAMPLES):
-            key = record["method"], tuple(record["subjects"]), record["template"]
+        for one in stream_fields(folder.path / SAMPLES, Sampled):
+            key = one.method, tuple(one.subjects), one.template
             group = groups.setdefault(key, {})
-            if record["status"] == "ok":
-                group[record["id"]] = record["image"]
-                self._own[record["id"]] = group
+            if one.image is not None and one.status == "ok":
+                group[one.id] = one.image
+                self._own[one.id] = group
             else:
-                group.pop(record["id"], None)
+                group.pop(one.id, None)
 
     def of(self, name: str) -> tuple[Sibling, ...]:
         """A sample's siblings, by id."""
@@ -70,20 +71,19 @@ class PendingScores:
         self.lacking = {name: every for name, status in folder.statuses().items() if status == "ok"}
         self.failed: dict[str, int] = {}
         self.anchors: set[tuple[str, str]] = set()
-        for record in stream_lines(folder.path / SCORES):
-            name, metric = record["sample"], record["metric"]
-            if name in self.lacking:
-                self.note(name, metric, record)
-            elif name.startswith(ANCHOR):
-                self.anchors.add((name, metric))
+        for one in stream_fields(folder.path / SCORES, Measured):
+            if one.sample in self.lacking:
+                self.note(one.sample, one.metric, one.status, one.siblings)
+            elif one.sample.startswith(ANCHOR):
+                self.anchors.add((one.sample, one.metric))
 
-    def note(self, sample: str, metric: str, record: Mapping[str, Any]) -> None:
+    def note(self, sample: str, metric: str, status: str, siblings: Sequence[str] | None) -> None:
         """A finished sample is scored (ok) or could not be (error), or was while it had other siblings."""
         bit = self._bits.get(metric, 0)
-        if self.siblings and metric in self._compared and record.get("siblings") != self.siblings.ids(sample):
+        if self.siblings and metric in self._compared and siblings != self.siblings.ids(sample):
             self.lacking[sample] |= bit
             self.failed[sample] = self.failed.get(sample, 0) & ~bit
-        elif record["status"] == "ok":
+        elif status == "ok":
             self.lacking[sample] &= ~bit
         else:
             self.lacking[sample] |= bit
@@ -139,7 +139,7 @@ def score(
                     entry |= {"status": "error", "error": "".join(traceback.format_exception(error))}
                     show.say(f"{name} of sample {record['id']}: {type(error).__name__}: {error}")
                 writer.append(entry)
-                pending.note(record["id"], name, entry)
+                pending.note(record["id"], name, entry["status"], entry.get("siblings"))
             show.advance()
         _score_anchors(suite, folder, metrics, writer, show, pending.anchors)
     finally:
@@ -175,7 +175,7 @@ def _score_anchors(
 ) -> None:
     """Ceiling and floor of each subject set that the run has samples of; ids `anchor:ceiling:p01+p02:1`."""
     subjects = {subject.id: subject for subject in suite.subjects}
-    for key in dict.fromkeys(tuple(record["subjects"]) for record in stream_lines(folder.path / PLAN)):
+    for key in dict.fromkeys(tuple(one.subjects) for one in stream_fields(folder.path / PLAN, Planned)):
         people: list[Subject] = [subjects[name] for name in key]
         for name, metric in metrics.items():
             try:

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from fc_bench import registry
 from fc_bench.errors import UserError
+from fc_bench.json_lines import stream_fields, stream_lines
 from fc_bench.metrics.embedders import for_each_embedder
 from fc_bench.model.backbone import Backbone
 from fc_bench.model.yaml_file import sentence
@@ -27,17 +28,8 @@ from fc_bench.plan import Plan, check_prompt_lengths
 from fc_bench.progress import progress, silence_loading_bars
 from fc_bench.protocols import Column, Metric, Setting, Subject, further_scorers
 from fc_bench.provenance import commit, hardware, now, versions
-from fc_bench.records import (
-    FORMAT,
-    PLAN,
-    RUN,
-    RunFolder,
-    opened_for_writing,
-    stream_lines,
-    write_json,
-    write_lines,
-    write_png,
-)
+from fc_bench.record_shapes import Planned
+from fc_bench.records import FORMAT, PLAN, RUN, RunFolder, opened_for_writing, write_json, write_lines, write_png
 from fc_bench.scoring import pending_scores, score
 from fc_bench.suite import Suite, SuiteFile
 
@@ -277,7 +269,7 @@ def _begin(
 def _write_plan(folder: RunFolder, plan: Plan, replace: bool) -> None:
     """Add the plan's samples to those that earlier commands planned, or replace them."""
     file = folder.path / PLAN
-    known = set() if replace else {record["id"] for record in stream_lines(file)}
+    known = set() if replace else {one.id for one in stream_fields(file, Planned)}
     if not replace and all(name in known for job in plan.jobs for name in job.ids):
         return
     kept = () if replace else stream_lines(file)

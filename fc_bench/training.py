@@ -29,13 +29,14 @@ from pydantic import Field, PositiveInt
 from fc_bench import registry
 from fc_bench.errors import UserError
 from fc_bench.holding import held
+from fc_bench.json_lines import read_lines
 from fc_bench.model.backbone import BACKBONES, FILE, Backbone, FastComposerParts, read_backbone, written_out
 from fc_bench.model.contact_sheet import Tile, contact_sheet
 from fc_bench.model.training.config import Recipe, Section, TrainingConfig, resolved_paths
 from fc_bench.model.yaml_file import nearest, read_yaml
 from fc_bench.naming import name_of
 from fc_bench.protocols import Request, ScoredSample, Setting, fill, seed_of
-from fc_bench.records import read_lines, write_lines, write_png
+from fc_bench.records import write_lines, write_png
 from fc_bench.run import setting_of
 from fc_bench.suite import Prompt, SubjectSet, Suite, read_suite
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from fc_bench.aggregate import columns_of
 from fc_bench.errors import UserError
+from fc_bench.photographs import UNREADABLE
 from fc_bench.records import RunFolder, write_atomically
 from fc_bench.reports.escaping import visible
 from fc_bench.reports.repeating import repeat_command
@@ -62,12 +63,16 @@ def write_with_boxes(folder: RunFolder, view: SampleView) -> Path:
         raise UserError(f"There is no image of sample {view.id} to open: {reason}.")
     try:
         with Image.open(folder.path / str(view.image)) as image:
-            drawn = _drawn(image.convert("RGB"), view)
+            pixels = image.convert("RGB")
+    except UNREADABLE as error:
+        raise UserError(f"{view.image} cannot be read as an image ({error}); restore it.") from None
+    drawn = _drawn(pixels, view)
+    try:
         buffer = BytesIO()
         drawn.save(buffer, format="PNG")
         write_atomically(target, buffer.getvalue())
     except OSError as error:
-        raise UserError(f"{view.image} cannot be drawn to {target} ({error}); restore it or make room.") from None
+        raise UserError(f"{view.image} cannot be drawn to {target} ({error}); make room.") from None
     return target
 
 

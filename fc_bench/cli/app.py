@@ -123,10 +123,12 @@ def main() -> None:
 
 
 def _refuse(*lines: str) -> None:
-    """End with exit code 2 after saying why, a line each."""
+    """End with exit code 2 after saying why, a line each; what is quoted of files cannot steer the terminal."""
+    from fc_bench.reports.escaping import visible
+
     sys.stdout.flush()
     for line in lines:
-        print(f"fc-bench: {' '.join(line.split())}", file=sys.stderr)
+        print(f"fc-bench: {visible(' '.join(line.split()))}", file=sys.stderr)
     sys.exit(EXIT_USAGE)
 
 
@@ -224,7 +226,6 @@ def stay_offline() -> None:
 
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "DIFFUSERS_OFFLINE"):
         os.environ[name] = "1"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
 def go_offline(forbidden: bool, backbone: str) -> None:
@@ -244,10 +245,14 @@ def open_in_browser(file: Path) -> None:
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' own progress bars and notices out of the output; ours say what happens."""
+    """Keep the libraries' own progress bars and notices out of the output, and have none of them report its use.
+
+    To be called before any of them is imported.
+    """
     import os
     import warnings
 
+    os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

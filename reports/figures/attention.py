@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from textwrap import wrap
-from zipfile import BadZipFile
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +10,8 @@ from PIL import Image
 
 from fc_bench.aggregate import Row
 from fc_bench.measurements import rows_of
+from fc_bench.photographs import UNREADABLE
+from fc_bench.records import unpacked_maps
 from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.style import INK, Drawing, in_lines, new_figure, shortened
 
@@ -27,25 +27,22 @@ def draw_attention(material: Material) -> list[Drawing]:
     """One drawing, a row a sample; none when no sample has maps (`attention` in its record)."""
     rows = []
     for row in _chosen(material):
-        maps, problem = read_maps(material, row)
-        if maps is None:
+        pixels, problem = _pixels(material, row)
+        maps, problem = (None, problem) if pixels is None else read_maps(material, row)
+        if maps is None or pixels is None:
             material.tell(f"The cross-attention of {row['label']} on {row['set']} is left out: {problem}.")
         else:
-            rows.append((row, maps))
-    return [_drawing(material, rows)] if rows else []
+            rows.append((row, pixels, maps))
+    return [_drawing(rows)] if rows else []
 
 
 def read_maps(material: Material, row: Row) -> tuple[np.ndarray | None, str]:
     """Maps [subjects, height, width] of a sample, or why there are none; each is non-negative and sums to 1."""
     path = row["attention"]
-    image = material.image(row)
-    if image is None:
-        return None, "its image is not there"
     try:
         path = material.run(row).folder.within(path)
-        with np.load(path, allow_pickle=False) as file:
-            maps = np.asarray(file["maps"], dtype=np.float64)
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        maps = unpacked_maps(path).astype(np.float64)
+    except Exception as error:  # damaged bytes make the reader raise whatever it stumbles over
         return None, f"{path} cannot be read ({error})"
     if maps.ndim != 3 or len(maps) != row["subjects"] or not maps.size:
         return None, f"{path} has maps of the shape {list(maps.shape)} for {row['subjects']} subjects"
@@ -66,13 +63,10 @@ def _chosen(material: Material) -> list[Row]:
     return rows
 
 
-def _drawing(material: Material, rows: list[tuple[Row, np.ndarray]]) -> Drawing:
-    across = 1 + max(len(maps) for _, maps in rows)
+def _drawing(rows: list[tuple[Row, np.ndarray, np.ndarray]]) -> Drawing:
+    across = 1 + max(len(maps) for *_, maps in rows)
     figure = new_figure(0.3 + 1.35 * across, 1.7 * len(rows))
-    for number, (row, maps) in enumerate(rows):
-        path = material.image(row)
-        assert path is not None
-        pixels = _pixels(path)
+    for number, (row, pixels, maps) in enumerate(rows):
         axes = figure.add_subplot(len(rows), across, number * across + 1)
         _bare(axes, pixels, "\n".join(wrap(row["prompt"], 26, max_lines=2, placeholder=" …")))
         axes.set_ylabel(in_lines(row["label"]), fontsize=7)
@@ -92,9 +86,16 @@ def _drawing(material: Material, rows: list[tuple[Row, np.ndarray]]) -> Drawing:
     )
 
 
-def _pixels(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"), dtype=np.float64)
+def _pixels(material: Material, row: Row) -> tuple[np.ndarray | None, str]:
+    """The sample's image, or why there is none."""
+    path = material.image(row)
+    if path is None:
+        return None, "its image is not there"
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"), dtype=np.float64), ""
+    except UNREADABLE as error:
+        return None, f"{path} cannot be read ({error})"
 
 
 def _bare(axes: Axes, pixels: np.ndarray, title: str) -> None:

@@ -17,6 +17,7 @@ from fc_bench.aggregate import Row
 from fc_bench.errors import UserError
 from fc_bench.measurements import rows_of
 from fc_bench.model.yaml_file import nearest
+from fc_bench.photographs import UNREADABLE
 from fc_bench.reports.figures.material import Choice, Material
 from fc_bench.reports.figures.style import GREY, INK, Drawing, in_lines, new_figure, shortened
 
@@ -161,7 +162,7 @@ def _picture(axes: Axes, file: Path, box: tuple[float, float, float, float]) -> 
         with Image.open(file) as image:
             image.thumbnail((LARGEST, LARGEST))
             pixels = np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except UNREADABLE:
         _note(axes, box, "cannot\nbe read")
         return
     left, top, width, height = (box[0] + GAP / 2, box[1] + GAP / 2, box[2] - GAP, box[3] - GAP)

@@ -15,6 +15,7 @@ from urllib.parse import quote_from_bytes
 from PIL import Image
 
 from fc_bench.errors import UserError
+from fc_bench.photographs import UNREADABLE
 
 Images = Literal["link", "embed"]
 
@@ -60,7 +61,7 @@ def embedded(paths: Sequence[Path | None], budget: int = BUDGET_BYTES) -> Galler
     there = [path for path in paths if path is not None and _size(path) is not None]
     probes = there[:: max(1, len(there) // PROBES)][:PROBES]
     for side in SIDES:
-        expected = sum(map(len, _encoded(probes, side))) / max(1, len(probes)) * len(there)
+        expected = sum(len(address or "") for address in _encoded(probes, side)) / max(1, len(probes)) * len(there)
         if expected > budget:
             continue
         pictures = tuple(_embedded(paths, side))
@@ -85,22 +86,26 @@ def _embedded(paths: Sequence[Path | None], side: int) -> Iterable[Picture]:
     there = [path for path, size in zip(paths, sizes, strict=True) if path is not None and size is not None]
     addresses = iter(_encoded(there, side))
     for size in sizes:
-        yield Picture(next(addresses), *size) if size is not None else NO_PICTURE
+        address = next(addresses) if size is not None else None
+        yield Picture(address, *size) if size is not None and address is not None else NO_PICTURE
 
 
-def _encoded(paths: Sequence[Path], side: int) -> list[str]:
-    """Data addresses, in order; the library encodes outside Python's lock."""
+def _encoded(paths: Sequence[Path], side: int) -> list[str | None]:
+    """Data addresses, in order, None of what is cut off or damaged; the library encodes outside Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda path: _data_address(path, side), paths))
 
 
-def _data_address(path: Path, side: int) -> str:
-    with Image.open(path) as image:
-        small = image.convert("RGB")
-        if max(small.size) > side:
-            small.thumbnail((side, side), Image.Resampling.LANCZOS)
-        buffer = BytesIO()
-        small.save(buffer, "WEBP", quality=QUALITY, method=2)
+def _data_address(path: Path, side: int) -> str | None:
+    try:
+        with Image.open(path) as image:
+            small = image.convert("RGB")
+    except UNREADABLE:
+        return None
+    if max(small.size) > side:
+        small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = BytesIO()
+    small.save(buffer, "WEBP", quality=QUALITY, method=2)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -109,5 +114,5 @@ def _size(path: Path) -> tuple[int, int] | None:
     try:
         with Image.open(path) as image:
             return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except UNREADABLE:
         return None

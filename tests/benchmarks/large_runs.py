@@ -11,8 +11,10 @@ sizes and runs each step in a process of its own, from its start to its end:
 - report: all of `fc-bench report`
 - compare: `fc-bench compare` of the run with itself, read twice
 
-Columns: wall and processor seconds, peak resident set, and the last two as ratios to the smaller run's; linear growth
-is the ratio of the sizes, less where the imports dominate. The metrics are the real ones with their models left out.
+The table is written to tests/benchmarks/large_runs.txt, with the machine and how busy it was, and ends with what took
+more than 30 s or 1 GiB. Columns: wall and processor seconds, peak resident set, and the last two as ratios to the
+smaller run's; linear growth is the ratio of the sizes, less where the imports dominate. The metrics are the real ones
+with their models left out.
 """
 
 from __future__ import annotations
@@ -33,12 +35,16 @@ import yaml
 from PIL import Image
 
 from fc_bench.cli.app import quiet_libraries
+from fc_bench.json_lines import stream_lines
 from fc_bench.plan import make_plan, resolve_method
-from fc_bench.records import JOBS, PLAN, SAMPLES, SCORES, stream_lines
+from fc_bench.records import JOBS, PLAN, SAMPLES, SCORES
 
 METHODS = ("text-only", "fastcomposer", "textual-inversion", "dreambooth", "dreambooth-lora")
 PROMPTS, IMAGES = 40, 10
 """Prompts of each subject set, images of each prompt."""
+MOST_SECONDS, MOST_GIB = 30, 1.0
+"""What each step may take."""
+TABLE = Path(__file__).with_suffix(".txt")
 CATEGORIES = ("accessory", "style", "context", "action")
 
 
@@ -250,6 +256,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--smaller", type=int, default=100_000, help="of the run that ratios are to")
     parser.add_argument("--folder", type=Path, help="where the runs are written; a temporary folder if not given")
+    parser.add_argument("--table", type=Path, default=TABLE, help="file that the table is written to")
     parser.add_argument("--only", choices=STEPS, nargs="+", default=list(STEPS), help="steps to measure")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -260,6 +267,7 @@ def main() -> None:
         finally:
             print(peak_kib())
         return
+    before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="large-runs-") as place:
         rows: dict[int, dict[str, tuple[float, float, float]]] = {}
         for samples in (options.smaller, options.samples):
@@ -268,12 +276,41 @@ def main() -> None:
             rows[samples] = {"plan": measured("plan", folder)}
             write_records(folder / "run")
             rows[samples] |= {step: measured(step, folder) for step in options.only if step != "plan"}
-    print(f"{'samples':>10}  {'step':7} {'seconds':>8} {'cpu s':>7} {'peak GiB':>9} {'x cpu s':>8} {'x GiB':>6}")
+    text = "\n".join(
+        [*described(options, before), "", *table(rows, options.smaller), "", *judged(rows[options.samples])]
+    )
+    options.table.write_text(text + "\n")
+    print(text)
+
+
+def described(options: argparse.Namespace, before: float) -> list[str]:
+    """The command and the machine: seconds mean little where others were at work."""
+    from fc_bench.provenance import hardware
+
+    command = f"python tests/benchmarks/large_runs.py --samples {options.samples} --smaller {options.smaller}"
+    load = f"load average {before:.1f} before, {os.getloadavg()[0]:.1f} after (one process at a time is 1.0)"
+    return [command, f"{hardware()['processor']}, {os.cpu_count()} cores, {load}"]
+
+
+def table(rows: Mapping[int, Mapping[str, tuple[float, float, float]]], smaller: int) -> list[str]:
+    """A line for each size and step."""
+    made = [f"{'samples':>10}  {'step':7} {'seconds':>8} {'cpu s':>7} {'peak GiB':>9} {'x cpu s':>8} {'x GiB':>6}"]
     for samples, steps in rows.items():
         for step, (seconds, processor, peak) in steps.items():
-            _, base, small = rows[options.smaller][step]
-            ratios = f"{processor / base:8.1f} {peak / small:6.1f}" if samples != options.smaller else ""
-            print(f"{samples:10d}  {step:7} {seconds:8.1f} {processor:7.1f} {peak:9.2f} {ratios}")
+            _, base, small = rows[smaller][step]
+            ratios = f" {processor / base:8.1f} {peak / small:6.1f}" if samples != smaller else ""
+            made.append(f"{samples:10d}  {step:7} {seconds:8.1f} {processor:7.1f} {peak:9.2f}{ratios}")
+    return made
+
+
+def judged(steps: Mapping[str, tuple[float, float, float]]) -> list[str]:
+    """Which steps took more than they may."""
+    slow = [step for step, (seconds, _, _) in steps.items() if seconds > MOST_SECONDS]
+    large = [step for step, (_, _, peak) in steps.items() if peak > MOST_GIB]
+    return [
+        f"more than {MOST_SECONDS} s: {', '.join(slow) or 'none'}",
+        f"more than {MOST_GIB:g} GiB: {', '.join(large) or 'none'}",
+    ]
 
 
 if __name__ == "__main__":

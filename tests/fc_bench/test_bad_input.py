@@ -169,6 +169,12 @@ def test_prompt_of_a_hundred_thousand_characters_is_refused(run, suite_data, wri
     assert len(done.err) < 2000
 
 
+def test_what_an_error_quotes_cannot_steer_the_terminal(run):
+    done = run("no\x1b[2Jsuite\u202e\nfc-bench: all is well")
+    refused(done, r"no\u001b[2Jsuite\u202e fc-bench: all is well")
+    assert "\x1b" not in done.err
+
+
 def test_photograph_behind_a_link_out_of_the_suite_is_refused(run, suite, tmp_path):
     outside = tmp_path / "outside.png"
     (suite.parent / "people" / "ann-1.png").rename(outside)
@@ -318,7 +324,7 @@ def test_record_without_its_keys_or_of_wrong_types_is_named_by_every_verb(run, f
     folder = tmp_path / "run"
     assert run(suite).code == 0
     for name, key, value, told in (
-        ("plan.jsonl", "subjects", "ann", 'its "subjects" is not a list'),
+        ("plan.jsonl", "subjects", "ann", 'its "subjects" is not a list of at least one name'),
         ("samples.jsonl", "status", None, 'it has no "status"'),
         ("scores.jsonl", "metric", ["identity"], 'its "metric" is not text'),
     ):

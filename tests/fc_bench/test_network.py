@@ -78,3 +78,22 @@ def test_hub_that_cannot_be_reached_is_told_in_one_sentence(cut_off, hub_backbon
     assert "TOUCHED" in done.stdout
     assert "could not be fetched from the hub repository somebody/something" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_no_library_reports_that_it_is_used(tmp_path):
+    """Also where the hub may be used, and on a Ray cluster that the command starts."""
+    told = """
+import sys
+from fc_bench.cli import main
+try:
+    main()
+except SystemExit:
+    from huggingface_hub import constants
+    from ray._common.usage.usage_lib import usage_stats_enabled
+    print("REPORTS", usage_stats_enabled() or not constants.HF_HUB_DISABLE_TELEMETRY)
+"""
+    names = ("TELEMETRY", "DO_NOT_TRACK", "OFFLINE", "USAGE_STATS")
+    environment = {name: value for name, value in os.environ.items() if not any(part in name for part in names)}
+    command = [sys.executable, "-c", told, "list", "suites"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout.strip().endswith("REPORTS False"), done.stdout + done.stderr

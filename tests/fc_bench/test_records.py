@@ -7,22 +7,20 @@ import subprocess
 import sys
 from itertools import chain
 
+import msgspec
 import pytest
 
 from fc_bench.errors import UserError
-from fc_bench.records import (
-    LineWriter,
-    RunFolder,
-    line_at,
-    opened_for_writing,
-    read_lines,
-    records_at,
-    remove_abandoned,
-    stream_lines,
-    stream_placed,
-    write_atomically,
-    write_lines,
-)
+from fc_bench.json_lines import LineWriter, line_at, read_lines, records_at, stream_blocks, stream_lines
+from fc_bench.record_shapes import Measured
+from fc_bench.records import RunFolder, opened_for_writing, remove_abandoned, write_atomically, write_lines
+
+
+class Named(msgspec.Struct):
+    """A record of which the id is needed."""
+
+    id: str
+
 
 WHOLE = [{"id": "a", "value": 1.5}, {"id": "ä\n<b>", "value": None}]
 
@@ -95,12 +93,45 @@ def test_what_is_no_number_and_what_nests_without_end_is_no_record(tmp_path, lin
 def test_records_are_found_again_by_their_places(tmp_path):
     file = tmp_path / "x.jsonl"
     written(file, [*WHOLE, {"id": "\ud800"}])
-    places = {record["id"]: place for place, record in stream_placed(file)}
+    places = {
+        one.id: place for starts, found in stream_blocks(file, Named) for place, one in zip(starts, found, strict=True)
+    }
     assert list(records_at(file, [places["\ud800"], places["a"]])) == [{"id": "\ud800"}, WHOLE[0]]
     assert [line_at(file, place) for place in places.values()] == [1, 2, 3]
     file.write_bytes(b"x" * file.stat().st_size)
     with pytest.raises(UserError, match="was changed while it was read"):
         list(records_at(file, [0]))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"id": "b"} {"id": "c"}',
+        b'{"id": "b"',
+        b"",
+        b'{"id": "b", "x": "\xff"}',
+        b'{"id": "b", "x": NaN}',
+        b'{"id": "b", "x": ' + b"[" * 100_000,
+    ],
+)
+@pytest.mark.parametrize("further", [0, 1, 10_000])
+def test_line_that_is_no_record_is_named_however_many_are_read_at_a_time(tmp_path, line, further, monkeypatch):
+    monkeypatch.setattr("fc_bench.json_lines.BLOCK", 1000)
+    file = tmp_path / "x.jsonl"
+    file.write_bytes(b'{"id": "a"}\n' * further + line + b'\n{"id": "d"}\n\n')
+    with pytest.raises(UserError, match=rf"x\.jsonl:{further + 1}: this line is no record"):
+        list(stream_blocks(file, Named))
+    with pytest.raises(UserError, match=rf"x\.jsonl:{further + 1}: this line is no record"):
+        read_lines(file)
+
+
+def test_damaged_details_are_named_by_their_line_where_they_are_read(tmp_path):
+    score = {"sample": "a", "metric": "identity", "status": "ok", "values": {}}
+    written(tmp_path / "scores.jsonl", [{**score, "details": {}}, {**score, "details": 5}])
+    ((first, second),) = [places for places, _ in stream_blocks(tmp_path / "scores.jsonl", Measured)]
+    assert list(records_at(tmp_path / "scores.jsonl", [first])) == [{**score, "details": {}}]
+    with pytest.raises(UserError, match=r'scores\.jsonl:2: its "details" is not a mapping or null'):
+        list(records_at(tmp_path / "scores.jsonl", [second]))
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../x.png", "images/../../x.png", "a\0b"])
@@ -111,6 +142,21 @@ def test_file_that_a_record_names_outside_the_run_folder_is_none_of_the_run(tmp_
         folder.image({"image": name})
     with pytest.raises(ValueError, match="not in the run folder"):
         folder.attention({"attention": name})
+
+
+def test_maps_that_unpack_to_far_more_are_refused_by_their_header(tmp_path):
+    import numpy as np
+
+    folder = RunFolder(tmp_path)
+    np.savez_compressed(tmp_path / "bomb.npz", maps=np.zeros((1, 8192, 8200), dtype=np.uint8))
+    np.savez_compressed(tmp_path / "maps.npz", maps=np.ones((2, 4, 4), dtype=np.float16))
+    assert (tmp_path / "bomb.npz").stat().st_size < 1 << 20
+    with pytest.raises(ValueError, match="unpacks to 64 MiB"):
+        folder.attention({"attention": "bomb.npz"})
+    maps = folder.attention({"attention": "maps.npz"})
+    assert maps is not None
+    assert maps.shape == (2, 4, 4)
+    assert maps.sum() == pytest.approx(2)
 
 
 def test_what_a_killed_report_left_half_written_goes_and_what_is_being_written_stays(tmp_path):

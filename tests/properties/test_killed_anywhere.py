@@ -56,7 +56,7 @@ OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.
 def perform(arguments: list[str], folder: Path, last: int, told: Path) -> None:
     """Run the command in this process; die at the `last`-th operation in the folder, or say how many there were."""
     from fc_bench.cli import main
-    from fc_bench.records import LineWriter
+    from fc_bench.json_lines import LineWriter
 
     count = 0
 

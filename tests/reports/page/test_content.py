@@ -202,6 +202,18 @@ def test_embedded_pictures_become_smaller_until_they_fit(tmp_path):
         pictures.embedded(files, budget=1000)
 
 
+@pytest.mark.parametrize("damage", ["cut", "overwritten"])
+def test_damaged_picture_is_left_out_and_the_others_stay(tmp_path, damage):
+    files = [tmp_path / f"{number}.png" for number in range(3)]
+    for file in files:
+        Image.effect_noise((64, 64), 90).convert("RGB").save(file)
+    content = files[1].read_bytes()
+    half = len(content) // 2
+    files[1].write_bytes(content[:half] if damage == "cut" else content[:half] + bytes(200) + content[half + 200 :])
+    made = pictures.embedded(files)
+    assert [picture.address is None for picture in made.pictures] == [False, True, False]
+
+
 def test_records_without_images_say_so(make_run, page_of):
     run = make_run(images=False)
     page = page_of(run.path)

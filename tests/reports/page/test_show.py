@@ -107,6 +107,20 @@ def test_open_without_an_image_says_so(fc_bench, make_run, browser):
     assert browser == []
 
 
+def test_open_tells_a_damaged_image_in_one_sentence(fc_bench, make_run, browser):
+    run = make_run(one_image=True)
+    files = list(run.path.rglob("images/**/*.png"))
+    assert files
+    for file in files:
+        file.write_bytes(file.read_bytes()[:60])
+    named = {record["image"]: record["id"] for record in map(json.loads, (run.path / "samples.jsonl").open())}
+    done = fc_bench("show", run.path, named[str(files[0].relative_to(run.path))], "--open")
+    assert done.code == 2
+    assert done.err.count("\n") == 1
+    assert "cannot be read as an image" in done.err
+    assert browser == []
+
+
 def test_terminal_is_not_steered_by_what_is_recorded(fc_bench, make_run):
     hostile = "snow \x1b[2J\x07 \u202egnp.exe [red]no markup[/red]"
     run = make_run(single={f"a {{subject}} {hostile}": "context"}, failed={})
