@@ -26,7 +26,14 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from fc_bench.model.durations import parse_duration
 from fc_bench.model.errors import ModelInputError, telling_bad_input
 from fc_bench.model.pocket import base_unet, clip, face_detector, face_recognizer, vae
-from fc_bench.model.pocket.dataset import DatasetPlan, PackedDataset, read_packed, training_plan, write_dataset
+from fc_bench.model.pocket.dataset import (
+    DatasetPlan,
+    PackedDataset,
+    read_packed,
+    read_photographs,
+    training_plan,
+    write_dataset,
+)
 from fc_bench.model.pocket.people import RECOGNIZER_PEOPLE, TRAINING_PEOPLE
 from fc_bench.model.pocket.stage import StageSettings, device_name, pick_device
 from fc_bench.model.pocket.tokenizer import build_tokenizer
@@ -81,6 +88,11 @@ class Workspace:
         plan = training_plan(self.folder / "data", self.pictures, self.people, self.pictures // 100)
         return read_packed(write_dataset(plan, self.workers))
 
+    def photographs(self) -> PackedDataset:
+        """Plain photographs of the same people, which FastComposer takes its references from."""
+        self.data()
+        return read_photographs(self.folder / "data")
+
     def face_data(self) -> PackedDataset:
         """The pictures that the face models are trained on, of other people."""
         plan = DatasetPlan(
@@ -119,7 +131,7 @@ def _train_clip(work: Workspace, seconds: float, target: Path) -> None:
         seconds, learning_rate=1.2e-3, batch_size=work.batch.clip, weight_decay=0.05, warmup_steps=60
     )
     tokenizer = build_tokenizer()
-    trained = clip.train_clip(work.data(), tokenizer, work.folder / "clip", settings, work.device)
+    trained = clip.train_clip(work.data(), work.photographs(), tokenizer, work.folder / "clip", settings, work.device)
     trained.save_pretrained(target)
     tokenizer.save_pretrained(target)
     clip.build_image_processor().save_pretrained(target)
