@@ -109,7 +109,8 @@ def measure(weights: Path, pictures: int = 64) -> dict[str, Any]:
             "colors_of_real": quality.measure_colors(faces, real),
         }
         generated = quality.generate_set(base, subjects, pictures, None)
-        results["base"][name] = _measure_people(faces, generated)
+        consistency = quality.measure_prompt_consistency(base, clip, tokenizer, subjects, pictures)
+        results["base"][name] = {**_measure_people(faces, generated), "prompt_consistency": consistency}
     for variant, stage in VARIANTS.items():
         pipeline = open_fastcomposer(weights, variant)
         results[stage] = {}
