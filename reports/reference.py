@@ -22,7 +22,7 @@ from fc_bench.errors import UserError
 from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
 from fc_bench.reports.cost.writing import cost_headline
 from fc_bench.reports.report import read, write_report
-from fc_bench.reports.tables.writing import headline_markdown
+from fc_bench.reports.tables.writing import effects_markdown, headline_markdown
 
 REPOSITORY = Path(__file__).parents[1]
 LOOKED_AT = ("grid", "sweep", "mixing")
@@ -44,7 +44,7 @@ def publish(run: Path, repository: Path = REPOSITORY, name: str | None = None) -
     target = repository / "reports" / "reference" / (name or str(quality.settings["suite"]["name"]))
     records = () if name else (RUN, PLAN, SAMPLES, JOBS, SCORES)
     _copy([*part.files, *(run / file for file in records)], target)
-    (target / "headline.md").write_text(headline_markdown([quality]))
+    (target / "headline.md").write_text((effects_markdown if name else headline_markdown)([quality]))
     renew_readme(repository)
     return target
 

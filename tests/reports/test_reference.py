@@ -39,6 +39,7 @@ def test_run_published_under_a_name_leaves_its_tables_and_figures_without_record
     assert target == repository / "reports" / "reference" / "looks"
     names = {file.name for file in target.iterdir()}
     assert names >= {"table.md", "results.csv", "grid.png", "headline.md"}
+    assert "s per image" not in (target / "headline.md").read_text()
     assert not any(name.endswith(".jsonl") or name == "run.json" for name in names)
     assert (target / "headline.md").read_text() in (repository / "README.md").read_text()
 
