@@ -5,7 +5,8 @@
 
 copies the run's tables, grid and records (without the images) to `reports/reference/<suite>/` of the checkout, where
 `fc-bench compare` finds them, and renews what stands in README.md and docs/ between `<!-- results: ... -->` markers, so
-that no number there is typed by hand. With a name it copies tables and figures alone, for a run to be looked at. A cost run goes to `reports/reference/cost-<backbone>-<device>/`, its figures as PNG.
+that no number there is typed by hand. With a name it copies tables and figures alone, for a run to be looked at. A cost
+run goes to `reports/reference/cost-<backbone>-<device>/`, its figures as PNG.
 """
 
 from __future__ import annotations
