@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from fc_bench.baselines.pipeline_method import MethodOptions
 from fc_bench.model.backbone import Backbone, make_scheduler
+from fc_bench.model.layouts import holds_trained_layers
 from fc_bench.photographs import read_photograph
 from fc_bench.protocols import Checkpoints, Customization, Request, Sampler, Setting, Subject
 
@@ -45,6 +46,7 @@ class FastComposer:
             parts["checkpoint"],
             torch_dtype=getattr(torch, setting.dtype),
             device=setting.device,
+            image_encoder=parts.get("image_encoder"),
         )
         pipeline.scheduler = make_scheduler(setting.sampler.scheduler, pipeline.scheduler.config)
         pipeline.set_progress_bar_config(disable=True)
@@ -65,11 +67,12 @@ class FastComposer:
 
     @classmethod
     def weights(cls, backbone: Backbone, options: FastComposerOptions) -> Mapping[str, Path]:
-        """The pipeline and the chosen checkpoint."""
-        return {
-            "pipeline": backbone.path("pipeline"),
-            "checkpoint": backbone.path(backbone.variant(options.checkpoint)),
-        }
+        """The pipeline, the chosen checkpoint and, where that holds the trained layers alone, the CLIP below them."""
+        checkpoint = backbone.path(backbone.variant(options.checkpoint))
+        parts = {"pipeline": backbone.path("pipeline"), "checkpoint": checkpoint}
+        if holds_trained_layers(checkpoint):
+            parts["image_encoder"] = backbone.path("clip")
+        return parts
 
     @classmethod
     def text_only_iterations(cls, options: FastComposerOptions, sampler: Sampler) -> int:

@@ -18,6 +18,8 @@ PIPELINE = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": TRANSFORMERS}
 """Models of a Stable-Diffusion-shaped pipeline."""
 OVERLAY = {"unet": DIFFUSERS, "image_encoder": TRANSFORMERS, "postfuse_module": DIFFUSERS}
 """Models that FastComposer trains."""
+TRAINED_LAYERS = "trained_layers.safetensors"
+"""Of an image encoder that is there as what training changed of the CLIP model it began with."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,10 @@ def required_files(component: str, path: Path) -> list[RequiredFile]:
     if component.startswith("fastcomposer/"):
         if path.suffix in (".bin", ".safetensors"):
             return [RequiredFile(path, path.is_file())]
-        return [file for part, names in OVERLAY.items() for file in _model(path, f"{part}/", names)]
+        layers = RequiredFile(path / "image_encoder" / TRAINED_LAYERS, holds_trained_layers(path))
+        parts = {part: names for part, names in OVERLAY.items() if part != "image_encoder" or not layers.present}
+        models = [file for part, names in parts.items() for file in _model(path, f"{part}/", names)]
+        return [*models, layers] if layers.present else models
     if component == "clip":
         return [*_model(path, "", TRANSFORMERS), *_tokenizer(path, "")]
     if component == "image_features":
@@ -59,6 +64,11 @@ def required_files(component: str, path: Path) -> list[RequiredFile]:
     if not found:
         return [RequiredFile(path / "*.onnx (detector and recognizer)", False)]
     return [RequiredFile(file, True) for file in found]
+
+
+def holds_trained_layers(checkpoint: Path) -> bool:
+    """Whether a FastComposer folder keeps of its image encoder what training changed of the CLIP it began with."""
+    return (checkpoint / "image_encoder" / TRAINED_LAYERS).is_file()
 
 
 def variant_files(folder: Path) -> dict[str, Path]:

@@ -286,8 +286,9 @@ def load_fastcomposer(
 
     `checkpoint` is a saved FastComposerPipeline folder (`base` is then not read), an overlay folder with the trained
     parts unet/, image_encoder/ and postfuse_module/ (the rest comes from the pipeline folder or hub id `base`), or a
-    checkpoint file in the published layout (`image_encoder` names its CLIP model if that is not ViT-L/14, see
-    `checkpoint`). Raises ModelInputError if it is none of these.
+    checkpoint file in the published layout. `image_encoder` names the CLIP model that a checkpoint's was built as, if
+    that is not ViT-L/14 (see `checkpoint`), or that an overlay's trained layers belong to (see `references`).
+    Raises ModelInputError if it is none of these.
     """
     checkpoint = Path(checkpoint)
     with loading(f"the FastComposer weights {checkpoint} (on the pipeline {base})"):
@@ -306,7 +307,7 @@ def _load(
     if checkpoint.is_file():
         models = load_components(checkpoint, base, torch_dtype, image_encoder)
     elif all((checkpoint / part).is_dir() for part in parts):
-        models = _trained_parts(checkpoint, torch_dtype)
+        models = _trained_parts(checkpoint, torch_dtype, image_encoder)
     else:
         raise ModelInputError(
             f"{checkpoint} holds no FastComposer weights: give a saved pipeline folder, a folder with "
@@ -332,9 +333,9 @@ def _load(
     )
 
 
-def _trained_parts(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+def _trained_parts(folder: Path, dtype: torch.dtype, clip: Path | str | None = None) -> dict[str, Any]:
     return {
         "unet": load_whole(UNet2DConditionModel, folder / "unet", dtype),
-        "image_encoder": load_image_encoder(folder / "image_encoder", dtype),
+        "image_encoder": load_image_encoder(folder / "image_encoder", dtype, starting_from=clip),
         "postfuse_module": load_whole(PostfuseModule, folder / "postfuse_module", dtype),
     }

@@ -6,23 +6,65 @@ from typing import Any, cast
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from fc_bench.model.errors import ModelInputError, loading
+from fc_bench.model.layouts import TRAINED_LAYERS
 
 MIN_SIDE = 16
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def load_image_encoder(folder: Path, dtype: torch.dtype = torch.float32) -> CLIPVisionModelWithProjection:
+def load_image_encoder(
+    folder: Path | str, dtype: torch.dtype = torch.float32, starting_from: Path | str | None = None
+) -> CLIPVisionModelWithProjection:
     """The vision tower and projection of a CLIPModel or CLIPVisionModelWithProjection folder.
 
-    Raises ModelInputError if the folder does not hold all their weights.
+    A folder with `trained_layers.safetensors` holds what training changed; the rest comes from the CLIP model
+    `starting_from` that it began with. Raises ModelInputError if not all weights are found.
     """
+    trained = Path(folder) / TRAINED_LAYERS
+    if not trained.is_file():
+        return _whole_image_encoder(folder, dtype)
+    if starting_from is None:
+        raise ModelInputError(
+            f"the image encoder {folder} holds the trained layers alone: name the CLIP model that it was trained from "
+            "as the image encoder"
+        )
+    model = _whole_image_encoder(starting_from, dtype)
+    with loading(f"the trained layers {trained}"):
+        layers = load_file(trained)
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    if unfit := sorted(key for key, value in layers.items() if value.shape != shapes.get(key)):
+        raise ModelInputError(
+            f"the trained layers {trained} do not fit the CLIP model {starting_from}, among them {unfit[0]}: name the "
+            "one that they were trained from"
+        )
+    model.load_state_dict({key: value.to(dtype) for key, value in layers.items()}, strict=False)
+    return model
+
+
+def keep_trained_layers(folder: Path, starting_from: Path) -> None:
+    """Reduce an image encoder's folder to the layers in which it differs from the CLIP model it was trained from.
+
+    Both are compared in the trained weights' own number format; `load_image_encoder` puts them together again.
+    """
+    trained = load_file(folder / "model.safetensors")
+    dtype = next(iter(trained.values())).dtype
+    start = _whole_image_encoder(starting_from, dtype).state_dict()
+    state = _whole_image_encoder(folder, dtype).state_dict()
+    changed = {key: value.contiguous() for key, value in state.items() if not torch.equal(value, start[key])}
+    save_file(changed, folder / TRAINED_LAYERS)
+    for name in ("model.safetensors", "config.json"):
+        (folder / name).unlink()
+
+
+def _whole_image_encoder(folder: Path | str, dtype: torch.dtype) -> CLIPVisionModelWithProjection:
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # a CLIPModel's text tower is left out on purpose
     try:

@@ -1,17 +1,19 @@
-"""Publishing a run as a reference result, and its headline table in the README.
+"""Publishing a run as a reference result, and its headline table in the README and the documentation.
 
     python -m fc_bench.reports.reference runs/pocket
+    python -m fc_bench.reports.reference runs/alpha --name pocket-alpha
 
 copies the run's tables, grid and records (without the images) to `reports/reference/<suite>/` of the checkout, where
-`fc-bench compare` finds them, and renews the parts of README.md between its `<!-- results: ... -->` markers, so that no
-number there is typed by hand. A cost run goes to `reports/reference/cost-<backbone>-<device>/`, its figures as PNG.
+`fc-bench compare` finds them, and renews what stands in README.md and docs/ between `<!-- results: ... -->` markers, so
+that no number there is typed by hand. With a name it copies tables and figures alone, for a run to be looked at. A cost
+run goes to `reports/reference/cost-<backbone>-<device>/`, its figures as PNG.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,26 +22,30 @@ from fc_bench.errors import UserError
 from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
 from fc_bench.reports.cost.writing import cost_headline
 from fc_bench.reports.report import read, write_report
-from fc_bench.reports.tables.writing import headline_markdown
+from fc_bench.reports.tables.writing import effects_markdown, headline_markdown
 
 REPOSITORY = Path(__file__).parents[1]
+LOOKED_AT = ("grid", "sweep", "mixing")
+"""Families of figures published of a run that is there to be looked at, not compared with."""
 _SECTION = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
-def publish(run: Path, repository: Path = REPOSITORY) -> Path:
-    """Copy a finished run's tables and grid into the repository and renew the README; returns the reference folder.
+def publish(run: Path, repository: Path = REPOSITORY, name: str | None = None) -> Path:
+    """Copy a finished run's tables and grid into the repository and renew the pages; returns the reference folder.
 
-    Raises UserError when `run` is no run folder or the repository's README has no place for the table.
+    With a `name`, tables and `LOOKED_AT` figures instead, into the folder of that name. Raises UserError when `run` is
+    no run folder or the repository's README has no place for the table.
     """
     if RunFolder(run).kind() == KIND:
         return _publish_cost(run, repository)
     runs = read([run])
     (quality,) = runs.quality
-    (part,) = write_report(runs, families=("grid",), endings=(".png",))
-    target = repository / "reports" / "reference" / str(quality.settings["suite"]["name"])
-    _copy([*part.files, *(run / name for name in (RUN, PLAN, SAMPLES, JOBS, SCORES))], target)
-    (target / "headline.md").write_text(headline_markdown([quality]))
-    renew_readme(repository)
+    (part,) = write_report(runs, families=LOOKED_AT if name else ("grid",), endings=(".png",))
+    target = repository / "reports" / "reference" / (name or str(quality.settings["suite"]["name"]))
+    records = () if name else (RUN, PLAN, SAMPLES, JOBS, SCORES)
+    _copy([*part.files, *(run / file for file in records)], target)
+    (target / "headline.md").write_text((effects_markdown if name else headline_markdown)([quality]))
+    renew_pages(repository)
     return target
 
 
@@ -51,7 +57,7 @@ def _publish_cost(run: Path, repository: Path) -> Path:
     target = repository / "reports" / "reference" / name
     _copy([*part.files, run / RUN, run / MEASUREMENTS], target)
     (target / "headline.md").write_text(cost_headline(cost))
-    renew_readme(repository)
+    renew_pages(repository)
     return target
 
 
@@ -61,16 +67,23 @@ def _copy(files: Sequence[Path], target: Path) -> None:
         shutil.copy(file, target / file.name)
 
 
-def renew_readme(repository: Path = REPOSITORY) -> None:
-    """Put each referenced table into README.md; raises UserError when there is no marker for one."""
+def renew_pages(repository: Path = REPOSITORY) -> None:
+    """Put each referenced table into README.md and docs/; raises UserError when the README has no marker for one."""
     readme = repository / "README.md"
-    text = readme.read_text()
-    if not _SECTION.search(text):
+    if not _SECTION.search(readme.read_text()):
         raise UserError(
             f"{readme} has no place for a table: write the lines <!-- results: FILE --> and <!-- end of results -->."
         )
-    readme.write_text(_SECTION.sub(lambda m: f"{m[1]}\n{(repository / m[2]).read_text()}\n{m[3]}", text))
+    for page in (readme, *sorted((repository / "docs").glob("*.md"))):
+        text = page.read_text()
+        renewed = _SECTION.sub(lambda m: f"{m[1]}\n{(repository / m[2]).read_text()}\n{m[3]}", text)
+        if renewed != text:
+            page.write_text(renewed)
 
 
 if __name__ == "__main__":
-    print(publish(Path(sys.argv[1])))
+    parser = argparse.ArgumentParser(prog="python -m fc_bench.reports.reference", description="Publish a run.")
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--name", help="publish tables and figures alone, in reports/reference/NAME")
+    asked = parser.parse_args()
+    print(publish(asked.run, name=asked.name))

@@ -290,6 +290,7 @@ def _save_clip(folder: Path, tokenizer: Path) -> None:
         "num_attention_heads": 2,
         "image_size": 32,
         "patch_size": 8,
+        "projection_dim": 16,
     }
     CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(folder)
 

@@ -30,6 +30,7 @@ from fc_bench.model.pocket.people import HELD_OUT_RECOGNIZER_PEOPLE
 from fc_bench.model.pocket.render import render_seed
 from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, SUPERVISED_LAYERS, Workspace
 from fc_bench.model.pocket.vae import reconstruct
+from fc_bench.model.references import keep_trained_layers
 
 HERE = Path(__file__).parent
 VARIANTS = {"with-localization": FASTCOMPOSER_STAGES[True], "without-localization": FASTCOMPOSER_STAGES[False]}
@@ -53,6 +54,7 @@ def pack(work: Workspace, weights: Path) -> None:
         shutil.copytree(
             needed[stage], weights / "fastcomposer" / variant, ignore=shutil.ignore_patterns("training.json")
         )
+        keep_trained_layers(weights / "fastcomposer" / variant / "image_encoder", weights / "clip")
     (weights / "faces").mkdir()
     for stage in ("detector", "recognizer"):
         shutil.copy(needed[stage] / f"{stage}.onnx", weights / "faces" / f"{stage}.onnx")
@@ -78,7 +80,9 @@ def open_base(weights: Path) -> StableDiffusionPipeline:
 
 def open_fastcomposer(weights: Path, variant: str) -> FastComposerPipeline:
     """A shipped FastComposer in single precision, without a progress bar."""
-    pipeline = load_fastcomposer(weights / "pipeline", weights / "fastcomposer" / variant)
+    pipeline = load_fastcomposer(
+        weights / "pipeline", weights / "fastcomposer" / variant, image_encoder=weights / "clip"
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -105,7 +109,8 @@ def measure(weights: Path, pictures: int = 64) -> dict[str, Any]:
             "colors_of_real": quality.measure_colors(faces, real),
         }
         generated = quality.generate_set(base, subjects, pictures, None)
-        results["base"][name] = _measure_people(faces, generated)
+        consistency = quality.measure_prompt_consistency(base, clip, tokenizer, subjects, pictures)
+        results["base"][name] = {**_measure_people(faces, generated), "prompt_consistency": consistency}
     for variant, stage in VARIANTS.items():
         pipeline = open_fastcomposer(weights, variant)
         results[stage] = {}

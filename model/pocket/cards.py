@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pocket.dataset import PLAN
 from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, STAGES, Workspace
 
@@ -29,6 +30,10 @@ _TITLES = {
         "The same fine-tune for the same time with localization weight 0",
     ),
 }
+TRAINING = "training.json"
+"""How each stage was trained, beside the cards: for those that a later training leaves as they are."""
+FACE_STAGES = ("detector", "recognizer")
+"""Those that learn from the pictures of other people."""
 _GRIDS = {"decoder", "base", *FASTCOMPOSER_STAGES.values()}
 _CARD = """# {title}
 
@@ -38,7 +43,7 @@ _CARD = """# {title}
 
 {training}
 
-Command: `python -m fc_bench.model.pocket.train --stage {stage} --seconds {budget:.0f}`
+Command: `{command}`
 
 ## Held-out quality
 
@@ -48,31 +53,49 @@ On people no model was trained on; `python -m fc_bench.model.pocket.assemble --m
 
 ## Data and license
 
-Trained from scratch on pictures that this project's own renderer draws: {people}. No photograph of a real
-person was involved. MIT license, like the project. Made for testing a benchmark, not for recognizing or depicting real
-people.
+Trained from scratch on pictures that this project's own renderer draws: {pictures:,} pictures of {people:,} people (no
+other data set shows the same people). No photograph of a real person was involved. MIT license, like the project. Made
+for testing a benchmark, not for recognizing or depicting real people.
 """
 
 
 def write_cards(work: Workspace, quality: Mapping[str, Any], folder: Path) -> None:
-    """Write `<folder>/<stage>.md` for every stage of a finished training."""
+    """Write `<folder>/<stage>.md` for every stage, and `training.json` with how each was trained.
+
+    A stage that was not trained anew, whose folder has no records, keeps what `training.json` says of it; raises
+    ModelInputError where that says nothing.
+    """
+    kept = folder / TRAINING
+    trained: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
     for stage in STAGES:
+        if (work.folder / stage / "log.jsonl").is_file():
+            data = work.folder / ("faces-data" if stage in FACE_STAGES else "data")
+            plan = json.loads((data / PLAN).read_text())
+            counts = {"pictures": plan["count"], "people": plan["people"]}
+            trained[stage] = {**_training_facts(work.folder / stage), **counts}
+        if stage not in trained:
+            raise ModelInputError(
+                f"{work.folder / stage} has no records of its training: train the stage '{stage}' there"
+            )
+    kept.write_text(json.dumps({stage: trained[stage] for stage in STAGES}, indent=1) + "\n")
+    for stage, facts in trained.items():
         title, what = _TITLES[stage]
-        facts = _training_facts(work.folder / stage)
-        data = work.folder / ("faces-data" if stage in ("detector", "recognizer") else "data")
-        plan = json.loads((data / PLAN).read_text())
-        people = f"{plan['count']:,} pictures of {plan['people']:,} people (no other data set shows the same people)"
         card = _CARD.format(
             title=title,
             what=what,
             grid=f"![samples]({stage}.png)\n\n" if stage in _GRIDS else "",
             training=table(facts),
-            stage=stage,
-            budget=facts["time budget (s)"],
+            command=_command(stage, facts),
+            pictures=facts["pictures"],
+            people=facts["people"],
             quality=table(flat(quality[measured_as(stage)])) + _reference(stage, quality),
-            people=people,
         )
         (folder / f"{stage}.md").write_text(card)
+
+
+def _command(stage: str, facts: Mapping[str, Any]) -> str:
+    command = f"python -m fc_bench.model.pocket.train --stage {stage} --seconds {facts['time budget (s)']:.0f}"
+    return command if stage in FACE_STAGES else f"{command} --pictures {facts['pictures']} --people {facts['people']}"
 
 
 def _training_facts(folder: Path) -> dict[str, Any]:

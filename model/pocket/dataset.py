@@ -7,6 +7,7 @@
     <folder>/image_ids_train.txt, image_ids_test.txt, image_ids_references.txt
     <folder>/packed/images.npy     all pictures, [N, 128, 128, 3]
     <folder>/packed/annotations.jsonl   one line a picture: captions, people, face boxes, landmarks
+    <folder>/packed/photographs.npy, photographs.jsonl   the same of the photographs
 
 One reader serves both this and the released set; `packed` feeds the stages that need no subject crops.
 """
@@ -111,20 +112,32 @@ def _write_pictures(plan: DatasetPlan, pool: ProcessPoolExecutor) -> None:
 
 def _write_photographs(plan: DatasetPlan, pool: ProcessPoolExecutor) -> None:
     """Photographs take the ids after the pictures, so that neither list changes the other."""
+    packed = plan.folder / "packed"
     first = -(-plan.count // CHUNK) * CHUNK
     total = plan.people * plan.photographs
+    shape = (total, SIZE, SIZE, 3)
+    np.lib.format.open_memmap(packed / "photographs.npy", mode="w+", dtype=np.uint8, shape=shape).flush()
     starts = range(0, total, CHUNK)
-    list(pool.map(_write_photograph_chunk, [plan] * len(starts), [first] * len(starts), starts))
+    chunks = pool.map(_write_photograph_chunk, [plan] * len(starts), [first] * len(starts), starts)
+    with (packed / "photographs.jsonl").open("w") as lines:
+        for annotations in chunks:
+            lines.writelines(json.dumps(annotation) + "\n" for annotation in annotations)
     ids = [f"{first + index:08d}" for index in range(total)]
     (plan.folder / "image_ids_references.txt").write_text("\n".join(ids) + "\n")
 
 
-def _write_photograph_chunk(plan: DatasetPlan, first: int, start: int) -> None:
+def _write_photograph_chunk(plan: DatasetPlan, first: int, start: int) -> list[dict[str, Any]]:
+    images = np.load(plan.folder / "packed" / "photographs.npy", mmap_mode="r+")
+    annotations = []
     for index in range(start, min(start + CHUNK, plan.people * plan.photographs)):
         person = make_person(plan.first_person + index // plan.photographs)
         stem = plan.folder / f"{(first + index) // CHUNK:05d}" / f"{first + index:08d}"
         stem.parent.mkdir(exist_ok=True)
-        _write_picture(stem, render_photograph(person, index % plan.photographs), first + index)
+        picture = render_photograph(person, index % plan.photographs)
+        images[index] = picture.image
+        annotations.append(_write_picture(stem, picture, first + index))
+    images.flush()
+    return annotations
 
 
 @dataclass(frozen=True)
@@ -142,11 +155,19 @@ class PackedDataset:
 
 def read_packed(folder: Path) -> PackedDataset:
     """Open what `write_dataset` packed."""
-    images = np.load(folder / "packed" / "images.npy", mmap_mode="r")
-    with (folder / "packed" / "annotations.jsonl").open() as lines:
-        annotations = [json.loads(line) for line in lines]
     test_count = len((folder / "image_ids_test.txt").read_text().split())
-    return PackedDataset(images, annotations, test_count)
+    return _open_packed(folder / "packed", "images", "annotations", test_count)
+
+
+def read_photographs(folder: Path) -> PackedDataset:
+    """Open the packed photographs of people, none of which is for tests."""
+    return _open_packed(folder / "packed", "photographs", "photographs", 0)
+
+
+def _open_packed(packed: Path, images: str, annotations: str, test_count: int) -> PackedDataset:
+    with (packed / f"{annotations}.jsonl").open() as lines:
+        records = [json.loads(line) for line in lines]
+    return PackedDataset(np.load(packed / f"{images}.npy", mmap_mode="r"), records, test_count)
 
 
 def _write_chunk(plan: DatasetPlan, start: int) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """One command trains every pocket model, stage by stage, on whatever device there is, and can be interrupted.
 
-    python -m fc_bench.model.pocket.train --output training-output --budget 4h
+    python -m fc_bench.model.pocket.train --output training-output --budget 8h
 
 Each stage takes its share of the budget, leaves `<output>/<stage>/model` (or an ONNX file) with `result.json` and
 `log.jsonl`, and is skipped when that is there. `--stage` runs single ones, `--seconds` overrides a stage's share.
@@ -26,7 +26,14 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from fc_bench.model.durations import parse_duration
 from fc_bench.model.errors import ModelInputError, telling_bad_input
 from fc_bench.model.pocket import base_unet, clip, face_detector, face_recognizer, vae
-from fc_bench.model.pocket.dataset import DatasetPlan, PackedDataset, read_packed, training_plan, write_dataset
+from fc_bench.model.pocket.dataset import (
+    DatasetPlan,
+    PackedDataset,
+    read_packed,
+    read_photographs,
+    training_plan,
+    write_dataset,
+)
 from fc_bench.model.pocket.people import RECOGNIZER_PEOPLE, TRAINING_PEOPLE
 from fc_bench.model.pocket.stage import StageSettings, device_name, pick_device
 from fc_bench.model.pocket.tokenizer import build_tokenizer
@@ -57,8 +64,8 @@ class Workspace:
 
     folder: Path
     device: torch.device
-    pictures: int = 40_000
-    people: int = 6_000
+    pictures: int = 80_000
+    people: int = 12_000
     face_pictures: int = 20_000
     face_people: int = 3_000
     workers: int = 2
@@ -80,6 +87,11 @@ class Workspace:
         """The pictures that the generator and CLIP are trained on, rendered when first needed."""
         plan = training_plan(self.folder / "data", self.pictures, self.people, self.pictures // 100)
         return read_packed(write_dataset(plan, self.workers))
+
+    def photographs(self) -> PackedDataset:
+        """Plain photographs of the same people, which FastComposer takes its references from."""
+        self.data()
+        return read_photographs(self.folder / "data")
 
     def face_data(self) -> PackedDataset:
         """The pictures that the face models are trained on, of other people."""
@@ -119,7 +131,7 @@ def _train_clip(work: Workspace, seconds: float, target: Path) -> None:
         seconds, learning_rate=1.2e-3, batch_size=work.batch.clip, weight_decay=0.05, warmup_steps=60
     )
     tokenizer = build_tokenizer()
-    trained = clip.train_clip(work.data(), tokenizer, work.folder / "clip", settings, work.device)
+    trained = clip.train_clip(work.data(), work.photographs(), tokenizer, work.folder / "clip", settings, work.device)
     trained.save_pretrained(target)
     tokenizer.save_pretrained(target)
     clip.build_image_processor().save_pretrained(target)
@@ -241,12 +253,12 @@ def _train_recognizer(work: Workspace, seconds: float, target: Path) -> None:
 FASTCOMPOSER_STAGES = {True: "fastcomposer-with-localization", False: "fastcomposer-without-localization"}
 LOCALIZATION_WEIGHT = 0.03
 STAGES: dict[str, tuple[float, Callable[[Workspace, float, Path], None]]] = {
-    "vae": (0.14, _train_vae),
-    "decoder": (0.06, _train_decoder),
-    "clip": (0.08, _train_clip),
+    "vae": (0.10, _train_vae),
+    "decoder": (0.05, _train_decoder),
+    "clip": (0.17, _train_clip),
     "detector": (0.03, _train_detector),
-    "recognizer": (0.06, _train_recognizer),
-    "base": (0.27, _train_base),
+    "recognizer": (0.05, _train_recognizer),
+    "base": (0.24, _train_base),
     FASTCOMPOSER_STAGES[True]: (0.18, _train_fastcomposer(LOCALIZATION_WEIGHT)),
     FASTCOMPOSER_STAGES[False]: (0.18, _train_fastcomposer(0.0)),
 }
@@ -281,7 +293,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m fc_bench.model.pocket.train", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--output", type=Path, default=Path("training-output"), help="folder of the training")
-    parser.add_argument("--budget", default="4h", help="training time of all stages together, e.g. 25m or 4h")
+    parser.add_argument("--budget", default="8h", help="training time of all stages together, e.g. 25m or 8h")
     parser.add_argument("--stage", action="append", choices=list(STAGES), help="only this stage (repeatable)")
     parser.add_argument(
         "--seconds", type=_positive(float), help="time of each chosen stage, instead of its share of the budget"

@@ -366,7 +366,7 @@ def _load_model(config: TrainingConfig, attention: AttentionKind) -> FastCompose
     if config.initial is not None:
         unet_folder, vision_folder = config.initial / "unet", config.initial / "image_encoder"
     unet = load_whole(UNet2DConditionModel, unet_folder)
-    image_encoder = load_image_encoder(vision_folder)
+    image_encoder = load_image_encoder(vision_folder, starting_from=config.image_encoder)
     features = unet.config["cross_attention_dim"]
     if config.initial is not None:
         postfuse = load_whole(PostfuseModule, config.initial / "postfuse_module")

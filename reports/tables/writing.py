@@ -129,6 +129,14 @@ def headline_markdown(runs: Sequence[Run]) -> str:
     return "\n\n".join([*parts, *map(markdown, notes(runs))]) + "\n"
 
 
+def effects_markdown(runs: Sequence[Run]) -> str:
+    """The quality tables of the terminal and the paired differences as Markdown: what an option does."""
+    tables = Tables(runs)
+    made = tables.contents
+    shown = [*made.quality(made.headlines), *tables.differences]
+    return "\n\n".join(f"**{markdown(table.title)}**\n\n{markdown_table(table)}" for table in shown) + "\n"
+
+
 def _document(tables: Tables) -> str:
     """The whole report as Markdown: tables, what the columns mean, provenance."""
     runs = tables.runs

@@ -45,7 +45,7 @@ def test_photographs_may_be_listed_for_a_subject(suite_data, write_suite):
 
 
 @pytest.mark.parametrize(
-    ("path", "name", "people", "images"), [(POCKET_SUITE, "pocket", 8, 52), (POCKET_FULL_SUITE, "pocket-full", 16, 168)]
+    ("path", "name", "people", "images"), [(POCKET_SUITE, "pocket", 8, 52), (POCKET_FULL_SUITE, "pocket-full", 16, 328)]
 )
 def test_pocket_suites_ask_for_as_many_images_as_their_card_says(path, name, people, images):
     suite = read_suite(path)

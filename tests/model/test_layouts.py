@@ -202,6 +202,59 @@ def test_a_checkpoint_in_one_file_is_read_in_both_formats(variant, tiny_backbone
     assert torch.equal(loaded["unet"].conv_in.weight, parts["unet"].conv_in.weight)
 
 
+def test_trained_layers_on_the_clip_they_began_with_are_the_whole_image_encoder(tiny_backbone, tmp_path):
+    from transformers import CLIPVisionModelWithProjection
+
+    from fc_bench.model.references import keep_trained_layers, load_image_encoder
+
+    clip, checkpoint = tiny_backbone.parent / "clip", tmp_path / "checkpoint"
+    shutil.copytree(tiny_backbone.parent / "fastcomposer", checkpoint)
+    trained = CLIPVisionModelWithProjection.from_pretrained(clip, dtype=torch.float16)
+    last = trained.vision_model.encoder.layers[-1].mlp.fc1
+    torch.nn.init.normal_(last.weight)
+    trained.save_pretrained(checkpoint / "image_encoder")
+    whole = load_image_encoder(checkpoint / "image_encoder").state_dict()
+    size = (checkpoint / "image_encoder" / "model.safetensors").stat().st_size
+    keep_trained_layers(checkpoint / "image_encoder", clip)
+    (kept,) = (checkpoint / "image_encoder").iterdir()
+    assert kept.stat().st_size < size / 4
+    again = load_image_encoder(checkpoint / "image_encoder", starting_from=clip).state_dict()
+    own = CLIPVisionModelWithProjection.from_pretrained(clip).state_dict()
+    changed = {key for key, value in again.items() if not torch.equal(value, own[key])}
+    assert changed == {"vision_model.encoder.layers.1.mlp.fc1.weight"}
+    for key in again:
+        assert torch.equal(again[key].half(), whole[key].half()), key
+    pipeline = tiny_backbone.parent / "pipeline"
+    assert load_fastcomposer(pipeline, checkpoint, image_encoder=clip).image_encoder is not None
+    with pytest.raises(ModelInputError, match="name the CLIP model that it was trained from"):
+        load_fastcomposer(pipeline, checkpoint)
+    assert [item.path.name for item in required_files("fastcomposer/x", checkpoint)][-1] == kept.name
+    assert all(item.present for item in required_files("fastcomposer/x", checkpoint))
+
+
+def test_trained_layers_of_another_clip_are_refused(tiny_backbone, tmp_path):
+    from safetensors.torch import save_file
+
+    from fc_bench.model.layouts import TRAINED_LAYERS
+    from fc_bench.model.references import load_image_encoder
+
+    save_file({"vision_model.encoder.layers.7.mlp.fc1.weight": torch.zeros(2, 2)}, tmp_path / TRAINED_LAYERS)
+    with pytest.raises(ModelInputError, match=r"do not fit the CLIP model .*layers\.7\.mlp"):
+        load_image_encoder(tmp_path, starting_from=tiny_backbone.parent / "clip")
+
+
+def test_a_method_reads_the_clip_below_trained_layers(variant, tiny_backbone, tmp_path):
+    from fc_bench.baselines.fastcomposer import FastComposer, FastComposerOptions
+    from fc_bench.model.references import keep_trained_layers
+
+    checkpoint = tmp_path / "checkpoint"
+    shutil.copytree(tiny_backbone.parent / "fastcomposer", checkpoint)
+    backbone = variant(fastcomposer={"default": "mine", "variants": {"mine": str(checkpoint)}})
+    assert "image_encoder" not in FastComposer.weights(backbone, FastComposerOptions())
+    keep_trained_layers(checkpoint / "image_encoder", tiny_backbone.parent / "clip")
+    assert FastComposer.weights(backbone, FastComposerOptions())["image_encoder"] == backbone.path("clip")
+
+
 def test_a_backbone_extends_a_built_in_one(tmp_path):
     file = tmp_path / "mine.yaml"
     own = {"name": "mine", "extends": "sd15", "pipeline": "weights/mine.safetensors"}

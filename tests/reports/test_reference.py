@@ -30,6 +30,23 @@ def test_published_run_is_copied_and_its_table_replaces_the_old_one(finished, tm
     assert readme == f"before\n{marker}\n\n{headline}\n<!-- end of results -->\nafter\n"
 
 
+def test_run_published_under_a_name_leaves_its_tables_and_figures_without_records(finished, tmp_path):
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    marker = "<!-- results: reports/reference/looks/headline.md -->"
+    (repository / "docs").mkdir()
+    for page in ("README.md", "docs/looks.md"):
+        (repository / page).write_text(f"{marker}\n<!-- end of results -->\n")
+    target = publish(finished, repository, name="looks")
+    assert target == repository / "reports" / "reference" / "looks"
+    names = {file.name for file in target.iterdir()}
+    assert names >= {"table.md", "results.csv", "grid.png", "headline.md"}
+    assert "s per image" not in (target / "headline.md").read_text()
+    assert not any(name.endswith(".jsonl") or name == "run.json" for name in names)
+    for page in ("README.md", "docs/looks.md"):
+        assert (target / "headline.md").read_text() in (repository / page).read_text()
+
+
 def test_readme_without_a_place_for_the_table_is_refused(finished, tmp_path):
     (tmp_path / "README.md").write_text("nothing here\n")
     with pytest.raises(UserError, match="has no place for a table"):

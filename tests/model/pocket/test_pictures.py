@@ -12,7 +12,7 @@ import pytest
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pocket import people, vocabulary
 from fc_bench.model.pocket.canvas import SIZE
-from fc_bench.model.pocket.dataset import DatasetPlan, read_packed, write_dataset
+from fc_bench.model.pocket.dataset import DatasetPlan, read_packed, read_photographs, write_dataset
 from fc_bench.model.pocket.people import Person, make_person, trait_vector
 from fc_bench.model.pocket.render import Picture, Scene, compose_caption, render, render_photograph, render_seed
 from fc_bench.model.pocket.subjects import suite_people, write_photographs
@@ -158,6 +158,15 @@ def test_the_training_reader_reads_what_was_drawn(dataset: Path) -> None:
 def test_every_person_has_reference_photographs(dataset: Path) -> None:
     subjects = [record.segments[0].subject for record in read_records(dataset, "references")]
     assert sorted(subjects) == sorted(str(seed) for seed in range(100, 105) for _ in range(2))
+
+
+def test_packed_photographs_are_the_references(dataset: Path) -> None:
+    packed = read_photographs(dataset)
+    records = read_records(dataset, "references")
+    assert len(records) == packed.train_count == 10
+    for record, annotation, image in zip(records, packed.annotations, packed.images, strict=True):
+        assert [int(record.segments[0].subject or -1)] == annotation["people"]
+        assert np.array_equal(read_image(record).numpy().transpose(1, 2, 0), image)
 
 
 def test_writing_a_dataset_again_changes_nothing(dataset: Path, tmp_path: Path) -> None:
