@@ -68,7 +68,10 @@ def _copy(files: Sequence[Path], target: Path) -> None:
 
 
 def renew_pages(repository: Path = REPOSITORY) -> None:
-    """Put each referenced table into README.md and docs/; raises UserError when the README has no marker for one."""
+    """Put each referenced table into README.md and docs/.
+
+    Raises UserError when the README has no marker for one, or a marker names a table that is not there.
+    """
     readme = repository / "README.md"
     if not _SECTION.search(readme.read_text()):
         raise UserError(
@@ -76,6 +79,9 @@ def renew_pages(repository: Path = REPOSITORY) -> None:
         )
     for page in (readme, *sorted((repository / "docs").glob("*.md"))):
         text = page.read_text()
+        for _, name, _ in _SECTION.findall(text):
+            if not (repository / name).is_file():
+                raise UserError(f"{page} asks for {name}, which is not there: publish the run that it is of first.")
         renewed = _SECTION.sub(lambda m: f"{m[1]}\n{(repository / m[2]).read_text()}\n{m[3]}", text)
         if renewed != text:
             page.write_text(renewed)

@@ -53,8 +53,8 @@ PRELOADED = (
 OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
 
 
-def perform(arguments: list[str], folder: Path, last: int, told: Path) -> None:
-    """Run the command in this process; die at the `last`-th operation in the folder, or say how many there were."""
+def perform(arguments: list[str], folder: Path, last: int, told: Path, number: int) -> None:
+    """Run the command in this process, sent the signal at the `last`-th operation in the folder; say how many were."""
     from fc_bench.cli import main
     from fc_bench.json_lines import LineWriter
 
@@ -69,16 +69,17 @@ def perform(arguments: list[str], folder: Path, last: int, told: Path) -> None:
         if event in OPERATIONS and isinstance(arguments[0], (str, bytes, os.PathLike)):
             path = os.fsdecode(arguments[0])
             if path.startswith(str(folder)) and die_at_last():
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), number)
 
     append = LineWriter.append
 
     def append_half(self: LineWriter, record: dict) -> None:
         if die_at_last():
-            line = json.dumps(record).encode()
-            self._file.write(line[: len(line) // 2])
-            self._file.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
+            if number == signal.SIGKILL:
+                line = json.dumps(record).encode()
+                self._file.write(line[: len(line) // 2])
+                self._file.flush()
+            os.kill(os.getpid(), number)
         append(self, record)
 
     sys.addaudithook(watch)
@@ -96,11 +97,11 @@ def perform(arguments: list[str], folder: Path, last: int, told: Path) -> None:
     os._exit(code)
 
 
-def attempt(arguments: list[str], folder: Path, last: int, told: Path) -> int | None:
+def attempt(arguments: list[str], folder: Path, last: int, told: Path, number: int = signal.SIGKILL) -> int | None:
     """The exit code of a process of its own that performs the command; negative when it was killed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
-    process = context.Process(target=perform, args=(arguments, folder, last, told))
+    process = context.Process(target=perform, args=(arguments, folder, last, told, number))
     process.start()
     process.join(PATIENCE)
     if process.exitcode is None:
@@ -135,7 +136,12 @@ def state(folder: Path) -> dict[str, object]:
 def killed_anywhere(tmp_path) -> Callable[..., list[int]]:
     """Kills the command at seeded operations, repeats it, compares with an uninterrupted one; gives the exit codes."""
 
-    def check(arguments: list[str], attempts: int, state: Callable[[Path], object] = state) -> list[int]:
+    def check(
+        arguments: list[str],
+        attempts: int,
+        state: Callable[[Path], object] = state,
+        number: int = signal.SIGKILL,
+    ) -> list[int]:
         told = tmp_path / "told"
         whole = tmp_path / "whole"
         assert attempt([*arguments, "--out", str(whole)], whole, 0, told) == 0
@@ -146,7 +152,7 @@ def killed_anywhere(tmp_path) -> Callable[..., list[int]]:
         for point in points:
             folder = tmp_path / "killed"
             shutil.rmtree(folder, ignore_errors=True)
-            codes.append(attempt([*arguments, "--out", str(folder)], folder, point, told))
+            codes.append(attempt([*arguments, "--out", str(folder)], folder, point, told, number))
             assert attempt([*arguments, "--out", str(folder)], folder, 0, told) == 0, f"killed at {point}"
             assert state(folder) == expected, f"killed at {point} of {total}"
         return codes
@@ -206,6 +212,19 @@ def test_run_killed_at_a_hundred_points_is_an_uninterrupted_one(killed_anywhere,
 @pytest.mark.slow
 def test_scoring_killed_at_a_hundred_points_is_an_uninterrupted_one(killed_anywhere, score_arguments):
     assert killed_anywhere(score_arguments, MANY_ATTEMPTS) == [-signal.SIGKILL] * MANY_ATTEMPTS
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_scoring_ended_by_a_signal_anywhere_and_repeated_is_an_uninterrupted_one(
+    killed_anywhere, score_arguments, number, code
+):
+    assert killed_anywhere(score_arguments, ATTEMPTS // 2, number=number) == [code] * (ATTEMPTS // 2)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_report_ended_by_a_signal_anywhere_and_repeated_is_an_uninterrupted_one(killed_anywhere, number, code):
+    arguments = ["report", str(REFERENCE), "--no-figures"]
+    assert killed_anywhere(arguments, ATTEMPTS // 4, report_state, number) == [code] * (ATTEMPTS // 4)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -53,6 +53,16 @@ def test_readme_without_a_place_for_the_table_is_refused(finished, tmp_path):
         publish(finished, tmp_path)
 
 
+def test_page_that_asks_for_a_table_that_is_not_there_is_named(finished, tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(
+        "<!-- results: reports/reference/trio/headline.md -->\n<!-- end of results -->\n"
+    )
+    (tmp_path / "docs" / "more.md").write_text("<!-- results: nowhere.md -->\n<!-- end of results -->\n")
+    with pytest.raises(UserError, match=r"more\.md asks for nowhere\.md"):
+        publish(finished, tmp_path)
+
+
 def test_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="is no run folder"):
         publish(tmp_path, tmp_path)
