@@ -74,4 +74,4 @@ class PipelineMethod:
 
     def generate(self, customization: Customization, requests: Sequence[Request]) -> Iterator[Image.Image]:
         """One batch through the pipeline, each image with its own noise."""
-        yield from self.base.sample(self.pipeline, requests, **customization.state)
+        yield from self.base.sample(self.pipeline, requests, **(customization.state or {}))
