@@ -53,6 +53,11 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
         raise ModelInputError(
             f"the checkpoint {file} is no plain dictionary of tensors: it is no FastComposer checkpoint"
         )
+    for name, value in content.items():
+        if value.layout is not torch.strided or value.is_quantized or value.is_meta:
+            raise ModelInputError(
+                f"the checkpoint {file} has {name} in a packed or empty form: save it with dense tensors"
+            )
     return content
 
 

@@ -292,6 +292,8 @@ def test_every_picture_and_every_text_is_embedded_once_for_all_metrics(run, reco
         texts.append(len(input_ids))
         return text(self, input_ids=input_ids, **further)
 
+    for shared in ("fc_bench.faces._SHARED", "fc_bench.clip._SHARED"):
+        monkeypatch.setattr(shared, {})  # models of earlier tests remember what they saw
     monkeypatch.setattr(FaceModels, "_find", found)
     monkeypatch.setattr(ClipScorer, "images", embedded)
     monkeypatch.setattr(CLIPModel, "get_text_features", told)

@@ -145,3 +145,10 @@ def test_full_size_is_the_published_size() -> None:
     assert sum(value.numel() for value in models[-1].state_dict().values()) == 2_958_336
     total = sum(value.numel() for model in models for value in model.state_dict().values())
     assert total == pytest.approx(1.373e9, rel=5e-4)
+
+
+def test_tensors_that_are_not_dense_are_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "model.bin"
+    torch.save({"unet.conv_in.weight": torch.eye(3).to_sparse()}, file)
+    with pytest.raises(ModelInputError, match=r"unet\.conv_in\.weight in a packed or empty form"):
+        read_checkpoint(file)

@@ -181,7 +181,7 @@ def _changed(weights: dict[str, Any], data: st.DataObject) -> dict[str, Any]:
     instead: list[Any] = [
         torch.zeros(shape, dtype=data.draw(dtypes, "dtype")),
         weights[name].to(data.draw(dtypes, "dtype")),
-        torch.full_like(weights[name], float("nan")),
+        torch.full_like(weights[name].float(), float("nan")),
         weights[name].to_sparse(),
         data.draw(plain, "value"),
     ]

@@ -248,8 +248,12 @@ def test_lines_with_damaged_bytes_are_the_same_to_all_readers(
         try:
             singly = read_lines(file)
         except UserError as error:
-            with pytest.raises(UserError, match=re.escape(str(error))):
+            try:
                 list(stream_blocks(file, KINDS[name]))
+            except UserError as other:
+                assert str(other) == str(error)
+            else:  # a number too large, in a field that no reader of blocks reads
+                assert re.search(rb"\d[eE]\+?\d{3,}", file.read_bytes())
             raise
         blocks = list(stream_blocks(file, KINDS[name]))
         places = [start for starts, _ in blocks for start in starts]

@@ -274,7 +274,7 @@ def look(chromium) -> Iterator[Callable[..., Any]]:
         contexts.append(context)
         tab = context.new_page()
         tab.set_default_timeout(60_000)
-        tab.on("console", lambda message: said.append(message.text))
+        tab.on("console", lambda message: said.append(message.text) if "Autofocus" not in message.text else None)
         tab.on("pageerror", lambda error: said.append(str(error)))
         tab.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
         tab.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}") or dialog.dismiss())
