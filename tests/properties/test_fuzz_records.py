@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -248,12 +249,10 @@ def test_lines_with_damaged_bytes_are_the_same_to_all_readers(
         try:
             singly = read_lines(file)
         except UserError as error:
-            try:
+            # Readers of blocks look at no number in a field that they do not read, however large.
+            too_large = re.search(rb"\d[eE]\+?\d{3,}", file.read_bytes())
+            with suppress(UserError) if too_large else pytest.raises(UserError, match=re.escape(str(error))):
                 list(stream_blocks(file, KINDS[name]))
-            except UserError as other:
-                assert str(other) == str(error)
-            else:  # a number too large, in a field that no reader of blocks reads
-                assert re.search(rb"\d[eE]\+?\d{3,}", file.read_bytes())
             raise
         blocks = list(stream_blocks(file, KINDS[name]))
         places = [start for starts, _ in blocks for start in starts]
