@@ -80,11 +80,19 @@ class _Code(_Part):
     dirty: bool | None
 
 
+class _Worker(_Part):
+    processor: str | None = None
+    cores: int | None = None
+    torch_threads: int | None = None
+    accelerators: list[str]
+
+
 class _Hardware(_Part):
     system: str
     processor: str
     cores: int
     memory_bytes: int
+    torch_threads: int | None = None
     accelerators: list[str]
 
 
@@ -102,6 +110,9 @@ class _Command(_Part):
     code: _Code
     versions: _Versions
     hardware: _Hardware
+    workers: list[_Worker] | None = None
+    """Machines of a cluster that did the work."""
+    shared_prefixes: list[str] = []
 
     @field_validator("command")
     @classmethod

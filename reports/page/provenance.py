@@ -78,7 +78,7 @@ def _provenance(settings: Mapping[str, Any]) -> list[list[str]]:
         ["backbone", settings["backbone"]],
         ["sampler", _sampler(settings) if settings["sampler"] else UNKNOWN],
         ["number format", f"{settings['dtype'] or UNKNOWN} on {settings['device']}"],
-        ["scorers, sha256", _pairs(settings["scorers"])],
+        ["scorers, sha256", _pairs(settings.get("scorers", {}))],
         ["face models", "; ".join(map(_pairs, faces if isinstance(faces, list) else [faces]))],
         *([f"metric {name}", _pairs(told)] for name, told in settings["metrics"].items()),
         *_code_and_machine(command),
