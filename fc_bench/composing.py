@@ -32,9 +32,10 @@ from fc_bench.model.backbone import Backbone, read_backbone, sha256_of
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.errors import ModelInputError
 from fc_bench.naming import slug
-from fc_bench.plan import Job, MethodRow, components_of, prompt_readers, resolve_method
+from fc_bench.plan import Job, MethodRow, components_of, resolve_method
 from fc_bench.portraits import photographs_in, portraits
 from fc_bench.progress import Progress, progress, silence_loading_bars
+from fc_bench.prompt_reading import prompt_readers, unlearnt_words
 from fc_bench.protocols import (
     Customization,
     Method,
@@ -156,7 +157,9 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
             raise UserError(
                 f"Writing to {folder} failed ({error.strerror or error}); make room or name another folder with --out."
             ) from error
-    return Composed(folder, tuple(scored), tuple(remark for person in people for remark in person.remarks))
+    unlearnt = unlearnt_words([plain], backbone)
+    remarks = [*([unlearnt] if unlearnt else []), *(remark for person in people for remark in person.remarks)]
+    return Composed(folder, tuple(scored), tuple(remarks))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from pydantic_core import to_jsonable_python
 from fc_bench import registry
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import Backbone, fingerprint
-from fc_bench.model.errors import loading
 from fc_bench.model.yaml_file import nearest, sentence
 from fc_bench.protocols import Method, Setting, fill, seed_from, seed_of
 from fc_bench.suite import Prompt, SubjectSet, Suite, digest, digests_of_each
@@ -315,49 +314,3 @@ def _references(method: type[Method], options: BaseModel) -> int:
     if told is not None:
         return int(told(options))
     return 1 if method.uses_photographs else 0
-
-
-class PromptReader:
-    """Something that reads prompts up to a length: `what` it is, its tokenizer's folder.
-
-    Raises ModelInputError when the tokenizer cannot be read.
-    """
-
-    def __init__(self, what: str, folder: Path) -> None:
-        from transformers import CLIPTokenizer
-
-        self._what = what
-        with loading(f"the tokenizer {folder}"):
-            self._tokenizer = CLIPTokenizer.from_pretrained(folder)
-        self._longest = int(self._tokenizer.model_max_length)
-
-    def refusal(self, prompt: str) -> str:
-        """The sentence to say when it would cut the prompt off; empty when it fits."""
-        length = len(self._tokenizer(prompt)["input_ids"])
-        if length <= self._longest:
-            return ""
-        return f'The prompt "{prompt}" takes {length} tokens, {self._what} at most {self._longest}; shorten it.'
-
-
-def prompt_readers(backbone: Backbone, generated: bool = True, scored: bool = True) -> list[PromptReader]:
-    """Those of a backbone: its text encoder where images are generated, its CLIP scorer where they are scored."""
-    readers = []
-    if generated:
-        folder = backbone.path("pipeline") / "tokenizer"
-        readers.append(PromptReader(f'the text encoder of the backbone "{backbone.name}"', folder))
-    if scored:
-        readers.append(PromptReader(f'the CLIP scorer of the backbone "{backbone.name}"', backbone.path("clip")))
-    return readers
-
-
-def check_prompt_lengths(plan: Plan, setting: Setting, generated: bool = True, scored: bool = True) -> None:
-    """Raise UserError for the first prompt that the backbone's text encoder, or its CLIP scorer, would cut off.
-
-    The prompt is measured with its class nouns alone, as text-only and FastComposer encode it; a method that mentions
-    subjects with more tokens has to check its own.
-    """
-    prompts = dict.fromkeys(prompt for job in plan.jobs for prompt in job.prompts())
-    for reader in prompt_readers(setting.backbone, generated, scored):
-        for prompt in prompts:
-            if told := reader.refusal(prompt):
-                raise UserError(told)

@@ -22,6 +22,7 @@ from fc_bench.model.yaml_file import nearest
 from fc_bench.plan import MethodRow, Plan, components_of, make_plan, resolve_method
 from fc_bench.prefixes import rows_that_share, told_calls
 from fc_bench.progress import progress
+from fc_bench.prompt_reading import prompts_of, unlearnt_words
 from fc_bench.protocols import Method, Sampler, Setting, needs_attention
 from fc_bench.ray_executor import Cluster, RayExecutor
 from fc_bench.session import Outcome, Session, session
@@ -118,6 +119,8 @@ class Prepared:
         name, backbone = self.suite.file.name, self.setting.backbone.name
         yield f"{name} on {backbone}: {self.plan.size} samples in {len(self.plan.jobs)} jobs"
         yield from self.plan.left_out
+        if unlearnt := unlearnt_words(prompts_of(self.plan), self.setting.backbone):
+            yield unlearnt
         yield from told_calls(self.plan, self.shares, self.setting.sampler)
 
 

@@ -24,8 +24,9 @@ from fc_bench.metrics.embedders import for_each_embedder
 from fc_bench.model.backbone import Backbone
 from fc_bench.model.yaml_file import sentence
 from fc_bench.photographs import read_photograph
-from fc_bench.plan import Plan, check_prompt_lengths
+from fc_bench.plan import Plan
 from fc_bench.progress import progress, silence_loading_bars
+from fc_bench.prompt_reading import check_prompt_lengths
 from fc_bench.protocols import Column, Metric, Setting, Subject, further_scorers
 from fc_bench.provenance import commit, hardware, now, versions
 from fc_bench.record_shapes import Planned

@@ -11,7 +11,7 @@ from fc_bench.faces import FaceModels
 from fc_bench.metrics.embedders import for_each_embedder
 from fc_bench.model.backbone import Backbone
 from fc_bench.photographs import read_photograph
-from fc_bench.plan import PromptReader, prompt_readers
+from fc_bench.prompt_reading import prompt_readers, unlearnt_words
 from fc_bench.protocols import fill
 from fc_bench.suite import Suite
 
@@ -37,7 +37,7 @@ def findings(suite: Suite, backbone: Backbone | None = None) -> list[Finding]:
     if backbone is not None:
         if not found:
             found += _faceless(suite, backbone)
-        found += _too_long(suite, backbone)
+        found += _unreadable_prompts(suite, backbone)
     return found
 
 
@@ -66,15 +66,16 @@ def _faceless(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
                     )
 
 
-def _too_long(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
+def _unreadable_prompts(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
     prompts = dict.fromkeys(
         fill(prompt.template, [subject.noun for subject in subject_set.subjects])
         for subject_set, prompts in suite.subject_sets()
         for prompt in prompts
     )
-    readers: list[PromptReader] = prompt_readers(backbone, scored="prompt-consistency" in suite.file.metrics)
-    for reader in readers:
+    for reader in prompt_readers(backbone, scored="prompt-consistency" in suite.file.metrics):
         for prompt in prompts:
             told = reader.refusal(prompt)
             if told:
                 yield Finding(told, blocks=True)
+    if told := unlearnt_words(prompts, backbone):
+        yield Finding(told, blocks=False)

@@ -135,6 +135,8 @@ class Backbone(_Part):
     """What to do when weights are missing that no command fetches; ends the error message."""
     fetch: dict[str, str] = Field(default_factory=dict)
     """Shell command that fetches a component, where it is not that of its hub repository."""
+    closed_vocabulary: bool = False
+    """Its models know the words of the tokenizer alone: others, which it cuts into pieces, they never saw."""
     architecture: str | None = None
     """Folder (relative to the file) with the models' configurations, to be filled with random weights."""
     _file: Path = PrivateAttr(default=Path())

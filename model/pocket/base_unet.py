@@ -31,7 +31,7 @@ _NOISE = {
     "prediction_type": "v_prediction",
 }
 _UNCONDITIONAL_SHARE = 0.1
-_PLAIN_CAPTION_SHARE = 0.3
+_PLAIN_CAPTION_SHARE = 0.5
 _HEAD_WEIGHT, _ELSEWHERE_WEIGHT = 2.0, 0.7
 
 
@@ -62,6 +62,7 @@ def training_noise() -> DDPMScheduler:
 
 
 def train_base_unet(
+    unet: UNet2DConditionModel,
     data: PackedDataset,
     latents: NDArray[np.float16],
     text_encoder: CLIPTextModel,
@@ -69,9 +70,8 @@ def train_base_unet(
     folder: Path,
     settings: StageSettings,
     device: torch.device,
-) -> UNet2DConditionModel:
-    """Train by v-prediction on cached latents, heads weighted higher, timesteps stratified within a batch."""
-    unet = build_unet()
+) -> None:
+    """Train `unet` in place by v-prediction on cached latents: heads weighted higher, timesteps stratified."""
     use_attention(unet, attention_for(device))
     nn.Module.to(text_encoder.eval().requires_grad_(False), device)
     noise = training_noise()
@@ -101,7 +101,6 @@ def train_base_unet(
         return {"loss": (square * weight).mean(), "mse": square.mean()}
 
     train_stage(folder, {"unet": unet}, loss, settings, device)
-    return unet
 
 
 def _head_weights(data: PackedDataset) -> NDArray[np.float16]:

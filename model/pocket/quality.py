@@ -300,18 +300,21 @@ def generate_set(
 def measure_colors(pack: Any, generated: GeneratedSet) -> dict[str, float]:
     """Correlation of generated skin and hair color with the own reference's and with the other subject's.
 
-    Pictures with another number of faces than asked for are left out; `faces_compared` counts the rest.
+    Whose face is whose is what the recognizer says (greedy matching). Pictures with another number of faces than asked
+    for are left out; `faces_compared` counts the rest.
     """
     rows: dict[str, list[NDArray[np.float64]]] = {"made": [], "own": [], "other": []}
     for image, references in zip(generated.images, generated.references, strict=True):
         faces = find_faces(pack, image)
         if len(faces) != len(references):
             continue
-        wanted = [_colors(reference, _only_face(pack, reference)) for reference in references]
-        for position, face in enumerate(faces):
-            rows["made"].append(_colors(image, face))
-            rows["own"].append(wanted[position])
-            rows["other"].append(wanted[len(wanted) - 1 - position])
+        own_faces = [_only_face(pack, reference) for reference in references]
+        wanted = [_colors(reference, face) for reference, face in zip(references, own_faces, strict=True)]
+        similarity = _similarity([f.normed_embedding for f in own_faces], [f.normed_embedding for f in faces])
+        for subject, position in greedy_matching(similarity).items():
+            rows["made"].append(_colors(image, faces[position]))
+            rows["own"].append(wanted[subject])
+            rows["other"].append(wanted[len(wanted) - 1 - subject])
     result: dict[str, float] = {"pictures": len(generated.images), "faces_compared": len(rows["made"])}
     if len(rows["made"]) < 3:
         return result
@@ -415,11 +418,16 @@ def _correlation(made: NDArray[np.float64], wanted: NDArray[np.float64]) -> floa
 def _greedy_minimum(wanted: list[NDArray[np.float32]], faces: list[NDArray[np.float32]]) -> float:
     if not faces:
         return 0.0
-    similarity = np.array([[float(w @ f) for f in faces] for w in wanted])
+    similarity = _similarity(wanted, faces)
     scores = np.zeros(len(wanted))
     for row, column in greedy_matching(similarity).items():
         scores[row] = similarity[row, column]
     return float(max(0.0, scores.min()))
+
+
+def _similarity(wanted: list[NDArray[np.float32]], faces: list[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Cosines of unit embeddings, [wanted, faces]."""
+    return np.array([[float(w @ f) for f in faces] for w in wanted])
 
 
 def _overlap(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:

@@ -58,7 +58,7 @@ class Picture:
     """A rendered picture with everything that is true about it.
 
     image [128, 128, 3] RGB; masks [people, 128, 128] 0-255 (what is visible of each person); face_boxes [people, 4] as
-    x0 y0 x1 y1 and landmarks [people, 5, 2] in pixels; people in caption order, which is left to right.
+    x0 y0 x1 y1 and landmarks [people, 5, 2] in pixels; people in caption order, whoever of them stands on the left.
     """
 
     image: NDArray[np.uint8]
@@ -92,7 +92,7 @@ def compose_caption(
 
 
 def render(people: Sequence[Person], scene: Scene, rng: np.random.Generator) -> Picture:
-    """Draw one or two people in a scene; pose, expression, clothes and light come from `rng`.
+    """Draw one or two people in a scene; who stands left, pose, expression, clothes and light come from `rng`.
 
     Raises ValueError for any other number of people.
     """
@@ -146,11 +146,12 @@ def _poses(people: Sequence[Person], rng: np.random.Generator) -> list[Pose]:
         height = rng.uniform(33, 40)
         return [Pose.draw(rng.uniform(56, 72), rng.uniform(58, 66), height / people[0].aspect, rng)]
     height = rng.uniform(26, 30)
+    left, right = (33, 95) if rng.random() < 0.5 else (95, 33)
     return [
         Pose.draw(
             center + rng.uniform(-2, 2), rng.uniform(60, 68), height * rng.uniform(0.96, 1.04) / person.aspect, rng
         )
-        for center, person in zip((33, 95), people, strict=True)
+        for center, person in zip((left, right), people, strict=True)
     ]
 
 

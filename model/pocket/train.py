@@ -23,6 +23,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from fc_bench.model.checkpoint import load_whole
 from fc_bench.model.durations import parse_duration
 from fc_bench.model.errors import ModelInputError, telling_bad_input
 from fc_bench.model.pocket import base_unet, clip, face_detector, face_recognizer, vae
@@ -69,6 +70,8 @@ class Workspace:
     face_pictures: int = 20_000
     face_people: int = 3_000
     workers: int = 2
+    earlier: Path | None = None
+    """Packed weights that the base model and FastComposer go on from instead of starting anew."""
 
     def __post_init__(self) -> None:
         for count, people in ((self.people, TRAINING_PEOPLE), (self.face_people, RECOGNIZER_PEOPLE)):
@@ -156,10 +159,11 @@ def _train_base(work: Workspace, seconds: float, target: Path) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(work.need("clip"))
     data = work.data()
     latents = vae.encode_latents(autoencoder, data, work.folder / "vae" / "latents.npy", work.device)
-    settings = StageSettings(seconds, learning_rate=1e-3, batch_size=work.batch.base, warmup_steps=100, ema=0.998)
-    unet = base_unet.train_base_unet(
-        data, latents, text_encoder, tokenizer, work.folder / "base", settings, work.device
-    )
+    unet, rate = base_unet.build_unet(), 1e-3
+    if work.earlier is not None:
+        unet, rate = load_whole(UNet2DConditionModel, work.earlier / "pipeline" / "unet"), 6e-4
+    settings = StageSettings(seconds, learning_rate=rate, batch_size=work.batch.base, warmup_steps=100, ema=0.998)
+    base_unet.train_base_unet(unet, data, latents, text_encoder, tokenizer, work.folder / "base", settings, work.device)
     build_pipeline(unet, autoencoder, text_encoder, tokenizer).save_pretrained(target)
 
 
@@ -171,6 +175,8 @@ def _train_fastcomposer(localization_weight: float) -> Callable[[Workspace, floa
         work.data()
         stage = FASTCOMPOSER_STAGES[localization_weight > 0]
         recipe = fastcomposer_recipe(work, stage, localization_weight, seconds)
+        if work.earlier is not None:
+            recipe["initial"] = carry_over(work, work.earlier, stage)
         weights = train(TrainingConfig.model_validate(recipe), resume=True)
         (work.folder / stage / "device.json").write_text(json.dumps(device_name(work.device)))
         shutil.copytree(weights, target, dirs_exist_ok=True)
@@ -218,6 +224,25 @@ def fastcomposer_recipe(work: Workspace, stage: str, localization_weight: float,
         "log_every": 25,
         "checkpoint_seconds": 180,
     }
+
+
+def carry_over(work: Workspace, earlier: Path, stage: str) -> Path:
+    """An overlay to start from: what an earlier fine-tune changed of its base model's UNet, added to the new base's.
+
+    Its image encoder and post-fuse module are taken as they are. Fine-tuned weights add up as differences: Ilharco et
+    al., Editing models with task arithmetic (arXiv 2212.04089).
+    """
+    target, overlay = work.folder / stage / "initial", earlier / "fastcomposer" / stage.removeprefix("fastcomposer-")
+    shutil.copytree(overlay, target, dirs_exist_ok=True)
+    unet, tuned, before = (
+        load_whole(UNet2DConditionModel, folder / "unet")
+        for folder in (work.need("base"), overlay, earlier / "pipeline")
+    )
+    with torch.no_grad():
+        for weight, changed, start in zip(unet.parameters(), tuned.parameters(), before.parameters(), strict=True):
+            weight += changed - start
+    unet.save_pretrained(target / "unet")
+    return target
 
 
 def build_pipeline(
@@ -305,9 +330,17 @@ def main(arguments: list[str] | None = None) -> int:
         "--people", type=_positive(int), default=Workspace.people, help="people in the training pictures"
     )
     parser.add_argument("--workers", type=_positive(int), default=Workspace.workers, help="rendering processes")
+    parser.add_argument(
+        "--continue-from", type=Path, help="packed weights that base and FastComposer go on from, instead of anew"
+    )
     options = parser.parse_args(arguments)
     work = Workspace(
-        options.output, pick_device(), pictures=options.pictures, people=options.people, workers=options.workers
+        options.output,
+        pick_device(),
+        pictures=options.pictures,
+        people=options.people,
+        workers=options.workers,
+        earlier=options.continue_from,
     )
     budget = parse_duration(options.budget)
     try:

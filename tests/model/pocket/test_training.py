@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
+from fc_bench.model.checkpoint import load_whole
 from fc_bench.model.pocket import train as command
-from fc_bench.model.pocket.assemble import VARIANTS, open_fastcomposer, pack
+from fc_bench.model.pocket.assemble import HERE, VARIANTS, open_fastcomposer, pack
 from fc_bench.model.pocket.quality import find_faces, generate_set, open_face_pack
-from fc_bench.model.pocket.train import STAGES, Workspace, run_stage
+from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, STAGES, Workspace, carry_over, run_stage
 
 
 @pytest.mark.slow
@@ -58,6 +60,23 @@ def test_a_stage_is_done_only_when_its_model_is_complete(tmp_path: Path, monkeyp
     monkeypatch.setitem(STAGES, "vae", (0.1, finished))
     run_stage(work, "vae", 1.0)
     assert [file.name for file in work.model("vae").iterdir()] == ["whole.safetensors"]
+
+
+def test_what_an_earlier_fine_tune_changed_is_added_to_a_new_base(tmp_path: Path) -> None:
+    earlier, stage = HERE / "weights", FASTCOMPOSER_STAGES[True]
+    base = load_whole(UNet2DConditionModel, earlier / "pipeline" / "unet")
+    with torch.no_grad():
+        base.conv_in.weight += 1
+    work = Workspace(tmp_path, torch.device("cpu"), earlier=earlier)
+    base.save_pretrained(work.model("base") / "unet")
+    overlay = earlier / "fastcomposer" / "with-localization"
+    initial = carry_over(work, earlier, stage)
+    expected = load_whole(UNet2DConditionModel, overlay / "unet").state_dict()
+    expected["conv_in.weight"] = expected["conv_in.weight"] + 1
+    found = load_whole(UNet2DConditionModel, initial / "unet").state_dict()
+    assert max(float((found[name] - expected[name]).abs().max()) for name in expected) < 1e-5
+    for part in ("image_encoder/trained_layers.safetensors", "postfuse_module/diffusion_pytorch_model.safetensors"):
+        assert (initial / part).read_bytes() == (overlay / part).read_bytes()
 
 
 def test_more_people_than_the_training_range_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
