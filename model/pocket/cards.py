@@ -9,7 +9,7 @@ from typing import Any
 
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pocket.dataset import PLAN
-from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, STAGES, Workspace
+from fc_bench.model.pocket.train import CONTINUED, FASTCOMPOSER_STAGES, STAGES, Workspace
 
 _TITLES = {
     "vae": ("Pocket autoencoder", "AutoencoderKL, 128 x 128 pictures to 16 x 16 latents with 8 channels"),
@@ -71,8 +71,10 @@ def write_cards(work: Workspace, quality: Mapping[str, Any], folder: Path) -> No
         if (work.folder / stage / "log.jsonl").is_file():
             data = work.folder / ("faces-data" if stage in FACE_STAGES else "data")
             plan = json.loads((data / PLAN).read_text())
-            counts = {"pictures": plan["count"], "people": plan["people"]}
-            trained[stage] = {**_training_facts(work.folder / stage), **counts}
+            facts = {"pictures": plan["count"], "people": plan["people"]}
+            if (work.folder / stage / CONTINUED).is_file():
+                facts["went on from weights of"] = _past(trained[stage])
+            trained[stage] = {**_training_facts(work.folder / stage), **facts}
         if stage not in trained:
             raise ModelInputError(
                 f"{work.folder / stage} has no records of its training: train the stage '{stage}' there"
@@ -93,9 +95,17 @@ def write_cards(work: Workspace, quality: Mapping[str, Any], folder: Path) -> No
         (folder / f"{stage}.md").write_text(card)
 
 
+def _past(facts: Mapping[str, Any]) -> str:
+    """How the weights were trained that a training went on from, in words."""
+    told = f"{facts['steps']} steps of {facts['batch size']} in {facts['wall time (s)']:.0f} s"
+    return " and ".join([told, *([facts["went on from weights of"]] if "went on from weights of" in facts else [])])
+
+
 def _command(stage: str, facts: Mapping[str, Any]) -> str:
     command = f"python -m fc_bench.model.pocket.train --stage {stage} --seconds {facts['time budget (s)']:.0f}"
-    return command if stage in FACE_STAGES else f"{command} --pictures {facts['pictures']} --people {facts['people']}"
+    if stage not in FACE_STAGES:
+        command += f" --pictures {facts['pictures']} --people {facts['people']}"
+    return f"{command} --continue-from WEIGHTS" if "went on from weights of" in facts else command
 
 
 def _training_facts(folder: Path) -> dict[str, Any]:

@@ -290,11 +290,17 @@ STAGES: dict[str, tuple[float, Callable[[Workspace, float, Path], None]]] = {
 """Stage -> its share of the budget and what trains it into a folder; in the order they need one another."""
 
 
+CONTINUED = "continued.txt"
+"""In the folder of a stage that went on from packed weights: which these were."""
+
+
 def run_stage(work: Workspace, stage: str, seconds: float) -> None:
     """Train a stage for `seconds`; its model folder appears when it is complete."""
     partial = work.model(stage).with_name("model.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    if work.earlier is not None and stage in ("base", *FASTCOMPOSER_STAGES.values()):
+        (work.folder / stage / CONTINUED).write_text(f"{work.earlier}\n")
     STAGES[stage][1](work, seconds, partial)
     partial.replace(work.model(stage))
 
