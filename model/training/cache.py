@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -199,9 +199,10 @@ class CacheBuilder:
         """What the arrays depend on; the images and segmentation maps themselves are represented by their ids."""
         data = self.config.data
         content = [[r.id, r.caption, [[s.id, s.start, s.end, s.subject] for s in r.segments]] for r in self.records]
-        models = {"vae": self.encoders.vae, "text_encoder": self.encoders.text_encoder}
+        models = {"vae": _digest(self.encoders.vae), "text_encoder": _digest(self.encoders.text_encoder)}
         if self.cache.vision:
-            models["image_encoder"] = self.image_encoder
+            trained = {name for name, weight in self.image_encoder.named_parameters() if weight.requires_grad}
+            models["image_encoder"] = _digest(self.image_encoder, without=trained)
         return {
             "version": VERSION,
             "records": hashlib.sha256(json.dumps(content).encode()).hexdigest(),
@@ -213,7 +214,7 @@ class CacheBuilder:
             "vision": self.config.vision_layers if self.cache.vision else False,
             "reference_size": reference_size(self.image_encoder),
             "map_sizes": sorted(list(size) for size in self.map_sizes),
-            "models": {name: _digest(model) for name, model in models.items()},
+            "models": models,
         }
 
     def _array(self, name: str, shape: tuple[int, ...], dtype: str | None = None) -> np.ndarray:
@@ -347,9 +348,12 @@ def _listed(items: list[Any]) -> list[Any]:
     return items
 
 
-def _digest(model: torch.nn.Module) -> str:
+def _digest(model: torch.nn.Module, without: Collection[str] = ()) -> str:
+    """Of the weights but those named in `without`."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
+        if name in without:
+            continue
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
