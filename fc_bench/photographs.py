@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from fc_bench.errors import UserError
+from fc_bench.model.pictures import UNREADABLE as UNREADABLE
+from fc_bench.model.pictures import in_rgb
 
 SMALLEST_SIDE = 32
 """Pixels; below this no face model finds anything."""
 LARGEST_SIDE = 16_384
 MOST_PIXELS = 100_000_000
 """A small file can hold far more; a photograph does not."""
-UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises for files that are no images, are damaged or cut off, or unpack to far too much."""
 
 
 def read_photograph(path: Path, what: str = "photograph") -> Image.Image:
@@ -35,7 +34,7 @@ def read_photograph(path: Path, what: str = "photograph") -> Image.Image:
                     f"whole smaller than {MOST_PIXELS:,} pixels."
                 )
             image.load()
-            upright = _in_rgb(ImageOps.exif_transpose(image))
+            upright = in_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError:
         raise UserError(f"The {what} {path} does not exist; put it there or correct its name.") from None
     except UNREADABLE as error:
@@ -45,19 +44,6 @@ def read_photograph(path: Path, what: str = "photograph") -> Image.Image:
             f"The {what} {path} is only {_size(upright)} pixels; use one of at least {SMALLEST_SIDE} x {SMALLEST_SIDE}."
         )
     return upright
-
-
-def _in_rgb(image: Image.Image) -> Image.Image:
-    """8 bits a channel, three channels, as a viewer shows it."""
-    if image.mode.startswith("I;16") or image.mode == "I":
-        values = np.asarray(image, dtype=np.float64) / 257
-        return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("its values are real numbers of unknown range")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        shown = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
-    return image.convert("RGB")
 
 
 def _size(image: Image.Image) -> str:

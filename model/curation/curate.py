@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.curation.config import CurationConfig, MatcherConfig
@@ -33,6 +33,7 @@ from fc_bench.model.curation.phrases import Phrase, phrase_finder
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.masks import bounding_box
 from fc_bench.model.matching import greedy_matching, optimal_matching
+from fc_bench.model.pictures import UNREADABLE, in_rgb
 from fc_bench.model.whole import write_whole
 
 log = logging.getLogger(__name__)
@@ -190,9 +191,15 @@ def _write(config: CurationConfig, images: dict[str, Path]) -> dict[str, Any]:
         if not matches["matches"]:
             counts["without a phrase" if not matches["phrases"] else "without a matched segment"] += 1
             continue
+        try:
+            picture = _picture(source)
+        except UNREADABLE as error:
+            log.warning("%s cannot be read (%s)", source, error)
+            counts["unreadable"] += 1
+            continue
         stem = config.output / name[:5] / name
         stem.parent.mkdir(exist_ok=True)
-        _picture(source).save(stem.with_suffix(".jpg"), quality=95)
+        picture.save(stem.with_suffix(".jpg"), quality=95)
         shutil.copyfile(work / "segments" / f"{name}.npy", stem.with_suffix(".npy"))
         panoptic = np.load(stem.with_suffix(".npy"))
         segments = [
@@ -249,7 +256,7 @@ def _batches(
         try:
             pictures.append(_picture(images[name]))
             names.append(name)
-        except (OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError) as error:
+        except UNREADABLE as error:
             log.warning("%s cannot be read (%s)", images[name], error)
             _save(folder / f"{name}.json", {"error": str(error)})
         if len(names) == size or (names and count == len(pending)):
@@ -261,7 +268,8 @@ def _batches(
 
 def _picture(path: Path) -> Image.Image:
     with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+        image.load()
+        return in_rgb(ImageOps.exif_transpose(image))
 
 
 def _crop(picture: Image.Image, mask: np.ndarray, background: str) -> Image.Image:

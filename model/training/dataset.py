@@ -19,15 +19,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 from transformers import CLIPTokenizer
 
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.pictures import UNREADABLE, in_rgb
 from fc_bench.model.prompts import MAX_SUBJECTS, PLACEHOLDER, ends_with_word, insert_placeholders, parse_prompt
 from fc_bench.model.references import square
 from fc_bench.model.training.augmentation import augment
@@ -62,7 +64,10 @@ def read_records(root: Path, split: str, labels: Sequence[str] | None = None) ->
     listing = root / f"image_ids_{split}.txt"
     if not listing.is_file():
         raise ModelInputError(f"{listing} is missing: it lists the image ids of the split {split!r}, one a line")
-    ids = listing.read_text(encoding="utf-8").split()
+    try:
+        ids = listing.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelInputError(f"{listing} cannot be read ({error}): restore it, one image id a line") from error
     if not ids:
         raise ModelInputError(f"{listing} lists no image: write one image id a line")
     return [_read_record(root, image_id, labels) for image_id in ids]
@@ -81,11 +86,11 @@ def _read_record(root: Path, image_id: str, labels: Sequence[str] | None) -> Rec
         caption = str(content["caption"])
     except OSError as error:
         raise ModelInputError(f"{file} cannot be read ({error.strerror}): restore it or drop its id") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         label = "" if labels is None else ", coco_label"
         raise ModelInputError(
-            f"{file} is not a record with a caption and segments (id, start, end{label}): "
-            f"{type(error).__name__} {error}"
+            f"{file} is not a record with a caption and segments (id, start, end{label}): restore it or drop its id "
+            f"({type(error).__name__} {error})"
         ) from error
     for segment in segments:
         in_caption = 0 <= segment.start < segment.end <= len(caption) and PLACEHOLDER not in caption
@@ -98,7 +103,9 @@ def _read_record(root: Path, image_id: str, labels: Sequence[str] | None) -> Rec
     return Record(image_id, image, caption, tuple(by_end[end] for end in sorted(by_end))[:MAX_SUBJECTS])
 
 
-def _segment(entry: dict[str, Any]) -> Segment:
+def _segment(entry: Any) -> Segment:
+    if not isinstance(entry, dict):
+        raise TypeError(f"a segment is {json.dumps(entry):.40}")
     subject = str(entry["subject"]) if entry.get("subject") is not None else None
     return Segment(int(entry["id"]), int(entry["start"]), int(entry["end"]), subject)
 
@@ -125,8 +132,8 @@ def read_image(record: Record) -> Tensor:
     """The image, uint8 [3, height, width]. Raises ModelInputError if it cannot be decoded."""
     try:
         with Image.open(record.image) as image:
-            array = np.array(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
+            array = np.array(in_rgb(image))
+    except UNREADABLE as error:
         raise ModelInputError(f"the image {record.image} cannot be decoded: restore it or drop its id") from error
     return torch.from_numpy(array).permute(2, 0, 1)
 
@@ -139,7 +146,9 @@ def read_segmentation(record: Record, size: tuple[int, int]) -> Tensor:
     file = record.image.with_suffix(".npy")
     try:
         array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+            raise ValueError("no array of numbers")
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ModelInputError(f"the segmentation map {file} cannot be read: restore it or drop its id") from error
     if array.shape != size:
         raise ModelInputError(

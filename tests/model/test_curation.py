@@ -85,6 +85,38 @@ def test_every_stage_runs_and_an_unreadable_image_is_counted(config):
         assert {segment["id"] for segment in told} >= set(np.unique(panoptic).tolist()) - {0}
 
 
+def test_an_image_with_a_damaged_chunk_is_unreadable_whenever_it_was_damaged(config):
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    for name in ("before.png", "after.png"):
+        Image.fromarray(noise).save(config.images / name)
+
+    def damage(file: Path) -> None:
+        content = file.read_bytes()
+        second = content.index(b"IDAT", content.index(b"IDAT") + 4)
+        file.write_bytes(content[:second] + b"!!!!" + content[second + 4 :])
+        with pytest.raises(SyntaxError), Image.open(file) as image:
+            image.load()
+
+    damage(config.images / "before.png")
+    panoptic = np.ones((256, 256), dtype=np.uint16)
+    given(config, "00000001", "a man", panoptic, ["person"])
+    report = curate(config)
+    assert json.loads((config.output / "work" / "images.json").read_text())["00000001"] == "after.png"
+    assert report["unreadable"] == 2
+    assert "00000001" in (config.output / "image_ids_train.txt").read_text().split()
+    damage(config.images / "after.png")
+    assert curate(config)["unreadable"] == 3
+    assert "00000001" not in (config.output / "image_ids_train.txt").read_text().split()
+
+
+def test_sixteen_bits_become_eight_and_not_white(config):
+    Image.fromarray(np.full((40, 40), 100 * 257, dtype=np.uint16)).save(config.images / "deep.png")
+    given(config, "00000002", "a man", np.ones((40, 40), dtype=np.uint16), ["person"])
+    curate(config)
+    record = next(one for one in read_records(config.output, "train") if one.id == "00000002")
+    assert abs(read_image(record).float() - 100).max() <= 1
+
+
 def test_an_interrupted_curation_goes_on_and_computes_nothing_twice(config, monkeypatch):
     first = stages.Segmenter.segments
 

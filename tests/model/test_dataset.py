@@ -173,6 +173,15 @@ def read_everything(root: Path) -> None:
     reference_crop(image, segmentation, first.segments[0], DataConfig(root=root), 32, [0])
 
 
+def damage_a_chunk(file: Path) -> None:
+    """A picture of noise, large enough for several chunks of pixels, whose second one has an unknown type."""
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(file)
+    content = file.read_bytes()
+    second = content.index(b"IDAT", content.index(b"IDAT") + 4)
+    file.write_bytes(content[:second] + b"!!!!" + content[second + 4 :])
+
+
 def drop(suffix: str) -> Callable[[Path], None]:
     return lambda stem: stem.with_suffix(suffix).unlink()
 
@@ -195,13 +204,19 @@ def rewrite(**fields: object) -> Callable[[Path], None]:
         (drop(".npy"), r"00000000\.npy cannot be read"),
         (lambda stem: stem.with_suffix(".json").write_text("{"), r"00000000\.json is not a record"),
         (lambda stem: stem.with_suffix(".json").write_text('{"caption": "a"}'), r"00000000\.json is not a record"),
+        (lambda stem: stem.with_suffix(".json").write_text('{"caption": "a man", "segments": [5]}'), "a segment is 5"),
+        (lambda stem: stem.with_suffix(".json").write_text("[" * 100_000), r"00000000\.json is not a record"),
+        (rewrite(id=float("inf")), r"00000000\.json is not a record"),
         (rewrite(end=99), "which are no phrase of the caption"),
         (rewrite(start=1, end=2), "no phrase .* that ends with a word"),
         (rewrite(id=9), r"00000000\.npy has no pixel of segment 9"),
         (lambda stem: stem.with_suffix(".png").write_bytes(b"no image"), r"00000000\.png cannot be decoded"),
+        (lambda stem: damage_a_chunk(stem.with_suffix(".png")), r"00000000\.png cannot be decoded"),
+        (lambda stem: stem.with_suffix(".npy").write_bytes(b""), r"00000000\.npy cannot be read"),
         (lambda stem: np.save(stem.with_suffix(".npy"), np.zeros((3, 3))), r"shape \(3, 3\), its image \(128, 128\)"),
         (lambda stem: (stem.parents[1] / "image_ids_train.txt").unlink(), "lists the image ids"),
         (lambda stem: (stem.parents[1] / "image_ids_train.txt").write_text(""), "lists no image"),
+        (lambda stem: (stem.parents[1] / "image_ids_train.txt").write_bytes(b"\xff"), r"ids_train\.txt cannot be read"),
     ],
 )
 def test_defective_set_is_one_sentence(
@@ -213,6 +228,11 @@ def test_defective_set_is_one_sentence(
     with pytest.raises(ModelInputError, match=reason) as error:
         read_everything(root)
     assert "\n" not in str(error.value)
+
+
+def test_sixteen_bits_become_eight_and_not_white(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 100 * 257, dtype=np.uint16)).save(tmp_path / "deep.png")
+    assert read_image(Record("deep", tmp_path / "deep.png", "", ())).unique().tolist() == [100]
 
 
 def test_jpeg_and_gray_images_are_read(record: Record, tmp_path: Path) -> None:
