@@ -81,7 +81,10 @@ def _listed(config: CurationConfig) -> dict[str, Path]:
     if not found:
         raise ModelInputError(f"{config.images} holds no image ({', '.join(SUFFIXES)}): name another folder")
     file = config.output / "work" / "images.json"
-    known: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    remedy = f"restore it, or delete {file.parent} to begin anew: it says which image the results there belong to"
+    known: dict[str, str] = _read(file, remedy) if file.is_file() else {}
+    if not all(isinstance(name, str) for name in known.values()):
+        raise ModelInputError(f"{file} is damaged: {remedy}")
     names = set(known.values())
     for path in found:
         name = path.relative_to(config.images).as_posix()
@@ -94,7 +97,7 @@ def _listed(config: CurationConfig) -> dict[str, Path]:
 
 
 def _settle(config: CurationConfig, work: Path) -> None:
-    """Stages made with other settings are refused, so that no training set mixes two."""
+    """Stages with results of other settings are refused, so that no training set mixes two."""
     asked = {
         "captions": config.captioner.model_dump(mode="json", exclude={"batch_size"}),
         "segments": config.segmenter.model_dump(mode="json", exclude={"batch_size", "min_share"}),
@@ -103,12 +106,19 @@ def _settle(config: CurationConfig, work: Path) -> None:
     }  # fmt: skip
     for stage, settings in asked.items():
         file = work / f"{stage}.json"
-        if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != settings:
+        if not file.is_file() or not any((work / stage).glob("*.json")):
+            continue
+        remedy = (
+            f"delete it if {work / stage} was made with the present settings, else with the folder and those of the "
+            "stages after it"
+        )
+        if _parsed(file, remedy) != settings:
             raise ModelInputError(
                 f"{work / stage} was made with other settings (see {file}): delete {file.name} and the folder, and "
                 "those of the stages after it, or name another output"
             )
-        write_whole(file, json.dumps(settings, indent=1).encode())
+    for stage, settings in asked.items():
+        write_whole(work / f"{stage}.json", json.dumps(settings, indent=1).encode())
 
 
 def _pending(config: CurationConfig, stage: str, images: Iterable[str]) -> tuple[Path, list[str]]:
@@ -149,7 +159,7 @@ def _match(config: CurationConfig, images: dict[str, Path], device: torch.device
     for (name,), (picture,) in _batches(pending, images, 1, folder):
         caption = _read(work / "captions" / f"{name}.json").get("caption", "")
         segments = _read(work / "segments" / f"{name}.json").get("segments", [])
-        panoptic = np.load(work / "segments" / f"{name}.npy") if segments else np.zeros((1, 1))
+        panoptic = _segmentation(work / "segments" / f"{name}.npy") if segments else np.zeros((1, 1))
         large = [one for one in segments if (panoptic == one["id"]).mean() >= max(config.segmenter.min_share, 1e-9)]
         phrases = find(caption)
         matches: list[Match] = []
@@ -200,8 +210,8 @@ def _write(config: CurationConfig, images: dict[str, Path]) -> dict[str, Any]:
         stem = config.output / name[:5] / name
         stem.parent.mkdir(exist_ok=True)
         picture.save(stem.with_suffix(".jpg"), quality=95)
+        panoptic = _segmentation(work / "segments" / f"{name}.npy")
         shutil.copyfile(work / "segments" / f"{name}.npy", stem.with_suffix(".npy"))
-        panoptic = np.load(stem.with_suffix(".npy"))
         segments = [
             {
                 "id": match["segment"],
@@ -285,8 +295,26 @@ def _crop(picture: Image.Image, mask: np.ndarray, background: str) -> Image.Imag
     return canvas
 
 
-def _read(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8"))
+def _segmentation(file: Path) -> np.ndarray:
+    try:
+        return np.load(file)
+    except (OSError, ValueError, EOFError) as error:
+        again = f"delete it and {file.stem}.json beside it, and repeat the command"
+        raise ModelInputError(f"{file} cannot be read ({error}): {again}") from error
+
+
+def _read(file: Path, remedy: str = "delete it and repeat the command") -> dict[str, Any]:
+    content = _parsed(file, remedy)
+    if not isinstance(content, dict):
+        raise ModelInputError(f"{file} is damaged: {remedy}")
+    return content
+
+
+def _parsed(file: Path, remedy: str) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelInputError(f"{file} cannot be read ({error}): {remedy}") from error
 
 
 def _save(file: Path, content: Any) -> None:

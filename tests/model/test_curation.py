@@ -154,6 +154,27 @@ def test_other_settings_are_not_mixed_into_a_stage(config):
         curate(config.model_copy(update={"captioner": other}))
 
 
+@pytest.mark.parametrize(
+    ("damaged", "remedy"),
+    [
+        ("images.json", "work to begin anew"),
+        ("captions.json", "delete it if .*captions was made with the present settings"),
+        ("captions/00000000.json", "delete it and repeat"),
+        ("segments/00000000.npy", r"delete it and 00000000\.json beside it"),
+        ("matches/00000000.json", "delete it and repeat"),
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
+def test_a_damaged_file_of_a_curation_is_told_with_what_to_do(config, damaged, remedy, content):
+    panoptic = np.ones((40, 60), dtype=np.uint16)
+    given(config, "00000000", "a man", panoptic, ["person"])
+    curate(config)
+    (config.output / "work" / damaged).write_bytes(content)
+    with pytest.raises(ModelInputError, match=f"{damaged}.*{remedy}") as error:
+        curate(config)
+    assert "\n" not in str(error.value)
+
+
 def test_the_result_is_read_as_a_training_set(config):
     panoptic = np.zeros((40, 60), dtype=np.uint16)
     panoptic[5:35, 5:25], panoptic[5:35, 35:55] = 1, 2
