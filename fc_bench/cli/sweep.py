@@ -42,6 +42,7 @@ from fc_bench.errors import UserError
 
 @app.command()
 def sweep(
+    context: typer.Context,
     option: Annotated[
         str | None, typer.Argument(help="METHOD.OPTION, e.g. fastcomposer.alpha.", show_default=False)
     ] = None,
@@ -84,8 +85,9 @@ def sweep(
     Interrupted, the same command continues; other values of the same option join the same folder.
     """
     if grid is not None:
-        if option is not None:
-            raise UserError(f"A grid names its methods and options itself; leave {option} or --grid out.")
+        given = [option] if option is not None else _given(context)
+        if given:
+            raise UserError(f"A grid says itself what is run, and how; leave {' '.join(given)} or --grid out.")
         quiet_libraries()
         from fc_bench.sweep import run_grid
 
@@ -126,6 +128,16 @@ def sweep(
     if not any(file.name.startswith("sweep-") for file in files):
         say(f"There is no figure of {option}: it takes three values that are numbers and have results.")
     exit_if_incomplete(outcome, tolerated)
+
+
+def _given(context: typer.Context) -> list[str]:
+    """The options of the command line that a grid does not take."""
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if getattr(context.get_parameter_source(str(parameter.name)), "name", "") == "COMMANDLINE"
+        and parameter.name not in ("grid", "out")
+    ]
 
 
 def _grid_folder(file: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from torch._dynamo.testing import CompileCounter
 
 from fc_bench.baselines.fastcomposer import FastComposer
 from fc_bench.baselines.text_only import TextOnly
+from fc_bench.cost.worker import _assignment
 from fc_bench.errors import UserError
-from fc_bench.protocols import Request, Setting, fill
+from fc_bench.protocols import Request, fill
 from fc_bench.run import RunOptions, prepare
 
 from .conftest import CASES
@@ -89,7 +90,21 @@ def test_images_of_compiled_models_are_the_same_and_nothing_stays_compiled(case,
 
 def test_a_run_remembers_prompts_and_what_measures_costs_does_not(setting):
     assert prepare(RunOptions(device="cpu")).setting.remembers_text
-    assert not Setting(setting.backbone, setting.sampler, "cpu", "float32").remembers_text
+    task = {
+        "method": "text-only",
+        "options": {},
+        "backbone": "pocket",
+        "sampler": asdict(setting.sampler),
+        "device": "cpu",
+        "dtype": "float32",
+        "phase": "sample",
+        "subject": {"id": "ada", "noun": "woman", "photographs": []},
+        "template": "a photo of a {subject}",
+        "seed": 0,
+        "artefact": "artefact",
+        "deadline": None,
+    }
+    assert not _assignment(task).setting.remembers_text
 
 
 def test_compiling_on_a_cpu_is_refused_in_a_sentence(fc_bench):

@@ -37,6 +37,16 @@ def sweep(tmp_path, suite, tiny_backbone, plugin, fc_bench):
     return invoke
 
 
+def test_a_grid_refuses_what_it_would_not_heed(fc_bench, tmp_path):
+    done = fc_bench(
+        "sweep", "--grid", tmp_path / "g.yaml", "--dry-run", "--batch-size", "4", "-o", "fastcomposer.alpha=1"
+    )
+    assert done.code == 2
+    told = "A grid says itself what is run, and how; leave --option --batch-size --dry-run or --grid out."
+    assert done.err == f"fc-bench: {told}\n"
+    assert "leave fastcomposer.alpha or --grid out" in fc_bench("sweep", "fastcomposer.alpha", "--grid", "g.yaml").err
+
+
 def test_every_combination_of_each_grid_is_tried_once():
     grids = [{"a": [1, 2], "b": 3}, {"a": 5, "b": [6, 7]}]
     assert list(combinations(grids)) == [{"a": 1, "b": 3}, {"a": 2, "b": 3}, {"a": 5, "b": 6}, {"a": 5, "b": 7}]
