@@ -67,7 +67,7 @@ class CurationConfig(Section):
     """A whole curation; relative paths are relative to the file."""
 
     images: Path
-    """Folder that is searched, with all folders in it, for .jpg, .jpeg, .png and .webp."""
+    """Folder that is searched, with all folders in it but the output, for .jpg, .jpeg, .png and .webp."""
     output: Path
     """The training set, and what is computed on the way (`work/`)."""
     captioner: CaptionerConfig = CaptionerConfig()

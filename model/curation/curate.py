@@ -17,7 +17,7 @@ import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from PIL import Image, ImageOps
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.curation.config import CurationConfig, MatcherConfig
 from fc_bench.model.curation.models import Captioner, Segmenter, Similarity
-from fc_bench.model.curation.phrases import Phrase, phrase_finder
+from fc_bench.model.curation.phrases import FindPhrases, Phrase, phrase_finder
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.masks import bounding_box
 from fc_bench.model.matching import greedy_matching, optimal_matching
@@ -39,7 +39,6 @@ from fc_bench.model.whole import write_whole
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-STAGES = ("captions", "segments", "matches")
 GRAY = 127
 MASK_COLORS = ((230, 60, 60), (60, 120, 230), (60, 180, 90), (230, 180, 40))
 
@@ -61,23 +60,46 @@ def curate(config: CurationConfig) -> dict[str, Any]:
     Raises ModelInputError when there are no images, or a model cannot be loaded.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = getattr(torch, config.dtype)
     images = _listed(config)
     work = config.output / "work"
-    for stage in STAGES:
+    for stage in ("captions", "segments", "matches"):
         (work / stage).mkdir(parents=True, exist_ok=True)
     _settle(config, work)
-    _caption(config, images, device, dtype)
-    _segment(config, images, device, dtype)
-    _match(config, images, device, dtype)
+    stages: dict[str, Callable[..., None]] = {"captions": _caption, "segments": _segment, "matches": _match}
+    unfinished = [stage for stage in stages if _pending(config, stage, images)[1]]
+    for place, stage in enumerate(unfinished):
+        models = _models(config, stage, device)
+        if place == 0:
+            for later in unfinished[1:]:  # what is missing is told before the first stage has worked for hours
+                _models(config, later, torch.device("cpu"))
+        stages[stage](config, images, *models)
+        del models
     return _write(config, images)
+
+
+def _models(config: CurationConfig, stage: str, device: torch.device) -> tuple[Any, ...]:
+    """What a stage works with, loaded."""
+    dtype = getattr(torch, config.dtype)
+    if stage == "captions":
+        return (Captioner(config.captioner, device, dtype),)
+    if stage == "segments":
+        return (Segmenter(config.segmenter, device, dtype),)
+    return phrase_finder(config.phrases), Similarity(config.matcher, device, dtype)
 
 
 def _listed(config: CurationConfig) -> dict[str, Path]:
     """Id -> image; an image keeps its id, new ones get the following ids."""
     if not config.images.is_dir():
         raise ModelInputError(f"{config.images} is no folder: name one with images")
-    found = sorted(path for path in config.images.rglob("*") if path.is_file() and path.suffix.lower() in SUFFIXES)
+    images, output = config.images.resolve(), config.output.resolve()
+    if output == images:
+        raise ModelInputError(f"{config.output} is the folder of the images itself: name another output")
+    own = config.images / output.relative_to(images) if output.is_relative_to(images) else None
+    found = sorted(
+        path
+        for path in config.images.rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.is_file() and own not in path.parents
+    )
     if not found:
         raise ModelInputError(f"{config.images} holds no image ({', '.join(SUFFIXES)}): name another folder")
     file = config.output / "work" / "images.json"
@@ -127,21 +149,15 @@ def _pending(config: CurationConfig, stage: str, images: Iterable[str]) -> tuple
     return folder, [name for name in images if not (folder / f"{name}.json").is_file()]
 
 
-def _caption(config: CurationConfig, images: dict[str, Path], device: torch.device, dtype: torch.dtype) -> None:
+def _caption(config: CurationConfig, images: dict[str, Path], captioner: Captioner) -> None:
     folder, pending = _pending(config, "captions", images)
-    if not pending:
-        return
-    captioner = Captioner(config.captioner, device, dtype)
     for names, pictures in _batches(pending, images, config.captioner.batch_size, folder):
         for name, caption in zip(names, captioner.captions(pictures), strict=True):
             _save(folder / f"{name}.json", {"caption": caption})
 
 
-def _segment(config: CurationConfig, images: dict[str, Path], device: torch.device, dtype: torch.dtype) -> None:
+def _segment(config: CurationConfig, images: dict[str, Path], segmenter: Segmenter) -> None:
     folder, pending = _pending(config, "segments", images)
-    if not pending:
-        return
-    segmenter = Segmenter(config.segmenter, device, dtype)
     for names, pictures in _batches(pending, images, config.segmenter.batch_size, folder):
         for name, (panoptic, segments) in zip(names, segmenter.segments(pictures), strict=True):
             with (folder / f"{name}.npy").open("wb") as file:
@@ -149,13 +165,9 @@ def _segment(config: CurationConfig, images: dict[str, Path], device: torch.devi
             _save(folder / f"{name}.json", {"segments": [asdict(segment) for segment in segments]})
 
 
-def _match(config: CurationConfig, images: dict[str, Path], device: torch.device, dtype: torch.dtype) -> None:
+def _match(config: CurationConfig, images: dict[str, Path], find: FindPhrases, similarity: Similarity) -> None:
     work = config.output / "work"
     folder, pending = _pending(config, "matches", images)
-    if not pending:
-        return
-    find = phrase_finder(config.phrases)
-    similarity = Similarity(config.matcher, device, dtype)
     for (name,), (picture,) in _batches(pending, images, 1, folder):
         caption = _read(work / "captions" / f"{name}.json").get("caption", "")
         segments = _read(work / "segments" / f"{name}.json").get("segments", [])

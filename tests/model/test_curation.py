@@ -154,6 +154,37 @@ def test_other_settings_are_not_mixed_into_a_stage(config):
         curate(config.model_copy(update={"captioner": other}))
 
 
+def test_a_setting_is_corrected_until_a_stage_has_results_and_later_models_are_told_before_the_first_works(config):
+    def changed(section: str, **fields: Any) -> CurationConfig:
+        return config.model_copy(update={section: getattr(config, section).model_copy(update=fields)})
+
+    mistakes = {
+        "captioner nowhere": changed("captioner", model="nowhere"),
+        "segmenter nowhere": changed("segmenter", model="nowhere"),
+        "CLIP model nowhere": changed("matcher", clip="nowhere"),
+        "sentence model nowhere": changed("matcher", sentences="nowhere"),
+        "spacy download": changed("phrases", spacy="en_core_web_of_nobody"),
+    }
+    for message, mistaken in mistakes.items():
+        with pytest.raises(ModelInputError, match=message):
+            curate(mistaken)
+        assert not list((config.output / "work" / "captions").iterdir())
+    assert curate(config)["images"] == 4
+
+
+def test_an_output_inside_the_images_is_not_taken_in(config, tmp_path):
+    inside = config.model_copy(update={"output": config.images / "more" / "set"})
+    given(inside, "00000000", "a man", np.ones((40, 60), dtype=np.uint16), ["person"])
+    first = curate(inside)
+    assert first["kept"] >= 1
+    assert (inside.output / "sheet.png").is_file()
+    assert curate(inside) == first
+    (tmp_path / "link").symlink_to(config.images)
+    assert curate(inside.model_copy(update={"images": tmp_path / "link"})) == first
+    with pytest.raises(ModelInputError, match="is the folder of the images itself: name another output"):
+        curate(config.model_copy(update={"output": tmp_path / "link"}))
+
+
 @pytest.mark.parametrize(
     ("damaged", "remedy"),
     [
