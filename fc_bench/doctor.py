@@ -25,15 +25,20 @@ def examine(name: str | None, checksums: bool, console: Console) -> None:
     machine["onnxruntime providers"] = _text(onnxruntime.get_available_providers())
     _print_pairs(console, "hardware", machine)
     _print_pairs(console, "code", {key: _text(value) for key, value in commit().items()})
-    missing: list[str] = []
+    missing: dict[str, list[str]] = {}
     for backbone in [read_backbone(item) for item in ([name] if name else backbone_names())]:
         absent = _print_backbone(backbone, checksums, console)
         if name or backbone.name == REQUIRED:
-            missing += [file for files in absent.values() for file in files]
+            missing |= absent
     if missing:
-        advice = read_backbone(name or REQUIRED).how_to_get.rstrip(".") or "The commands above fetch them"
+        backbone, named = read_backbone(name or REQUIRED), name or REQUIRED
+        files = [file for own in missing.values() for file in own]
+        count = f"{len(files)} files" if len(files) > 1 else "1 file"
+        advice = backbone.by_hand({component: own[0] for component, own in missing.items()})
+        if any(map(backbone.fetch_command, missing)):
+            advice = f"{advice} The commands above fetch the others." if advice else "The commands above fetch them."
         raise UserError(
-            f'{len(missing)} files of the backbone "{name or REQUIRED}" are missing, first {missing[0]}. {advice}.'
+            f'{count} of the backbone "{named}" {"are" if len(files) > 1 else "is"} missing, first {files[0]}. {advice}'
         )
 
 
@@ -56,7 +61,7 @@ def _print_backbone(backbone: Backbone, checksums: bool, console: Console) -> di
     if missing:
         console.print(f"To fetch what {backbone.name} lacks:", markup=False, highlight=False)
     for component in missing:
-        command = backbone.fetch_command(component) or backbone.how_to_get or "put the files there"
+        command = backbone.fetch_command(component) or f"no command fetches it. {backbone.advice(component)}."
         console.print(f"  {component}: {command}", markup=False, highlight=False, soft_wrap=True)
     return missing
 

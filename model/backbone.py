@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -140,6 +141,7 @@ class Backbone(_Part):
     architecture: str | None = None
     """Folder (relative to the file) with the models' configurations, to be filled with random weights."""
     _file: Path = PrivateAttr(default=Path())
+    _asked_for: str = PrivateAttr(default="")
     _fetched: dict[str, Path] = PrivateAttr(default_factory=dict)
     _pipelines: dict[Path, Path] = PrivateAttr(default_factory=dict)
 
@@ -247,6 +249,30 @@ class Backbone(_Part):
         value = self.components()[component]
         return hub_command(component, value.removeprefix(HUB)) if told is None and value.startswith(HUB) else told
 
+    def advice(self, component: str) -> str:
+        """What to do about missing files of a component that no command fetches: a sentence without its full stop.
+
+        What the backbone that it extends says of its own files is not said of those that replace them.
+        """
+        base = read_backbone(self.extends) if self.extends else None
+        if base is not None and self.how_to_get == base.how_to_get:
+            inherited = self.declared_path(component) in map(base.declared_path, base.components())
+        else:
+            inherited = True
+        return (self.how_to_get.rstrip(".") if inherited else "") or "Put the files there"
+
+    def by_hand(self, missing: Mapping[str, str]) -> str:
+        """What to do about those missing components, each with its first file, that no command fetches; else ""."""
+        told: dict[str, list[str]] = {}
+        for component, file in missing.items():
+            if self.fetch_command(component) is None:
+                told.setdefault(self.advice(component), []).append(f"{component} ({file})")
+        sentences = [
+            f"{advice}." if len(files) == len(missing) else f"No command fetches {', '.join(files)}. {advice}."
+            for advice, files in told.items()
+        ]
+        return " ".join(sentences)
+
     def require(self, *components: str) -> None:
         """Raise MissingWeightsError when files of these components are not here and using them does not fetch them."""
         offline = os.environ.get("HF_HUB_OFFLINE") == "1"
@@ -279,18 +305,22 @@ class Backbone(_Part):
 
     def _missing(self, missing: Mapping[str, Sequence[RequiredFile]]) -> MissingWeightsError:
         """What to raise about these files, by component."""
-        offline = any(self.declared_path(name) is None for name in missing)
-        why = "; it is not in the local cache, and the network is not to be used" if offline else ""
+        uncached = [name for name in missing if self.declared_path(name) is None]
+        those = f"{', '.join(uncached)} {'is' if len(uncached) == 1 else 'are'}" if len(missing) > 1 else "it is"
+        why = f"; {those} not in the local cache, and the network is not to be used" if uncached else ""
         count = sum(map(len, missing.values()))
         (component, files), *others = missing.items()
         more = f" and {count - 1} more ({', '.join(missing)})" if others else ""
         more = f" and {count - 1} more file{'s'[: count - 2]}" if count > 1 and not others else more
-        commands = [self.fetch_command(name) for name in missing]
-        known = " && ".join(dict.fromkeys(command for command in commands if command))
-        lists = f"`fc-bench doctor --backbone {self.name}` lists every file."
-        advice = f"{self.how_to_get.rstrip('.')}. " if self.how_to_get and None in commands else ""
         text = f'Weights of the backbone "{self.name}" are missing: {component} needs {files[0].path}{more}{why}.'
-        return MissingWeightsError(text, f"{advice}{lists}" if not known else f"{advice}Fetch with: {known}")
+        by_hand = self.by_hand({name: str(files[0].path) for name, files in missing.items()})
+        known = " && ".join(dict.fromkeys(command for name in missing if (command := self.fetch_command(name))))
+        if known:
+            return MissingWeightsError(
+                text, f"{by_hand} Fetch the others with: {known}" if by_hand else f"Fetch with: {known}"
+            )
+        asked_for = shlex.quote(self._asked_for or self.name)
+        return MissingWeightsError(text, f"{by_hand} `fc-bench doctor --backbone {asked_for}` lists every file.")
 
     def fingerprint(self, component: str) -> str:
         """sha256 over names and contents of the component's files (hexadecimal)."""
@@ -313,7 +343,7 @@ def read_backbone(name_or_path: str) -> Backbone:
             f'Unknown backbone "{name_or_path}", {nearest(name_or_path, known)} Or give the path of a YAML file.'
         )
     backbone = read_yaml(path, Backbone)
-    backbone._file = path.resolve()
+    backbone._file, backbone._asked_for = path.resolve(), name_or_path
     return backbone
 
 

@@ -274,7 +274,7 @@ def test_missing_weights_name_the_file_and_what_to_do(fc_bench, tiny_backbone, s
     assert done.code == 2
     missing, remedy = done.err.splitlines()
     assert "model_index.json and 9 more files" in missing
-    assert "Build it again. `fc-bench doctor --backbone tiny` lists every file." in remedy
+    assert f"Build it again. `fc-bench doctor --backbone {file}` lists every file." in remedy
 
 
 def test_backbone_without_fastcomposer_says_so(fc_bench, tiny_backbone, suite, tmp_path):

@@ -161,6 +161,22 @@ def test_doctor_counts_missing_files_and_says_what_to_do(fc_bench, tiny_backbone
     assert "Build it again" in done.err
 
 
+def test_doctor_names_what_its_commands_do_not_fetch(fc_bench, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\nextends: sd15\npipeline: weights.safetensors\n")
+    done = fc_bench("doctor", "--backbone", file)
+    assert done.code == 2
+    assert "  pipeline: no command fetches it. Put the files there.\n" in done.out
+    assert f"No command fetches pipeline ({tmp_path}/weights.safetensors). Put the files there." in done.err
+    assert done.err.endswith("The commands above fetch the others.\n")
+    file.write_text("name: mine\nextends: pocket\nfaces: {name: own, pack: lost}\n")
+    done = fc_bench("doctor", "--backbone", file)
+    assert done.err.startswith(f'fc-bench: 1 file of the backbone "{file}" is missing, first {tmp_path}/lost/')
+    assert done.err.endswith(". Put the files there.\n")
+
+
 def test_interruption_says_how_to_go_on(tiny_backbone, plugin_folder, suite, tmp_path):
     program = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom fc_bench.cli import main; main()"

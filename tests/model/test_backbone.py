@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import yaml
 
-from fc_bench.model.backbone import backbone_names, fingerprint, make_scheduler, read_backbone
-from fc_bench.model.errors import ModelInputError
+from fc_bench.model.backbone import Backbone, backbone_names, fingerprint, make_scheduler, read_backbone
+from fc_bench.model.errors import MissingWeightsError, ModelInputError
 
 
 def test_built_in_backbones_are_well_formed():
@@ -102,3 +105,46 @@ def test_pickled_weights_are_fetched_only_where_there_are_no_others(tiny_backbon
     file.write_text(yaml.safe_dump({**declared, "image_features": "hub:somebody/features"}))
     assert read_backbone(str(file)).path("image_features") == tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {"featured.yaml", "config.json", stored[0]}
+
+
+@pytest.fixture
+def extended(tmp_path, monkeypatch):
+    """A backbone that extends a built-in one, read from `my own.yaml`, on a machine that has nothing else."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+
+    def read(base: str, **own: Any) -> Backbone:
+        Path("my own.yaml").write_text(yaml.safe_dump({"name": "mine", "extends": base, **own}))
+        return read_backbone("my own.yaml")
+
+    return read
+
+
+def refusal(backbone: Backbone, *components: str) -> MissingWeightsError:
+    with pytest.raises(MissingWeightsError) as error:
+        backbone.require(*components)
+    return error.value
+
+
+def test_what_no_command_fetches_is_named_beside_the_commands_for_the_rest(extended, tmp_path):
+    checkpoint = {"default": "published", "variants": {"published": "~/models/pytorch_model.bin"}}
+    backbone = extended("sd15", pipeline="weights.safetensors", fastcomposer=checkpoint)
+    error = refusal(backbone, "pipeline", "clip", "faces", "fastcomposer/published")
+    assert "clip is not in the local cache" in error.message
+    assert error.remedy.startswith(
+        f"No command fetches pipeline ({tmp_path}/weights.safetensors), fastcomposer/published "
+        f"({tmp_path}/models/pytorch_model.bin). Put the files there. Fetch the others with: hf download openai/"
+    )
+    alone = refusal(backbone, "pipeline", "fastcomposer/published")
+    assert alone.remedy == "Put the files there. `fc-bench doctor --backbone 'my own.yaml'` lists every file."
+
+
+def test_what_a_backbone_says_of_its_own_files_is_not_said_of_those_that_replace_them(extended):
+    backbone = extended("pocket", faces={"name": "own", "pack": "lost"})
+    assert refusal(backbone, "faces").remedy.startswith("Put the files there. `fc-bench doctor")
+    assert backbone.advice("pipeline") == read_backbone("pocket").how_to_get
+    backbone = extended("pocket", faces={"name": "own", "pack": "lost"}, how_to_get="Ask Ann.")
+    assert refusal(backbone, "faces").remedy.startswith("Ask Ann. `fc-bench doctor")
