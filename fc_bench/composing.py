@@ -33,12 +33,13 @@ from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.errors import ModelInputError
 from fc_bench.naming import slug
 from fc_bench.plan import Job, MethodRow, components_of, resolve_method
-from fc_bench.portraits import photographs_in, portraits
+from fc_bench.portraits import overlooked, photographs_in, portraits
 from fc_bench.progress import Progress, progress, silence_loading_bars
 from fc_bench.prompt_reading import prompt_readers, unlearnt_words
 from fc_bench.protocols import (
     Customization,
     Method,
+    Metric,
     Request,
     Sampler,
     ScoredSample,
@@ -149,8 +150,9 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
             work.record([])
             for person in people:
                 person.write(folder / REFERENCES)
+            measures = work.measures(done)
             pictures = work.pictures(kind, validated, done)
-            scored = work.scored(pictures, done) if options.scores else pictures
+            scored = work.scored(pictures, measures) if options.scores else pictures
             write_png(folder / SHEET, _sheet(options.prompt, row, shown, scored))
             work.record(scored)
         except OSError as error:
@@ -158,8 +160,8 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
                 f"Writing to {folder} failed ({error.strerror or error}); make room or name another folder with --out."
             ) from error
     unlearnt = unlearnt_words([plain], backbone)
-    remarks = [*([unlearnt] if unlearnt else []), *(remark for person in people for remark in person.remarks)]
-    return Composed(folder, tuple(scored), tuple(remarks))
+    remarks = [unlearnt, measures.remark, *(remark for person in people for remark in person.remarks)]
+    return Composed(folder, tuple(scored), tuple(remark for remark in remarks if remark))
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ class _Person:
     def read(cls, subject: OwnSubject, models: FaceModels | None) -> _Person:
         found, unusable = portraits(photographs_in(subject.path), models, subject.id)
         remarks = [f'Left out for "{subject.id}": {reason}' for reason in unusable]
+        remarks += [told] if (told := overlooked(subject.path)) else []
         remarks += [portrait.doubt for portrait in found if portrait.doubt]
         named = [(f"{subject.id}-{number}.png", portrait) for number, portrait in enumerate(found, start=1)]
         return cls(subject, tuple(named), tuple(remarks))
@@ -201,6 +204,14 @@ class _Person:
 
 
 @dataclass(frozen=True)
+class _Measures:
+    """The metrics by name, ready for the subjects, and why one of them is left out, in a sentence."""
+
+    metrics: Mapping[str, Metric]
+    remark: str = ""
+
+
+@dataclass(frozen=True)
 class _Work:
     """One composition on its way."""
 
@@ -224,23 +235,38 @@ class _Work:
             self._make(kind, validated, {number: seeds[number] for number in missing})
         return [done.get(number, Made(number, seed, self._file(number))) for number, seed in seeds.items()]
 
-    def scored(self, pictures: Sequence[Made], done: Mapping[int, Made]) -> list[Made]:
+    def measures(self, done: Mapping[int, Made]) -> _Measures:
+        """What the pictures that are not measured yet will be measured by; none where all are.
+
+        Photographs taken as they are may show no face: then identity is left out.
+        """
+        known = [done.get(number) for number in range(1, self.options.images + 1)]
+        if not self.options.scores or all(picture is not None and picture.scores is not None for picture in known):
+            return _Measures({})
+        metrics, remark = {name: registry.load("metrics", name)(self.setting) for name in SCORED_BY}, ""
+        for name, metric in list(metrics.items()):
+            try:
+                metric.prepare(self.subjects)
+            except UserError as error:
+                if self.options.crop or name != "identity":
+                    raise
+                del metrics[name]
+                remark = f"Identity is not measured: {error}"
+        return _Measures(metrics, remark)
+
+    def scored(self, pictures: Sequence[Made], measures: _Measures) -> list[Made]:
         """The pictures with their scores; those measured before keep them."""
-        if all(picture.scores is not None for picture in pictures):
-            return list(pictures)
         from PIL import Image
 
-        metrics = [registry.load("metrics", name)(self.setting) for name in SCORED_BY]
-        for metric in metrics:
-            metric.prepare(self.subjects)
         measured = []
         for picture in pictures:
             if picture.scores is None:
                 with Image.open(picture.file) as opened:
                     sample = ScoredSample(opened.convert("RGB"), self.plain, tuple(self.subjects))
-                identity, prompt = (metric.score(sample) for metric in metrics)
-                scores = {**identity.values, **prompt.values}
-                picture = replace(picture, scores=scores, likeness=self._likeness(identity.details))
+                found = {name: metric.score(sample) for name, metric in measures.metrics.items()}
+                scores = {column: value for score in found.values() for column, value in score.values.items()}
+                likeness = self._likeness(found["identity"].details) if "identity" in found else {}
+                picture = replace(picture, scores=scores, likeness=likeness)
             measured.append(picture)
         return measured
 

@@ -27,7 +27,7 @@ from fc_bench.model.backbone import Backbone
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.yaml_file import nearest, read_yaml, sentence
 from fc_bench.naming import name_of
-from fc_bench.portraits import Portrait, photographs_in, portraits, sorted_by_name
+from fc_bench.portraits import SUFFIXES, Portrait, overlooked, photographs_in, portraits, sorted_by_name
 from fc_bench.records import write_png
 from fc_bench.suite import NAME, NOUN, SuiteFile, read_suite
 
@@ -109,12 +109,17 @@ def init_suite(
     asked = _prompts(prompts or _suited(backbone))
     models = FaceModels.shared(backbone, "cpu") if crop else None
     found: dict[str, list[Portrait]] = {}
-    remarks: list[str] = []
+    remarks = [told] if (told := overlooked(folder, SUFFIXES)) else []
     for person, own in people.items():
         found[person], unusable = portraits(photographs_in(own), models, person)
+        remarks += [told] if (told := overlooked(own)) else []
         remarks += [f'Left out for "{person}": {reason}' for reason in unusable]
         remarks += [portrait.doubt for portrait in found[person] if portrait.doubt]
     content = _content(name or name_of(folder.resolve().name, "own"), folder, chosen, found, asked)
+    faceless = [] if crop else _faceless(found, FaceModels.shared(backbone, "cpu"))
+    if faceless:
+        content["metrics"].remove("identity")
+        remarks.append(f"Identity is not among the metrics: {', '.join(faceless)} shows no face.")
     try:
         SuiteFile.model_validate(content)
     except ValidationError as error:
@@ -137,8 +142,14 @@ def init_suite(
     return OwnSuite(out / FILE, {person: len(taken) for person, taken in found.items()}, images, tuple(remarks))
 
 
+def _faceless(found: Mapping[str, Sequence[Portrait]], models: FaceModels) -> list[str]:
+    """The references in which there is no face."""
+    return [f"{person}/{taken[0].source.name}" for person, taken in found.items() if not models.find(taken[0].image)]
+
+
 def _suited(backbone: Backbone) -> Sequence[str]:
-    return ("pocket",) if backbone.name == "pocket" else ("fastcomposer-single", "fastcomposer-multi")
+    """Suites whose words the backbone knows."""
+    return ("pocket",) if backbone.closed_vocabulary else ("fastcomposer-single", "fastcomposer-multi")
 
 
 def _prompts(suites: Sequence[str]) -> dict[str, dict[str, list[str]]]:

@@ -23,6 +23,8 @@ from fc_bench.photographs import read_photograph
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """Of the files that a folder of photographs is searched for."""
+OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".gif", ".jfif", ".jp2", ".jxl", ".dng", ".cr2", ".nef", ".arw")
+"""Of photographs that are not read."""
 ROOM = 1.25
 """Side of the portrait, in sides of FFHQ's square."""
 NEAR_ENOUGH = 0.75
@@ -65,6 +67,21 @@ def photographs_in(path: Path) -> list[Path]:
     if not found:
         raise UserError(f"The folder {path} holds no photograph ({', '.join(SUFFIXES)}); put one there.")
     return found
+
+
+def overlooked(path: Path, also: Sequence[str] = ()) -> str:
+    """A sentence on the photographs of a folder that are not read, for their format or since `also` lists it.
+
+    Empty when there are none.
+    """
+    suffixes = (*OTHER_SUFFIXES, *also)
+    found = sorted_by_name(file for file in path.glob("*") if file.is_file() and file.suffix.lower() in suffixes)
+    if not found:
+        return ""
+    named = ", ".join(file.name for file in found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    if also:
+        return f"Left out of {path}: {named}; put photographs into the folder of the person that they show."
+    return f"Left out of {path}: {named}; only {', '.join(SUFFIXES)} are read, so convert them."
 
 
 def sorted_by_name(paths: Iterable[Path]) -> list[Path]:

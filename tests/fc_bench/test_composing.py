@@ -167,6 +167,24 @@ def test_a_photograph_without_a_face_ends_it_before_anything_is_made(compose, tm
     assert compose("--no-crop", "--no-scores", "--images", 1).code == 0
 
 
+def test_what_shows_no_face_is_composed_and_measured_without_identity(compose, tmp_path, photographs):
+    Image.new("RGB", (128, 128), "gray").save(photographs / "ann.png")
+    done = compose("--no-crop", "--images", 2)
+    assert done.code == 0, done.err
+    assert "Identity is not measured: No face is found in composed/" in " ".join(done.out.split())
+    (folder,) = (tmp_path / "composed").iterdir()
+    for image in json.loads((folder / "compose.json").read_text())["images"]:
+        assert image["scores"].keys() == {"prompt_consistency"}
+    assert compose("--no-crop", "--images", 3).code == 0
+    assert len(pictures(folder)) == 3
+
+
+def test_photographs_of_a_format_that_is_not_read_are_named(compose, photographs):
+    (photographs / "bo" / "IMG_2.HEIC").write_bytes(b"heic")
+    done = compose("--images", 1, "--no-scores")
+    assert "Left out of photos/bo: IMG_2.HEIC; only .jpg, .jpeg, .png" in " ".join(done.out.split())
+
+
 def test_without_crop_and_scores_no_face_model_is_needed(compose, tiny_backbone, tmp_path, fc_bench):
     import yaml
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from fc_bench import registry
 from fc_bench.suite import read_suite
 
 
@@ -60,6 +61,34 @@ def test_photographs_without_a_face_are_left_out_and_named(init_suite, tmp_path,
     assert done.code == 2
     assert '"bob" has no photograph to go by' in done.err
     assert not (tmp_path / "again").exists()
+
+
+def test_photographs_that_nobody_s_folder_holds_or_no_format_of_ours_are_named(init_suite, photographs):
+    (photographs / "ann" / "IMG_3.heic").write_bytes(b"heic")
+    Image.new("RGB", (8, 8)).save(photographs / "loose.png")
+    done = init_suite("--noun", "person")
+    assert "Left out of family: loose.png; put photographs into the folder of the person" in " ".join(done.out.split())
+    assert "Left out of family/ann: IMG_3.heic; only .jpg" in " ".join(done.out.split())
+
+
+def test_prompts_suit_what_the_backbone_knows(fc_bench, photographs, tmp_path):
+    arguments = ("init-suite", "family", "--noun", "person", "--no-crop")
+    own = tmp_path / "own.yaml"
+    own.write_text("name: mine\nextends: pocket\ndescription: the pocket world under another name\n")
+    assert fc_bench(*arguments, "--backbone", own, "--out", "a").code == 0
+    suited = {
+        prompt.template for _, prompts in read_suite(registry.suite_file("pocket")).subject_sets() for prompt in prompts
+    }
+    taken = {prompt.template for _, prompts in read_suite(Path("a/suite.yaml")).subject_sets() for prompt in prompts}
+    assert taken == suited
+
+
+def test_identity_is_not_asked_of_subjects_without_a_face(init_suite, photographs, tmp_path):
+    Image.new("RGB", (128, 128), "gray").save(photographs / "bob" / "1.png")
+    done = init_suite("--noun", "person", "--no-crop")
+    assert "Identity is not among the metrics: bob/1.png shows no face" in " ".join(done.out.split())
+    assert read_suite(tmp_path / "family-suite" / "suite.yaml").file.metrics == ("prompt-consistency",)
+    assert init_suite("--noun", "person", "--no-crop", "--prompts", "pocket", "--out", "b").code == 0
 
 
 def test_neighbors_alone_are_paired_among_many(init_suite, tmp_path, photographs, portrait):
