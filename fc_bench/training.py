@@ -38,7 +38,7 @@ from fc_bench.naming import name_of
 from fc_bench.protocols import Request, ScoredSample, Setting, fill, seed_of
 from fc_bench.records import write_lines, write_png
 from fc_bench.run import setting_of
-from fc_bench.suite import Prompt, SubjectSet, Suite, read_suite
+from fc_bench.suite import Prompt, SubjectSet, Suite, SuiteFile, read_suite
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,13 @@ class Validation:
         self._output, self._settings, self._backbone = prepared.config.output, settings, prepared.backbone
         self._tensorboard = prepared.config.tensorboard
         self._prepared, self._seen = prepared, 0
-        self._suite = read_suite(registry.suite_file(settings.suite))
+        file = registry.suite_file(settings.suite)
+        if read_yaml(file, SuiteFile).photographs.folder == "given":
+            raise UserError(
+                f"The suite {settings.suite} has no photographs of its own to validate with; name another under "
+                "validation, such as one of `fc-bench init-suite`."
+            )
+        self._suite = read_suite(file)
         device = "cpu" if prepared.config.cpu else "auto"
         self._setting = setting_of(self._suite, self._backbone, device)
         self._asked = list(_asked(self._suite, settings))

@@ -121,7 +121,7 @@ def plugin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("source") / "plugin"
     target = tmp_path_factory.mktemp("installed")
     files = {
-        path.relative_to(PLUGIN): path.read_bytes() for path in PLUGIN.rglob("*") if path.suffix in (".py", ".toml")
+        path.relative_to(PLUGIN): path.read_bytes() for path in PLUGIN.rglob("*") if path.suffix in (".py", ".toml", ".yaml")
     }
     for name, content in files.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)

@@ -91,6 +91,17 @@ def test_options_of_what_is_no_method_are_refused(fc_bench):
     assert (done.code, done.err) == (2, 'fc-bench: Only methods have options to show; leave "identity" out.\n')
 
 
+def test_a_plug_in_s_suite_is_listed_and_runs(fc_bench, plugin, tiny_backbone, tmp_path, portrait, people):
+    for name in ("ann", "bob"):
+        portrait(people[name][1]).save(tmp_path / f"{name}.png")
+    listed = " ".join(fc_bench("list", "suites").out.split())
+    assert "couple Two people of one's own, alone and together. paste-faces" in listed
+    arguments = ("--photographs", tmp_path, "--backbone", tiny_backbone, "-m", "paste", "--out", tmp_path / "run")
+    done = fc_bench("run", "couple", *arguments)
+    assert done.code == 0, done.err
+    assert "couple on tiny: 3 samples, 3 to generate" in done.out
+
+
 def test_validate_counts_a_sound_suite(fc_bench, suite):
     done = fc_bench("validate", suite)
     assert done.code == 0, done.err

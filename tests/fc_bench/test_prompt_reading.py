@@ -63,9 +63,10 @@ def test_run_validate_and_compose_say_so_and_go_on(fc_bench, tmp_path):
     suite.write_text(yaml.safe_dump(content))
     validated = fc_bench("validate", suite, "--backbone", "pocket")
     planned = fc_bench("run", suite, "-m", "text-only", "--dry-run")
+    run = fc_bench("run", suite, "-m", "text-only", "--out", tmp_path / "run")
     made = fc_bench(
         "compose", "a {ada} as a wizard", "-s", f"ada={photograph}:woman", "--steps", 1, "--out", tmp_path / "c"
     )
-    for done in (validated, planned, made):
+    for done in (validated, planned, run, made):
         assert done.code == 0, done.err
         assert 'never saw "as", "wizard" in training' in " ".join((done.out + done.err).split())

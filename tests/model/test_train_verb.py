@@ -130,11 +130,55 @@ def test_several_processes_train_together_and_say_the_result_once(recipe, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"root": "nowhere"}, "validation": None}, "nowhere/image_ids_train.txt is missing"),
+        ({"validation": {"suite": "pockett"}}, "did you mean"),
+    ],
+)
+def test_what_every_process_would_refuse_is_told_once_and_none_is_started(
+    fc_bench, recipe, monkeypatch, changes, message
+):
+    monkeypatch.setattr(subprocess, "Popen", None)
+    done = fc_bench("train", "fastcomposer", recipe(**changes), "--processes", 2)
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("fc-bench: ") == 1
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "told"),
+    [
+        ('echo "fc-bench: no." >&2; exit 2', 2, "fc-bench: no.\n"),
+        ('[ $RANK = 0 ] && exec sleep 600; echo "fc-bench: no." >&2; exit 3', 3, "fc-bench: no.\n"),
+        ('[ $RANK = 1 ] && exec sleep 600; trap "" TERM; kill -KILL $$', 137, "process 0 of 2 was ended by SIGKILL"),
+        ('trap "echo fc-bench: interrupted >&2; exit 143" TERM; [ $RANK = 0 ] && exit 4; sleep 1', 4, ""),
+        ('[ "$WORLD_SIZE $LOCAL_RANK $*" = "2 $RANK -m fc_bench.cli train x --resume" ]', 0, ""),
+    ],
+)
+def test_the_first_process_to_fail_ends_the_others_and_gives_the_code(
+    tmp_path, monkeypatch, capsys, script, code, told
+):
+    from fc_bench.cli import train
+
+    file = tmp_path / "python"
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(file))
+    assert sys.modules[train.__module__]._launched(2, ["train", "x", "--processes", "2", "--resume"]) == code
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == bool(told)
+
+
+@pytest.mark.parametrize(
     ("changes", "arguments", "message"),
     [
         ({"batch_sise": 3}, [], 'did you mean "batch_size"'),
         ({"backbone": "nowhere.yaml"}, [], "nowhere.yaml"),
         ({"validation": {"suite": "pockett"}}, [], "did you mean"),
+        ({"validation": {"suite": "fastcomposer-single"}}, [], "has no photographs of its own to validate with"),
         ({"render": {"pictures": 10}}, [], "leave it out on base"),
         ({}, ["--budget", "soon"], "soon"),
     ],

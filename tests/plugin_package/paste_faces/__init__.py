@@ -1,4 +1,4 @@
-"""Methods and a metric that live outside fc-bench and are found through their entry points alone."""
+"""Methods, a metric and a suite that live outside fc-bench and are found through their entry points alone."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from fc_bench.model.backbone import Backbone
 from fc_bench.protocols import Checkpoints, Column, Customization, Request, Score, ScoredSample, Setting, Subject
 
 ARTEFACT = b"x" * 2**20
+COUPLE_SUITE = Path(__file__).with_name("couple.yaml")
 
 
 class PasteOptions(BaseModel):
