@@ -120,9 +120,8 @@ def plugin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The plug-in package, built and installed by pip into a folder of its own."""
     source = tmp_path_factory.mktemp("source") / "plugin"
     target = tmp_path_factory.mktemp("installed")
-    files = {
-        path.relative_to(PLUGIN): path.read_bytes() for path in PLUGIN.rglob("*") if path.suffix in (".py", ".toml", ".yaml")
-    }
+    parts = (".py", ".toml", ".yaml")
+    files = {path.relative_to(PLUGIN): path.read_bytes() for path in PLUGIN.rglob("*") if path.suffix in parts}
     for name, content in files.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(content)
