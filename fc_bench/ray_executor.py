@@ -6,9 +6,6 @@ what has arrived. Run folder, photographs and weights have to lie at the same pl
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext, suppress
@@ -20,34 +17,11 @@ from fc_bench.errors import Failure, UserError
 from fc_bench.executing import Customized, Event, JobFailed, Loaded, Made, Options, Same, Unit
 from fc_bench.plan import MethodRow
 from fc_bench.protocols import Method, Setting
+from fc_bench.ray_cluster import PATIENCE, Connection, reason
 from fc_bench.records import RunFolder
 
 TRIES = 3
 """How often a unit is begun until what it lacks is given up: a job that kills every worker must not go on forever."""
-PASSED_ON = (
-    "FC_BENCH_CACHE",
-    "HF_HOME",
-    "HF_HUB_DISABLE_TELEMETRY",
-    "HF_HUB_OFFLINE",
-    "TRANSFORMERS_OFFLINE",
-    "DIFFUSERS_OFFLINE",
-    "OMP_NUM_THREADS",
-)
-"""Environment variables that workers get from the driver, where it has them."""
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Which cluster, and what a worker takes of it.
-
-    `address` as `ray.init` takes it (None: `RAY_ADDRESS`, or a cluster of this machine for this command); `workers` at
-    most (None: as many as the cluster has room for when the run begins).
-    """
-
-    address: str | None = None
-    gpus_per_job: float = 0.0
-    cpus_per_job: float = 1.0
-    workers: int | None = None
 
 
 class RayExecutor:
@@ -59,76 +33,32 @@ class RayExecutor:
 
     def __init__(
         self,
-        cluster: Cluster,
+        connection: Connection,
         folder: Path,
         setting: Setting,
         make_method: Callable[[MethodRow], Method],
         options: Options,
     ) -> None:
-        self._ray = _imported()
-        self._cluster = cluster
+        self._connection = connection
         self._arguments = str(folder.resolve()), setting, make_method, options
-        self._started = False
 
     def workers(self) -> int:
         """As many as were asked for, or as the cluster has room for."""
-        if self._cluster.workers is not None:
-            return self._cluster.workers
-        self._connect()
-        return _room(self._ray, self._cluster)
+        return self._connection.cluster.workers or self._connection.room()
 
     def events(self, units: Iterable[Unit], current: Callable[[Unit], Unit]) -> Iterator[tuple[Unit, Event]]:
-        """What comes of the units, from all workers as it comes."""
+        """What comes of the units, from all workers as it comes; leaves the cluster after that."""
         queue = _Queue(units, current)
         if not len(queue):
-            self.close()
+            self._connection.close()
             return
-        self._connect()
-        crew = _Crew(self._ray, self._cluster, self._arguments, min(len(queue), self.workers()))
+        self._connection.check()
+        crew = _Crew(self._connection, self._arguments, min(len(queue), self.workers()))
         try:
-            yield from _streamed(self._ray, queue, crew)
+            yield from _streamed(queue, crew)
         finally:
             crew.dismiss()
-            self.close()
-
-    def close(self) -> None:
-        """Leave the cluster, if this executor joined it."""
-        if self._started:
-            self._ray.shutdown()
-            self._started = False
-
-    def _connect(self) -> None:
-        ray = self._ray
-        if ray.is_initialized():
-            return
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        address = self._cluster.address or os.environ.get("RAY_ADDRESS") or "local"  # not one that happens to run here
-        if address != "local":
-            quiet["runtime_env"] = {"env_vars": environment}
-        else:
-            quiet["include_dashboard"] = False
-        ours = signal.getsignal(signal.SIGTERM)
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-            where = "a Ray cluster here" if address == "local" else f"the Ray cluster {address}"
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(f"Connecting to {where} failed ({reason}); correct --address, or start it.") from None
-        finally:
-            if threading.current_thread() is threading.main_thread() and callable(ours):
-                signal.signal(signal.SIGTERM, ours)  # Ray takes it, and would abort
-        self._started = True
-
-
-def _imported() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError(
-            f'The executor "ray" needs the package ray ({error}); install it: pip install "fc-bench[ray]".'
-        ) from None
-    return ray
+            self._connection.close()
 
 
 class _Remote:
@@ -145,6 +75,9 @@ class _Remote:
         silence_loading_bars()
         self._lines: deque[Event] = deque()
         self._worker = Worker(RunFolder(Path(folder)), setting, make_method, options, _Silence(), self._record)
+
+    def begin(self) -> None:
+        """Answer, which a worker does once it has its place."""
 
     def work(self, unit: Unit) -> Iterator[Event]:
         """The events of a unit; customizations come before what rests on them."""
@@ -268,6 +201,11 @@ class _Queue:
 @dataclass(eq=False)
 class _Actor:
     handle: Any
+    answer: Any
+    """What comes once it has a place on the cluster and has begun."""
+    tries: int = 1
+    """How often an actor was tried here, this one included, since one answered."""
+    answered: bool = False
     row: MethodRow | None = None
     company: deque[_Begun] | None = None
     begun: _Begun | None = None
@@ -275,66 +213,78 @@ class _Actor:
 
 
 class _Crew:
-    """The actors: as many as the cluster has room for and there is work for."""
+    """The actors: as many as there is work for; those that the cluster has no room for wait for some."""
 
-    def __init__(self, ray: Any, cluster: Cluster, arguments: tuple[Any, ...], count: int) -> None:
-        self._ray, self._cluster = ray, cluster
+    def __init__(self, connection: Connection, arguments: tuple[Any, ...], count: int) -> None:
+        self.connection, self.ray = connection, connection.ray
         self._arguments = arguments
-        self._kind = ray.remote(_Remote)
-        self.actors = [self.hire() for _ in range(count)]
+        self._kind = self.ray.remote(_Remote)
+        self.actors = [self._hire() for _ in range(count)]
 
-    def hire(self) -> _Actor:
-        """A new actor."""
-        asked = {"num_cpus": self._cluster.cpus_per_job, "num_gpus": self._cluster.gpus_per_job}
-        return _Actor(self._kind.options(**asked).remote(*self._arguments))
+    def _hire(self, tries: int = 1) -> _Actor:
+        handle = self._kind.options(**self.connection.cluster.asked).remote(*self._arguments)
+        return _Actor(handle, handle.begin.remote(), tries)
 
-    def replace(self, lost: _Actor) -> None:
+    def answer(self, actor: _Actor) -> None:
+        """An actor has begun, or ended before: then another one is tried, at most `TRIES` in its place.
+
+        Raises UserError when that leaves no actor.
+        """
+        try:
+            self.ray.get(actor.answer)
+        except self.ray.exceptions.RayError as error:
+            if actor.tries < TRIES:
+                self.replace(actor, actor.tries + 1)
+                return
+            self.actors.remove(actor)
+            if not self.actors:
+                raise UserError(
+                    f"No worker on the Ray cluster could begin ({reason(error)}); install the same versions on all "
+                    "nodes, then repeat the command: nothing finished is lost."
+                ) from None
+        else:
+            actor.answered = True
+
+    def replace(self, lost: _Actor, tries: int = 1) -> None:
         """Another actor in the place of a lost one."""
         with suppress(Exception):
-            self._ray.kill(lost.handle)
-        self.actors[self.actors.index(lost)] = self.hire()
+            self.ray.kill(lost.handle)
+        self.actors[self.actors.index(lost)] = self._hire(tries)
 
     def dismiss(self) -> None:
         """End all actors."""
         for actor in self.actors:
             with suppress(Exception):
-                self._ray.kill(actor.handle)
+                self.ray.kill(actor.handle)
 
 
-def _room(ray: Any, cluster: Cluster) -> int:
-    """How many workers fit into the cluster; raises UserError when none does."""
-    there = ray.cluster_resources()
-    rooms = [
-        int(there.get(name, 0) // each)
-        for name, each in (("CPU", cluster.cpus_per_job), ("GPU", cluster.gpus_per_job))
-        if each
-    ]
-    room = min(rooms, default=1)
-    if room < 1:
-        raise UserError(
-            f"The Ray cluster has {there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs, not enough for one "
-            f"job with {cluster.cpus_per_job:g} and {cluster.gpus_per_job:g}; ask for less with --gpus-per-job, or "
-            "name --workers if the cluster grows."
-        )
-    return room
+def _streamed(queue: _Queue, crew: _Crew) -> Iterator[tuple[Unit, Event]]:
+    """Keep every actor that has begun busy; tell what they tell.
 
-
-def _streamed(ray: Any, queue: _Queue, crew: _Crew) -> Iterator[tuple[Unit, Event]]:
-    """Keep every actor busy; tell what they tell."""
+    An actor for which there is no room yet is given nothing: what it would do the others can do.
+    """
+    ray, waited = crew.ray, 0.0
     while True:
         for actor in crew.actors:
-            if actor.begun is None:
+            if actor.answered and actor.begun is None:
                 _give(queue, actor)
         busy = {actor.stream: actor for actor in crew.actors if actor.begun is not None}
-        if not busy:
+        if not busy and not len(queue):
             return
-        ready, _ = ray.wait(list(busy), num_returns=1)
-        for stream in ready:
-            actor = busy[stream]
+        starting = {actor.answer: actor for actor in crew.actors if not actor.answered}
+        told, _ = ray.wait([*busy, *starting], num_returns=1, timeout=None if busy else PATIENCE)
+        waited = 0.0 if told else waited + PATIENCE
+        if waited:
+            crew.connection.check_waiting(waited)
+        for one in told:
+            if one in starting:
+                crew.answer(starting[one])
+                continue
+            actor = busy[one]
             begun = actor.begun
             assert begun is not None
             try:
-                event: Event = ray.get(next(stream))
+                event: Event = ray.get(next(one))
             except StopIteration:
                 queue.ended(begun)
                 actor.begun = None
@@ -369,10 +319,9 @@ def _lost(queue: _Queue, crew: _Crew, actor: _Actor, error: Exception) -> Iterat
     crew.replace(actor)
     rest = begun.rest()
     if begun.tries >= TRIES and rest.jobs:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         failed = JobFailed(
             rest.jobs[0].job.subject_set.key,
-            Failure.of(RuntimeError(f"the worker doing it was lost {TRIES} times ({reason})")),
+            Failure.of(RuntimeError(f"the worker doing it was lost {TRIES} times ({reason(error)})")),
             None,
         )
         yield rest, failed

@@ -24,7 +24,8 @@ from fc_bench.prefixes import rows_that_share, told_calls
 from fc_bench.progress import progress
 from fc_bench.prompt_reading import prompts_of, unlearnt_words
 from fc_bench.protocols import Method, Sampler, Setting, needs_attention
-from fc_bench.ray_executor import Cluster, RayExecutor
+from fc_bench.ray_cluster import Cluster, Connection
+from fc_bench.ray_executor import RayExecutor
 from fc_bench.session import Outcome, Session, session
 from fc_bench.suite import Suite, read_suite
 from fc_bench.working import InProcess, Worker
@@ -187,6 +188,8 @@ def _generate_pending(opened: Session, prepared: Prepared, options: RunOptions) 
     pending = sum(len(pending_ids(job, recorded, options.retry_errors)) for job in plan.jobs)
     name, backbone = opened.suite.file.name, prepared.setting.backbone.name
     opened.say(f"{name} on {backbone}: {plan.size} samples, {pending} to generate, in {folder.path}")
+    if unlearnt := unlearnt_words(prompts_of(plan), prepared.setting.backbone):
+        opened.say(unlearnt)
     if pending and prepared.shares:
         opened.note(shared_prefixes=list(prepared.shares))
         for line in told_calls(plan, prepared.shares, prepared.setting.sampler):
@@ -204,7 +207,7 @@ def _generate_pending(opened: Session, prepared: Prepared, options: RunOptions) 
         if options.cluster is None:
             executor = InProcess(Worker(folder, setting, make, how, show, recorder.job))
         else:
-            executor = RayExecutor(options.cluster, folder.path, setting, make, how)
+            executor = RayExecutor(Connection(options.cluster), folder.path, setting, make, how)
         try:
             done = generate(plan, recorder, executor, prepared.shares, how.batch_size or FIRST, options.retry_errors)
         finally:

@@ -17,7 +17,7 @@ from fc_bench.errors import UserError
 from fc_bench.model.errors import MissingWeightsError, ModelInputError
 
 if TYPE_CHECKING:
-    from fc_bench.ray_executor import Cluster
+    from fc_bench.ray_cluster import Cluster
     from fc_bench.run import Prepared
     from fc_bench.session import Outcome
 
@@ -199,7 +199,7 @@ def cluster_of(
 ) -> Cluster | None:
     """The Ray cluster asked for, None for this process; raises UserError for options that do not go together."""
     if executor == "ray":
-        from fc_bench.ray_executor import Cluster
+        from fc_bench.ray_cluster import Cluster
         from fc_bench.run import resolve_device
 
         own = 1.0 if resolve_device(device).startswith("cuda") else 0.0

@@ -248,7 +248,8 @@ def ray(asked: Asked) -> Iterator[Ratio]:
     from fc_bench.model.backbone import read_backbone
     from fc_bench.plan import MethodRow, make_plan
     from fc_bench.progress import progress
-    from fc_bench.ray_executor import Cluster, RayExecutor
+    from fc_bench.ray_cluster import Cluster, Connection
+    from fc_bench.ray_executor import RayExecutor
     from fc_bench.records import RunFolder
     from fc_bench.registry import suite_file
     from fc_bench.run import MethodMaker, setting_of
@@ -265,7 +266,8 @@ def ray(asked: Asked) -> Iterator[Ratio]:
         with tempfile.TemporaryDirectory() as place, progress(Console(file=sys.stderr), "", len(plan.jobs) * 5) as show:
             folder = RunFolder(Path(place))
             recorder = Recorder(folder, show, {}, False)
-            executor = RayExecutor(Cluster(workers=workers, cpus_per_job=0.5), folder.path, setting, make, Options())
+            connection = Connection(Cluster(workers=workers, cpus_per_job=0.5))
+            executor = RayExecutor(connection, folder.path, setting, make, Options())
             begun = 0.0
             for unit, event in executor.events(pending_units(plan, recorder, {}), recorder.current):
                 if isinstance(event, Loaded) and not begun:

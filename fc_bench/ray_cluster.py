@@ -1,0 +1,181 @@
+"""A connection to a Ray cluster: reaching it, what workers get of it, and what is said where it has no room for one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from fc_bench.errors import UserError
+
+PATIENCE = 60.0
+"""Seconds to wait for a place for one worker."""
+STARTING = 600.0
+"""Seconds for the first of all workers to begin, where nodes are large enough: processes start slowly on busy ones."""
+GRAIN = 10_000
+"""Ray counts resources in ten-thousandths."""
+PASSED_ON = (
+    "FC_BENCH_CACHE",
+    "HF_HOME",
+    "HF_HUB_DISABLE_TELEMETRY",
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "DIFFUSERS_OFFLINE",
+    "OMP_NUM_THREADS",
+)
+"""Environment variables that workers get from the driver, where it has them."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Which cluster, and what a worker takes of it.
+
+    `address` as `ray.init` takes it (None: `RAY_ADDRESS`, or a cluster of this machine for this command); `workers` at
+    most (None: as many as the cluster has room for when the run begins).
+    """
+
+    address: str | None = None
+    gpus_per_job: float = 0.0
+    cpus_per_job: float = 1.0
+    workers: int | None = None
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """What Ray is asked for, for one worker."""
+        return {"num_cpus": self.cpus_per_job, "num_gpus": self.gpus_per_job}
+
+
+class Connection:
+    """This process's connection to a cluster; raises UserError where Ray is not installed.
+
+    What it began it ends; a cluster that the process had joined before stays joined.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.ray = _imported()
+        self.cluster = cluster
+        self._started = False
+
+    def open(self) -> None:
+        """Join the cluster, or begin one here; raises UserError where that fails."""
+        ray = self.ray
+        if ray.is_initialized():
+            return
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        address = self.cluster.address or os.environ.get("RAY_ADDRESS") or "local"  # not one that happens to run here
+        if address != "local":
+            quiet["runtime_env"] = {"env_vars": environment}
+        else:
+            quiet["include_dashboard"] = False
+        ours = signal.getsignal(signal.SIGTERM)
+        try:
+            ray.init(address=address, **quiet)
+        except Exception as error:  # Ray raises many kinds, a bare one, too, when it starts too slowly
+            where = "a Ray cluster here" if address == "local" else f"the Ray cluster {address}"
+            raise UserError(
+                f"Connecting to {where} failed ({reason(error)}); correct --address, or start it."
+            ) from None
+        finally:
+            if threading.current_thread() is threading.main_thread() and callable(ours):
+                signal.signal(signal.SIGTERM, ours)  # Ray takes it, and would abort
+        self._started = True
+
+    def close(self) -> None:
+        """Leave the cluster, if this connection joined it."""
+        if self._started:
+            self.ray.shutdown()
+            self._started = False
+
+    def room(self) -> int:
+        """How many workers the nodes hold when nothing else runs on them; raises UserError when none does."""
+        self.open()
+        room = sum(holds(node, self.cluster) for node in self._nodes())
+        if room < 1:
+            raise UserError(
+                f"The Ray cluster has no room for a worker: {self._asked_and_there()}; ask for less with "
+                "--gpus-per-job, or name --workers if the cluster grows."
+            )
+        return room
+
+    def check(self) -> None:
+        """Join the cluster and have it keep a place for one worker, for a moment.
+
+        Raises UserError where it does not within `PATIENCE`.
+        """
+        self.open()
+        if self.cluster.workers is None:
+            self.room()
+        from ray.util.placement_group import placement_group, remove_placement_group
+
+        taken = {"CPU": self.cluster.cpus_per_job, "GPU": self.cluster.gpus_per_job}
+        bundle = {name: each for name, each in taken.items() if each}
+        if not bundle:
+            return
+        place = placement_group([bundle])
+        try:
+            if not place.wait(PATIENCE):
+                raise self._unplaced(PATIENCE)
+        finally:
+            remove_placement_group(place)
+
+    def check_waiting(self, seconds: float) -> None:
+        """Raise UserError where waiting so long for a first worker was enough.
+
+        A worker that has its place may still be starting; where no node is large enough none has.
+        """
+        if seconds >= STARTING or not any(holds(node, self.cluster) for node in self._nodes()):
+            raise self._unplaced(seconds)
+
+    def _unplaced(self, seconds: float) -> UserError:
+        return UserError(
+            f"The Ray cluster gave no worker in {seconds:g} s: {self._asked_and_there()}; ask for less with "
+            "--gpus-per-job, or repeat the command when there is room: nothing finished is lost."
+        )
+
+    def _nodes(self) -> list[dict[str, float]]:
+        return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+
+    def _asked_and_there(self) -> str:
+        nodes, free = self._nodes(), self.ray.available_resources()
+        one = f"a job takes {self.cluster.cpus_per_job:g} CPU and {self.cluster.gpus_per_job:g} GPU of one node"
+        cpus, gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
+        count = f"{len(nodes)} node{'' if len(nodes) == 1 else 's'}"
+        there = f"{count} with {cpus:g} CPU and {gpus:g} GPU together"
+        return f"{one}, the cluster has {there}, of which {free.get('CPU', 0):g} and {free.get('GPU', 0):g} are free"
+
+
+def holds(node: dict[str, float], cluster: Cluster) -> int:
+    """How many workers a node with these resources holds: a worker with less than one GPU has all of it from one GPU.
+
+    One where a worker takes nothing at all.
+    """
+    rooms: list[int] = []
+    if cluster.cpus_per_job:
+        rooms.append(_times(node.get("CPU", 0), cluster.cpus_per_job))
+    if cluster.gpus_per_job >= 1:
+        rooms.append(_times(node.get("GPU", 0), cluster.gpus_per_job))
+    elif cluster.gpus_per_job:
+        rooms.append(int(node.get("GPU", 0)) * _times(1, cluster.gpus_per_job))
+    return min(rooms, default=1)
+
+
+def _times(there: float, each: float) -> int:
+    return round(there * GRAIN) // round(each * GRAIN)
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what an error says, or its name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _imported() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(
+            f'The executor "ray" needs the package ray ({error}); install it: pip install "fc-bench[ray]".'
+        ) from None
+    return ray

@@ -1,0 +1,99 @@
+"""What a cluster has room for is counted as Ray counts it; nodes may go, and what cannot be reached is said."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fc_bench.ray_cluster import Cluster, holds
+
+
+@pytest.fixture
+def nodes(plugin_folder, monkeypatch) -> Iterator[Any]:
+    """A cluster of two nodes of one CPU each, whose workers see the plug-in."""
+    pytest.importorskip("ray", reason="the extra fc-bench[ray] is not installed")
+    from ray.cluster_utils import Cluster as Nodes
+
+    for name, value in {"PYTHONPATH": str(plugin_folder), "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}.items():
+        monkeypatch.setenv(name, value)
+    cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture
+def ends() -> Iterator[None]:
+    """Fails the test when it takes minutes: what is waited for does not come."""
+
+    def fail(*_: object) -> None:
+        raise AssertionError("no end")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(300)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def run(ends, nodes, fc_bench, suite, tiny_backbone, plugin, tmp_path, records):
+    """Runs the suite on the nodes, a batch an image; gives the finished command and the samples."""
+
+    def invoke(*arguments: object):
+        asked = ("run", suite, "--backbone", tiny_backbone, "-m", "paste", "--batch-size", 1, "--out", tmp_path / "run")
+        done = fc_bench(*asked, "--executor", "ray", "--address", nodes.address, *arguments)
+        file = tmp_path / "run" / "samples.jsonl"
+        return done, records(file) if file.exists() else []
+
+    return invoke
+
+
+def test_what_a_node_that_goes_was_doing_the_other_one_does(nodes, run, tmp_path, records):
+    samples = tmp_path / "run" / "samples.jsonl"
+
+    def remove() -> None:
+        while not samples.exists() or len(records(samples)) < 3:
+            time.sleep(0.1)
+        nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+
+    going = threading.Thread(target=remove, daemon=True)
+    going.start()
+    done, made = run("-o", "paste.seconds=0.5")
+    assert done.code == 0, done.err
+    assert not going.is_alive()
+    assert len(made) == len({sample["id"] for sample in made}) == 11
+    assert {sample["status"] for sample in made} == {"ok"}
+
+
+def test_more_workers_than_there_is_room_for_keep_nothing_from_being_done(run):
+    done, made = run("--workers", 4)
+    assert done.code == 0, done.err
+    assert len(made) == len({sample["id"] for sample in made}) == 11
+
+
+def test_a_cluster_that_gives_no_worker_is_said(run, monkeypatch):
+    monkeypatch.setattr("fc_bench.ray_cluster.PATIENCE", 2.0)
+    done, made = run("--workers", 1, "--gpus-per-job", 1)
+    assert (done.code, made) == (2, [])
+    assert "gave no worker in 2 s: a job takes 1 CPU and 1 GPU of one node" in done.err
+    assert "the cluster has 2 nodes with 2 CPU and 0 GPU together" in done.err
+
+
+@pytest.mark.parametrize(
+    ("node", "cpus", "gpus", "count"),
+    [
+        ({"CPU": 8, "GPU": 2}, 1, 0.6, 2),  # not three: a worker's share is of one device
+        ({"CPU": 8, "GPU": 3}, 1, 2, 1),
+        ({"CPU": 1}, 0.1, 0, 10),  # not nine, as floats have it
+        ({"CPU": 2, "GPU": 8}, 1, 0.5, 2),
+        ({"CPU": 8}, 1, 1, 0),
+    ],
+)
+def test_a_node_holds_as_many_workers_as_ray_places_there(node, cpus, gpus, count):
+    assert holds(node, Cluster(cpus_per_job=cpus, gpus_per_job=gpus)) == count
