@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +17,8 @@ PATIENCE = 60.0
 """Seconds to wait for a place for one worker."""
 STARTING = 600.0
 """Seconds for the first of all workers to begin, where nodes are large enough: processes start slowly on busy ones."""
+REACHING = 10.0
+"""Seconds to try whether anything listens at an address, before Ray does, which tries for minutes."""
 GRAIN = 10_000
 """Ray counts resources in ten-thousandths."""
 PASSED_ON = (
@@ -66,13 +71,17 @@ class Connection:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         address = self.cluster.address or os.environ.get("RAY_ADDRESS") or "local"  # not one that happens to run here
-        if address != "local":
-            quiet["runtime_env"] = {"env_vars": environment}
-        else:
+        if address == "local":
             quiet["include_dashboard"] = False
+        else:
+            quiet["runtime_env"] = {"env_vars": environment}
         ours = signal.getsignal(signal.SIGTERM)
         try:
+            if address != "local":
+                _check_listening(address)
             ray.init(address=address, **quiet)
+        except UserError:
+            raise
         except Exception as error:  # Ray raises many kinds, a bare one, too, when it starts too slowly
             where = "a Ray cluster here" if address == "local" else f"the Ray cluster {address}"
             raise UserError(
@@ -164,6 +173,31 @@ def holds(node: dict[str, float], cluster: Cluster) -> int:
 
 def _times(there: float, each: float) -> int:
     return round(there * GRAIN) // round(each * GRAIN)
+
+
+def _check_listening(address: str) -> None:
+    """Raise UserError where nothing listens at a cluster's address within `REACHING`.
+
+    `auto` is what `ray start` noted on this machine, and the note stays when the cluster ends without `ray stop`.
+    """
+    from ray._private.services import canonicalize_bootstrap_address
+
+    where = address if "://" in address else canonicalize_bootstrap_address(address) or ""
+    found = re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d{1,5})", where, re.ASCII)
+    if found is None:
+        return  # Ray says what is wrong with it
+    until, failed = time.monotonic() + REACHING, ""
+    while True:
+        try:
+            socket.create_connection((found[1], int(found[2])), timeout=2).close()
+            return
+        except (OSError, ValueError, OverflowError) as error:
+            failed = reason(error)
+        if time.monotonic() > until:
+            break
+        time.sleep(0.5)
+    told = where if where == address else f"{address} ({where})"
+    raise UserError(f"No Ray cluster answers at {told} ({failed}); correct --address, or start it: ray start --head.")
 
 
 def reason(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from fc_bench.prompt_reading import prompts_of, unlearnt_words
 from fc_bench.protocols import Method, Sampler, Setting, needs_attention
 from fc_bench.ray_cluster import Cluster, Connection
 from fc_bench.ray_executor import RayExecutor
+from fc_bench.records import RUN
 from fc_bench.session import Outcome, Session, session
 from fc_bench.suite import Suite, read_suite
 from fc_bench.working import InProcess, Worker
@@ -168,10 +170,15 @@ def run(options: RunOptions, console: Console) -> Outcome:
     prepared = prepare(options)
     suite, setting, plan = prepared.suite, prepared.setting, prepared.plan
     path = options.out or default_folder(suite, setting.backbone)
-    scoring_device = setting.device if options.cluster is None else resolve_device("auto")
-    with session(path, suite, setting, plan, console, scoring_device=scoring_device) as opened:
+    scoring_device = setting.device
+    if options.cluster is not None:
+        scoring_device = resolve_device("cpu" if options.device == "cpu" else "auto")
+    with (
+        _connected(options.cluster, path) as connection,
+        session(path, suite, setting, plan, console, scoring_device=scoring_device) as opened,
+    ):
         clock.next("preparing")
-        done = _generate_pending(opened, prepared, options)
+        done = _generate_pending(opened, prepared, options, connection)
         clock.next("generating")
         outcome = opened.score(options.retry_errors)
         clock.next("scoring")
@@ -181,7 +188,27 @@ def run(options: RunOptions, console: Console) -> Outcome:
     return outcome
 
 
-def _generate_pending(opened: Session, prepared: Prepared, options: RunOptions) -> Generation:
+@contextmanager
+def _connected(cluster: Cluster | None, path: Path) -> Iterator[Connection | None]:
+    """The connection to the cluster, if one is asked for.
+
+    A new run folder, which keeps its device, is begun only with a place for a worker; raises UserError without one.
+    """
+    if cluster is None:
+        yield None
+        return
+    connection = Connection(cluster)
+    try:
+        if not (path / RUN).exists():
+            connection.check()
+        yield connection
+    finally:
+        connection.close()
+
+
+def _generate_pending(
+    opened: Session, prepared: Prepared, options: RunOptions, connection: Connection | None
+) -> Generation:
     """Generate what is not recorded yet, after saying how much that is, and say what it took."""
     plan, folder = opened.plan, opened.folder
     recorded = folder.statuses()
@@ -204,16 +231,16 @@ def _generate_pending(opened: Session, prepared: Prepared, options: RunOptions) 
         )
         make, setting = MethodMaker(prepared.setting, prepared.methods), prepared.setting
         executor: Executor
-        if options.cluster is None:
+        if connection is None:
             executor = InProcess(Worker(folder, setting, make, how, show, recorder.job))
         else:
-            executor = RayExecutor(Connection(options.cluster), folder.path, setting, make, how)
+            executor = RayExecutor(connection, folder.path, setting, make, how)
         try:
             done = generate(plan, recorder, executor, prepared.shares, how.batch_size or FIRST, options.retry_errors)
         finally:
             recorder.close()
     if done.samples:
-        workers = {} if options.cluster is None else {"workers": list(done.machines)}
+        workers = {} if connection is None else {"workers": list(done.machines)}
         opened.note(generation=_seconds(done), **workers)
         opened.say(_told_seconds(done))
     return done
@@ -265,7 +292,7 @@ def row_labels(options: RunOptions) -> list[str]:
     """The names of the rows in the results of such a run, in the order of `RunOptions.rows`."""
     backbone = read_backbone(options.backbone)
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
-    setting = setting_of(suite, backbone, options.device)
+    setting = setting_of(suite, backbone, _device(options))
     return [
         resolve_method(name, overrides, setting, suite.file.options.get(name))[2].label
         for name, overrides in options.rows()
@@ -280,9 +307,9 @@ def _for_sampling(setting: Setting, compiled: bool) -> Setting:
 
 
 def _device(options: RunOptions) -> str:
-    """The device asked for, which on a cluster with accelerators need not be here."""
-    if options.cluster is not None and options.cluster.gpus_per_job:
-        return ON_CLUSTER
+    """The device asked for; on a cluster it is what workers get, which need not be here."""
+    if options.cluster is not None:
+        return ON_CLUSTER if options.cluster.gpus_per_job else "cpu"
     return options.device
 
 

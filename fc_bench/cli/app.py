@@ -200,15 +200,32 @@ def cluster_of(
     """The Ray cluster asked for, None for this process; raises UserError for options that do not go together."""
     if executor == "ray":
         from fc_bench.ray_cluster import Cluster
-        from fc_bench.run import resolve_device
 
-        own = 1.0 if resolve_device(device).startswith("cuda") else 0.0
-        return Cluster(address, own if gpus_per_job is None else gpus_per_job, workers=workers)
+        return Cluster(address, _gpus_per_job(gpus_per_job, device), workers=workers)
     if executor != "local":
         raise UserError(f'There is no executor "{executor}"; give local or ray.')
     if any(given is not None for given in (address, gpus_per_job, workers)):
         raise UserError("--address, --gpus-per-job and --workers say what a Ray cluster does; add --executor ray.")
     return None
+
+
+def _gpus_per_job(given: float | None, device: str) -> float:
+    """Accelerators that a worker takes: those given, or one where the device asks for it."""
+    from fc_bench.run import resolve_device
+
+    if given is None:
+        given = 1.0 if device == "cuda" or resolve_device(device) != "cpu" else 0.0
+    if not (given == 0 or 0.0001 <= given <= 1 or given.is_integer()):
+        raise UserError(
+            f"--gpus-per-job {given:g} is not what Ray can give; give a whole number or a share from 0.0001 to 1."
+        )
+    if device not in ("auto", "cuda" if given else "cpu"):
+        fitting = "cuda" if given else "cpu"
+        raise UserError(
+            f"--device {device} does not go with {given:g} accelerators for a Ray worker, which gets them from Ray; "
+            f"give --device {fitting}, or another --gpus-per-job."
+        )
+    return given
 
 
 def batch_size_of(text: str) -> int | None:

@@ -77,10 +77,11 @@ def test_more_workers_than_there_is_room_for_keep_nothing_from_being_done(run):
     assert len(made) == len({sample["id"] for sample in made}) == 11
 
 
-def test_a_cluster_that_gives_no_worker_is_said(run, monkeypatch):
+def test_a_cluster_that_gives_no_worker_is_said_before_a_run_folder_is_begun(run, monkeypatch, tmp_path):
     monkeypatch.setattr("fc_bench.ray_cluster.PATIENCE", 2.0)
-    done, made = run("--workers", 1, "--gpus-per-job", 1)
-    assert (done.code, made) == (2, [])
+    done, _ = run("--workers", 1, "--gpus-per-job", 1)
+    assert done.code == 2
+    assert not (tmp_path / "run" / "run.json").exists()  # its device would bind whoever asks for less
     assert "gave no worker in 2 s: a job takes 1 CPU and 1 GPU of one node" in done.err
     assert "the cluster has 2 nodes with 2 CPU and 0 GPU together" in done.err
 
@@ -97,3 +98,59 @@ def test_a_cluster_that_gives_no_worker_is_said(run, monkeypatch):
 )
 def test_a_node_holds_as_many_workers_as_ray_places_there(node, cpus, gpus, count):
     assert holds(node, Cluster(cpus_per_job=cpus, gpus_per_job=gpus)) == count
+
+
+@pytest.fixture
+def refused(fc_bench, suite, tiny_backbone, plugin, tmp_path, monkeypatch):
+    """What a run on a cluster is refused with."""
+    monkeypatch.setattr("fc_bench.ray_cluster.REACHING", 0.0)
+
+    def invoke(*arguments: object) -> str:
+        asked = ("run", suite, "--backbone", tiny_backbone, "-m", "paste", "--out", tmp_path / "run")
+        done = fc_bench(*asked, "--executor", "ray", *arguments)
+        assert done.code == 2
+        assert not (tmp_path / "run" / "run.json").exists()
+        assert len(done.err.splitlines()) == 1
+        return done.err
+
+    return invoke
+
+
+def test_an_address_where_nothing_listens_is_said_and_not_tried_for_minutes(ends, refused, monkeypatch):
+    pytest.importorskip("ray", reason="the extra fc-bench[ray] is not installed")
+    assert "No Ray cluster answers at 127.0.0.1:1" in refused("--address", "127.0.0.1:1")
+    assert "No Ray cluster answers at ray://127.0.0.1:1" in refused("--address", "ray://127.0.0.1:1")
+    assert "Connecting to the Ray cluster nonsense failed" in refused("--address", "nonsense")
+
+
+def test_a_note_of_a_cluster_that_has_ended_is_said(ends, refused, monkeypatch, tmp_path):
+    pytest.importorskip("ray", reason="the extra fc-bench[ray] is not installed")
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)  # none of another test or user
+    assert "No Ray cluster answers at auto (127.0.0.1:1)" in refused("--address", "auto")
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "told"),
+    [
+        ("cpu", 1, "--device cpu does not go with 1 accelerators"),
+        ("cuda:1", 1, "--device cuda:1 does not go with 1 accelerators"),
+        ("cuda", 0, "--device cuda does not go with 0 accelerators"),
+        ("auto", 1.5, "give a whole number or a share from 0.0001 to 1"),
+        ("auto", 0.00001, "give a whole number or a share from 0.0001 to 1"),
+        ("auto", "nan", "give a whole number or a share from 0.0001 to 1"),
+    ],
+)
+def test_devices_and_accelerators_that_do_not_go_together_are_refused(refused, device, gpus, told):
+    assert told in refused("--device", device, "--gpus-per-job", gpus)
+
+
+def test_accelerators_of_a_cluster_need_not_be_here(fc_bench, suite, tiny_backbone, plugin, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    asked = ("run", suite, "--backbone", tiny_backbone, "-m", "paste", "--executor", "ray", "--dry-run")
+    assert fc_bench(*asked, "--device", "cuda", "--gpus-per-job", 1).code == 0
+    assert fc_bench(*asked, "--device", "cuda").code == 0
