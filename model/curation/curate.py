@@ -4,7 +4,8 @@
            work/captions/<id>.json   one file an image and stage, so that an interrupted curation goes on where it was
            work/segments/<id>.npy, <id>.json
            work/matches/<id>.json    every phrase's similarity to every segment, and which belong together
-           00000/00000000.jpg, .json, .npy, image_ids_train.txt, image_ids_test.txt   the training set
+           00000/00000000.jpg, .json, .npy   the training set, with `bbox` as the released one has it
+           image_ids.txt, image_ids_train.txt, image_ids_test.txt   its images, all and by split
            sheet.png                 captions, phrases and masks, to check by eye
            report.json               what became of the images
 
@@ -229,7 +230,7 @@ def _write(config: CurationConfig, images: dict[str, Path]) -> dict[str, Any]:
                 "id": match["segment"],
                 "start": match["start"],
                 "end": match["end"],
-                "bbox": bounding_box(panoptic == match["segment"]),
+                "bbox": _released_box(panoptic == match["segment"]),
                 "coco_label": match["label"],
                 "similarity": round(match["similarity"], 4),
             }
@@ -242,8 +243,9 @@ def _write(config: CurationConfig, images: dict[str, Path]) -> dict[str, Any]:
     counts["kept"] = len(kept)
     order = np.random.default_rng(config.seed).permutation(len(kept))
     held_out = {kept[place] for place in order[: round(config.test_share * len(kept))]}
-    for split, names in (("train", [n for n in kept if n not in held_out]), ("test", sorted(held_out))):
-        write_whole(config.output / f"image_ids_{split}.txt", "".join(f"{name}\n" for name in names).encode())
+    splits = {"": kept, "_train": [name for name in kept if name not in held_out], "_test": sorted(held_out)}
+    for split, names in splits.items():
+        write_whole(config.output / f"image_ids{split}.txt", "".join(f"{name}\n" for name in names).encode())
     if kept:
         shown = [kept[place] for place in sorted(order[: config.sheet_images])]
         sheet = contact_sheet(in_rows([_tile(config.output, name) for name in shown], 5), side=224)
@@ -251,6 +253,12 @@ def _write(config: CurationConfig, images: dict[str, Path]) -> dict[str, Any]:
     report = dict(sorted(counts.items()))
     _save(config.output / "report.json", report)
     return report
+
+
+def _released_box(mask: np.ndarray) -> list[int]:
+    """Top, left, bottom and right, as FastComposer's own loader reads them (its data.py: [h1, w1, h2, w2])."""
+    left, top, right, bottom = bounding_box(mask)
+    return [top, left, bottom, right]
 
 
 def _tile(output: Path, name: str) -> Tile:

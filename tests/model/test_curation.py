@@ -216,9 +216,26 @@ def test_the_result_is_read_as_a_training_set(config):
     segmentation = read_segmentation(record, tuple(read_image(record).shape[1:]))
     assert {segment.id for segment in record.segments} == {1, 2}
     assert int((segmentation == 1).sum()) == 600
+    content = json.loads((config.output / "00000" / "00000000.json").read_text())
+    boxes = [segment["bbox"] for segment in content["segments"]]
+    assert sorted(boxes) == [[5, 5, 35, 25], [5, 35, 35, 55]]  # top, left, bottom, right
     assert report["kept"] >= 1
     with Image.open(config.output / "sheet.png") as sheet:
         assert sheet.width > 200
+
+
+def test_the_list_of_all_images_is_that_of_both_splits(config):
+    for name in ("00000000", "00000002"):
+        with Image.open(config.images / {"00000000": "0.png", "00000002": "more/1.png"}[name]) as image:
+            panoptic = np.ones((image.height, image.width), dtype=np.uint16)
+        given(config, name, "a man", panoptic, ["person"])
+    report = curate(config.model_copy(update={"test_share": 0.5}))
+    every, *splits = (
+        (config.output / f"image_ids{split}.txt").read_text().split() for split in ("", "_train", "_test")
+    )
+    assert all(splits)
+    assert every == sorted(splits[0] + splits[1])
+    assert len(every) == report["kept"]
 
 
 def test_on_pocket_pictures_phrases_find_the_people_they_name(tmp_path):
