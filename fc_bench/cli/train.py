@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from threading import Lock, Thread
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
 from fc_bench.cli.app import Offline, app, go_offline, quiet_libraries, say, stay_offline
 from fc_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from fc_bench.training import Prepared
 
 
 @app.command()
@@ -40,7 +51,7 @@ def train(
     if offline:
         stay_offline()
     from fc_bench.model.durations import parse_duration
-    from fc_bench.training import draw_pictures, is_main_process, prepare, train_fastcomposer
+    from fc_bench.training import is_main_process, prepare, train_fastcomposer
 
     changes = {
         "output": out.resolve() if out is not None else None,
@@ -51,7 +62,7 @@ def train(
     go_offline(offline, prepared.file.backbone)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if processes > 1:
-        draw_pictures(prepared)
+        _check(prepared)
         raise typer.Exit(_launched(processes, sys.argv[1:]))
     logging.getLogger("accelerate").setLevel(logging.WARNING)
     from fc_bench.progress import silence_loading_bars
@@ -62,10 +73,92 @@ def train(
         say(f"{output} is a backbone: fc-bench run --backbone {shlex.quote(str(output))} -m fastcomposer")
 
 
-def _launched(processes: int, arguments: list[str]) -> int:
-    """The same command in so many processes of this machine, each with a device of its own; its exit code."""
+def _check(prepared: Prepared) -> None:
+    """Draw the pictures and refuse unusable data or validation once, on the processor, before processes are started."""
+    from fc_bench.model.training.dataset import read_records
+    from fc_bench.training import Validation, draw_pictures
+
+    if prepared.file.validation is not None:
+        config = prepared.config.model_copy(update={"cpu": True})
+        Validation(replace(prepared, config=config), prepared.file.validation)
+    draw_pictures(prepared)
+    data = prepared.config.data
+    for split in filter(None, (data.split, data.reference_split)):
+        read_records(data.root, split, data.labels)
+
+
+def _launched(processes: int, arguments: Sequence[str]) -> int:
+    """The same command in so many processes of this machine, as torchrun starts them; the code of the first to fail.
+
+    What they tell is told once, and when one fails the others are ended.
+    """
     kept = list(arguments)
     place = next(number for number, word in enumerate(kept) if word.startswith("--processes"))
     del kept[place : place + (1 if "=" in kept[place] else 2)]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    return subprocess.call([*launch, "-m", "fc_bench.cli", *kept])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+    children: list[subprocess.Popen[str]] = []
+    readers: list[Thread] = []
+    codes: list[int | None] = []
+    told, lock = set[str](), Lock()
+    try:
+        for rank in range(processes):
+            own = {key: str(value) for key, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()}
+            child = subprocess.Popen(
+                [sys.executable, "-m", "fc_bench.cli", *kept],
+                env={"OMP_NUM_THREADS": "1", **os.environ, **own},
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            )
+            children.append(child)
+            readers.append(Thread(target=_pass_on, args=(child.stderr, told, lock), daemon=True))
+            readers[-1].start()
+        while not any(codes := [child.poll() for child in children]) and None in codes:
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        with suppress(subprocess.TimeoutExpired):  # Ctrl-C has reached them, too
+            for child in children:
+                child.wait(2)
+        raise
+    finally:
+        _end(children)
+        for reader in readers:
+            reader.join(5)
+    rank, code = next(((rank, code) for rank, code in enumerate(codes) if code), (0, 0))
+    if code < 0:
+        print(
+            f"fc-bench: process {rank} of {processes} was ended by {signal.Signals(-code).name}; the same command with "
+            "--resume continues.",
+            file=sys.stderr,
+        )
+        return 128 - code
+    return code
+
+
+def _pass_on(lines: IO[str], told: set[str], lock: Lock) -> None:
+    """Print what a process tells; sentences that another has told, and that it was interrupted, are left out."""
+    for line in lines:
+        with lock:
+            if line.startswith("fc-bench: "):
+                if line in told or line.startswith("fc-bench: interrupted"):
+                    continue
+                told.add(line)
+            sys.stderr.write(line)
+            sys.stderr.flush()
+
+
+def _end(children: Sequence[subprocess.Popen[str]]) -> None:
+    """End those that still run: asked to, and after ten seconds by force."""
+    for child in children:
+        if child.poll() is None:
+            child.terminate()
+    until = time.monotonic() + 10
+    for child in children:
+        try:
+            child.wait(max(0.0, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()

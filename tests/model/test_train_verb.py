@@ -132,14 +132,16 @@ def test_several_processes_train_together_and_say_the_result_once(recipe, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": {"root": "nowhere"}, "validation": None}, "nowhere/image_ids_train.txt is missing"),
+        ({"data": {"root": "nowhere", "variants": 1}, "validation": None}, "nowhere/image_ids_train.txt is missing"),
         ({"validation": {"suite": "pockett"}}, "did you mean"),
     ],
 )
 def test_what_every_process_would_refuse_is_told_once_and_none_is_started(
     fc_bench, recipe, monkeypatch, changes, message
 ):
-    monkeypatch.setattr(subprocess, "Popen", None)
+    from fc_bench.cli import train
+
+    monkeypatch.setattr(train, "_launched", None)
     done = fc_bench("train", "fastcomposer", recipe(**changes), "--processes", 2)
     assert done.code == 2
     assert message in done.err
@@ -166,7 +168,7 @@ def test_the_first_process_to_fail_ends_the_others_and_gives_the_code(
     file.write_text(f"#!/bin/sh\n{script}\n")
     file.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(file))
-    assert sys.modules[train.__module__]._launched(2, ["train", "x", "--processes", "2", "--resume"]) == code
+    assert train._launched(2, ["train", "x", "--processes", "2", "--resume"]) == code
     err = capsys.readouterr().err
     assert told in err
     assert err.count("\n") == bool(told)
