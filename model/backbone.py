@@ -244,10 +244,17 @@ class Backbone(_Part):
         return [item for item in required_files(component, path) if not item.present]
 
     def fetch_command(self, component: str) -> str | None:
-        """The shell command that fetches a component, where one does."""
+        """The shell command that fetches a component, where one does.
+
+        It asks for pickled weights once the cache has the repository and no safetensors of it.
+        """
         told = self.fetch.get(component) or self.fetch.get(component.split("/")[0])
         value = self.components()[component]
-        return hub_command(component, value.removeprefix(HUB)) if told is None and value.startswith(HUB) else told
+        if told is not None or not value.startswith(HUB):
+            return told
+        path = self.found_path(component)
+        pickled = path is not None and path.is_dir() and not any(path.rglob("*.safetensors"))
+        return hub_command(component, value.removeprefix(HUB), pickled)
 
     def advice(self, component: str) -> str:
         """What to do about missing files of a component that no command fetches: a sentence without its full stop.

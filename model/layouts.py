@@ -97,13 +97,17 @@ def hub_patterns(component: str, pickled: bool = False) -> tuple[list[str], list
     return ["*.json", "*.txt", f"*.{weights}"], ["*/*"]
 
 
-def hub_command(component: str, reference: str) -> str:
-    """The shell command that brings a component from a hub repository, `owner/name[/file]`, into the local cache."""
+def hub_command(component: str, reference: str, pickled: bool = False) -> str:
+    """The shell command that brings a component from a hub repository, `owner/name[/file]`, into the local cache.
+
+    Pickled weights too, beside safetensors, where it is known that the repository may have no others.
+    """
     owner, name, *inside = reference.split("/")
     command = ["hf", "download", f"{owner}/{name}"]
     if inside:
         return shlex.join([*command, "/".join(inside)])
     take, leave = hub_patterns(component)
+    take += [item for item in hub_patterns(component, True)[0] if pickled and item not in take]
     options = [*(word for item in take for word in ("--include", item))]
     options += [word for item in leave for word in ("--exclude", item)]
     return shlex.join([*command, *options])

@@ -330,3 +330,32 @@ def test_only_what_a_pipeline_needs_is_taken_from_its_repository():
         "safety_checker/model.safetensors",
     ):
         assert not taken(name)
+
+
+def test_a_backbone_that_extends_another_leaves_image_features_out(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\nextends: sd15\ndescription: without\nimage_features: null\n")
+    mine, base = read_backbone(str(file)), read_backbone("sd15")
+    assert base.components().keys() - mine.components().keys() == {"image_features"}
+    assert "image_features" not in {**mine.licenses, **mine.fetch}
+    assert mine.architecture_folder() == base.architecture_folder()
+
+
+@pytest.mark.parametrize(("stored", "pickled"), [(None, False), ("config.json", True), ("model.safetensors", False)])
+def test_the_command_asks_for_pickled_weights_once_the_cache_shows_no_others(
+    variant, tmp_path, monkeypatch, stored, pickled
+):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: cached())
+
+    def cached() -> str:
+        if stored is None:
+            raise OSError("nothing is cached")
+        (tmp_path / "snapshot").mkdir()
+        (tmp_path / "snapshot" / stored).write_text("{}")
+        return str(tmp_path / "snapshot")
+
+    command = variant(clip="hub:somebody/clip").fetch_command("clip")
+    assert "--include '*.safetensors'" in command
+    assert ("--include '*.bin'" in command) == pickled
