@@ -1,13 +1,13 @@
 """Turn a published checkpoint into a pipeline folder: `python -m fc_bench.model.convert CHECKPOINT BASE OUTPUT`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 import torch
 
 from fc_bench.model.errors import ModelInputError, telling_bad_input
-from fc_bench.model.pipeline import load_fastcomposer
 
 
 def convert_checkpoint(
@@ -23,8 +23,12 @@ def convert_checkpoint(
     """
     if output.exists():
         raise ModelInputError(f"{output} exists already: choose another output folder")
+    if checkpoint.is_dir():
+        raise ModelInputError(f"the checkpoint {checkpoint} is a folder: name the .bin or .safetensors file in it")
     if not checkpoint.is_file():
         raise ModelInputError(f"the checkpoint {checkpoint} does not exist: check the path")
+    from fc_bench.model.pipeline import load_fastcomposer
+
     load_fastcomposer(base, checkpoint, dtype, image_encoder=image_encoder).save_pretrained(output)
     return output
 
@@ -32,6 +36,8 @@ def convert_checkpoint(
 @telling_bad_input
 def main(command: list[str] | None = None) -> int:
     """The command; 2 after bad input, told in one line."""
+    for library in ("TRANSFORMERS", "DIFFUSERS"):  # read when they are imported, which is why that comes later
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
     parser = argparse.ArgumentParser(prog="python -m fc_bench.model.convert", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="pytorch_model.bin or .safetensors in the published layout")
     parser.add_argument("base", help="Stable Diffusion v1.5: folder or hub id")

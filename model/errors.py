@@ -1,9 +1,12 @@
 """What the model packages say about bad input."""
 
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import ParamSpec
 
 Arguments = ParamSpec("Arguments")
@@ -23,7 +26,10 @@ class MissingWeightsError(ModelInputError):
 
 @contextmanager
 def loading(what: str) -> Iterator[None]:
-    """Tell as a ModelInputError that libraries fail to load `what` inside the block."""
+    """Tell as a ModelInputError that libraries fail to load `what` inside the block.
+
+    Where `what` has the hub id `owner/name` of a model that is not here, with the command that fetches it.
+    """
     from safetensors import SafetensorError
 
     try:
@@ -32,7 +38,20 @@ def loading(what: str) -> Iterator[None]:
         raise
     except (OSError, ValueError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ModelInputError(f"{what} cannot be loaded ({reason}): check that its folder is complete") from error
+        hub = _hub_id(what) if isinstance(error, OSError) else None
+        if hub is None:
+            raise ModelInputError(f"{what} cannot be loaded ({reason}): check that its folder is complete") from error
+        why = "the network is not to be used" if os.environ.get("HF_HUB_OFFLINE") == "1" else reason
+        raise ModelInputError(
+            f"{what} cannot be loaded ({why}): {hub} is no folder here and not whole in the local cache; "
+            f"fetch it with: hf download {hub}"
+        ) from error
+
+
+def _hub_id(what: str) -> str | None:
+    """The first word that reads `owner/name` and is no path here."""
+    words = (word.strip("()") for word in what.split())
+    return next((word for word in words if re.fullmatch(r"\w[\w.-]*/[\w.-]+", word) and not Path(word).exists()), None)
 
 
 def telling_bad_input(main: Callable[Arguments, int]) -> Callable[Arguments, int]:

@@ -1,6 +1,8 @@
 """The published checkpoint is converted whole or refused."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVi
 
 from fc_bench.model.checkpoint import VIT_L_14, read_checkpoint
 from fc_bench.model.convert import convert_checkpoint, main
-from fc_bench.model.errors import ModelInputError
+from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.pipeline import FastComposerPipeline, load_fastcomposer
 from fc_bench.model.postfuse import PostfuseModule
 
@@ -123,6 +125,41 @@ def test_wrong_image_encoder_is_one_sentence() -> None:
 def test_command_tells_bad_input_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nowhere.bin", str(GOLDEN / "sd"), str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == "error: the checkpoint nowhere.bin does not exist: check the path\n"
+
+
+def test_a_folder_in_the_place_of_the_checkpoint_is_called_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(tmp_path), str(GOLDEN / "sd"), str(tmp_path / "out")]) == 2
+    expected = f"error: the checkpoint {tmp_path} is a folder: name the .bin or .safetensors file in it\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_a_conversion_prints_no_remarks_of_libraries(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "fc_bench.model.convert", PUBLISHED, GOLDEN / "sd", output]
+    environment = {key: value for key, value in os.environ.items() if not key.endswith("_VERBOSITY")}
+    done = subprocess.run(
+        [*map(str, command), "--image-encoder", str(GOLDEN / "clip")], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, f"{output}\n"), done.stderr
+    assert not [remark for remark in ("[transformers]", "torchvision", "Warning") if remark in done.stderr]
+
+
+def test_a_model_that_the_cache_lacks_is_told_with_the_command_that_fetches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelInputError) as error, loading("the captioner somebody/captions"):
+        raise OSError("We couldn't connect")
+    assert str(error.value) == (
+        "the captioner somebody/captions cannot be loaded (the network is not to be used): somebody/captions is no "
+        "folder here and not whole in the local cache; fetch it with: hf download somebody/captions"
+    )
+    (tmp_path / "somebody" / "captions").mkdir(parents=True)
+    with pytest.raises(ModelInputError, match="folder is complete"), loading("the captioner somebody/captions"):
+        raise OSError("no config.json")
 
 
 def test_full_size_is_the_published_size() -> None:
