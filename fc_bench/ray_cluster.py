@@ -125,7 +125,7 @@ class Connection:
             return
         place = placement_group([bundle])
         try:
-            if not place.wait(PATIENCE):
+            if not place.wait(int(PATIENCE)):
                 raise self._unplaced(PATIENCE)
         finally:
             remove_placement_group(place)
