@@ -258,7 +258,7 @@ def test_the_pocket_world_s_people_are_recognized_in_their_pictures(fc_bench, tm
     from fc_bench.builtin import DATASETS
 
     people = DATASETS / "pocket" / "subjects"
-    arguments = ("-s", f"ada={people / 'p02'}/:woman", "-s", f"bo={people / 'p05' / '1.png'}:man", "-n", 2)
+    arguments = ("-s", f"ada={people / 'p04'}/:woman", "-s", f"bo={people / 'p03' / '1.png'}:man", "-n", 2)
     done = fc_bench("compose", "a photo of a {ada} and a {bo} in the snow", *arguments, "--out", tmp_path / "both")
     assert done.code == 0, done.err
     for image in json.loads((tmp_path / "both" / "compose.json").read_text())["images"]:
