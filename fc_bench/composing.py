@@ -243,15 +243,18 @@ class _Work:
         known = [done.get(number) for number in range(1, self.options.images + 1)]
         if not self.options.scores or all(picture is not None and picture.scores is not None for picture in known):
             return _Measures({})
-        metrics, remark = {name: registry.load("metrics", name)(self.setting) for name in SCORED_BY}, ""
-        for name, metric in list(metrics.items()):
+        metrics: dict[str, Metric] = {}
+        remark = ""
+        for name in SCORED_BY:
+            metric = registry.load("metrics", name)(self.setting)
             try:
                 metric.prepare(self.subjects)
             except UserError as error:
                 if self.options.crop or name != "identity":
                     raise
-                del metrics[name]
                 remark = f"Identity is not measured: {error}"
+            else:
+                metrics[name] = metric
         return _Measures(metrics, remark)
 
     def scored(self, pictures: Sequence[Made], measures: _Measures) -> list[Made]:

@@ -107,16 +107,16 @@ def init_suite(
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise UserError(f"{out} is there already; delete it or name another folder with --out.")
     asked = _prompts(prompts or _suited(backbone))
-    models = FaceModels.shared(backbone, "cpu") if crop else None
+    models = FaceModels.shared(backbone, "cpu")
     found: dict[str, list[Portrait]] = {}
     remarks = [told] if (told := overlooked(folder, SUFFIXES)) else []
     for person, own in people.items():
-        found[person], unusable = portraits(photographs_in(own), models, person)
+        found[person], unusable = portraits(photographs_in(own), models if crop else None, person)
         remarks += [told] if (told := overlooked(own)) else []
         remarks += [f'Left out for "{person}": {reason}' for reason in unusable]
         remarks += [portrait.doubt for portrait in found[person] if portrait.doubt]
     content = _content(name or name_of(folder.resolve().name, "own"), folder, chosen, found, asked)
-    faceless = [] if crop else _faceless(found, FaceModels.shared(backbone, "cpu"))
+    faceless = [] if crop else _faceless(found, models)
     if faceless:
         content["metrics"].remove("identity")
         remarks.append(f"Identity is not among the metrics: {', '.join(faceless)} shows no face.")

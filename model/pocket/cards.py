@@ -32,6 +32,8 @@ _TITLES = {
 }
 TRAINING = "training.json"
 """How each stage was trained, beside the cards: for those that a later training leaves as they are."""
+PAST = "went on from weights of"
+"""The fact of a stage that did not begin anew."""
 FACE_STAGES = ("detector", "recognizer")
 """Those that learn from the pictures of other people."""
 _GRIDS = {"decoder", "base", *FASTCOMPOSER_STAGES.values()}
@@ -73,7 +75,7 @@ def write_cards(work: Workspace, quality: Mapping[str, Any], folder: Path) -> No
             plan = json.loads((data / PLAN).read_text())
             facts = {"pictures": plan["count"], "people": plan["people"]}
             if (work.folder / stage / CONTINUED).is_file():
-                facts["went on from weights of"] = _past(trained[stage])
+                facts[PAST] = _past(trained[stage])
             trained[stage] = {**_training_facts(work.folder / stage), **facts}
         if stage not in trained:
             raise ModelInputError(
@@ -98,14 +100,14 @@ def write_cards(work: Workspace, quality: Mapping[str, Any], folder: Path) -> No
 def _past(facts: Mapping[str, Any]) -> str:
     """How the weights were trained that a training went on from, in words."""
     told = f"{facts['steps']} steps of {facts['batch size']} in {facts['wall time (s)']:.0f} s"
-    return " and ".join([told, *([facts["went on from weights of"]] if "went on from weights of" in facts else [])])
+    return f"{told} and {facts[PAST]}" if PAST in facts else told
 
 
 def _command(stage: str, facts: Mapping[str, Any]) -> str:
     command = f"python -m fc_bench.model.pocket.train --stage {stage} --seconds {facts['time budget (s)']:.0f}"
     if stage not in FACE_STAGES:
         command += f" --pictures {facts['pictures']} --people {facts['people']}"
-    return f"{command} --continue-from WEIGHTS" if "went on from weights of" in facts else command
+    return f"{command} --continue-from WEIGHTS" if PAST in facts else command
 
 
 def _training_facts(folder: Path) -> dict[str, Any]:

@@ -159,8 +159,9 @@ def _train_base(work: Workspace, seconds: float, target: Path) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(work.need("clip"))
     data = work.data()
     latents = vae.encode_latents(autoencoder, data, work.folder / "vae" / "latents.npy", work.device)
-    unet, rate = base_unet.build_unet(), 1e-3
-    if work.earlier is not None:
+    if work.earlier is None:
+        unet, rate = base_unet.build_unet(), 1e-3
+    else:
         unet, rate = load_whole(UNet2DConditionModel, work.earlier / "pipeline" / "unet"), 6e-4
     settings = StageSettings(seconds, learning_rate=rate, batch_size=work.batch.base, warmup_steps=100, ema=0.998)
     base_unet.train_base_unet(unet, data, latents, text_encoder, tokenizer, work.folder / "base", settings, work.device)
