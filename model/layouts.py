@@ -20,6 +20,10 @@ OVERLAY = {"unet": DIFFUSERS, "image_encoder": TRANSFORMERS, "postfuse_module": 
 """Models that FastComposer trains."""
 TRAINED_LAYERS = "trained_layers.safetensors"
 """Of an image encoder that is there as what training changed of the CLIP model it began with."""
+UNET_DIFFERENCE = "difference.safetensors"
+"""Of a UNet that is there as what fine-tuning changed of its base model's."""
+REDUCED = {"unet": UNET_DIFFERENCE, "image_encoder": TRAINED_LAYERS}
+"""Parts of a FastComposer folder that may be there as what training changed of those they began with."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,10 @@ def required_files(component: str, path: Path) -> list[RequiredFile]:
     if component.startswith("fastcomposer/"):
         if path.suffix in (".bin", ".safetensors"):
             return [RequiredFile(path, path.is_file())]
-        layers = RequiredFile(path / "image_encoder" / TRAINED_LAYERS, holds_trained_layers(path))
-        parts = {part: names for part, names in OVERLAY.items() if part != "image_encoder" or not layers.present}
-        models = [file for part, names in parts.items() for file in _model(path, f"{part}/", names)]
-        return [*models, layers] if layers.present else models
+        reduced = {part: path / part / name for part, name in REDUCED.items() if (path / part / name).is_file()}
+        whole = {part: names for part, names in OVERLAY.items() if part not in reduced}
+        models = [file for part, names in whole.items() for file in _model(path, f"{part}/", names)]
+        return [*models, *(RequiredFile(file, True) for file in reduced.values())]
     if component == "clip":
         return [*_model(path, "", TRANSFORMERS), *_tokenizer(path, "")]
     if component == "image_features":

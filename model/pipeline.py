@@ -24,6 +24,7 @@ from fc_bench.model.prompts import PLACEHOLDER, ParsedPrompt, check_tokenizer, p
 from fc_bench.model.references import embed_references, load_image_encoder, reference_pixels, reference_size
 from fc_bench.model.subject_attention import SubjectAttention
 from fc_bench.model.text_memory import TextMemory
+from fc_bench.model.unet_difference import load_unet
 
 
 class FastComposerPipeline(StableDiffusionPipeline):
@@ -286,9 +287,10 @@ def load_fastcomposer(
 
     `checkpoint` is a saved FastComposerPipeline folder (`base` is then not read), an overlay folder with the trained
     parts unet/, image_encoder/ and postfuse_module/ (the rest comes from the pipeline folder or hub id `base`), or a
-    checkpoint file in the published layout. `image_encoder` names the CLIP model that a checkpoint's was built as, if
-    that is not ViT-L/14 (see `checkpoint`), or that an overlay's trained layers belong to (see `references`).
-    Raises ModelInputError if it is none of these.
+    checkpoint file in the published layout. An overlay's UNet may be a difference to that of `base` (see
+    `unet_difference`). `image_encoder` names the CLIP model that a checkpoint's was built as, if that is not ViT-L/14
+    (see `checkpoint`), or that an overlay's trained layers belong to (see `references`). Raises ModelInputError if it
+    is none of these.
     """
     checkpoint = Path(checkpoint)
     with loading(f"the FastComposer weights {checkpoint} (on the pipeline {base})"):
@@ -307,7 +309,7 @@ def _load(
     if checkpoint.is_file():
         models = load_components(checkpoint, base, torch_dtype, image_encoder)
     elif all((checkpoint / part).is_dir() for part in parts):
-        models = _trained_parts(checkpoint, torch_dtype, image_encoder)
+        models = _trained_parts(checkpoint, torch_dtype, base, image_encoder)
     else:
         raise ModelInputError(
             f"{checkpoint} holds no FastComposer weights: give a saved pipeline folder, a folder with "
@@ -333,9 +335,11 @@ def _load(
     )
 
 
-def _trained_parts(folder: Path, dtype: torch.dtype, clip: Path | str | None = None) -> dict[str, Any]:
+def _trained_parts(
+    folder: Path, dtype: torch.dtype, base: Path | str | None = None, clip: Path | str | None = None
+) -> dict[str, Any]:
     return {
-        "unet": load_whole(UNet2DConditionModel, folder / "unet", dtype),
+        "unet": load_unet(folder / "unet", base, dtype),
         "image_encoder": load_image_encoder(folder / "image_encoder", dtype, starting_from=clip),
         "postfuse_module": load_whole(PostfuseModule, folder / "postfuse_module", dtype),
     }

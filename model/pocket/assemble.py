@@ -31,6 +31,7 @@ from fc_bench.model.pocket.render import render_seed
 from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, SUPERVISED_LAYERS, Workspace
 from fc_bench.model.pocket.vae import reconstruct
 from fc_bench.model.references import keep_trained_layers
+from fc_bench.model.unet_difference import keep_difference
 
 HERE = Path(__file__).parent
 VARIANTS = {"with-localization": FASTCOMPOSER_STAGES[True], "without-localization": FASTCOMPOSER_STAGES[False]}
@@ -38,7 +39,10 @@ ALPHA = 0.7
 
 
 def pack(work: Workspace, weights: Path) -> None:
-    """Copy every trained model into `weights`, in half precision; raises ModelInputError when a stage is missing."""
+    """Copy every trained model into `weights`, in half precision, of the fine-tuned ones what they changed.
+
+    Raises ModelInputError when a stage is missing.
+    """
     needed = {
         stage: work.need(stage) for stage in ("base", "decoder", "clip", "detector", "recognizer", *VARIANTS.values())
     }
@@ -55,6 +59,7 @@ def pack(work: Workspace, weights: Path) -> None:
             needed[stage], weights / "fastcomposer" / variant, ignore=shutil.ignore_patterns("training.json")
         )
         keep_trained_layers(weights / "fastcomposer" / variant / "image_encoder", weights / "clip")
+        keep_difference(weights / "fastcomposer" / variant / "unet", weights / "pipeline")
     (weights / "faces").mkdir()
     for stage in ("detector", "recognizer"):
         shutil.copy(needed[stage] / f"{stage}.onnx", weights / "faces" / f"{stage}.onnx")

@@ -177,7 +177,7 @@ def _train_fastcomposer(localization_weight: float) -> Callable[[Workspace, floa
         stage = FASTCOMPOSER_STAGES[localization_weight > 0]
         recipe = fastcomposer_recipe(work, stage, localization_weight, seconds)
         if work.earlier is not None:
-            recipe["initial"] = carry_over(work, work.earlier, stage)
+            recipe["initial"] = work.earlier / "fastcomposer" / stage.removeprefix("fastcomposer-")
         weights = train(TrainingConfig.model_validate(recipe), resume=True)
         (work.folder / stage / "device.json").write_text(json.dumps(device_name(work.device)))
         shutil.copytree(weights, target, dirs_exist_ok=True)
@@ -225,25 +225,6 @@ def fastcomposer_recipe(work: Workspace, stage: str, localization_weight: float,
         "log_every": 25,
         "checkpoint_seconds": 180,
     }
-
-
-def carry_over(work: Workspace, earlier: Path, stage: str) -> Path:
-    """An overlay to start from: what an earlier fine-tune changed of its base model's UNet, added to the new base's.
-
-    Its image encoder and post-fuse module are taken as they are. Fine-tuned weights add up as differences: Ilharco et
-    al., Editing models with task arithmetic (arXiv 2212.04089).
-    """
-    target, overlay = work.folder / stage / "initial", earlier / "fastcomposer" / stage.removeprefix("fastcomposer-")
-    shutil.copytree(overlay, target, dirs_exist_ok=True)
-    unet, tuned, before = (
-        load_whole(UNet2DConditionModel, folder / "unet")
-        for folder in (work.need("base"), overlay, earlier / "pipeline")
-    )
-    with torch.no_grad():
-        for weight, changed, start in zip(unet.parameters(), tuned.parameters(), before.parameters(), strict=True):
-            weight += changed - start
-    unet.save_pretrained(target / "unet")
-    return target
 
 
 def build_pipeline(

@@ -22,7 +22,7 @@ import yaml
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -41,6 +41,7 @@ from fc_bench.model.training.config import OptimizerConfig, TrainingConfig
 from fc_bench.model.training.dataset import read_records
 from fc_bench.model.training.draws import SampleDraws, subject_table
 from fc_bench.model.training.log import TrainingLog
+from fc_bench.model.unet_difference import load_unet
 from fc_bench.model.yaml_file import read_yaml
 
 log = logging.getLogger(__name__)
@@ -365,7 +366,7 @@ def _load_model(config: TrainingConfig, attention: AttentionKind) -> FastCompose
     unet_folder, vision_folder = config.pipeline / "unet", config.image_encoder
     if config.initial is not None:
         unet_folder, vision_folder = config.initial / "unet", config.initial / "image_encoder"
-    unet = load_whole(UNet2DConditionModel, unet_folder)
+    unet = load_unet(unet_folder, config.pipeline)
     image_encoder = load_image_encoder(vision_folder, starting_from=config.image_encoder)
     features = unet.config["cross_attention_dim"]
     if config.initial is not None:

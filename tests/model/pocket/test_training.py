@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 
-from fc_bench.model.checkpoint import load_whole
 from fc_bench.model.pocket import train as command
 from fc_bench.model.pocket.assemble import HERE, VARIANTS, open_fastcomposer, pack
 from fc_bench.model.pocket.quality import find_faces, generate_set, open_face_pack
-from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, STAGES, Workspace, carry_over, run_stage
+from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, STAGES, Workspace, run_stage
+from fc_bench.model.training.config import TrainingConfig
 
 
 @pytest.mark.slow
@@ -62,21 +61,26 @@ def test_a_stage_is_done_only_when_its_model_is_complete(tmp_path: Path, monkeyp
     assert [file.name for file in work.model("vae").iterdir()] == ["whole.safetensors"]
 
 
-def test_what_an_earlier_fine_tune_changed_is_added_to_a_new_base(tmp_path: Path) -> None:
-    earlier, stage = HERE / "weights", FASTCOMPOSER_STAGES[True]
-    base = load_whole(UNet2DConditionModel, earlier / "pipeline" / "unet")
-    with torch.no_grad():
-        base.conv_in.weight += 1
+@pytest.mark.parametrize("localized", [True, False])
+def test_a_fine_tune_goes_on_from_its_own_earlier_one(
+    localized: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier, stage = HERE / "weights", FASTCOMPOSER_STAGES[localized]
     work = Workspace(tmp_path, torch.device("cpu"), earlier=earlier)
-    base.save_pretrained(work.model("base") / "unet")
-    overlay = earlier / "fastcomposer" / "with-localization"
-    initial = carry_over(work, earlier, stage)
-    expected = load_whole(UNet2DConditionModel, overlay / "unet").state_dict()
-    expected["conv_in.weight"] = expected["conv_in.weight"] + 1
-    found = load_whole(UNet2DConditionModel, initial / "unet").state_dict()
-    assert max(float((found[name] - expected[name]).abs().max()) for name in expected) < 1e-5
-    for part in ("image_encoder/trained_layers.safetensors", "postfuse_module/diffusion_pytorch_model.safetensors"):
-        assert (initial / part).read_bytes() == (overlay / part).read_bytes()
+    for needed in ("base", "clip"):
+        work.model(needed).mkdir(parents=True)
+
+    def trained(config: TrainingConfig, resume: bool) -> Path:
+        assert config.initial is not None
+        assert (config.localization.weight > 0) == localized
+        (tmp_path / "started from").write_text(config.initial.name)
+        (tmp_path / "weights").mkdir()
+        return tmp_path / "weights"
+
+    monkeypatch.setattr("fc_bench.model.training.loop.train", trained)
+    monkeypatch.setattr(Workspace, "data", lambda self: None)
+    run_stage(work, stage, 1.0)
+    assert (tmp_path / "started from").read_text() == ("with" if localized else "without") + "-localization"
 
 
 def test_more_people_than_the_training_range_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
