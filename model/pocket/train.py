@@ -178,11 +178,32 @@ def _train_fastcomposer(localization_weight: float) -> Callable[[Workspace, floa
         recipe = fastcomposer_recipe(work, stage, localization_weight, seconds)
         if work.earlier is not None:
             recipe["initial"] = work.earlier / "fastcomposer" / stage.removeprefix("fastcomposer-")
-        weights = train(TrainingConfig.model_validate(recipe), resume=True)
+        weights = train(TrainingConfig.model_validate(recipe), resume=True, watch=keeping_snapshots(seconds))
         (work.folder / stage / "device.json").write_text(json.dumps(device_name(work.device)))
         shutil.copytree(weights, target, dirs_exist_ok=True)
 
     return run
+
+
+SNAPSHOTS = "snapshots"
+"""Folder in which a fine-tune keeps its weights on the way, for the learning curve (see `learning`)."""
+PARTS = 6
+"""Parts of a fine-tune's time, at the end of each of which its weights are kept."""
+
+
+def keeping_snapshots(seconds: float) -> Callable[[int, Path], None]:
+    """What keeps a copy of written weights beside them, the first ones in each part of a training's time."""
+
+    def keep(_: int, weights: Path) -> None:
+        elapsed = json.loads((weights / "training.json").read_text())["elapsed"]
+        target = weights.parent / SNAPSHOTS / f"part-{min(PARTS, int(PARTS * elapsed / seconds))}"
+        if not target.exists():
+            partial = target.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(weights, partial)
+            partial.rename(target)
+
+    return keep
 
 
 def fastcomposer_recipe(work: Workspace, stage: str, localization_weight: float, seconds: float) -> dict[str, object]:

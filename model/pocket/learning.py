@@ -1,0 +1,98 @@
+"""The learning curve of FastComposer's pocket fine-tunes: what more training would bring.
+
+    python -m fc_bench.model.pocket.learning --training training-output
+
+measures the weights that each fine-tune kept on its way, on people no model was trained on, and writes
+`model/pocket/cards/learning.json` with the figure `learning.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from fc_bench.model.errors import ModelInputError, telling_bad_input
+from fc_bench.model.pipeline import load_fastcomposer
+from fc_bench.model.pocket import quality
+from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, SNAPSHOTS, Workspace
+
+HERE = Path(__file__).parent
+LEARNING = "learning.json"
+"""Beside the cards: stage -> the points of its curve."""
+FIGURE = "learning.png"
+SUBJECTS = {"one_subject": 1, "two_subjects": 2}
+
+
+def measure_learning(work: Workspace, weights: Path, stage: str, pictures: int = 64) -> list[dict[str, Any]]:
+    """The curve of a stage: its kept weights in the order of their steps, with all steps conditioned on the subjects.
+
+    The autoencoder, the text encoder and the face models are those of `weights`. Raises ModelInputError when the
+    stage kept none.
+    """
+    kept = sorted((work.folder / stage / SNAPSHOTS).glob("*/training.json"), key=_steps)
+    if not kept:
+        raise ModelInputError(f"{work.folder / stage} kept no weights on its way: train the stage '{stage}' there")
+    faces, points = quality.open_face_pack(weights / "faces"), []
+    for file in kept:
+        pipeline = load_fastcomposer(weights / "pipeline", file.parent, image_encoder=weights / "clip")
+        pipeline.set_progress_bar_config(disable=True)
+        point: dict[str, Any] = {"steps": _steps(file)}
+        for name, subjects in SUBJECTS.items():
+            measured = quality.measure_identity(faces, quality.generate_set(pipeline, subjects, pictures, 1.0))
+            point[name] = {key: measured[key] for key in ("identity", "interval_low", "interval_high")}
+        points.append(point)
+        print(f"{stage}: {json.dumps(point)}", flush=True)
+    return points
+
+
+def _steps(file: Path) -> int:
+    return int(json.loads(file.read_text())["step"])
+
+
+def draw_learning(curves: Mapping[str, Sequence[Mapping[str, Any]]], real: Mapping[str, Any], file: Path) -> None:
+    """Identity over steps, a panel for one and for two subjects, with what true pictures reach as a level."""
+    figure = Figure(figsize=(7.6, 3.0), layout="constrained")
+    panels = figure.subplots(1, len(SUBJECTS), sharey=True)
+    for axes, name in zip(panels, SUBJECTS, strict=True):
+        for (stage, points), color, marker in zip(curves.items(), ("#0072B2", "#D55E00"), "os", strict=True):
+            means = np.array([point[name]["identity"] for point in points])
+            ends = np.array([[point[name][end] for point in points] for end in ("interval_low", "interval_high")])
+            label = stage.removeprefix("fastcomposer-").replace("-", " ")
+            look: dict[str, Any] = {"color": color, "marker": marker, "markersize": 4, "capsize": 2, "label": label}
+            axes.errorbar([point["steps"] for point in points], means, abs(ends - means), **look)
+        level = real[name]["through_vae"]["identity"]
+        axes.axhline(level, color="#7F7F7F", linestyle=":", label="true pictures through the autoencoder")
+        axes.set(title=name.replace("_", " ").capitalize(), xlabel="steps", ylim=(0, 1))
+    panels[0].set_ylabel("identity")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(file, dpi=160)
+
+
+@telling_bad_input
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fc_bench.model.pocket.learning", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--training", type=Path, default=Path("training-output"), help="folder of the training")
+    parser.add_argument("--weights", type=Path, default=HERE / "weights", help="the packed weights")
+    parser.add_argument("--cards", type=Path, default=HERE / "cards", help="where curve and figure go")
+    options = parser.parse_args(arguments)
+    work = Workspace(options.training, torch.device("cpu"))
+    curves = {stage: measure_learning(work, options.weights, stage) for stage in FASTCOMPOSER_STAGES.values()}
+    (options.cards / LEARNING).write_text(json.dumps(curves, indent=1) + "\n")
+    real = json.loads((options.cards / "quality.json").read_text())["reference"]
+    draw_learning(curves, real, options.cards / FIGURE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
