@@ -4,6 +4,7 @@
            work/captions/<id>.json   one file an image and stage, so that an interrupted curation goes on where it was
            work/segments/<id>.npy, <id>.json
            work/matches/<id>.json    every phrase's similarity to every segment, and which belong together
+           work/<stage>/<id>.unreadable   of an image that could not be read; tried again when the image changes
            00000/00000000.jpg, .json, .npy   the training set, with `bbox` as the released one has it
            image_ids.txt, image_ids_train.txt, image_ids_test.txt   its images, all and by split
            sheet.png                 captions, phrases and masks, to check by eye
@@ -18,7 +19,7 @@ import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ from fc_bench.model.whole import write_whole
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+NOTE = ".unreadable"
+"""Suffix of the note on an image that could not be read: its size and time, and why."""
 GRAY = 127
 MASK_COLORS = ((230, 60, 60), (60, 120, 230), (60, 180, 90), (230, 180, 40))
 
@@ -105,7 +108,7 @@ def _listed(config: CurationConfig) -> dict[str, Path]:
         raise ModelInputError(f"{config.images} holds no image ({', '.join(SUFFIXES)}): name another folder")
     file = config.output / "work" / "images.json"
     remedy = f"restore it, or delete {file.parent} to begin anew: it says which image the results there belong to"
-    known: dict[str, str] = _read(file, remedy) if file.is_file() else {}
+    known: dict[str, str] = _read(file, remedy=remedy) if file.is_file() else {}
     if not all(isinstance(name, str) for name in known.values()):
         raise ModelInputError(f"{file} is damaged: {remedy}")
     names = set(known.values())
@@ -144,10 +147,21 @@ def _settle(config: CurationConfig, work: Path) -> None:
         write_whole(work / f"{stage}.json", json.dumps(settings, indent=1).encode())
 
 
-def _pending(config: CurationConfig, stage: str, images: Iterable[str]) -> tuple[Path, list[str]]:
-    """A stage's folder, and the images that it lacks."""
+def _pending(config: CurationConfig, stage: str, images: Mapping[str, Path]) -> tuple[Path, list[str]]:
+    """A stage's folder, and the images that it lacks; those noted unreadable only if they changed since."""
     folder = config.output / "work" / stage
-    return folder, [name for name in images if not (folder / f"{name}.json").is_file()]
+    lacking = [name for name in images if not (folder / f"{name}.json").is_file()]
+    return folder, [name for name in lacking if _noted(folder / f"{name}{NOTE}") != _stamp(images[name])]
+
+
+def _stamp(image: Path) -> str:
+    """What changes when an image does."""
+    status = image.stat()
+    return f"{status.st_size} bytes of {status.st_mtime_ns}"
+
+
+def _noted(note: Path) -> str | None:
+    return note.read_text(encoding="utf-8").split("\n")[0] if note.is_file() else None
 
 
 def _caption(config: CurationConfig, images: dict[str, Path], captioner: Captioner) -> None:
@@ -170,8 +184,8 @@ def _match(config: CurationConfig, images: dict[str, Path], find: FindPhrases, s
     work = config.output / "work"
     folder, pending = _pending(config, "matches", images)
     for (name,), (picture,) in _batches(pending, images, 1, folder):
-        caption = _read(work / "captions" / f"{name}.json").get("caption", "")
-        segments = _read(work / "segments" / f"{name}.json").get("segments", [])
+        caption = _read(work / "captions" / f"{name}.json", "caption")["caption"]
+        segments = _read(work / "segments" / f"{name}.json", "segments")["segments"]
         panoptic = _segmentation(work / "segments" / f"{name}.npy") if segments else np.zeros((1, 1))
         large = [one for one in segments if (panoptic == one["id"]).mean() >= max(config.segmenter.min_share, 1e-9)]
         phrases = find(caption)
@@ -207,10 +221,11 @@ def _write(config: CurationConfig, images: dict[str, Path]) -> dict[str, Any]:
     work, counts = config.output / "work", Counter({"images": len(images)})
     kept: list[str] = []
     for name, source in images.items():
-        matches = _read(work / "matches" / f"{name}.json")
-        if "error" in matches:
+        file = work / "matches" / f"{name}.json"
+        if not file.is_file():
             counts["unreadable"] += 1
             continue
+        matches = _read(file, "phrases", "matches")
         if not matches["matches"]:
             counts["without a phrase" if not matches["phrases"] else "without a matched segment"] += 1
             continue
@@ -236,7 +251,7 @@ def _write(config: CurationConfig, images: dict[str, Path]) -> dict[str, Any]:
             }
             for match in matches["matches"]
         ]
-        caption = _read(work / "captions" / f"{name}.json")["caption"]
+        caption = _read(work / "captions" / f"{name}.json", "caption")["caption"]
         _save(stem.with_suffix(".json"), {"caption": caption, "segments": segments})
         counts["segments"] += len(segments)
         kept.append(name)
@@ -288,7 +303,7 @@ def _batches(
             names.append(name)
         except UNREADABLE as error:
             log.warning("%s cannot be read (%s)", images[name], error)
-            _save(folder / f"{name}.json", {"error": str(error)})
+            write_whole(folder / f"{name}{NOTE}", f"{_stamp(images[name])}\n{error}\n".encode())
         if len(names) == size or (names and count == len(pending)):
             yield names, pictures
             names, pictures = [], []
@@ -323,9 +338,10 @@ def _segmentation(file: Path) -> np.ndarray:
         raise ModelInputError(f"{file} cannot be read ({error}): {again}") from error
 
 
-def _read(file: Path, remedy: str = "delete it and repeat the command") -> dict[str, Any]:
+def _read(file: Path, *fields: str, remedy: str = "delete it and repeat the command") -> dict[str, Any]:
+    """An object with these fields; raises ModelInputError, ending with `remedy`, for anything else."""
     content = _parsed(file, remedy)
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(field in content for field in fields):
         raise ModelInputError(f"{file} is damaged: {remedy}")
     return content
 

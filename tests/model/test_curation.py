@@ -109,6 +109,28 @@ def test_an_image_with_a_damaged_chunk_is_unreadable_whenever_it_was_damaged(con
     assert "00000001" not in (config.output / "image_ids_train.txt").read_text().split()
 
 
+def test_an_image_that_was_repaired_is_taken_in_and_one_that_was_not_is_not_tried_again(config, monkeypatch):
+    assert curate(config)["unreadable"] == 1
+    tried = []
+    monkeypatch.setattr("fc_bench.model.curation.curate._models", lambda _, stage, device: tried.append(stage))
+    assert curate(config)["unreadable"] == 1
+    assert tried == []
+    monkeypatch.undo()
+    names = json.loads((config.output / "work" / "images.json").read_text())
+    Image.new("RGB", (40, 60), "teal").save(config.images / names["00000001"])
+    assert "unreadable" not in curate(config)
+    assert (config.output / "work" / "matches" / "00000001.json").is_file()
+
+
+@pytest.mark.parametrize("damaged", ["captions/00000000.json", "matches/00000000.json"])
+def test_a_file_of_a_curation_without_what_it_should_hold_is_told(config, damaged):
+    given(config, "00000000", "a man", np.ones((40, 60), dtype=np.uint16), ["person"])
+    curate(config)
+    (config.output / "work" / damaged).write_text("{}")
+    with pytest.raises(ModelInputError, match=f"{damaged} is damaged: delete it and repeat the command"):
+        curate(config)
+
+
 def test_sixteen_bits_become_eight_and_not_white(config):
     Image.fromarray(np.full((40, 40), 100 * 257, dtype=np.uint16)).save(config.images / "deep.png")
     given(config, "00000002", "a man", np.ones((40, 40), dtype=np.uint16), ["person"])
