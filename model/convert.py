@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,7 +20,8 @@ def convert_checkpoint(
 ) -> Path:
     """Write the checkpoint as a saved FastComposerPipeline (safetensors), see `pipeline.load_fastcomposer`.
 
-    Raises ModelInputError if the output folder is there already or the checkpoint does not fit.
+    The output folder appears when it is whole. Raises ModelInputError if it is there already or cannot be written, or
+    the checkpoint does not fit.
     """
     if output.exists():
         raise ModelInputError(f"{output} exists already: choose another output folder")
@@ -27,9 +29,18 @@ def convert_checkpoint(
         raise ModelInputError(f"the checkpoint {checkpoint} is a folder: name the .bin or .safetensors file in it")
     if not checkpoint.is_file():
         raise ModelInputError(f"the checkpoint {checkpoint} does not exist: check the path")
+    partial = output.with_name(f"{output.name}.partial")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelInputError(f"{output} cannot be written ({error.strerror}): choose another output folder") from error
     from fc_bench.model.pipeline import load_fastcomposer
 
-    load_fastcomposer(base, checkpoint, dtype, image_encoder=image_encoder).save_pretrained(output)
+    try:
+        load_fastcomposer(base, checkpoint, dtype, image_encoder=image_encoder).save_pretrained(partial)
+        partial.replace(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return output
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fc_bench.records import SCORES
 from fc_bench.reports.figures.material import Material
-from fc_bench.reports.figures.style import Drawing, matrix_panel, new_figure, shortened
+from fc_bench.reports.figures.style import Drawing, in_lines, matrix_panel, new_figure
 from fc_bench.reports.frame import labels, who
 from fc_bench.reports.samples import recorded_similarities
 
@@ -80,16 +80,18 @@ def _drawing(material: Material, found: Mapping[str, tuple[Matrix, int, int]], s
     shown = [label for label in material.labels if label in found]
     across = min(len(shown), 6)
     down = -(-len(shown) // across)
-    figure = new_figure(0.55 + 1.25 * across * subjects / 2, 0.2 + 1.6 * down * subjects / 2)
+    titles = {label: f"{in_lines(label, 22)}\n{found[label][1]} / {found[label][2]} images" for label in shown}
+    height = 1.6 * subjects / 2 + 0.11 * (max(title.count("\n") for title in titles.values()) - 1)
+    figure = new_figure(0.55 + 1.25 * across * subjects / 2, 0.2 + height * down)
     everything = [value for matrix, _, _ in found.values() for row in matrix for value in row if value is not None]
     limits = (min(0.0, *everything), max(everything))
     references = [f"ref. {number}" for number in range(1, subjects + 1)]
     for place, label in enumerate(shown):
-        values, measured, planned = found[label]
+        values = found[label][0]
         axes = figure.add_subplot(down, across, place + 1)
         faces = [f"face {number}" for number in range(1, subjects + 1)] if place % across == 0 else [""] * subjects
         matrix_panel(axes, values, faces, references, 2, limits)
-        axes.set_title(f"{shortened(label, 22)}\n{measured} / {planned} images", fontsize=7)
+        axes.set_title(titles[label], fontsize=7)
     return Drawing(
         f"mixing-{subjects}",
         f"Identity mixing, {who(subjects)}",

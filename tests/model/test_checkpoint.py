@@ -52,6 +52,21 @@ def test_conversion_keeps_every_weight(
         assert torch.equal(getattr(pipeline, part).state_dict()[key], state[name])
 
 
+def test_a_conversion_leaves_the_whole_output_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelInputError, match=r"cannot be written .*: choose another output folder"):
+        convert_checkpoint(PUBLISHED, GOLDEN / "sd", tmp_path / "file" / "converted", GOLDEN / "clip")
+
+    def interrupted(self: FastComposerPipeline, folder: Path) -> None:
+        (folder / "model_index.json").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FastComposerPipeline, "save_pretrained", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        convert_checkpoint(PUBLISHED, GOLDEN / "sd", tmp_path / "converted", GOLDEN / "clip")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_safetensors_and_mixed_dtypes_are_read(
     pipeline: FastComposerPipeline, state: dict[str, Tensor], tmp_path: Path
 ) -> None:
