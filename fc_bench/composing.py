@@ -33,7 +33,7 @@ from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.errors import ModelInputError
 from fc_bench.naming import slug
 from fc_bench.plan import Job, MethodRow, components_of, resolve_method
-from fc_bench.portraits import overlooked, photographs_in, portraits
+from fc_bench.portraits import portraits_in
 from fc_bench.progress import Progress, progress, silence_loading_bars
 from fc_bench.prompt_reading import prompt_readers, unlearnt_words
 from fc_bench.protocols import (
@@ -174,10 +174,7 @@ class _Person:
 
     @classmethod
     def read(cls, subject: OwnSubject, models: FaceModels | None) -> _Person:
-        found, unusable = portraits(photographs_in(subject.path), models, subject.id)
-        remarks = [f'Left out for "{subject.id}": {reason}' for reason in unusable]
-        remarks += [told] if (told := overlooked(subject.path)) else []
-        remarks += [portrait.doubt for portrait in found if portrait.doubt]
+        found, remarks = portraits_in(subject.path, models, subject.id)
         named = [(f"{subject.id}-{number}.png", portrait) for number, portrait in enumerate(found, start=1)]
         return cls(subject, tuple(named), tuple(remarks))
 

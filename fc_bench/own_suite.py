@@ -27,7 +27,7 @@ from fc_bench.model.backbone import Backbone
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.yaml_file import nearest, read_yaml, sentence
 from fc_bench.naming import name_of
-from fc_bench.portraits import SUFFIXES, Portrait, overlooked, photographs_in, portraits, sorted_by_name
+from fc_bench.portraits import OTHER_SUFFIXES, SUFFIXES, Portrait, left_out, portraits_in, sorted_by_name
 from fc_bench.records import write_png
 from fc_bench.suite import NAME, NOUN, SuiteFile, read_suite
 
@@ -109,12 +109,11 @@ def init_suite(
     asked = _prompts(prompts or _suited(backbone))
     models = FaceModels.shared(backbone, "cpu")
     found: dict[str, list[Portrait]] = {}
-    remarks = [told] if (told := overlooked(folder, SUFFIXES)) else []
+    loose = "put photographs into the folder of the person that they show"
+    remarks = left_out(folder, (*SUFFIXES, *OTHER_SUFFIXES), loose)
     for person, own in people.items():
-        found[person], unusable = portraits(photographs_in(own), models if crop else None, person)
-        remarks += [told] if (told := overlooked(own)) else []
-        remarks += [f'Left out for "{person}": {reason}' for reason in unusable]
-        remarks += [portrait.doubt for portrait in found[person] if portrait.doubt]
+        found[person], told = portraits_in(own, models if crop else None, person)
+        remarks += told
     content = _content(name or name_of(folder.resolve().name, "own"), folder, chosen, found, asked)
     faceless = [] if crop else _faceless(found, models)
     if faceless:

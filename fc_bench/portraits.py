@@ -69,19 +69,24 @@ def photographs_in(path: Path) -> list[Path]:
     return found
 
 
-def overlooked(path: Path, also: Sequence[str] = ()) -> str:
-    """A sentence on the photographs of a folder that are not read, for their format or since `also` lists it.
+def portraits_in(path: Path, models: FaceModels | None, who: str) -> tuple[list[Portrait], list[str]]:
+    """The portraits of somebody in a photograph or folder, and a sentence for each one left out or in doubt.
 
-    Empty when there are none.
+    Raises UserError when there is none.
     """
-    suffixes = (*OTHER_SUFFIXES, *also)
-    found = sorted_by_name(file for file in path.glob("*") if file.is_file() and file.suffix.lower() in suffixes)
+    found, unusable = portraits(photographs_in(path), models, who)
+    remarks = [f'Left out for "{who}": {reason}' for reason in unusable]
+    remarks += left_out(path, OTHER_SUFFIXES, f"only {', '.join(SUFFIXES)} are read, so convert them")
+    return found, remarks + [portrait.doubt for portrait in found if portrait.doubt]
+
+
+def left_out(folder: Path, suffixes: Sequence[str], why: str) -> list[str]:
+    """A sentence on a folder's files with these suffixes, which are not read; none when it has none."""
+    found = sorted_by_name(file for file in folder.glob("*") if file.is_file() and file.suffix.lower() in suffixes)
     if not found:
-        return ""
+        return []
     named = ", ".join(file.name for file in found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-    if also:
-        return f"Left out of {path}: {named}; put photographs into the folder of the person that they show."
-    return f"Left out of {path}: {named}; only {', '.join(SUFFIXES)} are read, so convert them."
+    return [f"Left out of {folder}: {named}; {why}."]
 
 
 def sorted_by_name(paths: Iterable[Path]) -> list[Path]:
