@@ -210,6 +210,6 @@ def _imported() -> Any:
         import ray
     except ImportError as error:
         raise UserError(
-            f'The executor "ray" needs the package ray ({error}); install it: pip install "fc-bench[ray]".'
+            f'The executor "ray" needs the package ray ({error}); install it in the checkout: pip install -e ".[ray]".'
         ) from None
     return ray

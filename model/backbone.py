@@ -114,8 +114,8 @@ class Backbone(_Part):
     """
 
     extends: str | None = None
-    """A built-in backbone that gives what is left out; of its mappings (`methods`, `sampler`, ...) entries are taken
-    one by one."""
+    """A built-in backbone that gives what is left out; of its mappings (`sampler`, ..., each of `methods`) entries are
+    taken one by one."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str
     pipeline: str
@@ -378,6 +378,10 @@ def _merged(base: Backbone, data: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in data.items():
         both = key in ("sampler", "dtype", "methods", "licenses", "fetch") and isinstance(value, dict)
         merged[key] = {**merged.get(key, {}), **value} if both else value
+        if key == "methods" and both:
+            merged[key] |= {
+                name: {**base.methods.get(name, {}), **own} for name, own in value.items() if isinstance(own, dict)
+            }
     for component in ("pipeline", "clip", "faces", "fastcomposer", "image_features"):
         if component in data:
             for told in ("licenses", "fetch"):

@@ -31,7 +31,7 @@ def compare(
         ),
     ] = None,
 ) -> None:
-    """Compare two runs sample by sample and judge every measure: better, worse, unchanged or not comparable.
+    """Compare two runs sample by sample and judge every measure: better, worse, changed, unchanged or not comparable.
 
     Exit code 0: nothing beyond its tolerance; 1: something is; 2: wrong usage; 3: not comparable; 4: incomplete.
     """

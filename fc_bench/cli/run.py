@@ -49,7 +49,9 @@ def run(
         list[str] | None, typer.Option("--method", "-m", help="Method to run; repeat for several.", show_default=False)
     ] = None,
     backbone: BackboneName = "pocket",
-    out: Annotated[Path | None, typer.Option(help="Run folder; runs/<suite> if not given.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; runs/<suite>-<backbone> if not given.", show_default=False)
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", help="Option of a method, e.g. fastcomposer.alpha=0.6.", show_default=False),

@@ -49,7 +49,7 @@ def phrase_finder(config: PhrasesConfig) -> FindPhrases:
         language = spacy.load(config.spacy)
     except (ImportError, OSError):
         raise ModelInputError(
-            f'Noun phrases need spaCy and its model {config.spacy}: pip install "fc-bench[curate]" && python -m spacy '
+            f'Noun phrases need spaCy and its model {config.spacy}: pip install -e ".[curate]" && python -m spacy '
             f"download {config.spacy}; or list the class nouns (`phrases: {{spacy: null, nouns: [man, woman]}}`)."
         ) from None
 

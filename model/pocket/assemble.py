@@ -168,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--training", type=Path, default=Path("training-output"), help="folder of the training")
     parser.add_argument("--weights", type=Path, default=HERE / "weights", help="where the weights go")
     parser.add_argument("--cards", type=Path, default=HERE / "cards", help="where the cards go")
-    parser.add_argument("--measure-only", action="store_true", help="measure the packed weights, pack nothing")
+    parser.add_argument("--measure-only", action="store_true", help="pack nothing: measure and write cards")
     options = parser.parse_args(arguments)
     work = Workspace(options.training, torch.device("cpu"))
     if not options.measure_only:

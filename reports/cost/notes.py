@@ -18,7 +18,7 @@ def cost_notes(run: CostRun, options: bool = True) -> list[str]:
     sampler = settings["sampler"]
     lines = [
         f"One subject, one image at a time, {sampler['resolution']} x {sampler['resolution']} pixels, "
-        f"{sampler['scheduler']} with {sampler['steps']} steps, guidance "
+        f"{sampler['scheduler']} with {sampler['steps']} steps, guidance scale "
         f"{sampler['guidance_scale']}, {machine(settings)}.",
         on_quality(settings),
         f"{ROUGHLY.strip()} marks what was extrapolated: T(asked) = T(taken) + (asked - taken) x seconds per step. "

@@ -89,7 +89,7 @@ def _provenance(settings: Mapping[str, Any]) -> list[list[str]]:
 def _sampler(settings: Mapping[str, Any]) -> str:
     sampler = settings["sampler"]
     return (
-        f"{sampler['scheduler']}, {sampler['steps']} steps, guidance {sampler['guidance_scale']}, "
+        f"{sampler['scheduler']}, {sampler['steps']} steps, guidance scale {sampler['guidance_scale']}, "
         f"{sampler['resolution']} x {sampler['resolution']} pixels"
     )
 

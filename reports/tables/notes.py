@@ -18,8 +18,8 @@ _MEANING = (
     "behind a value where it rests on fewer; under Cost, customizations finished / begun."
 )
 _BEST = (
-    "Bold: the best value among the methods that see the subject, of those that have all values; whether a difference "
-    "is one, the paired differences say."
+    "Bold: the best value among the methods that see the subject and have all values; the paired differences say "
+    "whether it really is better."
 )
 
 
@@ -117,7 +117,7 @@ def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
     for label in (label for label in settings["methods"] if label in told):
         yield (
             f"{names.get((run.name, label), label)} computed the steps that see the text alone once for all subjects; "
-            "its seconds per image hold them for every image, as measured once."
+            "each image's seconds hold them in full."
         )
     failed = int((samples["status"] == "error").sum())
     if failed:
@@ -157,6 +157,6 @@ def _sampling(settings: Mapping[str, Any]) -> str:
     if sampler is None:
         return "images made elsewhere, scored"
     return (
-        f"{sampler['scheduler']}, {sampler['steps']} steps, guidance {sampler['guidance_scale']}, "
+        f"{sampler['scheduler']}, {sampler['steps']} steps, guidance scale {sampler['guidance_scale']}, "
         f"{sampler['resolution']} x {sampler['resolution']} pixels, {settings['dtype']}"
     )

@@ -132,7 +132,7 @@ def test_without_ray_the_executor_says_what_to_install(fc_bench, suite, tiny_bac
     monkeypatch.setitem(sys.modules, "ray", None)
     asked = ("run", suite, "--backbone", tiny_backbone, "-m", "paste", "--out", tmp_path / "run")
     done = fc_bench(*asked, "--executor", "ray")
-    assert (done.code, 'install it: pip install "fc-bench[ray]"' in done.err) == (2, True)
+    assert (done.code, 'install it in the checkout: pip install -e ".[ray]".' in done.err) == (2, True)
 
 
 def test_what_belongs_to_a_cluster_is_refused_without_one(fc_bench, suite, tiny_backbone, plugin):

@@ -266,6 +266,10 @@ def test_a_backbone_extends_a_built_in_one(tmp_path):
     assert (mine.sampler.steps, mine.sampler.scheduler) == (30, "pndm")
     assert mine.methods["fastcomposer"] == {"alpha": 0.6}
     assert mine.methods["dreambooth"] == base.methods["dreambooth"]
+    own["methods"] = {"dreambooth": {"steps": 7}}
+    file.write_text(yaml.safe_dump(own))
+    assert read_backbone(str(file)).methods["dreambooth"] == {**base.methods["dreambooth"], "steps": 7}
+    assert len(base.methods["dreambooth"]) > 1
     assert "pipeline" not in mine.licenses  # the license of the weights replaced says nothing of these
     assert mine.licenses["clip"] == base.licenses["clip"]
     file.write_text(yaml.safe_dump({"name": "mine", "extends": "pocket"}))
