@@ -83,7 +83,7 @@ def run(
 ) -> None:
     """Generate and score a suite's images with each method; the same command continues an interrupted run.
 
-    Without arguments: the suite pocket with every built-in method, in about six minutes on two CPU cores.
+    Without arguments: the suite pocket with every built-in method, in about eight minutes on two CPU cores.
     """
     overrides, tolerated = overrides_of(option or []), tolerated_failures(fail_on_error)
     quiet_libraries()

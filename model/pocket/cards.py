@@ -74,9 +74,10 @@ def write_cards(work: Workspace, quality: Mapping[str, Any], folder: Path) -> No
             data = work.folder / ("faces-data" if stage in FACE_STAGES else "data")
             plan = json.loads((data / PLAN).read_text())
             facts = {"pictures": plan["count"], "people": plan["people"]}
+            facts = {**_training_facts(work.folder / stage), **facts}
             if (work.folder / stage / CONTINUED).is_file():
-                facts[PAST] = _past(trained[stage])
-            trained[stage] = {**_training_facts(work.folder / stage), **facts}
+                facts[PAST] = _past(trained[stage], facts)
+            trained[stage] = facts
         if stage not in trained:
             raise ModelInputError(
                 f"{work.folder / stage} has no records of its training: train the stage '{stage}' there"
@@ -97,8 +98,13 @@ def write_cards(work: Workspace, quality: Mapping[str, Any], folder: Path) -> No
         (folder / f"{stage}.md").write_text(card)
 
 
-def _past(facts: Mapping[str, Any]) -> str:
-    """How the weights were trained that a training went on from, in words."""
+def _past(facts: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """How the weights were trained that a training went on from, in words, from the facts told before.
+
+    These may be of the training itself, when cards are written again.
+    """
+    if PAST in facts and {name: fact for name, fact in facts.items() if name != PAST} == dict(now):
+        return str(facts[PAST])
     told = f"{facts['steps']} steps of {facts['batch size']} in {facts['wall time (s)']:.0f} s"
     return f"{told} and {facts[PAST]}" if PAST in facts else told
 

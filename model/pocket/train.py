@@ -187,7 +187,7 @@ def _train_fastcomposer(localization_weight: float) -> Callable[[Workspace, floa
 
 SNAPSHOTS = "snapshots"
 """Folder in which a fine-tune keeps its weights on the way, for the learning curve (see `learning`)."""
-PARTS = 6
+PARTS = 3
 """Parts of a fine-tune's time, at the end of each of which its weights are kept."""
 
 

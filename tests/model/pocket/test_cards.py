@@ -35,6 +35,8 @@ def test_a_training_that_went_on_tells_what_from_and_others_keep_what_is_known(t
     assert f"| went on from weights of | {past}" in text
     assert "--stage base --seconds 60 --pictures 70 --people 7 --continue-from WEIGHTS`" in text
     assert "70 pictures of 7 people" in text
+    write_cards(work, json.loads((CARDS / "quality.json").read_text()), cards)
+    assert (cards / "base.md").read_text() == text  # writing them again changes nothing
     after = json.loads((cards / TRAINING).read_text())
     assert {stage: facts for stage, facts in after.items() if stage != "base"} == {
         stage: facts for stage, facts in before.items() if stage != "base"

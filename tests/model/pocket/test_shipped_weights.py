@@ -58,13 +58,13 @@ def test_every_suite_photograph_shows_one_face(faces: Any) -> None:
 
 def test_a_subject_token_attends_to_its_own_person(with_localization: FastComposerPipeline) -> None:
     attention = quality.measure_attention(with_localization, SUPERVISED_LAYERS, pairs=12)
-    assert attention["ratio"] >= 1.8
+    assert attention["ratio"] >= 3
 
 
 def test_localization_is_what_separates_the_subjects(with_localization: FastComposerPipeline) -> None:
     without = open_fastcomposer(WEIGHTS, "without-localization")
     ratios = [quality.measure_attention(p, SUPERVISED_LAYERS, pairs=8)["ratio"] for p in (with_localization, without)]
-    assert ratios[0] > 1.1 * ratios[1]
+    assert ratios[0] > 1.5 * ratios[1]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_identity_lies_between_the_text_only_model_and_real_pictures(measured: d
 
 def test_all_weights_together_stay_small() -> None:
     total = sum(file.stat().st_size for file in WEIGHTS.rglob("*") if file.is_file())
-    assert total <= 64e6
+    assert total <= 60e6
 
 
 def test_every_card_shows_what_was_measured_and_how_it_was_trained(measured: dict[str, Any]) -> None:
