@@ -126,7 +126,7 @@ def headline_markdown(runs: Sequence[Run]) -> str:
     made = Tables(runs).contents
     shown = [*made.quality(made.headlines), made.cost()]
     parts = [f"**{markdown(table.title)}**\n\n{markdown_table(table)}" for table in shown]
-    return "\n\n".join([*parts, *map(markdown, notes(runs))]) + "\n"
+    return "\n\n".join([*parts, *map(markdown, notes(runs, options=False))]) + "\n"
 
 
 def effects_markdown(runs: Sequence[Run]) -> str:
