@@ -70,7 +70,7 @@ def test_a_fine_tune_goes_on_from_its_own_earlier_one(
     for needed in ("base", "clip"):
         work.model(needed).mkdir(parents=True)
 
-    def trained(config: TrainingConfig, resume: bool) -> Path:
+    def trained(config: TrainingConfig, resume: bool, watch: object) -> Path:
         assert config.initial is not None
         assert (config.localization.weight > 0) == localized
         (tmp_path / "started from").write_text(config.initial.name)
