@@ -85,9 +85,12 @@ def open_base(weights: Path) -> StableDiffusionPipeline:
 
 def open_fastcomposer(weights: Path, variant: str) -> FastComposerPipeline:
     """A shipped FastComposer in single precision, without a progress bar."""
-    pipeline = load_fastcomposer(
-        weights / "pipeline", weights / "fastcomposer" / variant, image_encoder=weights / "clip"
-    )
+    return open_overlay(weights, weights / "fastcomposer" / variant)
+
+
+def open_overlay(weights: Path, overlay: Path) -> FastComposerPipeline:
+    """A fine-tune of the shipped base in single precision, without a progress bar."""
+    pipeline = load_fastcomposer(weights / "pipeline", overlay, image_encoder=weights / "clip")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -20,11 +20,10 @@ import torch
 from matplotlib.figure import Figure
 
 from fc_bench.model.errors import ModelInputError, telling_bad_input
-from fc_bench.model.pipeline import load_fastcomposer
 from fc_bench.model.pocket import quality
+from fc_bench.model.pocket.assemble import HERE, open_overlay
 from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, SNAPSHOTS, Workspace
 
-HERE = Path(__file__).parent
 LEARNING = "learning.json"
 """Beside the cards: stage -> the points of its curve."""
 FIGURE = "learning.png"
@@ -42,8 +41,7 @@ def measure_learning(work: Workspace, weights: Path, stage: str, pictures: int =
         raise ModelInputError(f"{work.folder / stage} kept no weights on its way: train the stage '{stage}' there")
     faces, points = quality.open_face_pack(weights / "faces"), []
     for file in kept:
-        pipeline = load_fastcomposer(weights / "pipeline", file.parent, image_encoder=weights / "clip")
-        pipeline.set_progress_bar_config(disable=True)
+        pipeline = open_overlay(weights, file.parent)
         point: dict[str, Any] = {"steps": _steps(file)}
         for name, subjects in SUBJECTS.items():
             measured = quality.measure_identity(faces, quality.generate_set(pipeline, subjects, pictures, 1.0))
