@@ -162,15 +162,21 @@ def _save_grid(path: Path, rows: list[list[Any]]) -> None:
     Image.fromarray(np.concatenate([np.concatenate(list(row), 1) for row in rows])).save(path)
 
 
+def folders_parser(command: str, told: str | None) -> argparse.ArgumentParser:
+    """The arguments of a command on trained models: the folders of the training, the packed weights and the cards."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m fc_bench.model.pocket.{command}", description=(told or "").split("\n")[0]
+    )
+    parser.add_argument("--training", type=Path, default=Path("training-output"), help="folder of the training")
+    parser.add_argument("--weights", type=Path, default=HERE / "weights", help="folder of the packed weights")
+    parser.add_argument("--cards", type=Path, default=HERE / "cards", help="folder of the cards and figures")
+    return parser
+
+
 @telling_bad_input
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fc_bench.model.pocket.assemble", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--training", type=Path, default=Path("training-output"), help="folder of the training")
-    parser.add_argument("--weights", type=Path, default=HERE / "weights", help="where the weights go")
-    parser.add_argument("--cards", type=Path, default=HERE / "cards", help="where the cards go")
+    parser = folders_parser("assemble", __doc__)
     parser.add_argument("--measure-only", action="store_true", help="pack nothing: measure and write cards")
     options = parser.parse_args(arguments)
     work = Workspace(options.training, torch.device("cpu"))

@@ -8,7 +8,6 @@ measures the weights that each fine-tune kept on its way, on people no model was
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from matplotlib.figure import Figure
 
 from fc_bench.model.errors import ModelInputError, telling_bad_input
 from fc_bench.model.pocket import quality
-from fc_bench.model.pocket.assemble import HERE, open_overlay
+from fc_bench.model.pocket.assemble import folders_parser, open_overlay
 from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, SNAPSHOTS, Workspace
 
 LEARNING = "learning.json"
@@ -77,13 +76,7 @@ def draw_learning(curves: Mapping[str, Sequence[Mapping[str, Any]]], real: Mappi
 @telling_bad_input
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m fc_bench.model.pocket.learning", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--training", type=Path, default=Path("training-output"), help="folder of the training")
-    parser.add_argument("--weights", type=Path, default=HERE / "weights", help="the packed weights")
-    parser.add_argument("--cards", type=Path, default=HERE / "cards", help="where curve and figure go")
-    options = parser.parse_args(arguments)
+    options = folders_parser("learning", __doc__).parse_args(arguments)
     work = Workspace(options.training, torch.device("cpu"))
     curves = {stage: measure_learning(work, options.weights, stage) for stage in FASTCOMPOSER_STAGES.values()}
     (options.cards / LEARNING).write_text(json.dumps(curves, indent=1) + "\n")
