@@ -25,15 +25,16 @@ from fc_bench import registry
 from fc_bench.batches import Batches
 from fc_bench.customizing import Customizer
 from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
-from fc_bench.faces import FaceModels
+from fc_bench.faces import FaceFinder
 from fc_bench.holding import held
+from fc_bench.inspection.inspector import Inspector
 from fc_bench.json_lines import LineWriter
 from fc_bench.model.backbone import Backbone, read_backbone, sha256_of
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.errors import ModelInputError
 from fc_bench.naming import slug
 from fc_bench.plan import Job, MethodRow, components_of, resolve_method
-from fc_bench.portraits import portraits_in
+from fc_bench.portraits import Portrait, person_of, portraits_in
 from fc_bench.progress import Progress, progress, silence_loading_bars
 from fc_bench.prompt_reading import prompt_readers, unlearnt_words
 from fc_bench.protocols import (
@@ -137,8 +138,11 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
         if told := reader.refusal(plain):
             raise UserError(told)
     silence_loading_bars()
-    models = FaceModels.shared(backbone, setting.device) if faces else None
-    people = [_Person.read(subject, models if options.crop else None) for subject in subjects]
+    finder = FaceFinder(backbone, setting.device) if faces else None
+    people = [_Person.read(subject, finder if options.crop else None) for subject in subjects]
+    inspector = Inspector(finder, (0,) if options.crop else (), has_ceiling=False)
+    inspection = inspector.inspect([person_of(person.subject.id, person.portraits) for person in people])
+    inspection.refuse()
     asked = _asked(options, setting, row, people)
     folder = options.out or Path("composed") / f"{slug(plain, 'prompt')[:60].rstrip('-')}-{digest(asked)[:8]}"
     with held(folder, RECORD):
@@ -160,23 +164,30 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
                 f"Writing to {folder} failed ({error.strerror or error}); make room or name another folder with --out."
             ) from error
     unlearnt = unlearnt_words([plain], backbone)
-    remarks = [unlearnt, measures.remark, *(remark for person in people for remark in person.remarks)]
+    left_out = (remark for person in people for remark in person.remarks)
+    remarks = [unlearnt, measures.remark, *left_out, *inspection.remarks]
     return Composed(folder, tuple(scored), tuple(remark for remark in remarks if remark))
 
 
 @dataclass(frozen=True)
 class _Person:
-    """A subject with its portraits, by the name each is kept under, and what to say of the photographs."""
+    """A subject with its portraits, and what to say of the photographs left out."""
 
     subject: OwnSubject
-    portraits: tuple[tuple[str, Any], ...]
+    portraits: tuple[Portrait, ...]
     remarks: tuple[str, ...]
 
     @classmethod
-    def read(cls, subject: OwnSubject, models: FaceModels | None) -> _Person:
-        found, remarks = portraits_in(subject.path, models, subject.id)
-        named = [(f"{subject.id}-{number}.png", portrait) for number, portrait in enumerate(found, start=1)]
-        return cls(subject, tuple(named), tuple(remarks))
+    def read(cls, subject: OwnSubject, finder: FaceFinder | None) -> _Person:
+        found, remarks = portraits_in(subject.path, finder, subject.id)
+        return cls(subject, tuple(found), tuple(remarks))
+
+    def named(self, folder: Path) -> list[tuple[Path, Portrait]]:
+        """Each portrait with its file in a folder."""
+        return [
+            (folder / f"{self.subject.id}-{number}.png", portrait)
+            for number, portrait in enumerate(self.portraits, start=1)
+        ]
 
     def identity(self) -> dict[str, Any]:
         """What of the person decides the pictures, as plain data."""
@@ -185,19 +196,19 @@ class _Person:
             "noun": self.subject.noun,
             "photographs": [
                 {"sha256": sha256_of(portrait.source), "crop": asdict(portrait.crop) if portrait.crop else None}
-                for _, portrait in self.portraits
+                for portrait in self.portraits
             ],
         }
 
     def placed(self, folder: Path) -> Subject:
         """The subject with its portraits as files of a folder."""
-        return Subject(self.subject.id, self.subject.noun, tuple(folder / name for name, _ in self.portraits))
+        return Subject(self.subject.id, self.subject.noun, tuple(file for file, _ in self.named(folder)))
 
     def write(self, folder: Path) -> None:
         """Write the portraits that are not there."""
-        for name, portrait in self.portraits:
-            if not (folder / name).is_file():
-                write_png(folder / name, portrait.image)
+        for file, portrait in self.named(folder):
+            if not file.is_file():
+                write_png(file, portrait.image)
 
 
 @dataclass(frozen=True)

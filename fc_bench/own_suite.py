@@ -22,12 +22,21 @@ from pydantic import ValidationError
 
 from fc_bench import registry
 from fc_bench.errors import UserError
-from fc_bench.faces import FaceModels
+from fc_bench.faces import FaceFinder
+from fc_bench.inspection.inspector import Inspector
 from fc_bench.model.backbone import Backbone
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.yaml_file import nearest, read_yaml, sentence
 from fc_bench.naming import name_of
-from fc_bench.portraits import OTHER_SUFFIXES, SUFFIXES, Portrait, left_out, portraits_in, sorted_by_name
+from fc_bench.portraits import (
+    OTHER_SUFFIXES,
+    SUFFIXES,
+    Portrait,
+    left_out,
+    person_of,
+    portraits_in,
+    sorted_by_name,
+)
 from fc_bench.records import write_png
 from fc_bench.suite import NAME, NOUN, SuiteFile, read_suite
 
@@ -107,18 +116,22 @@ def init_suite(
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise UserError(f"{out} is there already; delete it or name another folder with --out.")
     asked = _prompts(prompts or _suited(backbone))
-    models = FaceModels.shared(backbone, "cpu")
+    finder = FaceFinder(backbone, "cpu")
     found: dict[str, list[Portrait]] = {}
     loose = "put photographs into the folder of the person that they show"
     remarks = left_out(folder, (*SUFFIXES, *OTHER_SUFFIXES), loose)
     for person, own in people.items():
-        found[person], told = portraits_in(own, models if crop else None, person)
+        found[person], told = portraits_in(own, finder if crop else None, person)
         remarks += told
     content = _content(name or name_of(folder.resolve().name, "own"), folder, chosen, found, asked)
-    faceless = [] if crop else _faceless(found, models)
+    faceless = [] if crop else _faceless(found, finder)
     if faceless:
         content["metrics"].remove("identity")
         remarks.append(f"Identity is not among the metrics: {', '.join(faceless)} shows no face.")
+    inspector = Inspector(finder, () if faceless else (0,))
+    inspection = inspector.inspect([person_of(person, taken) for person, taken in found.items()])
+    inspection.refuse()
+    remarks += inspection.remarks
     try:
         SuiteFile.model_validate(content)
     except ValidationError as error:
@@ -141,9 +154,9 @@ def init_suite(
     return OwnSuite(out / FILE, {person: len(taken) for person, taken in found.items()}, images, tuple(remarks))
 
 
-def _faceless(found: Mapping[str, Sequence[Portrait]], models: FaceModels) -> list[str]:
+def _faceless(found: Mapping[str, Sequence[Portrait]], finder: FaceFinder) -> list[str]:
     """The references in which there is no face."""
-    return [f"{person}/{taken[0].source.name}" for person, taken in found.items() if not models.find(taken[0].image)]
+    return [f"{person}/{taken[0].source.name}" for person, taken in found.items() if not finder.find(taken[0].image)]
 
 
 def _suited(backbone: Backbone) -> Sequence[str]:

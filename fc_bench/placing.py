@@ -13,6 +13,7 @@ from rich.console import Console
 
 from fc_bench import registry
 from fc_bench.errors import Failure, UserError
+from fc_bench.inspection.inspector import cropped, inspector_of
 from fc_bench.json_lines import LineWriter
 from fc_bench.model.backbone import read_backbone, sha256_of
 from fc_bench.model.yaml_file import nearest
@@ -84,9 +85,13 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
         if options.manifest is None
         else (read_manifest(options.manifest, options.images, asked, label), 0)
     )
+    first = next(iter(found))[0]
+    path = options.out or Path("runs") / f"{suite.file.name}-{MethodRow(first, first, {}, {}).folder}"
+    inspector = inspector_of(suite, backbone, setting.device)
+    suite = cropped(suite, inspector, path)
+    asked = Asked(suite.subject_sets(options.limit_subjects), asked.images)
     plan = _plan(suite, asked, found)
-    path = options.out or Path("runs") / f"{suite.file.name}-{plan.jobs[0].row.folder}"
-    with session(path, suite, setting, plan, console, made_elsewhere=True) as opened:
+    with session(path, suite, setting, plan, inspector, console, made_elsewhere=True) as opened:
         planned = sum(len(job.samples) for job in plan.jobs)
         left = f"; {strangers} other files left out" if strangers else ""
         console.print(

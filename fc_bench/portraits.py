@@ -14,12 +14,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from fc_bench.errors import UserError
-from fc_bench.faces import Face, FaceModels
-from fc_bench.photographs import read_photograph
+from fc_bench.faces import Face, FaceFinder
+from fc_bench.inspection.looks import Person, Photograph
+from fc_bench.photographs import Crop, cut_out, face_square, read_photograph
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """Of the files that a folder of photographs is searched for."""
@@ -31,27 +31,15 @@ NEAR_ENOUGH = 0.75
 """A photograph whose shorter side is at most 1 / NEAR_ENOUGH portraits is one already."""
 UPRIGHT = 12.0
 """Degrees that a head may lean over before it is turned."""
-SIMILAR = 0.5
-"""A second face of this share of the largest one's area makes it doubtful who is meant."""
-
-
-@dataclass(frozen=True)
-class Crop:
-    """The square cut out of a photograph: center and side in pixels, and the degrees it was turned by."""
-
-    center: tuple[float, float]
-    side: float
-    degrees: float
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A photograph as methods get it; `crop` is None when it was a portrait already, `doubt` says what to look at."""
+    """A photograph as methods get it; `crop` is None when it was a square portrait already."""
 
     source: Path
     image: Image.Image
     crop: Crop | None = None
-    doubt: str = ""
 
 
 def photographs_in(path: Path) -> list[Path]:
@@ -69,15 +57,14 @@ def photographs_in(path: Path) -> list[Path]:
     return found
 
 
-def portraits_in(path: Path, models: FaceModels | None, who: str) -> tuple[list[Portrait], list[str]]:
-    """The portraits of somebody in a photograph or folder, and a sentence for each one left out or in doubt.
+def portraits_in(path: Path, finder: FaceFinder | None, who: str) -> tuple[list[Portrait], list[str]]:
+    """The portraits of somebody in a photograph or folder, and a sentence for each one left out.
 
     Raises UserError when there is none.
     """
-    found, unusable = portraits(photographs_in(path), models, who)
+    found, unusable = portraits(photographs_in(path), finder, who)
     remarks = [f'Left out for "{who}": {reason}' for reason in unusable]
-    remarks += left_out(path, OTHER_SUFFIXES, f"only {', '.join(SUFFIXES)} are read, so convert them")
-    return found, remarks + [portrait.doubt for portrait in found if portrait.doubt]
+    return found, remarks + left_out(path, OTHER_SUFFIXES, f"only {', '.join(SUFFIXES)} are read, so convert them")
 
 
 def left_out(folder: Path, suffixes: Sequence[str], why: str) -> list[str]:
@@ -94,24 +81,29 @@ def sorted_by_name(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: ([_piece(text) for text in re.split(r"(\d+)", path.name.lower())], path.name))
 
 
-def portraits(paths: Sequence[Path], models: FaceModels | None, who: str) -> tuple[list[Portrait], list[str]]:
+def portraits(paths: Sequence[Path], finder: FaceFinder | None, who: str) -> tuple[list[Portrait], list[str]]:
     """The portraits of somebody in photographs, and a sentence for each photograph that cannot be one.
 
-    Without models the photographs stay as they are. Raises UserError when none is left, with what is wrong with the
-    first.
+    Without a finder of faces the photographs stay as they are. Raises UserError when none is left, with what is wrong
+    with the first.
     """
     found: list[Portrait] = []
     unusable: list[str] = []
     for path in paths:
         try:
             image = read_photograph(path)
-            found.append(Portrait(path, image) if models is None else _portrait(path, image, models.find(image)))
+            found.append(Portrait(path, image) if finder is None else _portrait(path, image, finder.search(image)))
         except UserError as error:
             unusable.append(str(error))
     if not found:
         others = f" None of the other {len(unusable) - 1} can be used either." if len(unusable) > 1 else ""
         raise UserError(f'"{who}" has no photograph to go by: {unusable[0]}{others}')
     return found, unusable
+
+
+def person_of(who: str, found: Sequence[Portrait]) -> Person:
+    """Somebody as the inspection sees them: photographs under their paths, and what is cut out of them."""
+    return Person(who, tuple(Photograph(one.source, str(one.source), one.crop) for one in found))
 
 
 def crop_of(face: Face, size: tuple[int, int]) -> Crop | None:
@@ -132,39 +124,15 @@ def crop_of(face: Face, size: tuple[int, int]) -> Crop | None:
     return Crop(center, min(side, float(min(size))), degrees if leans else 0.0)
 
 
-def cut_out(image: Image.Image, crop: Crop) -> Image.Image:
-    """The crop's square, moved into the photograph where it would reach beyond it.
-
-    What a turned square still lacks at its corners is mirrored.
-    """
-    side = max(1, round(crop.side))
-    x, y = (
-        min(max(middle, crop.side / 2), length - crop.side / 2)
-        for middle, length in zip(crop.center, image.size, strict=True)
-    )
-    if not crop.degrees:
-        left, top = round(x - crop.side / 2), round(y - crop.side / 2)
-        return image.crop((left, top, left + side, top + side))
-    import cv2
-
-    turn = cv2.getRotationMatrix2D((x, y), crop.degrees, 1.0)
-    turn[:, 2] += side / 2 - np.array([x, y])
-    turned = cv2.warpAffine(
-        np.asarray(image), turn, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
-    )
-    return Image.fromarray(turned)
-
-
 def _portrait(path: Path, image: Image.Image, faces: Sequence[Face]) -> Portrait:
     if not faces:
         raise UserError(
             f"No face is found in the photograph {path}; use one in which the face is visible and not small."
         )
     crop = crop_of(faces[0], image.size)
-    doubt = ""
-    if len(faces) > 1 and faces[1].area >= SIMILAR * faces[0].area:
-        doubt = f"{path} shows {len(faces)} faces, the largest is taken; crop the photograph if somebody else is meant."
-    return Portrait(path, image if crop is None else cut_out(image, crop), crop, doubt)
+    if crop is None and image.width != image.height:
+        crop = face_square(image.size, faces[0].box)
+    return Portrait(path, image if crop is None else cut_out(image, crop), crop)
 
 
 def _piece(text: str) -> tuple[int, int, str]:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """Somebody (or something) to put into images; the first photograph is the one tuning-free methods get."""
+    """Somebody (or something) to put into images; the first photograph is the one tuning-free methods get.
+
+    The photographs are those that every method and metric gets: squares around the face, or as the suite has them.
+    """
 
     id: str
     noun: str
@@ -321,7 +324,8 @@ class Metric(Protocol):
     A metric that looks at more than the image says so in class attributes, which are otherwise left out:
     `needs_siblings = True` for the other images of the same method, subjects and prompt (a score is made again when
     there are others than it rests on), `needs_attention = True` for what methods that are `ShowsAttention` attended to
-    (the run then keeps it), `scorers = ("image_features",)` for components of the backbone beside `clip` and `faces`
+    (the run then keeps it), `needs_faces = True` where values rest on the face in each reference photograph (a metric
+    with an `embedder` does), `scorers = ("image_features",)` for components of the backbone beside `clip` and `faces`
     that its values depend on, where the backbone declares them.
     """
 
@@ -353,6 +357,11 @@ class Metric(Protocol):
 def needs_siblings(metric: Metric | type[Metric]) -> bool:
     """Whether a metric looks at the other images of the same method, subjects and prompt."""
     return bool(getattr(metric, "needs_siblings", False))
+
+
+def needs_faces(metric: Metric | type[Metric]) -> bool:
+    """Whether the values rest on the face in each reference photograph."""
+    return bool(getattr(metric, "needs_faces", hasattr(metric, "embedder")))
 
 
 def needs_attention(metric: Metric | type[Metric]) -> bool:

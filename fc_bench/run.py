@@ -18,6 +18,7 @@ from fc_bench.errors import UserError
 from fc_bench.executing import Executor, Options
 from fc_bench.filling import FIRST, fills
 from fc_bench.generating import Generation, Recorder, generate, pending_ids
+from fc_bench.inspection.inspector import Inspector, cropped, inspector_of
 from fc_bench.model.backbone import Backbone, read_backbone
 from fc_bench.model.yaml_file import nearest
 from fc_bench.plan import MethodRow, Plan, components_of, make_plan, resolve_method
@@ -116,6 +117,9 @@ class Prepared:
     plan: Plan
     shares: Mapping[str, int]
     """Row label -> iterations that are shared, of the rows that share any."""
+    folder: Path
+    scoring_device: str
+    inspector: Inspector
 
     def told(self) -> Iterator[str]:
         """What the plan comes to, in lines."""
@@ -149,6 +153,11 @@ def prepare(options: RunOptions) -> Prepared:
     for one in asked:
         resolved = resolve_method(*one)
         methods[resolved[2].label] = resolved
+    folder, scoring_device = options.out or default_folder(suite, backbone), setting.device
+    if options.cluster is not None:
+        scoring_device = resolve_device("cpu" if options.device == "cpu" else "auto")
+    inspector = inspector_of(suite, backbone, scoring_device)
+    suite = cropped(suite, inspector, folder)
     plan = make_plan(
         suite,
         setting,
@@ -157,7 +166,7 @@ def prepare(options: RunOptions) -> Prepared:
         options.images_per_prompt,
     )
     shares = rows_that_share(methods, setting.sampler) if options.share_prefixes else {}
-    return Prepared(suite, setting, methods, plan, shares)
+    return Prepared(suite, setting, methods, plan, shares, folder, scoring_device, inspector)
 
 
 def run(options: RunOptions, console: Console) -> Outcome:
@@ -168,14 +177,17 @@ def run(options: RunOptions, console: Console) -> Outcome:
     """
     clock = Clock()
     prepared = prepare(options)
-    suite, setting, plan = prepared.suite, prepared.setting, prepared.plan
-    path = options.out or default_folder(suite, setting.backbone)
-    scoring_device = setting.device
-    if options.cluster is not None:
-        scoring_device = resolve_device("cpu" if options.device == "cpu" else "auto")
     with (
-        _connected(options.cluster, path) as connection,
-        session(path, suite, setting, plan, console, scoring_device=scoring_device) as opened,
+        _connected(options.cluster, prepared.folder) as connection,
+        session(
+            prepared.folder,
+            prepared.suite,
+            prepared.setting,
+            prepared.plan,
+            prepared.inspector,
+            console,
+            scoring_device=prepared.scoring_device,
+        ) as opened,
     ):
         clock.next("preparing")
         done = _generate_pending(opened, prepared, options, connection)

@@ -127,6 +127,25 @@ class _Remark(_Part):
     text: str
 
 
+class _Finding(_Part):
+    kind: str
+    text: str
+    photographs: list[str]
+
+
+class _Crop(_Part):
+    center: list[float] = Field(min_length=2, max_length=2)
+    side: float
+    degrees: float
+
+
+class _Inspection(_Part):
+    version: int
+    faces: str | None
+    findings: list[_Finding]
+    crops: dict[str, _Crop]
+
+
 class _Metric(_Part):
     missing_columns: dict[str, str] = {}
     photographs_left_out: dict[str, str] = {}
@@ -146,6 +165,8 @@ class QualitySettings(_Part):
     dtype: str | None
     methods: dict[str, _Method] = Field(min_length=1)
     metrics: dict[str, _Metric]
+    photographs: _Inspection | None = None
+    """What the inspection of the photographs found; runs of earlier versions have none."""
     references: dict[str, int] = {}
     left_out: list[str]
     remarks: list[_Remark] = []

@@ -6,8 +6,9 @@ Generating images (`fc_bench.run`) and taking in images made elsewhere (`fc_benc
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -17,10 +18,10 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
-from fc_bench import registry
 from fc_bench.errors import UserError
+from fc_bench.inspection.inspector import CROPPED, Inspection, Inspector, people_of, write_crops
 from fc_bench.json_lines import stream_fields, stream_lines
-from fc_bench.metrics.embedders import for_each_embedder
+from fc_bench.metrics.embedders import metric_classes
 from fc_bench.model.backbone import Backbone
 from fc_bench.model.yaml_file import sentence
 from fc_bench.photographs import read_photograph
@@ -86,32 +87,25 @@ class Session:
         return Outcome(self.folder, len(finished), self.plan.size, errors, unscored)
 
 
-def metric_classes(suite: Suite, backbone: Backbone) -> dict[str, type[Metric]]:
-    """The suite's metrics by name; those of faces once for each of the backbone's embedders."""
-    classes: dict[str, type[Metric]] = {}
-    for name in suite.file.metrics:
-        classes |= for_each_embedder(name, registry.load("metrics", name), backbone)
-    return classes
-
-
 @contextmanager
 def session(
     path: Path,
     suite: Suite,
     setting: Setting,
     plan: Plan,
+    inspector: Inspector,
     console: Console,
     made_elsewhere: bool = False,
     scoring_device: str | None = None,
 ) -> Iterator[Session]:
-    """Hold the run folder, check everything that can be checked, write down what is asked and copy the references.
+    """Hold the run folder, check everything that can be checked, write down what is asked and what methods get.
 
     What an earlier command planned stays planned. With `made_elsewhere` nothing is generated: sampler and number format
     are not known, the pipeline is not needed, and the plan is what is there now. Metrics run on `scoring_device`, the
     setting's where none is given. Raises UserError or ModelInputError before anything is written when photographs,
     prompts, weights or the folder are unusable, and UserError when writing fails.
     """
-    classes = metric_classes(suite, setting.backbone)
+    classes = metric_classes(suite.file.metrics, setting.backbone)
     silence_loading_bars()
     with opened_for_writing(path) as folder:
         settings = settings_of(suite, setting, plan, classes)
@@ -119,10 +113,18 @@ def session(
             settings |= {"sampler": None, "dtype": None}
         _refuse_other_run(folder, settings, setting.backbone, classes)
         scoring = setting if scoring_device is None else replace(setting, device=scoring_device)
-        metrics = _checked_metrics(suite, scoring, plan, classes, not made_elsewhere)
+        asked = _asked(suite, plan)
+        people = people_of(suite, {subject.id for subject in asked})
+        inspection = inspector.inspect(people, suite.file.photograph_crop == "published")
+        inspection.refuse()
         try:
-            _begin(folder, settings, plan, metrics, made_elsewhere)
-            for subject in _asked(suite, plan):
+            with _left_only_when_begun(folder):
+                write_crops(suite, {person.id for person in people})
+                metrics = _checked_metrics(asked, scoring, plan, classes, not made_elsewhere)
+                _begin(folder, settings, plan, metrics, inspection, made_elsewhere)
+            for remark in inspection.remarks:
+                console.print(remark, highlight=False, markup=False, soft_wrap=True)
+            for subject in asked:
                 if not folder.reference(subject.id).exists():
                     write_png(folder.reference(subject.id), read_photograph(subject.photographs[0]))
             yield Session(folder, suite, plan, metrics, console)
@@ -183,6 +185,8 @@ def _refuse_other_run(
         name: [asdict(Column(**column)) for column in columns] for name, columns in earlier["columns"].items()
     }
     digests = earlier["suite"].pop("photograph_digests")
+    # Before there was a choice, methods got photographs as they are: the digests say whether that is the same.
+    earlier["suite"].setdefault("photograph_crop", settings["suite"]["photograph_crop"])
     try:
         recorded = SuiteFile.model_validate(earlier["suite"]).model_dump(mode="json")
     except ValidationError as error:
@@ -219,14 +223,20 @@ def _refuse_other_run(
             )
 
 
+@contextmanager
+def _left_only_when_begun(folder: RunFolder) -> Iterator[None]:
+    """Removes the squares of photographs where nothing else is written after them: the folder is no run's then."""
+    try:
+        yield
+    finally:
+        if not (folder.path / RUN).exists():
+            shutil.rmtree(folder.path / CROPPED, ignore_errors=True)
+
+
 def _checked_metrics(
-    suite: Suite, setting: Setting, plan: Plan, classes: Mapping[str, type[Metric]], generated: bool
+    subjects: Sequence[Subject], setting: Setting, plan: Plan, classes: Mapping[str, type[Metric]], generated: bool
 ) -> dict[str, Metric]:
-    """The suite's metrics, after every photograph was read, every reference looked at and every prompt measured."""
-    subjects = _asked(suite, plan)
-    for subject in subjects:
-        for photograph in subject.photographs:
-            read_photograph(photograph)
+    """The suite's metrics, after every reference was looked at and every prompt measured."""
     check_prompt_lengths(plan, setting, generated, scored="prompt-consistency" in classes)
     metrics = {name: metric(setting) for name, metric in classes.items()}
     for metric in metrics.values():
@@ -245,6 +255,7 @@ def _begin(
     settings: Mapping[str, Any],
     plan: Plan,
     metrics: Mapping[str, Metric],
+    inspection: Inspection,
     replaces_plan: bool,
 ) -> None:
     """Write run.json and the plan; an earlier run's methods and samples stay, unless the plan is replaced."""
@@ -258,6 +269,7 @@ def _begin(
         **settings,
         "methods": {**earlier.get("methods", {}), **settings["methods"]},
         "metrics": _provenance(metrics),
+        "photographs": inspection.record(earlier.get("photographs")),
         "references": {**earlier.get("references", {}), **plan.references},
         "left_out": list(dict.fromkeys([*earlier.get("left_out", []), *plan.left_out])),
         "remarks": list(remarks.values()),

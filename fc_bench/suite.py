@@ -7,8 +7,8 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -19,6 +19,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import SchedulerName, sha256_of
 from fc_bench.model.yaml_file import line_of, nearest, read_yaml
+from fc_bench.naming import slug
+from fc_bench.photographs import Crop
 from fc_bench.protocols import Subject
 
 NAME, NOUN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", r"[A-Za-z][A-Za-z -]{0,49}"
@@ -164,6 +166,9 @@ class SuiteFile(_Part):
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Method -> options that belong to the protocol; they go before the backbone's, the command line's before them."""
     photographs: PhotographPattern = PhotographPattern()
+    photograph_crop: Literal["face", "published"] = "face"
+    """`face`: every method gets the same square of a photograph, around the face; `published`: all of it, and cuts out
+    what its publication does."""
     subjects: list[SubjectEntry] = Field(min_length=1)
     single: Singles | None = None
     multi: Multi | None = None
@@ -212,19 +217,39 @@ class SubjectSet:
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite as read: the file's content, where it lies, and the folder given for its photographs."""
+    """A suite as read: the file's content, where it lies, and the folder given for its photographs.
+
+    `crops` are the photographs of which methods get a square, which lies below the folder `cropped` then.
+    """
 
     file: SuiteFile
     path: Path
     given: Path | None = None
+    crops: Mapping[Path, Crop] = field(default_factory=dict)
+    cropped: Path = Path()
 
     @cached_property
-    def subjects(self) -> tuple[Subject, ...]:
-        """All subjects in the file's order, photographs as absolute paths."""
+    def sources(self) -> tuple[Subject, ...]:
+        """All subjects in the file's order, with the photographs that the suite names as absolute paths."""
         return tuple(
             Subject(entry.id, entry.noun, tuple(self._photographs(entry, index)))
             for index, entry in enumerate(self.file.subjects)
         )
+
+    @cached_property
+    def subjects(self) -> tuple[Subject, ...]:
+        """The same with the photographs that methods and metrics get."""
+        return tuple(
+            replace(
+                subject, photographs=tuple(self._shown(subject, number) for number in range(len(subject.photographs)))
+            )
+            for subject in self.sources
+        )
+
+    @property
+    def root(self) -> Path:
+        """The folder that the photographs lie in."""
+        return (self.given or self.path.parent).resolve()
 
     def subject_sets(self, limit: int | None = None) -> list[tuple[SubjectSet, list[Prompt]]]:
         """Every subject set with its prompts: singles first; `limit` keeps the first subjects (and sets of them)."""
@@ -247,18 +272,29 @@ class Suite:
         return sets
 
     def photograph_digests(self) -> dict[str, str]:
-        """Subject id -> sha256 over its photographs' contents, in order."""
+        """Subject id -> sha256 over its photographs' contents, and what is cut out of them, in order."""
         return {
-            subject.id: hashlib.sha256("".join(map(sha256_of, subject.photographs)).encode()).hexdigest()
-            for subject in self.subjects
+            subject.id: hashlib.sha256("".join(map(self._digest, subject.photographs)).encode()).hexdigest()
+            for subject in self.sources
         }
 
     def content(self) -> dict[str, Any]:
         """The whole suite as plain data, photographs by digest: two suites are the same if this is equal."""
         return {**self.file.model_dump(mode="json"), "photograph_digests": self.photograph_digests()}
 
+    def _shown(self, subject: Subject, number: int) -> Path:
+        path = subject.photographs[number]
+        if path not in self.crops:
+            return path
+        return self.cropped / subject.id / f"{number + 1}-{slug(path.stem, 'photograph')[:60]}.png"
+
+    def _digest(self, photograph: Path) -> str:
+        """sha256 of a photograph's file, with the crop where there is one."""
+        crop = self.crops.get(photograph)
+        return sha256_of(photograph) + (_canonical(asdict(crop)) if crop else "")
+
     def _photographs(self, entry: SubjectEntry, index: int) -> Iterator[Path]:
-        root = (self.given or self.path.parent).resolve()
+        root = self.root
         names = entry.photographs or [
             self.file.photographs.pattern.replace("{id}", entry.id).replace("{n}", str(number + 1))
             for number in range(self.file.photographs.count)
@@ -307,7 +343,7 @@ def read_suite(path: Path, photographs: Path | None = None) -> Suite:
     if photographs is not None and not photographs.is_dir():
         raise UserError(f"The folder of photographs {photographs} does not exist; correct --photographs.")
     suite = Suite(file, path, photographs)
-    _ = suite.subjects
+    _ = suite.sources
     return suite
 
 

@@ -29,6 +29,7 @@ from pydantic import Field, PositiveInt
 from fc_bench import registry
 from fc_bench.errors import UserError
 from fc_bench.holding import held
+from fc_bench.inspection.inspector import cropped, inspector_of, people_of, write_crops
 from fc_bench.json_lines import read_lines
 from fc_bench.model.backbone import BACKBONES, FILE, Backbone, FastComposerParts, read_backbone, written_out
 from fc_bench.model.contact_sheet import Tile, contact_sheet
@@ -205,16 +206,27 @@ class Validation:
                 f"The suite {settings.suite} has no photographs of its own to validate with; name another under "
                 "validation, such as one of `fc-bench init-suite`."
             )
-        self._suite = read_suite(file)
-        device = "cpu" if prepared.config.cpu else "auto"
-        self._setting = setting_of(self._suite, self._backbone, device)
+        suite, device = read_suite(file), "cpu" if prepared.config.cpu else "auto"
+        self._setting = setting_of(suite, self._backbone, device)
+        inspector = inspector_of(suite, self._backbone, self._setting.device)
+        self._suite = cropped(suite, inspector, self._output)
         self._asked = list(_asked(self._suite, settings))
         if not self._asked:
             raise UserError(f"The suite {settings.suite} has no subject set for the validation; raise `subjects`.")
         if not is_main_process():
             return
-        metrics = [registry.load("metrics", name)(self._setting) for name in METRICS]
         people = {subject.id: subject for subject_set, _ in self._asked for subject in subject_set.subjects}
+        inspection = inspector.inspect(people_of(self._suite, people), suite.file.photograph_crop == "published")
+        inspection.refuse()
+        for remark in inspection.remarks:
+            log.warning("%s", remark)
+        try:
+            write_crops(self._suite, people)
+        except OSError as error:
+            raise UserError(
+                f"The output folder {self._output} cannot be written ({error.strerror or error}); choose another."
+            ) from None
+        metrics = [registry.load("metrics", name)(self._setting) for name in METRICS]
         for metric in metrics:
             metric.prepare(list(people.values()))
         self._metrics = metrics

@@ -27,6 +27,7 @@ class AttentionLocalization:
 
     description: ClassVar[str] = "share of a subject's cross-attention on its own face, of methods that show it"
     needs_attention: ClassVar[bool] = True
+    needs_faces: ClassVar[bool] = True
     columns: ClassVar[tuple[Column, ...]] = (
         Column(
             "attention_on_own",

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from fc_bench import registry
 from fc_bench.model.backbone import Backbone
 from fc_bench.naming import slug
 from fc_bench.protocols import Metric, Score, ScoredSample, Subject
+
+
+def metric_classes(names: Iterable[str], backbone: Backbone) -> dict[str, type[Metric]]:
+    """The metrics of these names; those of faces once for each of the backbone's embedders."""
+    classes: dict[str, type[Metric]] = {}
+    for name in names:
+        classes |= for_each_embedder(name, registry.load("metrics", name), backbone)
+    return classes
 
 
 def for_each_embedder(name: str, metric: type[Metric], backbone: Backbone) -> dict[str, type[Metric]]:

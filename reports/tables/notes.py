@@ -95,6 +95,7 @@ def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
             yield f"{what} with the face models {made['embedder']}{ran}."
     if published_rows(str(settings["suite"]["name"])):
         yield EMBEDDER
+    yield from _of_photographs(settings.get("photographs") or {})
     left_out: dict[str, str] = {}
     for made in settings["metrics"].values():
         for name, reason in made.get("missing_columns", {}).items():
@@ -133,6 +134,16 @@ def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
             chosen = ", ".join(f"{key} = {value}" for key, value in row["options"].items())
             yield f"Options of {names[run.name, method]}: {chosen}."
     yield from settings["left_out"]
+
+
+def _of_photographs(inspection: Mapping[str, Any]) -> Iterator[str]:
+    """What the inspection of the photographs found; runs of earlier versions have none."""
+    if crops := len(inspection.get("crops", {})):
+        yield (
+            f"{crops} photographs are no squares: every method got the same square of each, around the face "
+            "(photograph_crop: face)."
+        )
+    yield from (finding["text"] for finding in inspection.get("findings", []))
 
 
 def _provenance(run: Run) -> str:

@@ -161,6 +161,7 @@ def without_models() -> None:
         if kind != "metrics":
             return found
         nothing = {
+            "needs_faces": False,
             "__init__": lambda self, setting: None,
             "prepare": lambda self, subjects: None,
             "anchors": lambda self, subjects, others: {},
@@ -175,6 +176,7 @@ def plan(folder: Path) -> None:
     """Settle, check and write down what is asked."""
     from rich.console import Console
 
+    from fc_bench.inspection.inspector import Inspector
     from fc_bench.model.backbone import read_backbone
     from fc_bench.run import setting_of
     from fc_bench.session import session
@@ -184,7 +186,7 @@ def plan(folder: Path) -> None:
     suite = read_suite(folder / "suite" / "suite.yaml")
     setting = setting_of(suite, read_backbone("pocket"), "cpu")
     asked = make_plan(suite, setting, [resolve_method(name, {}, setting) for name in METHODS])
-    with session(folder / "run", suite, setting, asked, Console()) as opened:
+    with session(folder / "run", suite, setting, asked, Inspector(None), Console()) as opened:
         print(f"{opened.plan.size} samples planned")
 
 

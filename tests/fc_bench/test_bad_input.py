@@ -59,7 +59,7 @@ def test_tiny_photograph_is_named_with_its_size(run, suite):
 
 def test_reference_without_a_face_is_named_before_anything_is_generated(run, suite, tmp_path):
     Image.new("RGB", (128, 128), "gray").save(suite.parent / "people" / "bob-1.png")
-    refused(run(suite), "No face", "bob-1.png", '"bob"')
+    refused(run(suite), "finds no face", "bob-1.png", '"bob", the reference')
     assert not (tmp_path / "run" / "samples.jsonl").exists()
 
 

@@ -91,9 +91,9 @@ def test_identity_is_not_asked_of_subjects_without_a_face(init_suite, photograph
 
 
 def test_neighbors_alone_are_paired_among_many(init_suite, tmp_path, photographs, portrait):
-    for name in ("dan", "eve"):
+    for name, color in {"dan": (90, 90, 200), "eve": (200, 90, 200)}.items():
         (photographs / name).mkdir()
-        portrait((90, 90, 200)).save(photographs / name / "1.png")
+        portrait(color).save(photographs / name / "1.png")
     assert init_suite("--noun", "person").code == 0
     pairs = yaml.safe_load((tmp_path / "family-suite" / "suite.yaml").read_text())["multi"]["subjects"]
     assert pairs == [["ann", "bob"], ["bob", "cid"], ["cid", "dan"], ["dan", "eve"], ["eve", "ann"]]

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from fc_bench.errors import UserError
-from fc_bench.photographs import read_photograph
+from fc_bench.photographs import Crop, centre_square, cut_out, face_square, holds, read_photograph
 
 SIZE = (40, 48)
 
@@ -98,3 +100,49 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
 def test_strange_file_names_are_only_names(tmp_path, ramp, name):
     Image.fromarray(ramp).save(tmp_path / name)
     assert close(read_photograph(tmp_path / name), ramp)
+
+
+SIDES = st.integers(32, 400)
+SHARES = st.floats(0, 1)
+
+
+@given(SIDES, SIDES, SHARES, SHARES, SHARES, SHARES)
+def test_a_square_is_the_largest_and_shows_the_face_wherever_one_can(width, height, left, top, wide, high):
+    face = (
+        left * width,
+        top * height,
+        left * width + wide * (1 - left) * width,
+        top * height + high * (1 - top) * height,
+    )
+    square, side = face_square((width, height), face), min(width, height)
+    assert square.side == side
+    assert holds(Crop((width / 2, height / 2), max(width, height)), square.box)
+    assert square.center == square.inside((width, height)).center
+    if max(face[2] - face[0], face[3] - face[1]) < side - 1 - side // 16:
+        assert holds(square, face)
+
+
+@given(SIDES, SIDES, SHARES, SHARES)
+def test_a_square_is_the_centre_square_where_that_shows_the_head_and_without_a_face(width, height, size, place):
+    middle = centre_square((width, height))
+    high = size * middle.side / 1.5
+    room = middle.side - 1.5 * high
+    left, top = (edge + 0.25 * high + place * room for edge in middle.box[:2])
+    assert face_square((width, height), (left, top, left + high, top + high * 0.999)) == middle
+    assert face_square((width, height), None) == middle
+
+
+def test_a_face_beyond_the_centre_square_is_in_the_middle_as_far_as_the_photograph_reaches():
+    assert face_square((128, 400), (40, 250, 90, 310)).center == (64, 280)
+    assert face_square((128, 400), (40, 10, 90, 80)).center == (64, 64)
+    assert face_square((400, 128), (360, 30, 400, 80)).center == (336, 64)
+
+
+def test_a_face_that_no_square_holds_is_in_the_middle_of_one():
+    assert face_square((100, 300), (0, 20, 100, 180)).center == (50, pytest.approx(100, abs=3))
+
+
+def test_what_is_cut_out_is_what_the_photograph_shows_there():
+    pixels = np.arange(40 * 60 * 3, dtype=np.uint32).reshape(40, 60, 3).astype(np.uint8)
+    square = face_square((60, 40), (0, 5, 12, 20))
+    assert np.array_equal(np.asarray(cut_out(Image.fromarray(pixels), square)), pixels[:, :40])

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from fc_bench.errors import UserError
-from fc_bench.faces import Face, FaceModels
+from fc_bench.faces import Face, FaceFinder
 from fc_bench.model.backbone import read_backbone
-from fc_bench.portraits import crop_of, cut_out, photographs_in, portraits
+from fc_bench.photographs import cut_out
+from fc_bench.portraits import crop_of, photographs_in, portraits
 
 EYES_AND_MOUTH = np.array([[-20, -15], [20, -15], [0, 0], [-15, 25], [15, 25]], dtype=float)
 
@@ -85,23 +86,24 @@ def test_photographs_of_a_folder_come_in_the_order_of_their_numbers(tmp_path):
 
 
 def test_every_photograph_without_a_face_is_named(tiny_backbone, portrait, tmp_path):
-    models = FaceModels(read_backbone(str(tiny_backbone)), "cpu")
+    finder = FaceFinder(read_backbone(str(tiny_backbone)), "cpu")
     files = [tmp_path / f"{number}.png" for number in range(3)]
     portrait((250, 20, 20)).save(files[1])
     Image.new("RGB", (128, 128), "gray").save(files[0])
     files[2].write_bytes(b"no picture")
-    found, unusable = portraits(files, models, "ann")
+    found, unusable = portraits(files, finder, "ann")
     assert [item.source for item in found] == [files[1]]
     assert [str(file) in sentence for file, sentence in zip((files[0], files[2]), unusable, strict=True)] == [True] * 2
     with pytest.raises(UserError, match=r'"ann" has no photograph to go by: No face is found in .*0\.png'):
-        portraits([files[0], files[2]], models, "ann")
+        portraits([files[0], files[2]], finder, "ann")
     assert len(portraits(files[:2], None, "ann")[0]) == 2
 
 
-def test_who_is_meant_is_asked_where_two_faces_are_alike(tiny_backbone, portrait, tmp_path):
-    models = FaceModels(read_backbone(str(tiny_backbone)), "cpu")
-    image = portrait((250, 20, 20))
-    ImageDraw.Draw(image).rectangle((96, 80, 111, 95), fill="white")
-    image.save(tmp_path / "two.png")
-    (found,), _ = portraits([tmp_path / "two.png"], models, "ann")
-    assert "faces, the largest is taken" in found.doubt
+def test_a_portrait_that_is_no_square_becomes_one_around_the_head(tiny_backbone, portrait, tmp_path):
+    wide = Image.new("RGB", (200, 128), "gray")
+    wide.paste(portrait((250, 20, 20)), (0, 0))
+    wide.save(tmp_path / "wide.png")
+    (found,), _ = portraits([tmp_path / "wide.png"], FaceFinder(read_backbone(str(tiny_backbone)), "cpu"), "ann")
+    assert found.image.size == (128, 128)
+    assert found.crop is not None
+    assert found.crop.center == (64, 64)

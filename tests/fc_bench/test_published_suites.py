@@ -21,8 +21,10 @@ def photographs(tmp_path, portrait):
 
     folder = tmp_path / "photographs"
     folder.mkdir()
-    for subject in read_yaml(suite_file("fastcomposer-single"), SuiteFile).subjects:
-        portrait((250, 20, 20)).save(folder / f"{subject.id}.jpg")
+    for number, subject in enumerate(read_yaml(suite_file("fastcomposer-single"), SuiteFile).subjects):
+        portrait((250 - 80 * (number % 3), 125 * (number // 3 % 3), 120 * (number // 9))).save(
+            folder / f"{subject.id}.jpg"
+        )
     return folder
 
 

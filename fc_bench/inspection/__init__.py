@@ -1,0 +1,1 @@
+"""One inspection of photographs before they are used."""
