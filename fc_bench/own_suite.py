@@ -25,9 +25,10 @@ from fc_bench.errors import UserError
 from fc_bench.faces import FaceModels
 from fc_bench.model.backbone import Backbone
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
+from fc_bench.model.pictures import SUFFIXES, left_by_systems
 from fc_bench.model.yaml_file import nearest, read_yaml, sentence
 from fc_bench.naming import name_of
-from fc_bench.portraits import OTHER_SUFFIXES, SUFFIXES, Portrait, left_out, portraits_in, sorted_by_name
+from fc_bench.portraits import OTHER_SUFFIXES, Portrait, left_out, portraits_in, sorted_by_name
 from fc_bench.records import write_png
 from fc_bench.suite import NAME, NOUN, SuiteFile, read_suite
 
@@ -77,7 +78,7 @@ def people_in(folder: Path) -> dict[str, Path]:
     """Id -> folder of each person; raises UserError when there is none or a name cannot be an id."""
     if not folder.is_dir():
         raise UserError(f"The folder {folder} does not exist; name one that has a folder for each person.")
-    found = sorted_by_name(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = sorted_by_name(path for path in folder.iterdir() if path.is_dir() and not left_by_systems(path.name))
     if not found:
         raise UserError(f"{folder} has no folder in it; put the photographs of each person into a folder of theirs.")
     for path in found:
