@@ -11,17 +11,26 @@ def id_of(text: str) -> str:
     """The id that a text, such as a folder's name, stands for; empty when it has no letter or digit.
 
     Letters, digits and marks of any script, `.`, `_` and `-` are kept in Unicode's composed form (NFC), invisible
-    characters are left out, and whatever else there is in a row becomes one `-`, none at the ends.
+    characters are left out, whatever else there is in a row becomes one `-`, and a letter or digit begins.
     """
     composed = unicodedata.normalize("NFC", text)
     visible = "".join(character for character in composed if unicodedata.category(character) != "Cf")
-    kept = "".join(character if is_kept(character) else " " for character in visible)
-    return "-".join(kept.split()).lstrip("-._").rstrip("-")
+    kept = "-".join("".join(character if _is_kept(character) else " " for character in visible).split())
+    begin = next((place for place, character in enumerate(kept) if _begins(character)), len(kept))
+    return kept[begin:]
 
 
-def is_kept(character: str) -> bool:
-    """Whether a character may be part of an id: a letter, digit or mark of any script, `.`, `_` or `-`."""
-    return character in "._-" or unicodedata.category(character)[0] in "LMN"
+def is_id(text: str) -> bool:
+    """Whether a text is an id as it stands, of at most 64 bytes in UTF-8."""
+    return bool(text) and id_of(text) == text and len(text.encode()) <= LONGEST_ID
+
+
+def _is_kept(character: str) -> bool:
+    return character in "._-" or _begins(character) or unicodedata.category(character).startswith("M")
+
+
+def _begins(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LN"
 
 
 def slug(text: str, otherwise: str = "") -> str:
