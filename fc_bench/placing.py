@@ -149,13 +149,13 @@ def read_manifest(manifest: Path, folder: Path, asked: Asked, label: str) -> dic
     """Images that a table assigns: columns `image` (below the folder), `subjects` (ids joined by +), `prompt`.
 
     A prompt is the suite's template or what it says with the class nouns filled in. Optional columns: `index` (from 0;
-    without it the rows of a prompt count on) and `method`. One file stands for several rows only where these ask for
-    the same text and index, as of a method that sees no photograph; raises UserError for any other file named twice.
+    without it the rows of a prompt count on) and `method`. One file stands for several rows of a method only
+    where these ask for the same text and index, as of one that sees no photograph; raises UserError for any other.
     """
     sets = {subject_set.key: (subject_set, prompts) for subject_set, prompts in asked.sets}
     found: dict[Slot, Path] = {}
     counted: dict[tuple[str, str, str], int] = {}
-    first: dict[Path, tuple[str, tuple[str, int]]] = {}
+    first: dict[tuple[Path, str], tuple[str, tuple[str, int]]] = {}
     root = folder.resolve()
     for where, row in _manifest_rows(manifest):
         for needed in COLUMNS:
@@ -172,7 +172,7 @@ def read_manifest(manifest: Path, folder: Path, asked: Asked, label: str) -> dic
         counted[method, key, template] = number + 1
         file = named_file(root, row["image"], f"{where}: the image")
         text = fill(template, [subject.noun for subject in subject_set.subjects])
-        before, same = first.setdefault(file, (where, (text, index)))
+        before, same = first.setdefault((file, method), (where, (text, index)))
         if same != (text, index):
             raise UserError(
                 f"{where}: the image {file.name} is that of {before} already, for another prompt or index; name each "

@@ -15,8 +15,8 @@ SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
 _BY_SYSTEMS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
 _CONVERT = "convert it to JPEG or PNG"
 _CONTENTS = (
-    (0, b"version https://git-lfs", "it is a pointer of Git LFS", "fetch the image with: git lfs pull"),
-    (0, b"/annex/objects/", "it is a pointer of git-annex", "fetch the image with: git annex get"),
+    (0, b"version https://git-lfs", "it is a pointer of Git LFS", "fetch it with git lfs pull"),
+    (0, b"/annex/objects/", "it is a pointer of git-annex", "fetch it with git annex get"),
     (0, b"\x00\x05\x16\x07", "it holds what a Mac notes of a file, no image", "delete it"),
     (4, b"ftypavi", "it is AVIF, which is not read here", _CONVERT),
     (4, b"ftyp", "it is HEIC or a film, which is not read", _CONVERT),
