@@ -225,7 +225,7 @@ def _chosen(pending: Pending) -> list[Sample]:
     return [sample for sample in pending.job.samples if sample.id in pending.wanted]
 
 
-def _finished_images(folder: RunFolder, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
+def finished_images(folder: RunFolder, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
     """What these jobs' samples may share: key -> where the image lies that the first finished sample with it has."""
     keys = {sample.shared_key for job in jobs for sample in job.samples}
     images: dict[str, dict[str, Any]] = {}
@@ -265,7 +265,7 @@ class _Writer:
 
     def look_up_images(self, label: str, jobs: Sequence[Job]) -> None:
         """Find what these jobs of a row may share with samples that are finished."""
-        self.images[label] = _finished_images(self._folder, jobs) if jobs else {}
+        self.images[label] = finished_images(self._folder, jobs) if jobs else {}
 
     def forget_images(self, label: str) -> None:
         """Nothing of this row follows."""

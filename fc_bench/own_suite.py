@@ -26,19 +26,12 @@ from fc_bench.faces import FaceFinder
 from fc_bench.inspection.inspector import Inspector
 from fc_bench.model.backbone import Backbone
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
+from fc_bench.model.pictures import SUFFIXES, left_by_systems
 from fc_bench.model.yaml_file import nearest, read_yaml, sentence
-from fc_bench.naming import name_of
-from fc_bench.portraits import (
-    OTHER_SUFFIXES,
-    SUFFIXES,
-    Portrait,
-    left_out,
-    person_of,
-    portraits_in,
-    sorted_by_name,
-)
+from fc_bench.naming import LONGEST_ID, id_of, is_id
+from fc_bench.portraits import OTHER_SUFFIXES, Portrait, left_out, person_of, portraits_in, sorted_by_name
 from fc_bench.records import write_png
-from fc_bench.suite import NAME, NOUN, SuiteFile, read_suite
+from fc_bench.suite import NOUN, SuiteFile, read_suite
 
 FILE, SHEET = "suite.yaml", "sheet.png"
 EVERY_PAIR_UP_TO = 4
@@ -65,6 +58,7 @@ def nouns_of(people: Sequence[str], told: Sequence[str]) -> dict[str, str]:
     others: str | None = None
     for text in told:
         name, equals, noun = text.partition("=")
+        name = id_of(name) if equals else name
         if not re.fullmatch(NOUN, noun if equals else name):
             raise UserError(f'The noun "{text}" is neither ID=NOUN, such as ada=woman, nor a noun for all.')
         if not equals:
@@ -83,19 +77,27 @@ def nouns_of(people: Sequence[str], told: Sequence[str]) -> dict[str, str]:
 
 
 def people_in(folder: Path) -> dict[str, Path]:
-    """Id -> folder of each person; raises UserError when there is none or a name cannot be an id."""
+    """Id -> folder of each person; raises UserError when there is none, or a name gives no id or that of another."""
     if not folder.is_dir():
         raise UserError(f"The folder {folder} does not exist; name one that has a folder for each person.")
-    found = sorted_by_name(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = sorted_by_name(path for path in folder.iterdir() if path.is_dir() and not left_by_systems(path.name))
     if not found:
         raise UserError(f"{folder} has no folder in it; put the photographs of each person into a folder of theirs.")
+    people: dict[str, Path] = {}
     for path in found:
-        if not re.fullmatch(NAME, path.name):
+        person = id_of(path.name)
+        if not is_id(person):
             raise UserError(
-                f'The folder name "{path.name}" in {folder} cannot be a subject\'s id; use letters, digits, ".", "_" '
-                'and "-" only.'
+                f'The folder name "{path.name}" in {folder} gives no id of a subject (at most {LONGEST_ID} bytes, '
+                "with a letter or digit); rename the folder."
             )
-    return {path.name: path for path in found}
+        if same := next((known for known in people if known.casefold() == person.casefold()), None):
+            raise UserError(
+                f'The folders "{people[same].name}" and "{path.name}" in {folder} are both the subject "{person}"; '
+                "rename one, or put their photographs together."
+            )
+        people[person] = path
+    return people
 
 
 def init_suite(
@@ -123,7 +125,7 @@ def init_suite(
     for person, own in people.items():
         found[person], told = portraits_in(own, finder if crop else None, person)
         remarks += told
-    content = _content(name or name_of(folder.resolve().name, "own"), folder, chosen, found, asked)
+    content = _content(name or _name_of(folder), folder, chosen, found, asked)
     faceless = [] if crop else _faceless(found, finder)
     if faceless:
         content["metrics"].remove("identity")
@@ -152,6 +154,11 @@ def init_suite(
     suite = read_suite(out / FILE)
     images = sum(len(prompts) for _, prompts in suite.subject_sets()) * suite.file.images_per_prompt
     return OwnSuite(out / FILE, {person: len(taken) for person, taken in found.items()}, images, tuple(remarks))
+
+
+def _name_of(folder: Path) -> str:
+    """The name of a suite of that folder."""
+    return id_of(folder.resolve().name).encode()[:LONGEST_ID].decode(errors="ignore") or "own"
 
 
 def _faceless(found: Mapping[str, Sequence[Portrait]], finder: FaceFinder) -> list[str]:

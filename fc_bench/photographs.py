@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from fc_bench.errors import UserError
 from fc_bench.model.pictures import UNREADABLE as UNREADABLE
-from fc_bench.model.pictures import in_rgb
+from fc_bench.model.pictures import describe_unreadable, in_rgb
 
 SMALLEST_SIDE = 32
 """Pixels; below this no face model finds anything."""
@@ -64,10 +64,12 @@ def read_photograph(path: Path, what: str = "photograph") -> Image.Image:
                 )
             image.load()
             upright = in_rgb(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
-        raise UserError(f"The {what} {path} does not exist; put it there or correct its name.") from None
+    except FileNotFoundError as error:
+        if not path.is_symlink():
+            raise UserError(f"The {what} {path} does not exist; put it there or correct its name.") from None
+        raise _unreadable(path, what, error) from None
     except UNREADABLE as error:
-        raise UserError(f"The {what} {path} cannot be read as an image ({error}); replace it.") from None
+        raise _unreadable(path, what, error) from None
     if min(upright.size) < SMALLEST_SIDE:
         raise UserError(
             f"The {what} {path} is only {_size(upright)} pixels; use one of at least {SMALLEST_SIDE} x {SMALLEST_SIDE}."
@@ -149,6 +151,11 @@ def _within(size: tuple[int, int], box: Box) -> Box:
 
 def _moved(center: tuple[float, float], axis: int, to: float) -> tuple[float, float]:
     return (to, center[1]) if axis == 0 else (center[0], to)
+
+
+def _unreadable(path: Path, what: str, error: Exception) -> UserError:
+    reason, remedy = describe_unreadable(path, error)
+    return UserError(f"The {what} {path} cannot be read as an image ({reason}); {remedy}.")
 
 
 def _size(image: Image.Image) -> str:

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from rich.console import Console
 
 from fc_bench import registry
 from fc_bench.errors import Failure, UserError
+from fc_bench.generating import finished_images
 from fc_bench.inspection.inspector import cropped, inspector_of
 from fc_bench.json_lines import LineWriter
 from fc_bench.model.backbone import read_backbone, sha256_of
+from fc_bench.model.pictures import image_files
+from fc_bench.model.text_file import encoding_of
 from fc_bench.model.yaml_file import nearest
+from fc_bench.named_files import named_file
+from fc_bench.naming import id_of
 from fc_bench.photographs import read_photograph
 from fc_bench.plan import Job, MethodRow, Plan, Sample
 from fc_bench.protocols import fill
@@ -28,7 +35,8 @@ from fc_bench.suite import Prompt, SubjectSet, Suite, digest, read_suite
 
 Layout = Literal["fastcomposer"]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+COLUMNS = ("image", "subjects", "prompt")
+"""Those that a manifest needs."""
 LARGEST_MANIFEST = 1 << 30
 """Bytes."""
 _FASTCOMPOSER_NAME = re.compile(r"subject_(\d{4,9})_prompt_(\d{4,9})_instance_(\d{4,9})", re.ASCII)
@@ -90,7 +98,8 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
     inspector = inspector_of(suite, backbone, setting.device)
     suite = cropped(suite, inspector, path)
     asked = Asked(suite.subject_sets(options.limit_subjects), asked.images)
-    plan = _plan(suite, asked, found)
+    contents = {file: _content(file) for file in dict.fromkeys(found.values())}
+    plan = _plan(suite, asked, found, contents)
     with session(path, suite, setting, plan, inspector, console, made_elsewhere=True) as opened:
         planned = sum(len(job.samples) for job in plan.jobs)
         left = f"; {strangers} other files left out" if strangers else ""
@@ -100,6 +109,8 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
             markup=False,
             soft_wrap=True,
         )
+        if told := _copies(found, contents):
+            console.print(told, highlight=False, markup=False, soft_wrap=True)
         _place(opened, found)
         outcome = opened.score(options.retry_errors)
     return outcome
@@ -140,36 +151,38 @@ def read_names(folder: Path, asked: Asked, label: str) -> tuple[dict[Slot, Path]
 
 
 def read_manifest(manifest: Path, folder: Path, asked: Asked, label: str) -> dict[Slot, Path]:
-    """Images that a CSV file assigns: columns `image` (below the folder), `subjects` (ids joined by +), `prompt`.
+    """Images that a table assigns: columns `image` (below the folder), `subjects` (ids joined by +), `prompt`.
 
     A prompt is the suite's template or what it says with the class nouns filled in. Optional columns: `index` (from 0;
-    without it the rows of a prompt count on) and `method`.
+    without it the rows of a prompt count on) and `method`. One file stands for several rows of a method only
+    where these ask for the same text and index, as of one that sees no photograph; raises UserError for any other.
     """
     sets = {subject_set.key: (subject_set, prompts) for subject_set, prompts in asked.sets}
     found: dict[Slot, Path] = {}
     counted: dict[tuple[str, str, str], int] = {}
+    first: dict[tuple[Path, str], tuple[str, tuple[str, int]]] = {}
     root = folder.resolve()
     for where, row in _manifest_rows(manifest):
-        key = row["subjects"].strip()
+        for needed in COLUMNS:
+            if not row[needed]:
+                raise UserError(f'{where}: the column "{needed}" is empty; fill it in or delete the row.')
+        key = "+".join(id_of(name) for name in row["subjects"].split("+"))
         if key not in sets:
             raise UserError(f'{where}: the suite asks for no subjects "{key}", {nearest(key, sets)}')
         subject_set, prompts = sets[key]
-        template = _template(row["prompt"].strip(), subject_set, prompts, where)
+        template = _template(row["prompt"], subject_set, prompts, where)
         method = _label(row.get("method") or label, where)
         number = counted.get((method, key, template), 0)
         index = _whole(row["index"], where) if row.get("index") else number
         counted[method, key, template] = number + 1
-        name = row["image"]
-        file = root / name
-        try:
-            outside = Path(name).is_absolute() or not file.resolve().is_relative_to(root)
-            absent = not outside and not file.is_file()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"{where}: {name[:100]!r} is no usable file name ({type(error).__name__}).") from None
-        if outside:
-            raise UserError(f'{where}: the image "{name}" lies outside {folder}; put it there.')
-        if absent:
-            raise UserError(f"{where}: the image {file} does not exist; put it there or correct the manifest.")
+        file = named_file(root, row["image"], f"{where}: the image")
+        text = fill(template, [subject.noun for subject in subject_set.subjects])
+        before, same = first.setdefault((file, method), (where, (text, index)))
+        if same != (text, index):
+            raise UserError(
+                f"{where}: the image {file.name} is that of {before} already, for another prompt or index; name each "
+                "file once."
+            )
         _claim(found, (method, key, template, index), file, asked, where)
     if not found:
         raise UserError(f"{manifest} lists no image; give one row for each.")
@@ -177,27 +190,70 @@ def read_manifest(manifest: Path, folder: Path, asked: Asked, label: str) -> dic
 
 
 def _manifest_rows(manifest: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Rows with where they stand; raises UserError for a file that is no such table."""
+    """Rows with where they stand, blanks around values removed and empty rows left out.
+
+    Spreadsheets write commas, semicolons or tabs: the separator is the one that the header's columns show. Raises
+    UserError for a file that is no such table.
+    """
     try:
         if manifest.stat().st_size > LARGEST_MANIFEST:
             raise UserError(f"{manifest} is larger than {LARGEST_MANIFEST >> 20} MiB; split it.")
-        with manifest.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True, restkey="_more", restval="")
-            names = reader.fieldnames or []
-            for needed in ("image", "subjects", "prompt"):
-                if needed not in names:
-                    raise UserError(f'{manifest}:1: the column "{needed}" is missing; found: {", ".join(names)}.')
-            for row in reader:
-                where = f"{manifest}:{reader.line_num}"
-                if "_more" in row:
-                    raise UserError(f"{where}: the row has more fields than the header; quote fields with commas.")
-                yield where, row
-    except UnicodeDecodeError as error:
-        raise UserError(f"{manifest} is not UTF-8 text ({error.reason} at byte {error.start}); convert it.") from None
+        with manifest.open(encoding=encoding_of(manifest), newline="") as file:
+            header, separator, skipped = _header(file)
+            names = _columns(header, f"{manifest}:{skipped + 1}")
+            reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
+            for fields in reader:
+                where = f"{manifest}:{skipped + 1 + reader.line_num}"
+                values = [field.strip() for field in fields]
+                if not any(values):
+                    continue
+                if any(value for place, value in enumerate(values) if place >= len(names) or not names[place]):
+                    raise UserError(
+                        f"{where}: the row has more fields than the header; quote fields that hold a separator."
+                    )
+                values += [""] * (len(names) - len(values))
+                yield where, {name: value for name, value in zip(names, values, strict=False) if name}
+    except UnicodeError as error:
+        reason = f"{error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise UserError(f"{manifest} is not UTF-8 text ({reason}); save the table as CSV in UTF-8.") from None
     except csv.Error as error:
         raise UserError(f"{manifest} is no CSV file ({error}); correct it.") from None
     except OSError as error:
         raise UserError(f"{manifest} cannot be read ({error.strerror}); correct --manifest.") from None
+
+
+def _header(file: TextIO) -> tuple[list[str], str, int]:
+    """The names of the columns, the separator that gives most of those needed, and the number of lines before."""
+    separators = ",;\t"
+    for skipped, line in enumerate(file):
+        if said := re.fullmatch(r"sep=(.)", line.rstrip("\r\n"), re.IGNORECASE):
+            separators = said[1]
+        elif line.strip(f'{separators} \r\n"'):
+            rows = {
+                separator: next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
+                for separator in separators
+            }
+            split = {separator: [_column(name) for name in row] for separator, row in rows.items()}
+            best = max(split, key=lambda separator: sum(name in COLUMNS for name in split[separator]))
+            return split[best], best, skipped
+    return [], ",", 0
+
+
+def _column(name: str) -> str:
+    """A column's name as other programs may have written it: blanks around it, in capitals."""
+    return name.strip().lower()
+
+
+def _columns(names: Sequence[str], where: str) -> Sequence[str]:
+    """The names, each there once and none missing."""
+    for needed in COLUMNS:
+        if needed not in names:
+            shown = ", ".join(name for name in names if name)
+            raise UserError(f'{where}: the column "{needed}" is missing; found: {shown or "none"}.')
+    for name, count in Counter(names).items():
+        if name and count > 1:
+            raise UserError(f'{where}: the column "{name}" is there {count} times; keep one.')
+    return names
 
 
 def _template(prompt: str, subject_set: SubjectSet, prompts: Sequence[Prompt], where: str) -> str:
@@ -205,11 +261,15 @@ def _template(prompt: str, subject_set: SubjectSet, prompts: Sequence[Prompt], w
     nouns = [subject.noun for subject in subject_set.subjects]
     texts = {fill(item.template, nouns): item.template for item in prompts}
     templates = [item.template for item in prompts]
-    if prompt in templates:
-        return prompt
-    if prompt in texts:
-        return texts[prompt]
+    known = {_even(text): template for text, template in [*texts.items(), *zip(templates, templates, strict=True)]}
+    if _even(prompt) in known:
+        return known[_even(prompt)]
     raise UserError(f'{where}: the suite has no prompt "{prompt}" for {subject_set.key}, {nearest(prompt, templates)}')
+
+
+def _even(text: str) -> str:
+    """A text without regard to how its blanks and accents are encoded."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _claim(found: dict[Slot, Path], slot: Slot, file: Path, asked: Asked, where: str = "") -> None:
@@ -228,8 +288,11 @@ def _claim(found: dict[Slot, Path], slot: Slot, file: Path, asked: Asked, where:
     found[slot] = file
 
 
-def _plan(suite: Suite, asked: Asked, found: Mapping[Slot, Path]) -> Plan:
-    """Everything the suite asks for, for each method that has an image; ids hash the images' files."""
+def _plan(suite: Suite, asked: Asked, found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> Plan:
+    """Everything the suite asks for, for each method that has an image; ids hash the images' files.
+
+    A method's images of one text that are the same file, or copies of it, are one image, which several samples share.
+    """
     digests = suite.photograph_digests()
     jobs = []
     for label in dict.fromkeys(slot[0] for slot in found):
@@ -242,21 +305,47 @@ def _plan(suite: Suite, asked: Asked, found: Mapping[Slot, Path]) -> Plan:
                 text = fill(prompt.template, [subject.noun for subject in subjects])
                 for index in range(asked.images):
                     file = found.get((label, subject_set.key, prompt.template, index))
-                    content = sha256_of(file) if file else None
+                    content = contents[file] if file else None
                     name = [suite.file.name, suite.file.version, label, who, prompt.template, index, content]
                     identity = digest(["made elsewhere", *name])[:20]
                     ids = tuple(subject.id for subject in subjects)
+                    shared = digest(["made elsewhere", label, text, content])[:20] if content else identity
                     samples.append(
-                        Sample(identity, label, ids, prompt.category, prompt.template, text, index, None, identity)
+                        Sample(identity, label, ids, prompt.category, prompt.template, text, index, None, shared)
                     )
             jobs.append(Job(row, subject_set, tuple(samples), 0))
     return Plan(tuple(jobs), (), (), {})
+
+
+def _content(file: Path) -> str | None:
+    """The sha256 of a file; None of one that is not here, which then fails as a sample."""
+    try:
+        return sha256_of(file)
+    except OSError:
+        return None
+
+
+def _copies(found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> str:
+    """A sentence on images that stand for several samples, empty when there are none."""
+    by_content: dict[str, list[Path]] = {}
+    for file in found.values():
+        if content := contents[file]:
+            by_content.setdefault(content, []).append(file)
+    several = [files for files in by_content.values() if len(files) > 1]
+    if not several:
+        return ""
+    names = " and ".join(dict.fromkeys(file.name for file in several[0]))
+    return (
+        f"{sum(map(len, several))} samples have an image that another sample has, too, such as {names}; check that "
+        "this is meant."
+    )
 
 
 def _place(opened: Session, found: Mapping[Slot, Path]) -> None:
     """Copy each image into the run folder, as it is in pixels, and record it."""
     folder = opened.folder
     done = {name for name, status in folder.statuses().items() if status == "ok"}
+    origins = finished_images(folder, opened.plan.jobs)
     writer = LineWriter(folder.path / SAMPLES)
     try:
         for job in opened.plan.jobs:
@@ -266,6 +355,10 @@ def _place(opened: Session, found: Mapping[Slot, Path]) -> None:
                     continue
                 record = {**asdict(sample), "subjects": list(sample.subjects), "generated_prompt": None}
                 record["made_elsewhere"] = file.name
+                if origin := origins.get(sample.shared_key):
+                    shared = {"image": origin["image"], "same_image_as": origin["id"]}
+                    writer.append({**record, **shared, "status": "ok", "seconds": None, "finished": now()})
+                    continue
                 try:
                     image = read_photograph(file, "image")
                 except UserError as error:
@@ -275,6 +368,7 @@ def _place(opened: Session, found: Mapping[Slot, Path]) -> None:
                     name = f"images/{job.row.folder}/{job.subject_set.key}/{sample.id}.png"
                     write_png(folder.path / name, image)
                     record |= {"status": "ok", "image": name, "seconds": None, "peak_memory_bytes": None}
+                    origins[sample.shared_key] = {"id": sample.id, "image": name}
                 writer.append({**record, "finished": now()})
     finally:
         writer.close()
@@ -282,10 +376,9 @@ def _place(opened: Session, found: Mapping[Slot, Path]) -> None:
 
 def _images_in(folder: Path) -> list[Path]:
     try:
-        files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        return sorted(image_files(folder))
     except OSError as error:
         raise UserError(f"The folder of images {folder} cannot be read ({error.strerror}).") from None
-    return files
 
 
 def _label(name: str, where: str = "") -> str:
@@ -299,6 +392,8 @@ def _label(name: str, where: str = "") -> str:
 
 
 def _whole(text: str, where: str) -> int:
-    if not re.fullmatch(r"\d{1,9}", text.strip(), re.ASCII):
+    """The number, also with the zero decimals of a spreadsheet: 1.0 or 1,0."""
+    match = re.fullmatch(r"(\d{1,9})([.,]0*)?", text, re.ASCII)
+    if not match:
         raise UserError(f'{where}: the index "{text}" is no whole number from 0 on.')
-    return int(text)
+    return int(match[1])

@@ -19,11 +19,10 @@ from PIL import Image
 from fc_bench.errors import UserError
 from fc_bench.faces import Face, FaceFinder
 from fc_bench.inspection.looks import Person, Photograph
+from fc_bench.model.pictures import SUFFIXES, image_files, left_by_systems
 from fc_bench.photographs import Crop, cut_out, face_square, read_photograph
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-"""Of the files that a folder of photographs is searched for."""
-OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".gif", ".jfif", ".jp2", ".jxl", ".dng", ".cr2", ".nef", ".arw")
+OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".dng", ".cr2", ".nef", ".arw")
 """Of photographs that are not read."""
 ROOM = 1.25
 """Side of the portrait, in sides of FFHQ's square."""
@@ -51,7 +50,7 @@ def photographs_in(path: Path) -> list[Path]:
         raise UserError(f"The photograph or folder {path} does not exist; correct its name.")
     if path.is_file():
         return [path]
-    found = sorted_by_name(file for file in path.iterdir() if file.is_file() and file.suffix.lower() in SUFFIXES)
+    found = sorted_by_name(image_files(path))
     if not found:
         raise UserError(f"The folder {path} holds no photograph ({', '.join(SUFFIXES)}); put one there.")
     return found
@@ -69,7 +68,11 @@ def portraits_in(path: Path, finder: FaceFinder | None, who: str) -> tuple[list[
 
 def left_out(folder: Path, suffixes: Sequence[str], why: str) -> list[str]:
     """A sentence on a folder's files with these suffixes, which are not read; none when it has none."""
-    found = sorted_by_name(file for file in folder.glob("*") if file.is_file() and file.suffix.lower() in suffixes)
+    found = sorted_by_name(
+        file
+        for file in folder.glob("*")
+        if file.is_file() and file.suffix.lower() in suffixes and not left_by_systems(file.name)
+    )
     if not found:
         return []
     named = ", ".join(file.name for file in found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")

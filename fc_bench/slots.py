@@ -9,7 +9,8 @@ from pathlib import Path
 
 from fc_bench.errors import UserError
 from fc_bench.model.yaml_file import nearest
-from fc_bench.suite import LONGEST_PROMPT, NAME, NOUN
+from fc_bench.naming import LONGEST_ID, id_of, is_id
+from fc_bench.suite import LONGEST_PROMPT, NOUN
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,21 @@ def parse_subject(text: str) -> OwnSubject:
             f'The subject "{text}" is not of the form ID=PHOTOGRAPH:NOUN, e.g. ada=photos/ada.jpg:woman; the noun is '
             "what stands in the prompt."
         )
-    if not re.fullmatch(NAME, name):
-        raise UserError(f'The id "{name}" of a subject may hold letters, digits, ".", "_" and "-" only; change it.')
+    if not is_id(id_of(name)):
+        raise UserError(
+            f'"{name}" gives no id of a subject (at most {LONGEST_ID} bytes, with a letter or digit); change it.'
+        )
     if not re.fullmatch(NOUN, noun):
         raise UserError(f'The class noun "{noun}" of "{name}" is no word; write man, woman or another noun.')
-    return OwnSubject(name, noun, Path(path).expanduser())
+    return OwnSubject(id_of(name), noun, Path(path).expanduser())
 
 
 def parse_slots(prompt: str, subjects: Sequence[OwnSubject]) -> list[OwnSubject]:
     """The subjects in the order in which the prompt names them, each once; raises UserError when it does not."""
     given = {subject.id: subject for subject in subjects}
-    if len(given) != len(subjects):
-        raise UserError("Two subjects have the same id; give each one of its own.")
+    if len({name.casefold() for name in given}) != len(subjects):
+        twice = next(one.id for one in subjects if sum(one.id.casefold() == two.id.casefold() for two in subjects) > 1)
+        raise UserError(f'Two subjects have the same id "{twice}"; give each one of its own.')
     if not given:
         raise UserError("No subject is given; add --subject ID=PHOTOGRAPH:NOUN, e.g. --subject ada=ada.jpg:woman.")
     if len(prompt) > LONGEST_PROMPT:
@@ -51,7 +55,7 @@ def parse_slots(prompt: str, subjects: Sequence[OwnSubject]) -> list[OwnSubject]
     named = re.findall(r"{([^{}]*)}", prompt)
     if prompt.count("{") != len(named) or prompt.count("}") != len(named):
         raise UserError(f'The prompt "{prompt}" has a brace without its pair; write {{ID}} for each subject.')
-    for name in named:
+    for name in (named := [id_of(text) or text for text in named]):
         if name not in given:
             raise UserError(f"The prompt names {{{name}}}, which is no --subject; {nearest(name, given)}")
         if named.count(name) > 1:
@@ -64,4 +68,4 @@ def parse_slots(prompt: str, subjects: Sequence[OwnSubject]) -> list[OwnSubject]
 
 def fill_slots(prompt: str, mentions: Mapping[str, str]) -> str:
     """The prompt with each `{id}` replaced."""
-    return re.sub(r"{([^{}]*)}", lambda slot: mentions[slot[1]], prompt)
+    return re.sub(r"{([^{}]*)}", lambda slot: mentions[id_of(slot[1])], prompt)

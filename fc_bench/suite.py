@@ -19,14 +19,28 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import SchedulerName, sha256_of
 from fc_bench.model.yaml_file import line_of, nearest, read_yaml
-from fc_bench.naming import slug
+from fc_bench.named_files import named_file
+from fc_bench.naming import LONGEST_ID, id_of, is_id, slug
 from fc_bench.photographs import Crop
 from fc_bench.protocols import Subject
 
-NAME, NOUN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", r"[A-Za-z][A-Za-z -]{0,49}"
-"""What the ids of subjects and class nouns look like, whole."""
-Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
-"""A name that is safe as a file name: letters, digits, `.`, `_`, `-`."""
+NOUN = r"[A-Za-z][A-Za-z -]{0,49}"
+"""What class nouns look like, whole."""
+
+
+def _check_name(text: str) -> str:
+    name = unicodedata.normalize("NFC", text)
+    if is_id(name):
+        return name
+    such = f', such as "{id_of(text)}"' if is_id(id_of(text)) else ""
+    raise ValueError(
+        f'{text[:80]!r} is no name; write letters, digits, ".", "_" and "-", a letter or digit first, at most '
+        f"{LONGEST_ID} bytes{such}"
+    )
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+"""A name that is safe as a file name: letters and digits of any script, `.`, `_`, `-`, in Unicode's composed form."""
 
 
 def _check_visible(text: str) -> str:
@@ -300,26 +314,7 @@ class Suite:
             for number in range(self.file.photographs.count)
         ]
         for name in names:
-            path = root / name
-            try:
-                outside = Path(name).is_absolute() or not path.resolve().is_relative_to(root)
-                absent = not outside and not path.is_file()
-            except (OSError, ValueError, RuntimeError) as error:
-                raise UserError(
-                    f'{self._where(index)}: the photograph {name[:100]!r} of the subject "{entry.id}" has no usable '
-                    f"name ({type(error).__name__}); rename it."
-                ) from None
-            if outside:
-                raise UserError(
-                    f'{self._where(index)}: the photograph "{name}" of the subject "{entry.id}" lies outside the '
-                    f"folder {root}; put it there."
-                )
-            if absent:
-                raise UserError(
-                    f'{self._where(index)}: the photograph {path} of the subject "{entry.id}" does not exist; put it '
-                    "there or correct the list of photographs."
-                )
-            yield path
+            yield named_file(root, name, f"{self._where(index)}: the photograph", f' of the subject "{entry.id}"')
 
     def _where(self, index: int) -> str:
         """File and line of a subject."""

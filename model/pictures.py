@@ -1,10 +1,79 @@
-"""Image files as a viewer shows them: what a damaged one raises, and any color mode in 8 bits RGB."""
+"""Image files as a viewer shows them: found in folders, read upright in 8 bits RGB, and why one cannot be read."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 """What Pillow raises for files that are no images, are damaged or cut off, or unpack to far too much."""
+
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
+"""Of the image files that a folder is searched for, in any case."""
+_BY_SYSTEMS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+_CONVERT = "convert it to JPEG or PNG"
+_CONTENTS = (
+    (0, b"version https://git-lfs", "it is a pointer of Git LFS", "fetch it with git lfs pull"),
+    (0, b"/annex/objects/", "it is a pointer of git-annex", "fetch it with git annex get"),
+    (0, b"\x00\x05\x16\x07", "it holds what a Mac notes of a file, no image", "delete it"),
+    (4, b"ftypavi", "it is AVIF, which is not read here", _CONVERT),
+    (4, b"ftyp", "it is HEIC or a film, which is not read", _CONVERT),
+    (0, b"\x00\x00\x00\x0cJXL ", "it is JPEG XL, which is not read", _CONVERT),
+    (0, b"\xff\x0a", "it is JPEG XL, which is not read", _CONVERT),
+    (0, b"%PDF", "it is a PDF", _CONVERT),
+    (0, b"<", "it is a page or a drawing in text", "save the image itself"),
+)
+"""Place, bytes there, what the file is, what to do."""
+
+
+def left_by_systems(name: str) -> bool:
+    """Whether a file or folder of this name is none of the user's: hidden, or put there by a system or a share."""
+    return name.startswith(".") or name.lower() in _BY_SYSTEMS
+
+
+def image_files(folder: Path, below: bool = False) -> Iterator[Path]:
+    """The image files of a folder, `below` also of the folders in it, by their names, in no order.
+
+    Links to files that are not here are among them, so that reading can say so; what systems left is not.
+    """
+    for place, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if below and not left_by_systems(name)]
+        for name in names:
+            path = Path(place, name)
+            if path.suffix.lower() not in SUFFIXES or left_by_systems(name):
+                continue
+            if path.is_file() or (path.is_symlink() and not path.exists()):
+                yield path
+
+
+def read_picture(path: Path) -> Image.Image:
+    """The first picture of a file in RGB, turned upright by its EXIF orientation; raises one of UNREADABLE."""
+    with Image.open(path) as image:
+        image.load()
+        return in_rgb(ImageOps.exif_transpose(image))
+
+
+def describe_unreadable(path: Path, error: BaseException) -> tuple[str, str]:
+    """Why a file could not be read as an image, and what to do, from what is there in its place."""
+    if path.is_symlink() and not path.exists():
+        return "it is a link to a file that is not here", "fetch that (git annex get, dvc pull) or replace it"
+    try:
+        with path.open("rb") as file:
+            begin = file.read(64)
+    except OSError:
+        return str(error), "restore it"
+    if not begin:
+        return "it is empty", "replace it"
+    for place, content, what, remedy in _CONTENTS:
+        if begin[place:].startswith(content):
+            return what, remedy
+    return str(error), "replace it"
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def in_rgb(image: Image.Image) -> Image.Image:

@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.layouts import TRAINED_LAYERS
+from fc_bench.model.pictures import UNREADABLE, in_rgb
 
 MIN_SIDE = 16
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -90,7 +91,7 @@ def reference_size(image_encoder: CLIPVisionModelWithProjection) -> int:
 def reference_pixels(image: Image.Image, size: int) -> Tensor:
     """A reference picture padded with black to a square and resized, [3, size, size] in 0..1.
 
-    Raises ModelInputError if it is not a picture or a side has fewer than 16 pixels.
+    Transparent parts are white. Raises ModelInputError if it is not a picture or a side has fewer than 16 pixels.
     """
     if not isinstance(image, Image.Image):
         raise ModelInputError(
@@ -101,7 +102,10 @@ def reference_pixels(image: Image.Image, size: int) -> Tensor:
             f"a reference picture has {image.width} x {image.height} pixels, fewer than {MIN_SIDE} on a side: "
             "give a larger one"
         )
-    array = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    try:
+        array = np.asarray(in_rgb(ImageOps.exif_transpose(image)))
+    except UNREADABLE as error:
+        raise ModelInputError(f"a reference picture cannot be shown in RGB ({error}): convert it first") from error
     return square(torch.from_numpy(array.copy()).permute(2, 0, 1), size).float() / 255
 
 

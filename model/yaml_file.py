@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.text_file import encoding_of
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -36,9 +37,11 @@ def read_yaml(path: Path, schema: type[Schema]) -> Schema:
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise ModelInputError(f"{path}: larger than {LARGEST_FILE >> 20} MiB, which no such YAML file is.")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding=encoding_of(path))
     except UnicodeDecodeError as error:
         raise ModelInputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
+    except UnicodeError as error:
+        raise ModelInputError(f"{path}: not UTF-8 text ({error}).") from None
     except OSError as error:
         raise ModelInputError(f"{path}: cannot be read ({error.strerror}).") from None
     try:
@@ -65,7 +68,7 @@ def read_yaml(path: Path, schema: type[Schema]) -> Schema:
 
 def line_of(path: Path, location: Sequence[str | int]) -> int:
     """The line (from 1) of the value at `location` in the YAML file, or of its closest parent there."""
-    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    root = yaml.compose(path.read_text(encoding=encoding_of(path)), Loader=yaml.SafeLoader)
     return _line(root, location) if root is not None else 1
 
 

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.curation.config import CurationConfig, MatcherConfig
@@ -35,12 +35,11 @@ from fc_bench.model.curation.phrases import FindPhrases, Phrase, phrase_finder
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.masks import bounding_box
 from fc_bench.model.matching import greedy_matching, optimal_matching
-from fc_bench.model.pictures import UNREADABLE, in_rgb
+from fc_bench.model.pictures import SUFFIXES, UNREADABLE, describe_unreadable, image_files, read_picture
 from fc_bench.model.whole import write_whole
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 NOTE = ".unreadable"
 """Suffix of the note on an image that could not be read: its size and time, and why."""
 GRAY = 127
@@ -99,11 +98,7 @@ def _listed(config: CurationConfig) -> dict[str, Path]:
     if output == images:
         raise ModelInputError(f"{config.output} is the folder of the images itself: name another output")
     own = config.images / output.relative_to(images) if output.is_relative_to(images) else None
-    found = sorted(
-        path
-        for path in config.images.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file() and own not in path.parents
-    )
+    found = sorted(path for path in image_files(config.images, below=True) if own not in path.parents)
     if not found:
         raise ModelInputError(f"{config.images} holds no image ({', '.join(SUFFIXES)}): name another folder")
     file = config.output / "work" / "images.json"
@@ -156,7 +151,7 @@ def _pending(config: CurationConfig, stage: str, images: Mapping[str, Path]) -> 
 
 def _stamp(image: Path) -> str:
     """What changes when an image does."""
-    status = image.stat()
+    status = image.stat() if image.exists() else image.lstat()
     return f"{status.st_size} bytes of {status.st_mtime_ns}"
 
 
@@ -230,9 +225,9 @@ def _write(config: CurationConfig, images: dict[str, Path]) -> dict[str, Any]:
             counts["without a phrase" if not matches["phrases"] else "without a matched segment"] += 1
             continue
         try:
-            picture = _picture(source)
+            picture = read_picture(source)
         except UNREADABLE as error:
-            log.warning("%s cannot be read (%s)", source, error)
+            log.warning("%s cannot be read (%s); %s", source, *describe_unreadable(source, error))
             counts["unreadable"] += 1
             continue
         stem = config.output / name[:5] / name
@@ -280,7 +275,7 @@ def _tile(output: Path, name: str) -> Tile:
     """An image with its subjects' masks in color, and its caption with their phrases numbered."""
     stem = output / name[:5] / name
     content, panoptic = _read(stem.with_suffix(".json")), np.load(stem.with_suffix(".npy"))
-    pixels = np.asarray(_picture(stem.with_suffix(".jpg")), dtype=np.float32).copy()
+    pixels = np.asarray(read_picture(stem.with_suffix(".jpg")), dtype=np.float32).copy()
     caption, shift = content["caption"], 0
     for number, segment in enumerate(content["segments"]):
         inside = panoptic == segment["id"]
@@ -299,22 +294,17 @@ def _batches(
     pictures: list[Image.Image] = []
     for count, name in enumerate(pending, start=1):
         try:
-            pictures.append(_picture(images[name]))
+            pictures.append(read_picture(images[name]))
             names.append(name)
         except UNREADABLE as error:
-            log.warning("%s cannot be read (%s)", images[name], error)
-            write_whole(folder / f"{name}{NOTE}", f"{_stamp(images[name])}\n{error}\n".encode())
+            reason, remedy = describe_unreadable(images[name], error)
+            log.warning("%s cannot be read (%s); %s", images[name], reason, remedy)
+            write_whole(folder / f"{name}{NOTE}", f"{_stamp(images[name])}\n{reason}; {remedy}\n".encode())
         if len(names) == size or (names and count == len(pending)):
             yield names, pictures
             names, pictures = [], []
         if count % 100 == 0 or count == len(pending):
             log.info("%s: %d of %d images", folder.name, count, len(pending))
-
-
-def _picture(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        image.load()
-        return in_rgb(ImageOps.exif_transpose(image))
 
 
 def _crop(picture: Image.Image, mask: np.ndarray, background: str) -> Image.Image:

@@ -15,6 +15,8 @@ person. The first four segments of a caption are read.
 """
 
 import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +25,15 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 from transformers import CLIPTokenizer
 
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.pictures import UNREADABLE, in_rgb
+from fc_bench.model.pictures import UNREADABLE, describe_unreadable, read_picture
 from fc_bench.model.prompts import MAX_SUBJECTS, PLACEHOLDER, ends_with_word, insert_placeholders, parse_prompt
 from fc_bench.model.references import square
+from fc_bench.model.text_file import encoding_of
 from fc_bench.model.training.augmentation import augment
 from fc_bench.model.training.config import DataConfig
 
@@ -65,22 +67,34 @@ def read_records(root: Path, split: str, labels: Sequence[str] | None = None) ->
     if not listing.is_file():
         raise ModelInputError(f"{listing} is missing: it lists the image ids of the split {split!r}, one a line")
     try:
-        ids = listing.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
+        ids = listing.read_text(encoding=encoding_of(listing)).split()
+    except (OSError, UnicodeError) as error:
         raise ModelInputError(f"{listing} cannot be read ({error}): restore it, one image id a line") from error
     if not ids:
         raise ModelInputError(f"{listing} lists no image: write one image id a line")
+    for image_id, count in Counter(ids).items():
+        if count > 1:
+            raise ModelInputError(f"{listing} lists the image {image_id} {count} times: keep one")
+        if not re.fullmatch(r"[^/\\\0]*[^/\\\0.][^/\\\0]*", image_id):
+            raise ModelInputError(
+                f"{listing} lists {image_id!r}, which is no name of a file: write one image id a line"
+            )
     return [_read_record(root, image_id, labels) for image_id in ids]
 
 
 def _read_record(root: Path, image_id: str, labels: Sequence[str] | None) -> Record:
     stem = root / image_id[:5] / image_id
-    image = next((path for suffix in (".jpg", ".png") if (path := stem.with_name(image_id + suffix)).is_file()), None)
+    names = [stem.with_name(image_id + ending) for suffix in (".jpg", ".png") for ending in (suffix, suffix.upper())]
+    image = next((path for path in names if path.is_file()), None)
     if image is None:
+        if link := next((path for path in names if path.is_symlink()), None):
+            raise ModelInputError(
+                f"the image {link} cannot be read ({': '.join(describe_unreadable(link, OSError()))})"
+            )
         raise ModelInputError(f"the image {stem}.jpg (or .png) is missing: restore it or drop its id from the list")
     file = stem.with_name(image_id + ".json")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding=encoding_of(file)))
         entries = content["segments"]
         segments = [_segment(entry) for entry in entries if labels is None or entry["coco_label"] in labels]
         caption = str(content["caption"])
@@ -129,12 +143,14 @@ def tokenize(record: Record, tokenizer: CLIPTokenizer) -> TokenizedCaption:
 
 
 def read_image(record: Record) -> Tensor:
-    """The image, uint8 [3, height, width]. Raises ModelInputError if it cannot be decoded."""
+    """The image, upright, uint8 [3, height, width]. Raises ModelInputError if it cannot be decoded."""
     try:
-        with Image.open(record.image) as image:
-            array = np.array(in_rgb(image))
+        array = np.array(read_picture(record.image))
     except UNREADABLE as error:
-        raise ModelInputError(f"the image {record.image} cannot be decoded: restore it or drop its id") from error
+        reason, remedy = describe_unreadable(record.image, error)
+        raise ModelInputError(
+            f"the image {record.image} cannot be decoded ({reason}): {remedy}, or drop its id"
+        ) from error
     return torch.from_numpy(array).permute(2, 0, 1)
 
 
@@ -149,10 +165,14 @@ def read_segmentation(record: Record, size: tuple[int, int]) -> Tensor:
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
             raise ValueError("no array of numbers")
     except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise ModelInputError(f"the segmentation map {file} cannot be read: restore it or drop its id") from error
+        reason, remedy = describe_unreadable(file, error)
+        raise ModelInputError(
+            f"the segmentation map {file} cannot be read ({reason}): {remedy}, or drop its id"
+        ) from error
     if array.shape != size:
         raise ModelInputError(
-            f"the segmentation map {file} has shape {array.shape}, its image {size}: they must have the same size"
+            f"the segmentation map {file} has shape {array.shape}, its image {size}: they must have the same size, "
+            "the image's turned by its EXIF orientation"
         )
     for segment in record.segments:
         if not (array == segment.id).any():

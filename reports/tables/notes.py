@@ -105,11 +105,16 @@ def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
     for photograph, reason in left_out.items():
         yield f"Ceiling and floor leave out the photograph {photograph}: {reason}"
     samples = run.measured.samples
-    shared = int(samples["same_image_as"].notna().sum())
-    if shared:
+    sharing = samples["same_image_as"].notna()
+    if shared := int(sharing.sum()):
+        why = (
+            "their files are the same"
+            if samples.loc[sharing, "seed"].isna().all()
+            else "their method sees no photograph, so prompt and seed decide the image"
+        )
         yield (
-            f"{shared} samples share the image of another sample: their method sees no photograph, so prompt and seed "
-            "decide the image. They count as one observation in what depends on the image alone."
+            f"{shared} samples share the image of another sample: {why}. They count as one observation "
+            "in what depends on the image alone."
         )
     watched = samples.loc[samples["attention"].notna(), "method"].unique()
     if watched:

@@ -219,7 +219,7 @@ def test_photograph_outside_the_suite_is_refused(run, suite_data, write_suite, t
 def test_subject_id_that_is_no_file_name_is_refused(run, suite_data, write_suite, name):
     suite_data["subjects"][0]["id"] = name
     suite = write_suite(suite_data)
-    refused(run(suite), f"suite.yaml:{line_with(suite, '- id:')}: subjects.0.id: String should match pattern")
+    refused(run(suite), f"suite.yaml:{line_with(suite, '- id:')}: subjects.0.id: {name!r} is no name")
 
 
 def test_unwritable_run_folder_is_named(fc_bench, tiny_backbone, suite, plugin, tmp_path):

@@ -90,6 +90,47 @@ def test_identity_is_not_asked_of_subjects_without_a_face(init_suite, photograph
     assert read_suite(tmp_path / "family-suite" / "suite.yaml").file.metrics == ["prompt-consistency"]
 
 
+def test_folders_of_any_script_are_people_and_those_of_systems_are_not(
+    init_suite, fc_bench, tmp_path, photographs, tiny_backbone, plugin
+):
+    for old, new in (("ann", "Jose\u0301 Mar\u00eda"), ("bob", "\u674e\u96f7"), ("cid", "\u0410\u043d\u043d\u0430")):
+        (photographs / old).rename(photographs / new)
+    for name in ("__MACOSX", "@eaDir", ".git"):
+        (photographs / name).mkdir()
+    (photographs / "\u674e\u96f7" / "._1.png").write_bytes(b"\0\5\x16\7")
+    (photographs / "\u674e\u96f7" / "2.png").rename(photographs / "\u674e\u96f7" / "IMG_2.PNG")
+    done = init_suite("--noun", "Jos\u00e9 Mar\u00eda=woman", "--noun", "man")
+    assert done.code == 0, done.err
+    assert "Left out" not in done.out
+    suite = read_suite(tmp_path / "family-suite" / "suite.yaml")
+    nouns = {subject.id: (subject.noun, len(subject.photographs)) for subject in suite.subjects}
+    assert nouns == {
+        "Jos\u00e9-Mar\u00eda": ("woman", 2),
+        "\u674e\u96f7": ("man", 2),
+        "\u0410\u043d\u043d\u0430": ("man", 2),
+    }
+    run = fc_bench("run", suite.path, "--backbone", tiny_backbone, "-m", "paste", "--out", tmp_path / "run")
+    assert run.code == 0, run.err
+    report = fc_bench("report", tmp_path / "run", "--out", tmp_path / "report")
+    assert report.code == 0, report.err
+
+
+@pytest.mark.parametrize("name", ["Ann", "ann ", "ann?"])
+def test_two_folders_of_one_id_are_named(init_suite, tmp_path, photographs, name):
+    (photographs / "bob").rename(photographs / name)
+    done = init_suite("--noun", "person")
+    assert done.code == 2
+    assert "are both the subject" in done.err
+    assert repr(name)[1:-1] in done.err
+
+
+def test_folder_whose_name_gives_no_id_is_named(init_suite, photographs):
+    (photographs / "bob").rename(photographs / "\U0001f600")
+    done = init_suite("--noun", "person")
+    assert done.code == 2
+    assert "gives no id of a subject" in done.err
+
+
 def test_neighbors_alone_are_paired_among_many(init_suite, tmp_path, photographs, portrait):
     for name, color in {"dan": (90, 90, 200), "eve": (200, 90, 200)}.items():
         (photographs / name).mkdir()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fc_bench.errors import UserError
+from fc_bench.model.pictures import image_files
 from fc_bench.photographs import Crop, centre_square, cut_out, face_square, holds, read_photograph
 
 SIZE = (40, 48)
@@ -146,3 +147,37 @@ def test_what_is_cut_out_is_what_the_photograph_shows_there():
     pixels = np.arange(40 * 60 * 3, dtype=np.uint32).reshape(40, 60, 3).astype(np.uint8)
     square = face_square((60, 40), (0, 5, 12, 20))
     assert np.array_equal(np.asarray(cut_out(Image.fromarray(pixels), square)), pixels[:, :40])
+
+
+STAND_INS = {
+    "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
+    "git-annex": (b"/annex/objects/SHA256E-s9--0.jpg\n", "git annex get"),
+    "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC .*convert it to JPEG or PNG"),
+    "mac": (b"\0\5\x16\7\0\2\0\0Mac OS X", "delete it"),
+    "page": (b"<!DOCTYPE html><html>", "save the image itself"),
+    "empty": (b"", "it is empty"),
+}
+
+
+@pytest.mark.parametrize("kind", STAND_INS)
+def test_what_is_there_in_an_image_s_place_is_named(tmp_path, kind):
+    content, told = STAND_INS[kind]
+    (tmp_path / "x.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=told):
+        read_photograph(tmp_path / "x.jpg")
+
+
+def test_link_to_a_file_that_is_not_here_is_named(tmp_path):
+    (tmp_path / "x.jpg").symlink_to("../.git/annex/objects/gone")
+    with pytest.raises(UserError, match=r"a link to a file that is not here\); fetch that \(git annex get, dvc pull\)"):
+        read_photograph(tmp_path / "x.jpg")
+
+
+def test_images_of_a_folder_are_those_that_somebody_put_there(tmp_path):
+    for name in ("1.JPG", "2.jpeg", "3.png", "._1.JPG", ".DS_Store", "Thumbs.db", "notes.txt", "__MACOSX/1.JPG"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "4.png").symlink_to("gone")
+    assert {path.name for path in image_files(tmp_path)} == {"1.JPG", "2.jpeg", "3.png"}
+    assert {path.name for path in image_files(tmp_path, below=True)} == {"1.JPG", "2.jpeg", "3.png", "4.png"}

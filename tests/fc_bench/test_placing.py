@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from fc_bench.errors import UserError
+from fc_bench.placing import Asked, read_manifest
+from fc_bench.suite import read_suite
+
 
 @pytest.fixture
 def made(fc_bench, plugin, suite, tiny_backbone, tmp_path) -> Path:
@@ -155,6 +159,114 @@ def test_columns_method_and_index_of_a_manifest_make_rows_of_their_own(made, sco
     assert [(record["method"], record["index"]) for record in placed] == [("one", 1), ("two", 0)]
     methods = json.loads((tmp_path / "scored" / "run.json").read_text())["methods"]
     assert list(methods) == ["one", "two"]
+
+
+HEADER, ROWS = (
+    ["image", "subjects", "prompt"],
+    [
+        ["a.png", "ann", "a sketch of a {subject}"],
+        ["b.png", "bob", "a photo of a {subject}, in the snow"],
+    ],
+)
+"""A table whose prompts hold a comma."""
+
+
+def table(separator: str = ",", end: str = "\n", quote: str = '"', header=HEADER, rows=ROWS) -> str:
+    lines = [separator.join(f"{quote}{cell}{quote}" for cell in row) for row in [header, *rows]]
+    return end.join(lines) + end
+
+
+SPREADSHEETS = {
+    "byte order mark": table().encode("utf-8-sig"),
+    "semicolons": table(";", "\r\n").encode(),
+    "tabs without quotes": table("\t", quote="").encode(),
+    "unicode text": table("\t", "\r\n").encode("utf-16"),
+    "big-endian": b"\xfe\xff" + table().encode("utf-16-be"),
+    "old line ends": table(end="\r").encode(),
+    "first line names the separator": ("sep=;\n" + table(";")).encode(),
+    "separator of its own": ("sep=|\n" + table("|")).encode(),
+    "empty rows": ("\n,,\n" + table() + "\n,,\n").encode(),
+    "empty columns": table(header=[*HEADER, "", ""], rows=[[*row, "", ""] for row in ROWS]).encode(),
+    "capitals and blanks": table(
+        ", ", header=[" Image", "SUBJECTS ", "Prompt\u00a0"], rows=[[f" {cell}\u00a0" for cell in row] for row in ROWS]
+    ).encode(),
+    "decimals": table(";", header=[*HEADER, "Index"], rows=[[*row, "0,0"] for row in ROWS]).encode(),
+    "other columns": table(header=["note", *HEADER], rows=[["x; y", *row] for row in ROWS]).encode(),
+}
+
+
+@pytest.fixture
+def asked(suite_data, write_suite) -> Asked:
+    """A suite in which the rows' prompts are asked for."""
+    suite_data["single"]["prompts"]["context"] = ["a photo of a {subject}, in the snow"]
+    return Asked(read_suite(write_suite(suite_data)).subject_sets(), 2)
+
+
+@pytest.mark.parametrize("kind", SPREADSHEETS)
+def test_table_is_read_as_any_spreadsheet_writes_it(kind, asked, tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "list.csv").write_bytes(SPREADSHEETS[kind])
+    found = read_manifest(tmp_path / "list.csv", tmp_path, asked, "mine")
+    assert {(slot[1], slot[2], slot[3], file.name) for slot, file in found.items()} == {
+        ("ann", "a sketch of a {subject}", 0, "a.png"),
+        ("bob", "a photo of a {subject}, in the snow", 0, "b.png"),
+    }
+
+
+BAD_TABLES = {
+    "column twice": (table(header=[*HEADER, "Image"], rows=[[*row, "c.png"] for row in ROWS]), "is there 2 times"),
+    "value without a column": (table(header=[*HEADER, ""], rows=[[*row, "x"] for row in ROWS]), "more fields than"),
+    "empty cell": (table(rows=[["", *ROWS[0][1:]]]), 'list.csv:2: the column "image" is empty'),
+    "file for two prompts": (
+        table(rows=[ROWS[0], ["a.png", "ann", "a photo of a {subject}, in the snow"]]),
+        "list.csv:3: the image a.png is that of .*list.csv:2 already",
+    ),
+    "file for two people": (table(rows=[ROWS[0], ["a.png", *ROWS[1][1:]]]), "list.csv:3: the image a.png is that of"),
+    "file for two indices": (table(rows=[ROWS[0], ROWS[0]]), "list.csv:3: the image a.png is that of"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_TABLES)
+def test_table_that_cannot_be_meant_is_refused_by_its_line(kind, asked, tmp_path):
+    content, told = BAD_TABLES[kind]
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "list.csv").write_text(content)
+    with pytest.raises(UserError, match=told):
+        read_manifest(tmp_path / "list.csv", tmp_path, asked, "mine")
+
+
+def test_image_that_stands_for_two_people_of_one_text_is_named_and_counts_once(score, portrait, records, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    portrait((20, 250, 20)).save(images / "a.png")
+    shutil.copy(images / "a.png", images / "copy.png")
+    rows = [
+        {"image": image, "subjects": who, "prompt": "a sketch of a man"}
+        for image, who in (("a.png", "bob"), ("copy.png", "cid"))
+    ]
+    done = score(images, "--manifest", write_manifest(tmp_path / "list.csv", rows))
+    assert "2 samples have an image that another sample has, too, such as a.png and copy.png" in done.out
+    first, second = records(tmp_path / "scored" / "samples.jsonl")
+    assert (second["image"], second["same_image_as"]) == (first["image"], first["id"])
+    assert "1 samples share the image of another sample: their files are the same." in " ".join(done.out.split())
+
+
+def test_what_systems_and_data_tools_leave_beside_images_is_skipped_or_named(made, score, records, tmp_path):
+    export(made, tmp_path / "theirs", records)
+    name = "subject_0000_prompt_0000_instance_0000.png"
+    (tmp_path / "theirs" / f"._{name}").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "theirs" / "subject_0000_prompt_0001_instance_0000.png").write_text(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    )
+    (tmp_path / "theirs" / "subject_0000_prompt_0002_instance_0000.png").unlink()
+    (tmp_path / "theirs" / "subject_0000_prompt_0002_instance_0000.png").symlink_to("../.git/annex/objects/gone")
+    done = score(tmp_path / "theirs", "--layout", "fastcomposer")
+    assert done.code == 4, done.err
+    assert "it is a pointer of Git LFS); fetch it with git lfs pull" in done.out
+    assert "it is a link to a file that is not here); fetch that" in done.out
+    assert "left out" not in done.out
 
 
 BAD_ROWS = {

@@ -1,0 +1,126 @@
+"""Files that a table or a suite names, on whatever system the name was written."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path, PurePath, PureWindowsPath
+from urllib.parse import unquote
+
+from fc_bench.errors import UserError
+
+_STORE = re.compile(r"/(annex/objects|\.dvc/cache|files/md5|blobs)/")
+"""Where git-annex, DVC and the Hugging Face hub keep contents, under names that are their digests."""
+
+
+def named_file(root: Path, name: str, what: str, whose: str = "") -> Path:
+    """The file below `root` that a name means; `what`, the name and `whose` begin the sentence of an error.
+
+    A name is taken as it is where such a file is there. Otherwise it may have backslashes, percent escapes, `file:`
+    before it, an absolute path into the folder, or another case or Unicode normal form, as long as one file alone fits.
+    Raises UserError when no file or several fit, and when it lies outside the folder: links are followed before that is
+    judged, except into a store of contents.
+    """
+    what = f"{what} {_quoted(name)}{whose}"
+    inside: list[PurePath] = []
+    try:
+        for reading in _readings(name):
+            part = _below(root, reading)
+            if part is None:
+                continue
+            inside.append(part)
+            if os.path.lexists(root / part):
+                return _judged(root, root / part, what)
+        for part in inside:
+            fitting = _spelled(root, part)
+            if len(fitting) > 1:
+                names = " and ".join(str(path.relative_to(root)) for path in fitting[:2])
+                raise UserError(f"{what} may be {names}; write the one that is meant, letter by letter.")
+            if fitting:
+                return _judged(root, fitting[0], what)
+        for part in inside:
+            os.lstat(root / part)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{what} has no usable name ({type(error).__name__}); rename it.") from None
+    if not inside:
+        last = re.split(r"[/\\]", name)[-1]
+        there = f'write "{last}" for the file in it' if last and (root / last).is_file() else "put it there"
+        raise UserError(f"{what} lies outside the folder {root}; {there}.")
+    raise UserError(f"{what} does not exist in the folder {root}; put it there or correct the name.")
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if len(name) <= 200 and name.isprintable() else repr(name[:100])
+
+
+def _readings(name: str) -> Iterator[str]:
+    """What a name may mean, the most literal first."""
+    texts = [name]
+    if re.match(r"file:", name, re.IGNORECASE):
+        texts.append(re.sub(r"^file:(//(localhost)?(?=/))?", "", name, flags=re.IGNORECASE))
+    if "%" in name:
+        texts.append(unquote(texts[-1], errors="strict"))
+    texts += [text.replace("\\", "/") for text in texts if "\\" in text]
+    yield from dict.fromkeys(texts)
+
+
+def _below(root: Path, name: str) -> PurePath | None:
+    """The name from the folder on; None for one that leads out of it."""
+    if PureWindowsPath(name.lstrip("/")).drive:
+        return None
+    for base in dict.fromkeys((root.resolve(), Path(os.path.abspath(root)))):
+        path = Path(os.path.normpath(base / name))
+        if path != base and path.is_relative_to(base):
+            return path.relative_to(base)
+    return None
+
+
+def _spelled(root: Path, name: PurePath) -> list[Path]:
+    """The files whose names are the same in one normal form; failing that, also without regard to case."""
+    for same in (_composed, _without_case):
+        found = [root]
+        for part in name.parts:
+            found = [
+                place / item
+                for place in found
+                if place.is_dir()
+                for item in _names(place, place.stat().st_mtime_ns, same).get(same(part), ())
+            ]
+        if found:
+            return sorted(found)
+    return []
+
+
+@lru_cache(maxsize=64)
+def _names(folder: Path, changed: int, same: Callable[[str], str]) -> Mapping[str, Sequence[str]]:
+    """The names in a folder that changed then, by what they have in common."""
+    names: dict[str, list[str]] = {}
+    for item in os.listdir(folder):
+        names.setdefault(same(item), []).append(item)
+    return names
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _without_case(text: str) -> str:
+    return _composed(text).casefold()
+
+
+def _judged(root: Path, path: Path, what: str) -> Path:
+    if path.is_symlink() and not path.exists():
+        raise UserError(
+            f"{what} is a link to a file that is not here; fetch it (git annex get, dvc pull) or replace it."
+        )
+    target = path.resolve()
+    if not target.is_relative_to(root.resolve()) and not (path.is_symlink() and _STORE.search(target.as_posix())):
+        raise UserError(f"{what} lies outside the folder {root}; put it there.")
+    if not path.is_file():
+        raise UserError(f"{what} is no file; correct the name.")
+    return path
