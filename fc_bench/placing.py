@@ -2,53 +2,45 @@
 
 from __future__ import annotations
 
-import csv
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Literal
 
 from rich.console import Console
 
 from fc_bench import registry
+from fc_bench.authors_order import in_authors_order
+from fc_bench.clip import ClipScorer
 from fc_bench.errors import Failure, UserError
+from fc_bench.image_assignment import Asked, Slot, read_manifest, read_names, read_run, usable_label
 from fc_bench.generating import finished_images
 from fc_bench.inspection.inspector import cropped, inspector_of
 from fc_bench.json_lines import LineWriter
 from fc_bench.model.backbone import read_backbone, sha256_of
-from fc_bench.model.pictures import image_files
-from fc_bench.model.text_file import encoding_of
-from fc_bench.model.yaml_file import nearest
-from fc_bench.named_files import named_file
-from fc_bench.naming import id_of
 from fc_bench.photographs import read_photograph
 from fc_bench.plan import Job, MethodRow, Plan, Sample
+from fc_bench.portraits import CONVERT, OTHER_SUFFIXES
+from fc_bench.portraits import left_out as left_out_files
+from fc_bench.prompt_order import order_remarks
 from fc_bench.protocols import fill
 from fc_bench.provenance import now
-from fc_bench.records import SAMPLES, write_png
+from fc_bench.records import RUN, SAMPLES, RunFolder, write_json, write_png
 from fc_bench.run import setting_of
 from fc_bench.session import Outcome, Session, session
-from fc_bench.suite import Prompt, SubjectSet, Suite, digest, read_suite
+from fc_bench.suite import Suite, digest, read_suite
 
 Layout = Literal["fastcomposer"]
 
-COLUMNS = ("image", "subjects", "prompt")
-"""Those that a manifest needs."""
-LARGEST_MANIFEST = 1 << 30
-"""Bytes."""
-_FASTCOMPOSER_NAME = re.compile(r"subject_(\d{4,9})_prompt_(\d{4,9})_instance_(\d{4,9})", re.ASCII)
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ +()=,\[\]-]{0,99}", re.ASCII)
-
-Slot = tuple[str, str, str, int]
-"""Which image of a suite: method, subject set, prompt template, index."""
+PROMPT_CONSISTENCY = "prompt-consistency"
+NUMBERING = "the images may be numbered in another order of prompts than docs/scoring.md says: renumber them"
+NAMING = "they may be named for the wrong prompts: correct what says which image is which"
+"""Why images stand under prompts that they do not show, and what to do."""
 
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What the command line asks for; exactly one of `layout` and `manifest` says which image is which."""
+    """What the command line asks for; `layout` or `manifest` says which image is which, a run folder does itself."""
 
     images: Path
     suite: str
@@ -64,14 +56,6 @@ class ScoreOptions:
     retry_errors: bool = False
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a suite asks for: its subject sets with their prompts, and how many images of each."""
-
-    sets: Sequence[tuple[SubjectSet, list[Prompt]]]
-    images: int
-
-
 def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
     """Place the images into a run folder and measure them; the same command goes on where it was interrupted.
 
@@ -79,213 +63,69 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
     folder does not hold is planned and missing, so that every table says so; a file that is no readable image is a
     failed sample. Raises UserError before anything is written when an image cannot be assigned or two claim a place.
     """
-    if (options.layout is None) == (options.manifest is None):
-        raise UserError("Say which image is which with either --layout fastcomposer or --manifest FILE.csv.")
     if not options.images.is_dir():
         raise UserError(f"The folder of images {options.images} does not exist; correct it.")
+    told = [given for given in (options.layout, options.manifest) if given is not None]
+    of_run = not told and (options.images / RUN).is_file()
+    if len(told) != 1 and not of_run:
+        raise UserError("Say which image is which with either --layout fastcomposer or --manifest FILE.csv.")
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     backbone = read_backbone(options.backbone)
     setting = setting_of(suite, backbone, options.device)
-    asked = Asked(suite.subject_sets(options.limit_subjects), options.images_per_prompt or suite.file.images_per_prompt)
-    label = _label(options.method or options.images.resolve().name)
-    found, strangers = (
-        read_names(options.images, asked, label)
-        if options.manifest is None
-        else (read_manifest(options.manifest, options.images, asked, label), 0)
+    asked = Asked(
+        suite.subject_sets(options.limit_subjects),
+        in_authors_order(suite),
+        options.images_per_prompt or suite.file.images_per_prompt,
+        fewer_images=options.images_per_prompt is not None,
     )
+    if of_run:
+        found, left_out = read_run(RunFolder(options.images), asked, options.method)
+    else:
+        label = usable_label(options.method or options.images.resolve().name)
+        found, left_out = (
+            read_names(options.images, asked, label)
+            if options.manifest is None
+            else read_manifest(options.manifest, options.images, asked, label)
+        )
     first = next(iter(found))[0]
     path = options.out or Path("runs") / f"{suite.file.name}-{MethodRow(first, first, {}, {}).folder}"
     inspector = inspector_of(suite, backbone, setting.device)
     suite = cropped(suite, inspector, path)
-    asked = Asked(suite.subject_sets(options.limit_subjects), asked.images)
+    asked = replace(asked, sets=suite.subject_sets(options.limit_subjects))
     contents = {file: _content(file) for file in dict.fromkeys(found.values())}
     plan = _plan(suite, asked, found, contents)
     with session(path, suite, setting, plan, inspector, console, made_elsewhere=True) as opened:
         planned = sum(len(job.samples) for job in plan.jobs)
-        left = f"; {strangers} other files left out" if strangers else ""
         console.print(
-            f"{suite.file.name} scored on {backbone.name}: {len(found)} of {planned} images are there{left}, in {path}",
+            f"{suite.file.name} scored on {backbone.name}: {len(found)} of {planned} images are there, in {path}"
+            f"{left_out.summary()}",
             highlight=False,
             markup=False,
             soft_wrap=True,
         )
-        if told := _copies(found, contents):
-            console.print(told, highlight=False, markup=False, soft_wrap=True)
+        if not of_run:
+            for remark in [*left_out_files(options.images, OTHER_SUFFIXES, CONVERT), *_copies(found, contents)]:
+                console.print(remark, highlight=False, markup=False, soft_wrap=True)
         _place(opened, found)
         outcome = opened.score(options.retry_errors)
+        if PROMPT_CONSISTENCY in opened.metrics:
+            scorer = ClipScorer.shared(backbone.path("clip"), setting.device)
+            for remark in _order_remarks(opened, scorer, NUMBERING if options.layout else NAMING):
+                opened.say(f"{remark['method']}: {remark['text']}.")
     return outcome
 
 
-def read_names(folder: Path, asked: Asked, label: str) -> tuple[dict[Slot, Path], int]:
-    """Images named as FastComposer's authors do, and how many other images there are.
-
-    `subject_SSSS_prompt_PPPP_instance_IIII.jpg` (mit-han-lab/fastcomposer, evaluation/single_object/run.py): the
-    subject set and the prompt by their places in the suite, from 0, and the image of that prompt.
-    """
-    found: dict[Slot, Path] = {}
-    strangers = 0
-    for file in _images_in(folder):
-        match = _FASTCOMPOSER_NAME.fullmatch(file.stem)
-        if match is None:
-            strangers += 1
-            continue
-        number, prompt, index = (int(part) for part in match.groups())
-        if number >= len(asked.sets):
-            raise UserError(
-                f"{file.name} is of subject set {number}, the suite has {len(asked.sets)} (from 0); choose the suite "
-                "that the images were made for."
-            )
-        subject_set, prompts = asked.sets[number]
-        if prompt >= len(prompts):
-            raise UserError(
-                f"{file.name} is of prompt {prompt}, the suite has {len(prompts)} for {subject_set.key} (from 0); "
-                "choose the suite that the images were made for."
-            )
-        _claim(found, (label, subject_set.key, prompts[prompt].template, index), file, asked)
-    if not found:
-        raise UserError(
-            f"No image in {folder} has a name like subject_0000_prompt_0000_instance_0000.jpg; rename them or describe "
-            "them in a file for --manifest."
-        )
-    return found, strangers
-
-
-def read_manifest(manifest: Path, folder: Path, asked: Asked, label: str) -> dict[Slot, Path]:
-    """Images that a table assigns: columns `image` (below the folder), `subjects` (ids joined by +), `prompt`.
-
-    A prompt is the suite's template or what it says with the class nouns filled in. Optional columns: `index` (from 0;
-    without it the rows of a prompt count on) and `method`. One file stands for several rows of a method only
-    where these ask for the same text and index, as of one that sees no photograph; raises UserError for any other.
-    """
-    sets = {subject_set.key: (subject_set, prompts) for subject_set, prompts in asked.sets}
-    found: dict[Slot, Path] = {}
-    counted: dict[tuple[str, str, str], int] = {}
-    first: dict[tuple[Path, str], tuple[str, tuple[str, int]]] = {}
-    root = folder.resolve()
-    for where, row in _manifest_rows(manifest):
-        for needed in COLUMNS:
-            if not row[needed]:
-                raise UserError(f'{where}: the column "{needed}" is empty; fill it in or delete the row.')
-        key = "+".join(id_of(name) for name in row["subjects"].split("+"))
-        if key not in sets:
-            raise UserError(f'{where}: the suite asks for no subjects "{key}", {nearest(key, sets)}')
-        subject_set, prompts = sets[key]
-        template = _template(row["prompt"], subject_set, prompts, where)
-        method = _label(row.get("method") or label, where)
-        number = counted.get((method, key, template), 0)
-        index = _whole(row["index"], where) if row.get("index") else number
-        counted[method, key, template] = number + 1
-        file = named_file(root, row["image"], f"{where}: the image")
-        text = fill(template, [subject.noun for subject in subject_set.subjects])
-        before, same = first.setdefault((file, method), (where, (text, index)))
-        if same != (text, index):
-            raise UserError(
-                f"{where}: the image {file.name} is that of {before} already, for another prompt or index; name each "
-                "file once."
-            )
-        _claim(found, (method, key, template, index), file, asked, where)
-    if not found:
-        raise UserError(f"{manifest} lists no image; give one row for each.")
-    return found
-
-
-def _manifest_rows(manifest: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Rows with where they stand, blanks around values removed and empty rows left out.
-
-    Spreadsheets write commas, semicolons or tabs: the separator is the one that the header's columns show. Raises
-    UserError for a file that is no such table.
-    """
-    try:
-        if manifest.stat().st_size > LARGEST_MANIFEST:
-            raise UserError(f"{manifest} is larger than {LARGEST_MANIFEST >> 20} MiB; split it.")
-        with manifest.open(encoding=encoding_of(manifest), newline="") as file:
-            header, separator, skipped = _header(file)
-            names = _columns(header, f"{manifest}:{skipped + 1}")
-            reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
-            for fields in reader:
-                where = f"{manifest}:{skipped + 1 + reader.line_num}"
-                values = [field.strip() for field in fields]
-                if not any(values):
-                    continue
-                if any(value for place, value in enumerate(values) if place >= len(names) or not names[place]):
-                    raise UserError(
-                        f"{where}: the row has more fields than the header; quote fields that hold a separator."
-                    )
-                values += [""] * (len(names) - len(values))
-                yield where, {name: value for name, value in zip(names, values, strict=False) if name}
-    except UnicodeError as error:
-        reason = f"{error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise UserError(f"{manifest} is not UTF-8 text ({reason}); save the table as CSV in UTF-8.") from None
-    except csv.Error as error:
-        raise UserError(f"{manifest} is no CSV file ({error}); correct it.") from None
-    except OSError as error:
-        raise UserError(f"{manifest} cannot be read ({error.strerror}); correct --manifest.") from None
-
-
-def _header(file: TextIO) -> tuple[list[str], str, int]:
-    """The names of the columns, the separator that gives most of those needed, and the number of lines before."""
-    separators = ",;\t"
-    for skipped, line in enumerate(file):
-        if said := re.fullmatch(r"sep=(.)", line.rstrip("\r\n"), re.IGNORECASE):
-            separators = said[1]
-        elif line.strip(f'{separators} \r\n"'):
-            rows = {
-                separator: next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
-                for separator in separators
-            }
-            split = {separator: [_column(name) for name in row] for separator, row in rows.items()}
-            best = max(split, key=lambda separator: sum(name in COLUMNS for name in split[separator]))
-            return split[best], best, skipped
-    return [], ",", 0
-
-
-def _column(name: str) -> str:
-    """A column's name as other programs may have written it: blanks around it, in capitals."""
-    return name.strip().lower()
-
-
-def _columns(names: Sequence[str], where: str) -> Sequence[str]:
-    """The names, each there once and none missing."""
-    for needed in COLUMNS:
-        if needed not in names:
-            shown = ", ".join(name for name in names if name)
-            raise UserError(f'{where}: the column "{needed}" is missing; found: {shown or "none"}.')
-    for name, count in Counter(names).items():
-        if name and count > 1:
-            raise UserError(f'{where}: the column "{name}" is there {count} times; keep one.')
-    return names
-
-
-def _template(prompt: str, subject_set: SubjectSet, prompts: Sequence[Prompt], where: str) -> str:
-    """The suite's template that a manifest's prompt means."""
-    nouns = [subject.noun for subject in subject_set.subjects]
-    texts = {fill(item.template, nouns): item.template for item in prompts}
-    templates = [item.template for item in prompts]
-    known = {_even(text): template for text, template in [*texts.items(), *zip(templates, templates, strict=True)]}
-    if _even(prompt) in known:
-        return known[_even(prompt)]
-    raise UserError(f'{where}: the suite has no prompt "{prompt}" for {subject_set.key}, {nearest(prompt, templates)}')
-
-
-def _even(text: str) -> str:
-    """A text without regard to how its blanks and accents are encoded."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-def _claim(found: dict[Slot, Path], slot: Slot, file: Path, asked: Asked, where: str = "") -> None:
-    """Give a place in the suite to a file; raises UserError when it is taken or beyond what is asked."""
-    prefix = f"{where}: " if where else ""
-    if slot[3] >= asked.images:
-        raise UserError(
-            f"{prefix}{file.name} is image {slot[3]} of its prompt, {asked.images} are asked for (from 0); raise "
-            "--images-per-prompt."
-        )
-    if slot in found:
-        raise UserError(
-            f"{prefix}{found[slot].name} and {file.name} are both image {slot[3]} of {slot[1]}, "
-            f'"{slot[2]}"; remove or renumber one.'
-        )
-    found[slot] = file
+def _order_remarks(opened: Session, scorer: ClipScorer, cause: str) -> list[dict[str, Any]]:
+    """What to know of the order of prompts, recorded as remarks of the rows; looked at anew where images changed."""
+    folder = opened.folder
+    settings = folder.settings()
+    done = folder.statuses()
+    looked_at = digest([name for job in opened.plan.jobs for name in job.ids if done.get(name) == "ok"])
+    if settings.get("prompt_order") != looked_at:
+        settings["prompt_order"] = looked_at
+        settings["remarks"] = [asdict(remark) for remark in order_remarks(opened.plan, folder, scorer, cause)]
+        write_json(folder.path / RUN, settings)
+    return settings.get("remarks", [])
 
 
 def _plan(suite: Suite, asked: Asked, found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> Plan:
@@ -325,20 +165,20 @@ def _content(file: Path) -> str | None:
         return None
 
 
-def _copies(found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> str:
-    """A sentence on images that stand for several samples, empty when there are none."""
+def _copies(found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> list[str]:
+    """A sentence on images that stand for several samples; none when there are none."""
     by_content: dict[str, list[Path]] = {}
     for file in found.values():
         if content := contents[file]:
             by_content.setdefault(content, []).append(file)
     several = [files for files in by_content.values() if len(files) > 1]
     if not several:
-        return ""
+        return []
     names = " and ".join(dict.fromkeys(file.name for file in several[0]))
-    return (
+    return [
         f"{sum(map(len, several))} samples have an image that another sample has, too, such as {names}; check that "
         "this is meant."
-    )
+    ]
 
 
 def _place(opened: Session, found: Mapping[Slot, Path]) -> None:
@@ -372,28 +212,3 @@ def _place(opened: Session, found: Mapping[Slot, Path]) -> None:
                 writer.append({**record, "finished": now()})
     finally:
         writer.close()
-
-
-def _images_in(folder: Path) -> list[Path]:
-    try:
-        return sorted(image_files(folder))
-    except OSError as error:
-        raise UserError(f"The folder of images {folder} cannot be read ({error.strerror}).") from None
-
-
-def _label(name: str, where: str = "") -> str:
-    if not _LABEL.fullmatch(name):
-        prefix = f"{where}: " if where else ""
-        raise UserError(
-            f"{prefix}the method's name {name!r} is not usable; give one of up to 100 letters, digits, spaces and "
-            ". _ - + = , ( ) [ ] with --method."
-        )
-    return name
-
-
-def _whole(text: str, where: str) -> int:
-    """The number, also with the zero decimals of a spreadsheet: 1.0 or 1,0."""
-    match = re.fullmatch(r"(\d{1,9})([.,]0*)?", text, re.ASCII)
-    if not match:
-        raise UserError(f'{where}: the index "{text}" is no whole number from 0 on.')
-    return int(match[1])

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
+from fc_bench.model.articles import insert, with_article
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -375,11 +377,14 @@ def further_scorers(metric: Metric | type[Metric]) -> tuple[str, ...]:
 
 
 def fill(template: str, mentions: Sequence[str]) -> str:
-    """Put mentions into `{subject}` (one) or `{subjects}` (each with its article, joined by commas and "and")."""
+    """Put mentions into `{subject}` (one) or `{subjects}` (each with its article, joined by commas and "and").
+
+    An indefinite article before `{subject}` becomes the mention's: "a {subject}" is filled as "an old man".
+    """
     if "{subject}" in template:
         (mention,) = mentions
-        return template.replace("{subject}", mention)
-    named = [f"{_article(mention)} {mention}" for mention in mentions]
+        return insert(template.split("{subject}"), [mention])
+    named = [with_article(mention) for mention in mentions]
     listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
     return template.replace("{subjects}", listed)
 
@@ -396,7 +401,3 @@ def seed_of(suite_seed: int, template: str, index: int) -> int:
 def seed_from(text: str) -> int:
     """A seed (32 bits) that is the same for the same text on every machine."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-
-def _article(mention: str) -> str:
-    return "an" if mention[:1].lower() in "aeiou" else "a"

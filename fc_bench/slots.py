@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fc_bench.errors import UserError
+from fc_bench.model.articles import insert
 from fc_bench.model.yaml_file import nearest
 from fc_bench.naming import LONGEST_ID, id_of, is_id
 from fc_bench.suite import LONGEST_PROMPT, NOUN
@@ -67,5 +68,6 @@ def parse_slots(prompt: str, subjects: Sequence[OwnSubject]) -> list[OwnSubject]
 
 
 def fill_slots(prompt: str, mentions: Mapping[str, str]) -> str:
-    """The prompt with each `{id}` replaced."""
-    return re.sub(r"{([^{}]*)}", lambda slot: mentions[id_of(slot[1])], prompt)
+    """The prompt with each `{id}` replaced, an indefinite article before it as the mention needs it."""
+    parts = re.split(r"{([^{}]*)}", prompt)
+    return insert(parts[::2], [mentions[id_of(name)] for name in parts[1::2]])

@@ -16,6 +16,7 @@ from fc_bench.baselines.tuning.class_images import ClassImages, class_images
 from fc_bench.baselines.tuning.latents import Posteriors, encode, pixels, square
 from fc_bench.baselines.tuning.loop import PICTURES, Draws
 from fc_bench.errors import UserError
+from fc_bench.model.articles import with_article
 from fc_bench.photographs import read_photograph
 from fc_bench.protocols import Subject
 
@@ -55,7 +56,7 @@ def encoded(base: BasePipeline, parts: Sequence[tuple[Sequence[Image.Image], str
 
 def class_prompt(subject: Subject) -> str:
     """What the subject's class images show; the same for all methods, which share them."""
-    return f"a photo of a {subject.noun}"
+    return f"a photo of {with_article(subject.noun)}"
 
 
 class ClassPictures:

@@ -14,6 +14,7 @@ from fc_bench.baselines.tuning.concepts import Examples, encoded, photographs_of
 from fc_bench.baselines.tuning.loop import Batch, Draws
 from fc_bench.baselines.tuning.method import TunedMethod, TuningOptions
 from fc_bench.baselines.tuning.text import FrozenPrompts, encode_prompts, single_token
+from fc_bench.model.articles import with_article
 from fc_bench.protocols import Subject
 
 
@@ -55,7 +56,7 @@ class RareTokenMethod(TunedMethod):
             single_token(self.base.tokenizer, token, "The option rare_tokens:")
         side, count = self.base.setting.sampler.resolution, self.options.photographs
         parts = [
-            (photographs_of(subject, count, side), f"a photo of a {self.mention(subject, position)}")
+            (photographs_of(subject, count, side), f"a photo of {with_article(self.mention(subject, position))}")
             for position, subject in enumerate(subjects, first_position)
         ]
         return Examples(encoded(self.base, parts), self.class_pictures.of(subjects))

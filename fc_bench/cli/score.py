@@ -33,7 +33,9 @@ class Naming(str, Enum):
 
 @app.command()
 def score(
-    images: Annotated[Path, typer.Argument(help="Folder of the images.")],
+    images: Annotated[
+        Path, typer.Argument(help="Folder of the images, or a run folder, which says itself which is which.")
+    ],
     suite: Annotated[str, typer.Option(help="Suite they were made for: a name or the path of a suite.yaml.")],
     layout: Annotated[
         Naming | None,
@@ -50,7 +52,12 @@ def score(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", "-m", help="Name of their row; the folder's if not given.", show_default=False),
+        typer.Option(
+            "--method",
+            "-m",
+            help="Name of their row; the folder's if not given (a run's rows keep theirs).",
+            show_default=False,
+        ),
     ] = None,
     backbone: Annotated[str, typer.Option(help="Whose CLIP and face models measure.")] = "pocket",
     out: Annotated[

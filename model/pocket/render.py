@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fc_bench.model.articles import with_article
 from fc_bench.model.pocket import vocabulary as words
 from fc_bench.model.pocket.canvas import SIZE, Canvas, shrink
 from fc_bench.model.pocket.people import Person, describe, make_person
@@ -77,7 +78,7 @@ def compose_caption(
     spans = []
     for index, person in enumerate(people):
         before, clause = describe(person, rng, most_traits) if rng is not None and most_traits else ("", "")
-        phrase = f"a {before} {person.noun}" if before else f"a {person.noun}"
+        phrase = with_article(f"{before} {person.noun}".strip())
         text += " and " if index else " "
         spans.append(NounPhrase(len(text), len(text) + len(phrase)))
         text += f"{phrase} {clause}" if clause else phrase

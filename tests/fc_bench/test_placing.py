@@ -350,3 +350,157 @@ def test_layout_or_manifest_has_to_be_given_and_not_both(score, tmp_path):
         done = score(tmp_path, *arguments)
         assert done.code == 2
         assert "either --layout fastcomposer or --manifest" in done.err
+
+
+@pytest.fixture
+def authors(suite_data, write_suite):
+    """A suite with the prompts of FastComposer's authors, all turned round: context before action, the last first."""
+    from fc_bench.model.yaml_file import read_yaml
+    from fc_bench.registry import suite_file
+    from fc_bench.suite import SuiteFile
+
+    def write(name: str) -> Path:
+        file = read_yaml(suite_file(name), SuiteFile)
+        for kind, part in (("single", file.single), ("multi", file.multi)):
+            suite_data.pop(kind, None)
+            if part is not None:
+                turned = {category: texts[::-1] for category, texts in reversed(part.prompts.items())}
+                suite_data[kind] = {**part.model_dump(), "prompts": turned}
+        people = (("ann", "woman"), ("bob", "man"), ("cid", "man"))
+        suite_data["subjects"] = [{"id": who, "noun": noun} for who, noun in reversed(people)]
+        return write_suite(suite_data)
+
+    return write
+
+
+def placed(folder: Path, records) -> dict[str, tuple[str, str]]:
+    """File name -> subject set and prompt that it was taken for."""
+    return {
+        record["made_elsewhere"]: ("+".join(record["subjects"]), record["template"])
+        for record in records(folder / "samples.jsonl")
+    }
+
+
+def named(folder: Path, portrait, *numbers: tuple[int, int, int]) -> Path:
+    """A folder with a picture under each of the authors' names."""
+    folder.mkdir()
+    for place, (subject, prompt, index) in enumerate(numbers):
+        name = f"subject_{subject:04d}_prompt_{prompt:04d}_instance_{index:04d}.jpg"
+        portrait((250 - place, 20, 20)).save(folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("suite_name", "expected"),
+    [
+        (
+            "fastcomposer-single",
+            {
+                (0, 0): ("ann", "a {subject} wearing a red hat"),
+                (0, 20): ("ann", "a {subject} riding a horse"),
+                (1, 29): ("bob", "a {subject} baking cookies"),
+                (2, 30): ("cid", "a {subject} in the jungle"),
+            },
+        ),
+        (
+            "fastcomposer-multi",
+            {
+                (0, 0): ("bob+ann", "a painting of {subjects} together in the style of Banksy"),
+                (1, 7): ("cid+ann", "a photo of {subjects} gardening in the backyard together"),
+                (2, 20): ("cid+bob", "a photo of {subjects} together with a blue house in the background"),
+            },
+        ),
+    ],
+)
+def test_names_count_in_the_authors_order_whatever_the_suite_s_own_is(
+    suite_name, expected, authors, score, portrait, records, tmp_path
+):
+    images = named(tmp_path / "theirs", portrait, *((*number, 0) for number in expected))
+    score(images, "--layout", "fastcomposer", suite=authors(suite_name))
+    files = {f"subject_{who:04d}_prompt_{what:04d}_instance_0000.jpg": to for (who, what), to in expected.items()}
+    assert placed(tmp_path / "scored", records) == files
+
+
+def test_names_count_in_the_suite_s_order_where_one_of_its_prompts_is_not_the_authors(
+    authors, score, portrait, records, tmp_path
+):
+    import yaml
+
+    suite = authors("fastcomposer-single")
+    data = yaml.safe_load(suite.read_text())
+    data["single"]["prompts"]["own"] = ["a {subject} at the dentist"]
+    suite.write_text(yaml.safe_dump(data, sort_keys=False))
+    score(named(tmp_path / "theirs", portrait, (0, 0, 0)), "--layout", "fastcomposer", suite=suite)
+    first = data["single"]["prompts"]["context"][0]
+    assert list(placed(tmp_path / "scored", records).values()) == [("cid", first)]
+
+
+def test_folder_with_more_sets_and_images_than_asked_for_is_scored_for_those(
+    made, score, fc_bench, records, portrait, tmp_path, suite_data, write_suite
+):
+    export(made, tmp_path / "theirs", records)
+    portrait((20, 250, 20)).save(tmp_path / "theirs" / "subject_0000_prompt_0000_instance_0001.png")
+    done = score(tmp_path / "theirs", "--layout", "fastcomposer", "--limit-subjects", 2, "--images-per-prompt", 1)
+    assert done.code == 0, done.err
+    # ann, bob and their pair, which is set 3 of the whole suite
+    assert "7 of 7 images are there" in done.out
+    assert "left out: 4 images of other subject sets, 1 images beyond the number asked for" in done.out
+    own = by_slot(made, records)
+    scored = by_slot(tmp_path / "scored", records)
+    assert scored == {slot: values for slot, values in own.items() if "cid" not in slot[0]}
+
+
+def rows_of(made: Path, records) -> list[dict[str, Any]]:
+    """A manifest of a run's images."""
+    return [
+        {"image": record["image"], "subjects": "+".join(record["subjects"]), "prompt": record["template"]}
+        for record in records(made / "samples.jsonl")
+    ]
+
+
+@pytest.fixture
+def smaller(suite_data, suite):
+    """The same suite without its last subject, beside it."""
+    import yaml
+
+    data = {**suite_data, "subjects": suite_data["subjects"][:2]}
+    data["multi"] = {**data["multi"], "subjects": [["ann", "bob"]]}
+    file = suite.with_name("smaller.yaml")
+    file.write_text(yaml.safe_dump(data, sort_keys=False))
+    return file
+
+
+@pytest.mark.parametrize("how", ["limit", "smaller suite"])
+@pytest.mark.parametrize("source", ["manifest", "run"])
+def test_images_of_more_subjects_than_asked_for_are_left_out(how, source, made, score, smaller, records, tmp_path):
+    named_by = ("--manifest", write_manifest(tmp_path / "list.csv", rows_of(made, records)))
+    limit = {"suite": smaller} if how == "smaller suite" else {}
+    more = ("--limit-subjects", 2) if how == "limit" else ()
+    done = score(made, *(named_by if source == "manifest" else ()), *more, **limit)
+    assert done.code == 0, done.err
+    assert "left out: 4 images of other subject sets" in done.out
+    own = by_slot(made, records)
+    assert by_slot(tmp_path / "scored", records) == {key: own[key] for key in own if "cid" not in key[0]}
+
+
+def test_fewer_subjects_scored_into_the_folder_of_all_leave_the_others_records(made, score, records, tmp_path):
+    export(made, tmp_path / "theirs", records)
+    score(tmp_path / "theirs", "--layout", "fastcomposer")
+    before = records(tmp_path / "scored" / "samples.jsonl")
+    assert score(tmp_path / "theirs", "--layout", "fastcomposer", "--limit-subjects", 1).code == 0
+    assert records(tmp_path / "scored" / "samples.jsonl") == before
+    assert len(records(tmp_path / "scored" / "plan.jsonl")) == 3
+    assert score(tmp_path / "theirs", "--layout", "fastcomposer").code == 0
+    assert len(records(tmp_path / "scored" / "plan.jsonl")) == len(before)
+
+
+def test_run_of_several_methods_keeps_its_rows(fc_bench, plugin, suite, tiny_backbone, score, tmp_path):
+    folder = tmp_path / "both"
+    methods = ("-m", "paste", "-m", "collage")
+    assert fc_bench("run", suite, *methods, "--backbone", tiny_backbone, "--out", folder).code == 0
+    done = score(folder)
+    assert (done.code, "holds the rows paste, collage" in done.err) == (2, True)
+    command = ("score", folder, "--suite", suite, "--backbone", tiny_backbone, "--out", tmp_path / "scored")
+    assert fc_bench(*command).code == 0
+    methods = json.loads((tmp_path / "scored" / "run.json").read_text())["methods"]
+    assert list(methods) == ["paste", "collage"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from fc_bench.builtin import POCKET_FULL_SUITE, POCKET_SUITE
@@ -13,12 +16,42 @@ from fc_bench.suite import read_suite
     ("template", "mentions", "expected"),
     [
         ("a {subject} in the snow", ["man <|image|>"], "a man <|image|> in the snow"),
+        ("a {subject} in the snow", ["old man <|image|>"], "an old man <|image|> in the snow"),
+        ("A {subject}", ["hour-long visitor"], "An hour-long visitor"),
+        ("an {subject}", ["<p01>"], "a <p01>"),
         ("a photo of {subjects}", ["man", "woman"], "a photo of a man and a woman"),
-        ("{subjects} together", ["old man", "woman", "man"], "an old man, a woman and a man together"),
+        (
+            "{subjects} together",
+            ["old man", "user", "MRI technician"],
+            "an old man, a user and an MRI technician together",
+        ),
     ],
 )
 def test_slots_are_filled_with_articles(template, mentions, expected):
     assert fill(template, mentions) == expected
+
+
+def test_prompts_of_the_reference_run_are_what_the_suite_says():
+    nouns = {subject.id: subject.noun for subject in read_suite(POCKET_SUITE).subjects}
+    plan = Path(__file__).parents[2] / "reports" / "reference" / "pocket" / "plan.jsonl"
+    for line in plan.read_text().splitlines():
+        sample = json.loads(line)
+        assert fill(sample["template"], [nouns[name] for name in sample["subjects"]]) == sample["prompt"]
+
+
+def test_slots_of_a_prompt_and_class_images_take_the_article_of_the_noun():
+    from fc_bench.baselines.tuning.concepts import class_prompt
+    from fc_bench.protocols import Subject
+    from fc_bench.slots import fill_slots
+
+    assert fill_slots("A {ada} and a {bo}", {"ada": "old woman", "bo": "man"}) == "An old woman and a man"
+    assert class_prompt(Subject("ada", "old woman", ())) == "a photo of an old woman"
+
+
+def test_pocket_world_knows_both_articles():
+    from fc_bench.model.pocket.vocabulary import words
+
+    assert {"a", "an"} <= set(words())
 
 
 def test_seed_is_fixed_for_all_time():

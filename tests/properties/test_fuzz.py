@@ -105,7 +105,7 @@ def test_suite_file_with_damaged_bytes_is_read_or_refused(cut, inserted, suite, 
 def test_manifest_is_read_or_refused(data, header, raw, suite, asked, outcomes):
     import csv
 
-    from fc_bench.placing import read_manifest
+    from fc_bench.image_assignment import read_manifest
 
     images = [str(path.relative_to(suite.parent / "people")) for path in sorted((suite.parent / "people").rglob("*.*"))]
     prompts = [prompt.template for _, own in asked.sets for prompt in own]
@@ -126,9 +126,10 @@ def test_manifest_is_read_or_refused(data, header, raw, suite, asked, outcomes):
 @pytest.fixture
 def asked(suite):
     """What the suite asks for."""
-    from fc_bench.placing import Asked
+    from fc_bench.image_assignment import Asked
 
-    return Asked(read_suite(suite).subject_sets(), 2)
+    sets = read_suite(suite).subject_sets()
+    return Asked(sets, sets, 2)
 
 
 @fuzzed
