@@ -18,13 +18,14 @@ from fc_bench.errors import Failure, UserError
 from fc_bench.generating import finished_images
 from fc_bench.json_lines import LineWriter
 from fc_bench.model.backbone import read_backbone, sha256_of
-from fc_bench.model.pictures import image_files
+from fc_bench.model.pictures import OTHER_SUFFIXES, image_files
 from fc_bench.model.text_file import encoding_of
 from fc_bench.model.yaml_file import nearest
 from fc_bench.named_files import named_file
 from fc_bench.naming import id_of
 from fc_bench.photographs import read_photograph
 from fc_bench.plan import Job, MethodRow, Plan, Sample
+from fc_bench.portraits import CONVERT, left_out
 from fc_bench.protocols import fill
 from fc_bench.provenance import now
 from fc_bench.records import SAMPLES, write_png
@@ -104,7 +105,7 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
             markup=False,
             soft_wrap=True,
         )
-        if told := _copies(found, contents):
+        for told in [*left_out(options.images, OTHER_SUFFIXES, CONVERT), *_copies(found, contents)]:
             console.print(told, highlight=False, markup=False, soft_wrap=True)
         _place(opened, found)
         outcome = opened.score(options.retry_errors)
@@ -320,20 +321,20 @@ def _content(file: Path) -> str | None:
         return None
 
 
-def _copies(found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> str:
-    """A sentence on images that stand for several samples, empty when there are none."""
+def _copies(found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> list[str]:
+    """A sentence on images that stand for several samples; none when there are none."""
     by_content: dict[str, list[Path]] = {}
     for file in found.values():
         if content := contents[file]:
             by_content.setdefault(content, []).append(file)
     several = [files for files in by_content.values() if len(files) > 1]
     if not several:
-        return ""
+        return []
     names = " and ".join(dict.fromkeys(file.name for file in several[0]))
-    return (
+    return [
         f"{sum(map(len, several))} samples have an image that another sample has, too, such as {names}; check that "
         "this is meant."
-    )
+    ]
 
 
 def _place(opened: Session, found: Mapping[Slot, Path]) -> None:
