@@ -51,6 +51,8 @@ def named_file(root: Path, name: str, what: str, whose: str = "") -> Path:
         last = re.split(r"[/\\]", name)[-1]
         there = f'write "{last}" for the file in it' if last and (root / last).is_file() else "put it there"
         raise UserError(f"{what} lies outside the folder {root}; {there}.")
+    if any((root / f"{part}.dvc").is_file() for part in inside):
+        raise UserError(f"{what} is not here, DVC alone knows it; fetch it with dvc pull.")
     raise UserError(f"{what} does not exist in the folder {root}; put it there or correct the name.")
 
 

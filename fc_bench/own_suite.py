@@ -26,10 +26,10 @@ from fc_bench.faces import FaceFinder
 from fc_bench.inspection.inspector import Inspector
 from fc_bench.model.backbone import Backbone
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
-from fc_bench.model.pictures import SUFFIXES, left_by_systems
+from fc_bench.model.pictures import OTHER_SUFFIXES, SUFFIXES, left_by_systems
 from fc_bench.model.yaml_file import nearest, read_yaml, sentence
 from fc_bench.naming import LONGEST_ID, id_of, is_id
-from fc_bench.portraits import OTHER_SUFFIXES, Portrait, left_out, person_of, portraits_in, sorted_by_name
+from fc_bench.portraits import Portrait, left_out, person_of, portraits_in, sorted_by_name
 from fc_bench.records import write_png
 from fc_bench.suite import NOUN, SuiteFile, read_suite
 

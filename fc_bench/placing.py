@@ -13,14 +13,15 @@ from fc_bench import registry
 from fc_bench.authors_order import in_authors_order
 from fc_bench.clip import ClipScorer
 from fc_bench.errors import Failure, UserError
-from fc_bench.image_assignment import Asked, Slot, read_manifest, read_names, read_run, usable_label
 from fc_bench.generating import finished_images
+from fc_bench.image_assignment import Asked, Slot, read_manifest, read_names, read_run, usable_label
 from fc_bench.inspection.inspector import cropped, inspector_of
 from fc_bench.json_lines import LineWriter
 from fc_bench.model.backbone import read_backbone, sha256_of
+from fc_bench.model.pictures import OTHER_SUFFIXES
 from fc_bench.photographs import read_photograph
 from fc_bench.plan import Job, MethodRow, Plan, Sample
-from fc_bench.portraits import CONVERT, OTHER_SUFFIXES
+from fc_bench.portraits import CONVERT
 from fc_bench.portraits import left_out as left_out_files
 from fc_bench.prompt_order import order_remarks
 from fc_bench.protocols import fill

@@ -19,11 +19,10 @@ from PIL import Image
 from fc_bench.errors import UserError
 from fc_bench.faces import Face, FaceFinder
 from fc_bench.inspection.looks import Person, Photograph
-from fc_bench.model.pictures import SUFFIXES, image_files, left_by_systems
+from fc_bench.model.pictures import OTHER_SUFFIXES, SUFFIXES, describe_left_out, image_files
 from fc_bench.photographs import Crop, cut_out, face_square, read_photograph
 
-OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".dng", ".cr2", ".nef", ".arw")
-"""Of photographs that are not read."""
+CONVERT = f"only {', '.join(SUFFIXES)} are read, so convert them"
 ROOM = 1.25
 """Side of the portrait, in sides of FFHQ's square."""
 NEAR_ENOUGH = 0.75
@@ -46,11 +45,14 @@ def photographs_in(path: Path) -> list[Path]:
 
     Raises UserError when there is none.
     """
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         raise UserError(f"The photograph or folder {path} does not exist; correct its name.")
-    if path.is_file():
+    if not path.is_dir():
         return [path]
-    found = sorted_by_name(image_files(path))
+    try:
+        found = sorted_by_name(image_files(path))
+    except OSError as error:
+        raise UserError(f"The folder {path} cannot be read ({error.strerror}); make it readable.") from None
     if not found:
         raise UserError(f"The folder {path} holds no photograph ({', '.join(SUFFIXES)}); put one there.")
     return found
@@ -63,20 +65,15 @@ def portraits_in(path: Path, finder: FaceFinder | None, who: str) -> tuple[list[
     """
     found, unusable = portraits(photographs_in(path), finder, who)
     remarks = [f'Left out for "{who}": {reason}' for reason in unusable]
-    return found, remarks + left_out(path, OTHER_SUFFIXES, f"only {', '.join(SUFFIXES)} are read, so convert them")
+    return found, remarks + left_out(path, OTHER_SUFFIXES, CONVERT)
 
 
 def left_out(folder: Path, suffixes: Sequence[str], why: str) -> list[str]:
     """A sentence on a folder's files with these suffixes, which are not read; none when it has none."""
-    found = sorted_by_name(
-        file
-        for file in folder.glob("*")
-        if file.is_file() and file.suffix.lower() in suffixes and not left_by_systems(file.name)
-    )
+    found = sorted_by_name(image_files(folder, suffixes=suffixes)) if folder.is_dir() else []
     if not found:
         return []
-    named = ", ".join(file.name for file in found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-    return [f"Left out of {folder}: {named}; {why}."]
+    return [f"Left out of {folder}: {describe_left_out(found)}; {why}."]
 
 
 def sorted_by_name(paths: Iterable[Path]) -> list[Path]:

@@ -1,7 +1,7 @@
 """Image files as a viewer shows them: found in folders, read upright in 8 bits RGB, and why one cannot be read."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.De
 
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """Of the image files that a folder is searched for, in any case."""
+OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw")
+"""Of image files that are not read."""
 _BY_SYSTEMS = {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
 _CONVERT = "convert it to JPEG or PNG"
 _CONTENTS = (
@@ -33,8 +35,8 @@ def left_by_systems(name: str) -> bool:
     return name.startswith(".") or name.lower() in _BY_SYSTEMS
 
 
-def image_files(folder: Path, below: bool = False) -> Iterator[Path]:
-    """The image files of a folder, `below` also of the folders in it, by their names, in no order.
+def image_files(folder: Path, below: bool = False, suffixes: Sequence[str] = SUFFIXES) -> Iterator[Path]:
+    """The files of a folder with these suffixes, `below` also of the folders in it, in no order.
 
     Links to files that are not here are among them, so that reading can say so; what systems left is not.
     """
@@ -42,10 +44,15 @@ def image_files(folder: Path, below: bool = False) -> Iterator[Path]:
         folders[:] = [name for name in folders if below and not left_by_systems(name)]
         for name in names:
             path = Path(place, name)
-            if path.suffix.lower() not in SUFFIXES or left_by_systems(name):
+            if path.suffix.lower() not in suffixes or left_by_systems(name):
                 continue
             if path.is_file() or (path.is_symlink() and not path.exists()):
                 yield path
+
+
+def describe_left_out(files: Sequence[Path]) -> str:
+    """Some files' names, for the beginning of a sentence on why they are left out."""
+    return ", ".join(file.name for file in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
 
 
 def read_picture(path: Path) -> Image.Image:

@@ -35,7 +35,15 @@ from fc_bench.model.curation.phrases import FindPhrases, Phrase, phrase_finder
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.masks import bounding_box
 from fc_bench.model.matching import greedy_matching, optimal_matching
-from fc_bench.model.pictures import SUFFIXES, UNREADABLE, describe_unreadable, image_files, read_picture
+from fc_bench.model.pictures import (
+    OTHER_SUFFIXES,
+    SUFFIXES,
+    UNREADABLE,
+    describe_left_out,
+    describe_unreadable,
+    image_files,
+    read_picture,
+)
 from fc_bench.model.whole import write_whole
 
 log = logging.getLogger(__name__)
@@ -98,7 +106,15 @@ def _listed(config: CurationConfig) -> dict[str, Path]:
     if output == images:
         raise ModelInputError(f"{config.output} is the folder of the images itself: name another output")
     own = config.images / output.relative_to(images) if output.is_relative_to(images) else None
-    found = sorted(path for path in image_files(config.images, below=True) if own not in path.parents)
+    try:
+        found, others = (
+            sorted(path for path in image_files(config.images, True, suffixes) if own not in path.parents)
+            for suffixes in (SUFFIXES, OTHER_SUFFIXES)
+        )
+    except OSError as error:
+        raise ModelInputError(f"{error.filename} cannot be read ({error.strerror}): make it readable") from error
+    if others:
+        log.warning("Left out: %s; convert them to JPEG or PNG", describe_left_out(others))
     if not found:
         raise ModelInputError(f"{config.images} holds no image ({', '.join(SUFFIXES)}): name another folder")
     file = config.output / "work" / "images.json"
