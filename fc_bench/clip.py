@@ -98,7 +98,7 @@ def _preprocessing(folder: Path, image_size: int) -> dict[str, Any]:
     from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
     file = folder / "preprocessor_config.json"
-    config = json.loads(file.read_text()) if file.is_file() else {}
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return {
         "size": image_size,
         "mean": config.get("image_mean", OPENAI_CLIP_MEAN),

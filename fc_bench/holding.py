@@ -30,7 +30,7 @@ def held(folder: Path, mark: str | None = None) -> Iterator[None]:
                 f'The folder {folder} holds something else (it has "{found[0]}" but no {mark}); choose another with '
                 "--out."
             )
-        lock = (folder / LOCK).open("a+")
+        lock = (folder / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"The folder {folder} cannot be written ({error.strerror}); choose another with --out."

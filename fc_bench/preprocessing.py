@@ -53,7 +53,7 @@ def read_preprocessing(folder: Path, image_size: int) -> Preprocessing:
     from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
     file = folder / "preprocessor_config.json"
-    config: Mapping[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    config: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     cropped = bool(config.get("do_center_crop"))
     mean, std = config.get("image_mean", IMAGENET_DEFAULT_MEAN), config.get("image_std", IMAGENET_DEFAULT_STD)
     try:

@@ -38,7 +38,7 @@ def commit() -> dict[str, Any]:
     def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(
-                ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=False
+                ["git", "-C", str(root), *arguments], capture_output=True, encoding="utf-8", timeout=10, check=False
             )
         except (OSError, subprocess.TimeoutExpired):
             return None
@@ -83,7 +83,7 @@ def _usable_cores() -> int:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     return next(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from fc_bench.model.errors import ModelInputError, telling_bad_input
+from fc_bench.model.command_line import as_command
+from fc_bench.model.errors import ModelInputError
 
 
 def convert_checkpoint(
@@ -44,9 +45,9 @@ def convert_checkpoint(
     return output
 
 
-@telling_bad_input
+@as_command
 def main(command: list[str] | None = None) -> int:
-    """The command; 2 after bad input, told in one line."""
+    """The command; returns the exit code."""
     for library in ("TRANSFORMERS", "DIFFUSERS"):  # read when they are imported, which is why that comes later
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     parser = argparse.ArgumentParser(prog="python -m fc_bench.model.convert", description=__doc__)

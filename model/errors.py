@@ -2,14 +2,9 @@
 
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import ParamSpec
-
-Arguments = ParamSpec("Arguments")
 
 
 class ModelInputError(ValueError):
@@ -52,17 +47,3 @@ def _hub_id(what: str) -> str | None:
     """The first word that reads `owner/name` and is no path here."""
     words = (word.strip("()") for word in what.split())
     return next((word for word in words if re.fullmatch(r"\w[\w.-]*/[\w.-]+", word) and not Path(word).exists()), None)
-
-
-def telling_bad_input(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
-    """A command's main that tells bad input in one line and then returns 2."""
-
-    @wraps(main)
-    def told(*arguments: Arguments.args, **named: Arguments.kwargs) -> int:
-        try:
-            return main(*arguments, **named)
-        except ModelInputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-
-    return told

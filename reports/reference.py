@@ -14,11 +14,15 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fc_bench.cli.app import tell
 from fc_bench.cost.records import KIND, MEASUREMENTS
 from fc_bench.errors import UserError
+from fc_bench.model.command_line import exit_code_of
+from fc_bench.model.errors import ModelInputError
 from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
 from fc_bench.reports.cost.writing import cost_headline
 from fc_bench.reports.report import read, write_report
@@ -44,7 +48,7 @@ def publish(run: Path, repository: Path = REPOSITORY, name: str | None = None) -
     target = repository / "reports" / "reference" / (name or str(quality.settings["suite"]["name"]))
     records = () if name else (RUN, PLAN, SAMPLES, JOBS, SCORES)
     _copy([*part.files, *(run / file for file in records)], target)
-    (target / "headline.md").write_text((effects_markdown if name else headline_markdown)([quality]))
+    (target / "headline.md").write_text((effects_markdown if name else headline_markdown)([quality]), encoding="utf-8")
     renew_pages(repository)
     return target
 
@@ -56,7 +60,7 @@ def _publish_cost(run: Path, repository: Path) -> Path:
     name = f"cost-{cost.settings['backbone']}-{cost.settings['device'].split(':')[0]}"
     target = repository / "reports" / "reference" / name
     _copy([*part.files, run / RUN, run / MEASUREMENTS], target)
-    (target / "headline.md").write_text(cost_headline(cost))
+    (target / "headline.md").write_text(cost_headline(cost), encoding="utf-8")
     renew_pages(repository)
     return target
 
@@ -73,23 +77,29 @@ def renew_pages(repository: Path = REPOSITORY) -> None:
     Raises UserError when the README has no marker for one, or a marker names a table that is not there.
     """
     readme = repository / "README.md"
-    if not _SECTION.search(readme.read_text()):
+    if not _SECTION.search(readme.read_text(encoding="utf-8")):
         raise UserError(
             f"{readme} has no place for a table: write the lines <!-- results: FILE --> and <!-- end of results -->."
         )
     for page in (readme, *sorted((repository / "docs").glob("*.md"))):
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
         for _, name, _ in _SECTION.findall(text):
             if not (repository / name).is_file():
                 raise UserError(f"{page} asks for {name}, which is not there: publish the run that it is of first.")
-        renewed = _SECTION.sub(lambda m: f"{m[1]}\n{(repository / m[2]).read_text()}\n{m[3]}", text)
+        renewed = _SECTION.sub(lambda m: f"{m[1]}\n{(repository / m[2]).read_text(encoding='utf-8')}\n{m[3]}", text)
         if renewed != text:
-            page.write_text(renewed)
+            page.write_text(renewed, encoding="utf-8")
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m fc_bench.reports.reference", description="Publish a run.")
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--name", help="publish tables and figures alone, in reports/reference/NAME")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     print(publish(asked.run, name=asked.name))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(main, tell, (UserError, ModelInputError)))

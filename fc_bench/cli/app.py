@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,15 +12,15 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from fc_bench.errors import UserError
-from fc_bench.model.errors import MissingWeightsError, ModelInputError
+from fc_bench.model.command_line import PassedOnError, exit_code_of
+from fc_bench.model.errors import ModelInputError
 
 if TYPE_CHECKING:
     from fc_bench.ray_cluster import Cluster
     from fc_bench.run import Prepared
     from fc_bench.session import Outcome
 
-EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 4, 130, 143
-
+EXIT_INCOMPLETE = 4
 
 FailOnError = Annotated[
     str, typer.Option(help="How many samples may fail, N or a share such as 0.1, before the exit code is 4.")
@@ -75,18 +73,14 @@ Workers = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be generated, write nothing.")]
 
 
-class _InterruptedError(Exception):
-    """Ctrl-C inside a verb."""
-
-
 class _Verbs(TyperGroup):
-    """The verbs; what typer would turn into a bare exit code on Ctrl-C reaches `main`."""
+    """The verbs; what typer would turn into an exit code of its own reaches `main`."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise _InterruptedError from None
+        except (KeyboardInterrupt, SystemExit, EOFError, OSError) as error:
+            raise PassedOnError(error) from error
 
 
 app = typer.Typer(
@@ -98,38 +92,25 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Entry point: what the user can put right becomes one line and exit code 2; an interruption says how to go on.
+    """Entry point: what the user can put right becomes one line and exit code 2; an interruption says how to go on."""
+    adding = " with --resume" if sys.argv[1:2] == ["train"] and "--resume" not in sys.argv else ""
+    interrupted = f"interrupted; the same command{adding} continues."
+    sys.exit(exit_code_of(_run_verb, tell, (UserError, ModelInputError), interrupted))
 
-    SIGTERM ends like Ctrl-C, with the exit code that shells give it.
-    """
-    terminated: list[int] = []
 
-    def terminate(number: int, _: object) -> None:
-        terminated.append(number)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, terminate)
+def _run_verb() -> int:
     try:
         app()
-    except MissingWeightsError as error:
-        _refuse(error.message, error.remedy)
-    except (UserError, ModelInputError) as error:
-        _refuse(str(error))
-    except (_InterruptedError, KeyboardInterrupt):
-        adding = " with --resume" if sys.argv[1:2] == ["train"] and "--resume" not in sys.argv else ""
-        print(f"fc-bench: interrupted; the same command{adding} continues.", file=sys.stderr)
-        sys.exit(EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
+    except SystemExit as end:  # typer's own, those of libraries are passed on
+        return int(end.code or 0)
+    return 0
 
 
-def _refuse(*lines: str) -> None:
-    """End with exit code 2 after saying why, a line each; what is quoted of files cannot steer the terminal."""
+def tell(line: str) -> None:
+    """Say on standard error why the exit code is not 0; what is quoted of files cannot steer the terminal."""
     from fc_bench.reports.escaping import visible
 
-    sys.stdout.flush()
-    for line in lines:
-        print(f"fc-bench: {visible(' '.join(line.split()))}", file=sys.stderr)
-    sys.exit(EXIT_USAGE)
+    print(f"fc-bench: {visible(' '.join(line.split()))}", file=sys.stderr)
 
 
 def _print_version(wanted: bool) -> None:
@@ -159,10 +140,9 @@ def exit_if_incomplete(outcome: Outcome, tolerated: float = 0) -> None:
         return
     missing = outcome.planned - outcome.finished
     most = tolerated * outcome.planned if tolerated < 1 else tolerated
-    print(
-        f"fc-bench: incomplete: {outcome.finished} / {outcome.planned} samples finished, {missing} failed or missing, "
-        f"{outcome.score_errors} scores failed; --retry-errors tries them again.",
-        file=sys.stderr,
+    tell(
+        f"incomplete: {outcome.finished} / {outcome.planned} samples finished, {missing} failed or missing, "
+        f"{outcome.score_errors} scores failed; --retry-errors tries them again."
     )
     if missing + outcome.unscored > most:
         raise typer.Exit(EXIT_INCOMPLETE)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import EXIT_INCOMPLETE, BackboneName, Device, app, console, quiet_libraries
+from fc_bench.cli.app import EXIT_INCOMPLETE, BackboneName, Device, app, console, quiet_libraries, tell
 from fc_bench.cli.report import write_and_print
 from fc_bench.cli.run import overrides_of
 from fc_bench.errors import UserError
@@ -76,9 +75,8 @@ def cost(
     )
     write_and_print([outcome.folder.path], endings=(".png",))
     if outcome.failed:
-        print(
-            f"fc-bench: incomplete: {outcome.failed} measurements failed, {outcome.folder.path / 'log.txt'} has what "
-            "they said; --retry-errors makes them again.",
-            file=sys.stderr,
+        tell(
+            f"incomplete: {outcome.failed} measurements failed, {outcome.folder.path / 'log.txt'} has what "
+            "they said; --retry-errors makes them again."
         )
         raise typer.Exit(EXIT_INCOMPLETE)

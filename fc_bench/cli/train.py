@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from fc_bench.cli.app import Offline, app, go_offline, quiet_libraries, say, stay_offline
+from fc_bench.cli.app import Offline, app, go_offline, quiet_libraries, say, stay_offline, tell
 from fc_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _launched(processes: int, arguments: Sequence[str]) -> int:
                 [sys.executable, "-m", "fc_bench.cli", *kept],
                 env={"OMP_NUM_THREADS": "1", **os.environ, **own},
                 stderr=subprocess.PIPE,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
             )
             children.append(child)
@@ -129,10 +129,9 @@ def _launched(processes: int, arguments: Sequence[str]) -> int:
             reader.join(5)
     rank, code = next(((rank, code) for rank, code in enumerate(codes) if code), (0, 0))
     if code < 0:
-        print(
-            f"fc-bench: process {rank} of {processes} was ended by {signal.Signals(-code).name}; the same command with "
-            "--resume continues.",
-            file=sys.stderr,
+        tell(
+            f"process {rank} of {processes} was ended by {signal.Signals(-code).name}; the same command with "
+            "--resume continues."
         )
         return 128 - code
     return code

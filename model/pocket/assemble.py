@@ -21,7 +21,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
-from fc_bench.model.errors import telling_bad_input
+from fc_bench.model.command_line import as_command
 from fc_bench.model.pipeline import FastComposerPipeline, load_fastcomposer
 from fc_bench.model.pocket import clip as clip_stage
 from fc_bench.model.pocket import quality
@@ -71,9 +71,9 @@ def pack(work: Workspace, weights: Path) -> None:
 
 def _forget_origin(config: Path) -> None:
     """Drop the folder a model was loaded from, which means nothing elsewhere."""
-    content = json.loads(config.read_text())
+    content = json.loads(config.read_text(encoding="utf-8"))
     if content.pop("_name_or_path", None) is not None:
-        config.write_text(json.dumps(content, indent=2) + "\n")
+        config.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def open_base(weights: Path) -> StableDiffusionPipeline:
@@ -173,7 +173,7 @@ def folders_parser(command: str, told: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-@telling_bad_input
+@as_command
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = folders_parser("assemble", __doc__)
@@ -184,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
         pack(work, options.weights)
     results = measure(options.weights)
     options.cards.mkdir(parents=True, exist_ok=True)
-    (options.cards / "quality.json").write_text(json.dumps(results, indent=1) + "\n")
+    (options.cards / "quality.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     draw_grids(options.weights, options.cards)
     write_cards(work, results, options.cards)
     print(json.dumps(results, indent=1))

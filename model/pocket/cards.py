@@ -68,11 +68,11 @@ def write_cards(work: Workspace, quality: Mapping[str, Any], folder: Path) -> No
     ModelInputError where that says nothing.
     """
     kept = folder / TRAINING
-    trained: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    trained: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     for stage in STAGES:
         if (work.folder / stage / "log.jsonl").is_file():
             data = work.folder / ("faces-data" if stage in FACE_STAGES else "data")
-            plan = json.loads((data / PLAN).read_text())
+            plan = json.loads((data / PLAN).read_text(encoding="utf-8"))
             facts = {"pictures": plan["count"], "people": plan["people"]}
             facts = {**_training_facts(work.folder / stage), **facts}
             if (work.folder / stage / CONTINUED).is_file():
@@ -82,7 +82,7 @@ def write_cards(work: Workspace, quality: Mapping[str, Any], folder: Path) -> No
             raise ModelInputError(
                 f"{work.folder / stage} has no records of its training: train the stage '{stage}' there"
             )
-    kept.write_text(json.dumps({stage: trained[stage] for stage in STAGES}, indent=1) + "\n")
+    kept.write_text(json.dumps({stage: trained[stage] for stage in STAGES}, indent=1) + "\n", encoding="utf-8")
     for stage, facts in trained.items():
         title, what = _TITLES[stage]
         card = _CARD.format(
@@ -95,7 +95,7 @@ def write_cards(work: Workspace, quality: Mapping[str, Any], folder: Path) -> No
             people=facts["people"],
             quality=table(flat(quality[measured_as(stage)])) + _reference(stage, quality),
         )
-        (folder / f"{stage}.md").write_text(card)
+        (folder / f"{stage}.md").write_text(card, encoding="utf-8")
 
 
 def _past(facts: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -119,7 +119,7 @@ def _command(stage: str, facts: Mapping[str, Any]) -> str:
 def _training_facts(folder: Path) -> dict[str, Any]:
     """What a stage recorded of its training: seed, steps, device, time, settings, last losses."""
     if (folder / "result.json").exists():
-        result = json.loads((folder / "result.json").read_text())
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         settings = result["settings"]
         return {
             "seed": settings["seed"],
@@ -133,14 +133,14 @@ def _training_facts(folder: Path) -> dict[str, Any]:
         }
     import yaml
 
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    state = json.loads((folder / "weights" / "training.json").read_text())
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    state = json.loads((folder / "weights" / "training.json").read_text(encoding="utf-8"))
     return {
         "seed": config["seed"],
         "steps": state["step"],
         "batch size": config["batch_size"],
-        "device": json.loads((folder / "device.json").read_text()),
+        "device": json.loads((folder / "device.json").read_text(encoding="utf-8")),
         "wall time (s)": round(state["elapsed"], 1),
         "time budget (s)": config["max_seconds"],
         "learning rate of the UNet": config["optimizer"]["learning_rate"]["unet"],

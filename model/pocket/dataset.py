@@ -85,13 +85,13 @@ def _claim(plan: DatasetPlan) -> None:
     wanted = {name: value for name, value in asdict(plan).items() if name != "folder"}
     file = plan.folder / PLAN
     if file.exists():
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding="utf-8"))
         if found != wanted:
             different = ", ".join(name for name in wanted if found.get(name) != wanted[name])
             raise ModelInputError(f"{plan.folder} holds other pictures ({different}): delete it or use another folder")
         return
     plan.folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(wanted, indent=1) + "\n")
+    file.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_pictures(plan: DatasetPlan, pool: ProcessPoolExecutor) -> None:
@@ -101,13 +101,13 @@ def _write_pictures(plan: DatasetPlan, pool: ProcessPoolExecutor) -> None:
     np.lib.format.open_memmap(packed / "images.npy", mode="w+", dtype=np.uint8, shape=shape).flush()
     starts = range(0, plan.count, CHUNK)
     chunks = pool.map(_write_chunk, [plan] * len(starts), starts)
-    with (packed / "annotations.jsonl").open("w") as lines:
+    with (packed / "annotations.jsonl").open("w", encoding="utf-8") as lines:
         for annotations in chunks:
             lines.writelines(json.dumps(annotation) + "\n" for annotation in annotations)
     ids = [f"{index:08d}" for index in range(plan.count)]
     split = plan.count - plan.test_count
-    (plan.folder / "image_ids_train.txt").write_text("\n".join(ids[:split]) + "\n")
-    (plan.folder / "image_ids_test.txt").write_text("\n".join(ids[split:]) + "\n")
+    (plan.folder / "image_ids_train.txt").write_text("\n".join(ids[:split]) + "\n", encoding="utf-8")
+    (plan.folder / "image_ids_test.txt").write_text("\n".join(ids[split:]) + "\n", encoding="utf-8")
 
 
 def _write_photographs(plan: DatasetPlan, pool: ProcessPoolExecutor) -> None:
@@ -119,11 +119,11 @@ def _write_photographs(plan: DatasetPlan, pool: ProcessPoolExecutor) -> None:
     np.lib.format.open_memmap(packed / "photographs.npy", mode="w+", dtype=np.uint8, shape=shape).flush()
     starts = range(0, total, CHUNK)
     chunks = pool.map(_write_photograph_chunk, [plan] * len(starts), [first] * len(starts), starts)
-    with (packed / "photographs.jsonl").open("w") as lines:
+    with (packed / "photographs.jsonl").open("w", encoding="utf-8") as lines:
         for annotations in chunks:
             lines.writelines(json.dumps(annotation) + "\n" for annotation in annotations)
     ids = [f"{first + index:08d}" for index in range(total)]
-    (plan.folder / "image_ids_references.txt").write_text("\n".join(ids) + "\n")
+    (plan.folder / "image_ids_references.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
 
 
 def _write_photograph_chunk(plan: DatasetPlan, first: int, start: int) -> list[dict[str, Any]]:
@@ -155,7 +155,7 @@ class PackedDataset:
 
 def read_packed(folder: Path) -> PackedDataset:
     """Open what `write_dataset` packed."""
-    test_count = len((folder / "image_ids_test.txt").read_text().split())
+    test_count = len((folder / "image_ids_test.txt").read_text(encoding="utf-8").split())
     return _open_packed(folder / "packed", "images", "annotations", test_count)
 
 
@@ -165,7 +165,7 @@ def read_photographs(folder: Path) -> PackedDataset:
 
 
 def _open_packed(packed: Path, images: str, annotations: str, test_count: int) -> PackedDataset:
-    with (packed / f"{annotations}.jsonl").open() as lines:
+    with (packed / f"{annotations}.jsonl").open(encoding="utf-8") as lines:
         records = [json.loads(line) for line in lines]
     return PackedDataset(np.load(packed / f"{images}.npy", mmap_mode="r"), records, test_count)
 
@@ -204,7 +204,7 @@ def _write_picture(stem: Path, picture: Picture, seed: int) -> dict[str, Any]:
         )
     Image.fromarray(picture.image).save(stem.with_suffix(".png"))
     np.save(stem.with_suffix(".npy"), segmentation)
-    stem.with_suffix(".json").write_text(json.dumps({"caption": caption, "segments": segments}))
+    stem.with_suffix(".json").write_text(json.dumps({"caption": caption, "segments": segments}), encoding="utf-8")
     rng = np.random.default_rng([13, seed])
     most = 5 if len(picture.people) == 1 else 4
     rich = [compose_caption(picture.people, picture.scene, rng, most)[0] for _ in range(RICH_CAPTIONS)]

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from fc_bench.model.errors import ModelInputError, telling_bad_input
+from fc_bench.model.command_line import as_command
+from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pocket import quality
 from fc_bench.model.pocket.assemble import folders_parser, open_overlay
 from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, SNAPSHOTS, Workspace
@@ -51,7 +52,7 @@ def measure_learning(work: Workspace, weights: Path, stage: str, pictures: int =
 
 
 def _steps(file: Path) -> int:
-    return int(json.loads(file.read_text())["step"])
+    return int(json.loads(file.read_text(encoding="utf-8"))["step"])
 
 
 def draw_learning(curves: Mapping[str, Sequence[Mapping[str, Any]]], real: Mapping[str, Any], file: Path) -> None:
@@ -73,14 +74,14 @@ def draw_learning(curves: Mapping[str, Sequence[Mapping[str, Any]]], real: Mappi
     figure.savefig(file, dpi=160)
 
 
-@telling_bad_input
+@as_command
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     options = folders_parser("learning", __doc__).parse_args(arguments)
     work = Workspace(options.training, torch.device("cpu"))
     curves = {stage: measure_learning(work, options.weights, stage) for stage in FASTCOMPOSER_STAGES.values()}
-    (options.cards / LEARNING).write_text(json.dumps(curves, indent=1) + "\n")
-    real = json.loads((options.cards / "quality.json").read_text())["reference"]
+    (options.cards / LEARNING).write_text(json.dumps(curves, indent=1) + "\n", encoding="utf-8")
+    real = json.loads((options.cards / "quality.json").read_text(encoding="utf-8"))["reference"]
     draw_learning(curves, real, options.cards / FIGURE)
     return 0
 

@@ -118,7 +118,7 @@ def train_stage(
         partial.replace(checkpoint)
 
     bundle.train()
-    with (folder / "log.jsonl").open("a") as log:
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         while True:
             elapsed = time.perf_counter() - started
             progress = max(elapsed / settings.seconds, step / settings.max_steps)
@@ -151,7 +151,7 @@ def train_stage(
             parameter.copy_(value)
     bundle.eval()
     result = StageResult(step, round(elapsed, 1), device_name(device), asdict(settings), last)
-    (folder / "result.json").write_text(json.dumps(asdict(result), indent=1) + "\n")
+    (folder / "result.json").write_text(json.dumps(asdict(result), indent=1) + "\n", encoding="utf-8")
     return result
 
 
@@ -163,12 +163,12 @@ def _device_generator_state(device: torch.device) -> Tensor:
 def _rewind_log(log: Path, step: int) -> dict[str, float]:
     """Drop what was logged after the checkpoint of `step`, and a line cut off by the interruption; the last losses."""
     kept: list[dict[str, float]] = []
-    for line in log.read_text().splitlines() if log.exists() else []:
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
         with suppress(json.JSONDecodeError):
             entry = json.loads(line)
             if entry["step"] <= step:
                 kept.append(entry)
-    log.write_text("".join(json.dumps(entry) + "\n" for entry in kept))
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
     last = kept[-1] if kept else {}
     return {name: value for name, value in last.items() if name not in ("step", "seconds", "lr")}
 

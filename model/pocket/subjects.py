@@ -9,10 +9,12 @@ python -m fc_bench.model.pocket.subjects datasets/pocket/subjects
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from PIL import Image
 
+from fc_bench.model.command_line import as_command
 from fc_bench.model.pocket.people import EVALUATION_PEOPLE, TRAINING_PEOPLE, Person, make_person
 from fc_bench.model.pocket.render import render_photograph
 from fc_bench.model.pocket.vocabulary import CLASS_NOUNS
@@ -49,7 +51,14 @@ def write_photographs(folder: Path) -> None:
             Image.fromarray(picture.image).save(folder / subject / f"{number + 1}.png")
 
 
-if __name__ == "__main__":
+@as_command
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code."""
     parser = argparse.ArgumentParser("python -m fc_bench.model.pocket.subjects", description="Draw the photographs.")
     parser.add_argument("folder", type=Path, nargs="?", default=Path("datasets/pocket/subjects"))
-    write_photographs(parser.parse_args().folder)
+    write_photographs(parser.parse_args(arguments).folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

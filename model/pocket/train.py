@@ -24,8 +24,9 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from fc_bench.model.checkpoint import load_whole
+from fc_bench.model.command_line import as_command
 from fc_bench.model.durations import parse_duration
-from fc_bench.model.errors import ModelInputError, telling_bad_input
+from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pocket import base_unet, clip, face_detector, face_recognizer, vae
 from fc_bench.model.pocket.dataset import (
     DatasetPlan,
@@ -179,7 +180,7 @@ def _train_fastcomposer(localization_weight: float) -> Callable[[Workspace, floa
         if work.earlier is not None:
             recipe["initial"] = work.earlier / "fastcomposer" / stage.removeprefix("fastcomposer-")
         weights = train(TrainingConfig.model_validate(recipe), resume=True, watch=keeping_snapshots(seconds))
-        (work.folder / stage / "device.json").write_text(json.dumps(device_name(work.device)))
+        (work.folder / stage / "device.json").write_text(json.dumps(device_name(work.device)), encoding="utf-8")
         shutil.copytree(weights, target, dirs_exist_ok=True)
 
     return run
@@ -195,7 +196,7 @@ def keeping_snapshots(seconds: float) -> Callable[[int, Path], None]:
     """What keeps a copy of written weights beside them, the first ones in each part of a training's time."""
 
     def keep(_: int, weights: Path) -> None:
-        elapsed = json.loads((weights / "training.json").read_text())["elapsed"]
+        elapsed = json.loads((weights / "training.json").read_text(encoding="utf-8"))["elapsed"]
         target = weights.parent / SNAPSHOTS / f"part-{min(PARTS, int(PARTS * elapsed / seconds))}"
         if not target.exists():
             partial = target.with_suffix(".partial")
@@ -303,7 +304,7 @@ def run_stage(work: Workspace, stage: str, seconds: float) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     if work.earlier is not None and stage in ("base", *FASTCOMPOSER_STAGES.values()):
-        (work.folder / stage / CONTINUED).write_text(f"{work.earlier}\n")
+        (work.folder / stage / CONTINUED).write_text(f"{work.earlier}\n", encoding="utf-8")
     STAGES[stage][1](work, seconds, partial)
     partial.replace(work.model(stage))
 
@@ -320,7 +321,7 @@ def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
     return positive_number
 
 
-@telling_bad_input
+@as_command
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -367,7 +368,7 @@ def main(arguments: list[str] | None = None) -> int:
         run_stage(work, stage, seconds)
         result = work.folder / stage / "result.json"
         if result.exists():
-            print(f"{stage}: {json.loads(result.read_text())['last']}", flush=True)
+            print(f"{stage}: {json.loads(result.read_bytes())['last']}", flush=True)
     return 0
 
 

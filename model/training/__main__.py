@@ -3,33 +3,29 @@
 import argparse
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 
-from fc_bench.model.errors import telling_bad_input
+from fc_bench.model.command_line import as_command
 from fc_bench.model.training.config import load_config
 
 
-@telling_bad_input
+@partial(as_command, interrupted="interrupted; --resume continues from the last checkpoint.")
 def main(command: list[str] | None = None) -> int:
-    """The command; 2 after bad input, told in one line."""
+    """The command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m fc_bench.model.training", description="Train FastComposer.")
     parser.add_argument("config", type=Path, help="YAML file, see fc_bench.model.training.config")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint, if there is one")
     arguments = parser.parse_args(command)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    try:
-        config = load_config(arguments.config)
-        from transformers.utils import logging as transformers_logging
+    config = load_config(arguments.config)
+    from transformers.utils import logging as transformers_logging
 
-        from fc_bench.model.training.loop import train
+    from fc_bench.model.training.loop import train
 
-        transformers_logging.disable_progress_bar()
-        logging.getLogger("accelerate").setLevel(logging.WARNING)
-
-        print(train(config, arguments.resume))
-    except KeyboardInterrupt:
-        print("interrupted: --resume continues from the last checkpoint", file=sys.stderr)
-        return 130
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("accelerate").setLevel(logging.WARNING)
+    print(train(config, arguments.resume))
     return 0
 
 

@@ -161,7 +161,7 @@ class CacheBuilder:
         fingerprint = self.fingerprint()
         if self.cache.folder.exists():
             meta = self.cache.folder / "cache.json"
-            found = json.loads(meta.read_text()) if meta.is_file() else None
+            found = json.loads(meta.read_text(encoding="utf-8")) if meta.is_file() else None
             if found != fingerprint:
                 differing = ", ".join(key for key in fingerprint if found is None or found.get(key) != fingerprint[key])
                 raise ModelInputError(
@@ -174,7 +174,7 @@ class CacheBuilder:
         self.partial.mkdir(parents=True)
         self._encode_captions()
         self._encode_images()
-        (self.partial / "cache.json").write_text(json.dumps(fingerprint, indent=1))
+        (self.partial / "cache.json").write_text(json.dumps(fingerprint, indent=1), encoding="utf-8")
         self.partial.rename(self.cache.folder)
 
     def open(self) -> Cache:

@@ -26,7 +26,8 @@ class TrainingLog:
         if not active:
             return
         file = config.output / "log.jsonl"
-        kept = [line for line in _lines(file.read_text()) if line["step"] <= step] if file.is_file() else []
+        written = file.read_text(encoding="utf-8") if file.is_file() else ""
+        kept = [line for line in _lines(written) if line["step"] <= step]
         self.file = file.open("w", encoding="utf-8")
         for line in kept:
             self.file.write(json.dumps(line) + "\n")

@@ -350,7 +350,7 @@ class Training:
             for parameter, value in zip(self.parameters, kept, strict=True):
                 parameter.copy_(value)
         summary = {**self.progress.state_dict(), "averaged": self.ema is not None, "dtype": self.config.weights_dtype}
-        (partial / "training.json").write_text(json.dumps(summary, indent=1))
+        (partial / "training.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
 
