@@ -256,7 +256,7 @@ def _header(file: TextIO) -> tuple[list[str], str, int]:
             separators = said[1]
         elif line.strip(f'{separators} \r\n"'):
             rows = {
-                separator: next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
+                separator: next(csv.reader([line], delimiter=separator, skipinitialspace=True))
                 for separator in separators
             }
             split = {separator: [_column(name) for name in row] for separator, row in rows.items()}

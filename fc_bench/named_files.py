@@ -25,13 +25,10 @@ def named_file(root: Path, name: str, what: str, whose: str = "") -> Path:
     judged, except into a store of contents.
     """
     what = f"{what} {_quoted(name)}{whose}"
-    inside: list[PurePath] = []
+    readings = [_below(root, reading) for reading in _readings(name)]
+    inside = [part for part in readings if part is not None]
     try:
-        for reading in _readings(name):
-            part = _below(root, reading)
-            if part is None:
-                continue
-            inside.append(part)
+        for part in inside:
             if os.path.lexists(root / part):
                 return _judged(root, root / part, what)
         for part in inside:
@@ -47,7 +44,7 @@ def named_file(root: Path, name: str, what: str, whose: str = "") -> Path:
         pass
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{what} has no usable name ({type(error).__name__}); rename it.") from None
-    if not inside:
+    if len(inside) < len(readings):
         last = re.split(r"[/\\]", name)[-1]
         there = f'write "{last}" for the file in it' if last and (root / last).is_file() else "put it there"
         raise UserError(f"{what} lies outside the folder {root}; {there}.")

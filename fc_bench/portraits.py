@@ -51,8 +51,12 @@ def photographs_in(path: Path) -> list[Path]:
         return [path]
     try:
         found = sorted_by_name(image_files(path))
+        others = sorted_by_name(image_files(path, suffixes=(*OTHER_SUFFIXES, ".dvc")))
     except OSError as error:
         raise UserError(f"The folder {path} cannot be read ({error.strerror}); make it readable.") from None
+    if not found and others:
+        what = "convert its photographs to JPEG or PNG, or fetch them with dvc pull"
+        raise UserError(f"The folder {path} holds {describe_left_out(others)} alone, which are not read; {what}.")
     if not found:
         raise UserError(f"The folder {path} holds no photograph ({', '.join(SUFFIXES)}); put one there.")
     return found

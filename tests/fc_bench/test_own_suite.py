@@ -124,13 +124,6 @@ def test_two_folders_of_one_id_are_named(init_suite, tmp_path, photographs, name
     assert repr(name)[1:-1] in done.err
 
 
-def test_folder_whose_name_gives_no_id_is_named(init_suite, photographs):
-    (photographs / "bob").rename(photographs / "\U0001f600")
-    done = init_suite("--noun", "person")
-    assert done.code == 2
-    assert "gives no id of a subject" in done.err
-
-
 def test_neighbors_alone_are_paired_among_many(init_suite, tmp_path, photographs, portrait):
     for name, color in {"dan": (90, 90, 200), "eve": (200, 90, 200)}.items():
         (photographs / name).mkdir()
@@ -163,6 +156,6 @@ def test_folders_that_cannot_be_people_are_refused(fc_bench, tmp_path, photograp
         done = fc_bench("init-suite", folder, "--noun", "man", "--backbone", tiny_backbone)
         assert done.code == 2
         assert message in done.err
-    (photographs / "Jörg!").mkdir()
+    (photographs / "!!").mkdir()
     done = fc_bench("init-suite", photographs, "--noun", "man", "--backbone", tiny_backbone)
-    assert "cannot be a subject's id" in done.err
+    assert "gives no id of a subject" in done.err
