@@ -20,7 +20,7 @@ from fc_bench.baselines.tuning.concepts import Pictures, originals_of, paired_ro
 from fc_bench.baselines.tuning.latents import BATCH, Posteriors, encode, square
 from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws, Tuned
 from fc_bench.baselines.tuning.merging import caption_features, captions, mention_features, merge, whitening
-from fc_bench.baselines.tuning.method import TunedMethod, TuningOptions
+from fc_bench.baselines.tuning.method import ClassImageCount, Photographs, Steps, TunedMethod, TuningOptions
 from fc_bench.baselines.tuning.rescaling import LARGEST, Rescaling, draw_rescaling, rescale, valid_region, whole
 from fc_bench.baselines.tuning.text import FrozenPrompts, single_token
 from fc_bench.baselines.tuning.tokens import NewTokens, load_tokens, save_tokens, token_of
@@ -38,13 +38,13 @@ BLOCK = BATCH
 class CustomDiffusionOptions(TuningOptions):
     """Defaults are those for faces: 5e-6 for each of a step's two photographs and two class images."""
 
-    steps: int = Field(default=750, ge=1)
+    steps: Steps = 750
     learning_rate: float = Field(default=2e-5, gt=0)
-    batch_size: int = Field(default=2, ge=1)
+    batch_size: Photographs = 2
     initializers: tuple[str, str] = ("sks", "olis")
     """The one-token words whose embeddings the first and the second subject's token start from; tuned apart, every
     subject is the first."""
-    class_images: int = Field(default=200, ge=0)
+    class_images: ClassImageCount = 200
     """Class images of each class noun for prior preservation, 0 for none."""
     prior_weight: float = Field(default=1.0, ge=0)
     """Weight of the class images' loss."""

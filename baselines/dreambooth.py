@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from transformers import CLIPTextModel
 
 from fc_bench.baselines.tuning.loop import Tuned
+from fc_bench.baselines.tuning.method import Steps
 from fc_bench.baselines.tuning.rare_token import RareTokenMethod, RareTokenOptions, RareTokenTraining
 from fc_bench.model.errors import loading
 from fc_bench.protocols import Checkpoints, Subject
@@ -20,7 +21,7 @@ from fc_bench.protocols import Checkpoints, Subject
 class DreamBoothOptions(RareTokenOptions):
     """Defaults are the diffusers example's for faces; it recommends to train the text encoder for them."""
 
-    steps: int = Field(default=800, ge=1)
+    steps: Steps = 800
     learning_rate: float = Field(default=2e-6, gt=0)
     train_text_encoder: bool = True
     """Whether the text encoder learns, too."""

@@ -17,6 +17,7 @@ from peft.utils.save_and_load import get_peft_model_state_dict
 from pydantic import BaseModel, Field
 
 from fc_bench.baselines.tuning.loop import Tuned
+from fc_bench.baselines.tuning.method import Steps
 from fc_bench.baselines.tuning.rare_token import RareTokenMethod, RareTokenOptions, RareTokenTraining
 from fc_bench.baselines.tuning.text import quiet_transformers
 from fc_bench.model.errors import loading
@@ -30,9 +31,9 @@ TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 class DreamBoothLoRAOptions(RareTokenOptions):
     """Defaults are the diffusers example's."""
 
-    steps: int = Field(default=500, ge=1)
+    steps: Steps = 500
     learning_rate: float = Field(default=1e-4, gt=0)
-    rank: int = Field(default=4, ge=1)
+    rank: int = Field(default=4, ge=1, le=1024)
     """Of the adapters."""
 
 

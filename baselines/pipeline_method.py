@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import Backbone
+from fc_bench.model.settings import Settings
 from fc_bench.protocols import Checkpoints, Customization, Request, Setting, Subject
 
 
-class MethodOptions(BaseModel):
+class MethodOptions(Settings):
     """Options of a method; the text below a field is what `fc-bench list` shows, `~` in a `Path` is the home folder."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     @field_validator("*")
     @classmethod

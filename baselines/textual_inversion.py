@@ -15,9 +15,10 @@ from fc_bench.baselines.tuning.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.concepts import photographs_of
 from fc_bench.baselines.tuning.latents import encode, pixels
 from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws, Tuned
-from fc_bench.baselines.tuning.method import TunedMethod, TuningOptions
+from fc_bench.baselines.tuning.method import Photographs, Steps, TunedMethod, TuningOptions
 from fc_bench.baselines.tuning.text import single_token
 from fc_bench.baselines.tuning.tokens import NewTokens, load_tokens, save_tokens, token_of, vectors_of
+from fc_bench.model.settings import GradientNorm
 from fc_bench.protocols import Checkpoints, Subject
 
 FILE = "learned_embeds.safetensors"
@@ -61,10 +62,10 @@ class TextualInversionOptions(TuningOptions):
     Weight decay applies to the trained embedding, as there; no other row of the table is ever touched.
     """
 
-    steps: int = Field(default=3000, ge=1)
+    steps: Steps = 3000
     learning_rate: float = Field(default=2e-3, gt=0)
-    batch_size: int = Field(default=4, ge=1)
-    max_grad_norm: float | None = Field(default=None, gt=0)
+    batch_size: Photographs = 4
+    max_grad_norm: GradientNorm = None
     initializer: str | None = None
     """The one-token word whose embedding the new ones start from; None: the subject's class noun."""
     vectors: int = Field(default=1, ge=1, le=16)

@@ -5,33 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from fc_bench.model.settings import Settings
 from fc_bench.model.yaml_file import read_yaml
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class QualityTolerance(_Part):
+class QualityTolerance(Settings):
     """Tolerated difference of a quality column, in its own unit.
 
     `sides: both` also refuses what became better by more: against a kept reference an unexpected gain is as often a
     changed measurement as a better method. `sides: worse` lets every gain pass.
     """
 
-    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.02
+    tolerance: Annotated[float, Field(ge=0)] = 0.02
     sides: Literal["both", "worse"] = "both"
 
 
-class CostTolerance(_Part):
+class CostTolerance(Settings):
     """Tolerated growth of a cost column as a share of the base's: 0.1 is ten percent. Savings always pass."""
 
-    tolerance: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    tolerance: Annotated[float, Field(ge=0)] = 0.1
 
 
-class Gate(_Part):
+class Gate(Settings):
     """The schema of a gate file.
 
     `false_alarms` is the chance that a comparison of two runs of the same thing accuses any method of anything: each of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from rich.console import Console
@@ -90,6 +90,8 @@ def _suited(method: type[Method], backbone: Backbone, name: str) -> dict[str, An
 def _type(annotation: Any) -> str:
     """A type as somebody reads it who writes values: `int`, `text or null`, `"joint" or "merge"`."""
     inner = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return _type(inner[0])
     if get_origin(annotation) is Literal:
         return " or ".join(json.dumps(value) for value in inner)
     if get_origin(annotation) in (list, tuple, set, frozenset):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -166,8 +167,8 @@ def resolve_method(
     Raises UserError for an unknown method or option (with the nearest name) or a value its options reject.
     """
     method, options, suited = _validated(name, overrides, setting, protocol)
-    resolved = options.model_dump(mode="json")
-    defaults = _defaults(method, setting, suited, resolved)
+    resolved = _recorded(name, options)
+    defaults = _defaults(name, method, setting, suited, resolved)
     given = {key: value for key, value in resolved.items() if key in overrides}
     changed = [f"{key}={value}" for key, value in sorted(given.items()) if value != defaults[key]]
     label = f"{name}[{','.join(changed)}]" if changed else name
@@ -213,11 +214,35 @@ def _validated(
         options = completed(method, setting.backbone, method.Options.model_validate({**suited, **overrides}))
     except ValidationError as error:
         first = error.errors()[0]
+        sources = (("", overrides), (" in the suite", protocol or {}), (f" on {setting.backbone.name}", suited))
         if first["type"] == "extra_forbidden":
             known = nearest(str(first["loc"][-1]), method.Options.model_fields)
             raise UserError(f'The method "{name}" has no option "{first["loc"][-1]}", {known}') from None
-        raise UserError(f'Option of the method "{name}": {sentence(error, method.Options)}') from None
+        given = next((told for told, own in sources if first["loc"] and first["loc"][0] in own), "")
+        raise UserError(f'Option of the method "{name}"{given}: {sentence(error, method.Options)}') from None
     return method, options, suited
+
+
+def _recorded(name: str, options: BaseModel) -> dict[str, Any]:
+    """The options as strictly valid JSON has them, infinity as the text `inf`, which reads back as the number.
+
+    Raises UserError for one that is not a number at all.
+    """
+    try:
+        return {key: _without_infinity(value, key) for key, value in options.model_dump(mode="json").items()}
+    except ValueError as error:
+        raise UserError(f'Option of the method "{name}": {error}.') from None
+
+
+def _without_infinity(value: Any, key: str) -> Any:
+    """A value, infinities in it as text; raises ValueError for nan."""
+    if isinstance(value, dict):
+        return {inner: _without_infinity(item, key) for inner, item in value.items()}
+    if isinstance(value, list):
+        return [_without_infinity(item, key) for item in value]
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError(f"{key}: nan is no number; give one")
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def completed(method: type[Method], backbone: Backbone, options: BaseModel) -> BaseModel:
@@ -227,11 +252,11 @@ def completed(method: type[Method], backbone: Backbone, options: BaseModel) -> B
 
 
 def _defaults(
-    method: type[Method], setting: Setting, suited: Mapping[str, Any], resolved: Mapping[str, Any]
+    name: str, method: type[Method], setting: Setting, suited: Mapping[str, Any], resolved: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What each option is when the command line is silent."""
     try:
-        return completed(method, setting.backbone, method.Options.model_validate(suited)).model_dump(mode="json")
+        return _recorded(name, completed(method, setting.backbone, method.Options.model_validate(suited)))
     except ValidationError:
         # An option has to be given.
         return {key: suited.get(key, default(method.Options, key)) for key in resolved}

@@ -14,10 +14,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import SchedulerName, sha256_of
+from fc_bench.model.settings import Settings
 from fc_bench.model.yaml_file import line_of, nearest, read_yaml
 from fc_bench.named_files import named_file
 from fc_bench.naming import LONGEST_ID, id_of, is_id, slug
@@ -59,11 +60,7 @@ Item = TypeVar("Item", bound=Hashable)
 _SLOT = re.compile(r"{([^{}]*)}")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PhotographPattern(_Part):
+class PhotographPattern(Settings):
     """Where photographs lie when a subject lists none: `{id}` the subject, `{n}` from 1 to `count`.
 
     `folder: given` says that they are not part of the suite: whoever runs it names the folder they lie in.
@@ -82,7 +79,7 @@ class PhotographPattern(_Part):
         return self
 
 
-class SubjectEntry(_Part):
+class SubjectEntry(Settings):
     """One subject; `photographs` relative to the suite file, the first is the reference of tuning-free methods."""
 
     id: Name
@@ -90,7 +87,7 @@ class SubjectEntry(_Part):
     photographs: list[str] | None = Field(default=None, min_length=1)
 
 
-class SamplerChoice(_Part):
+class SamplerChoice(Settings):
     """Sampler settings the suite fixes; what is left out comes from the backbone."""
 
     scheduler: SchedulerName | None = None
@@ -125,7 +122,7 @@ SingleTemplate = Annotated[Text, AfterValidator(lambda text: _check_template(tex
 MultiTemplate = Annotated[Text, AfterValidator(lambda text: _check_template(text, "subjects"))]
 
 
-class Singles(_Part):
+class Singles(Settings):
     """Images of one subject: `subjects` all or a list of ids; prompts by category, each with `{subject}` once."""
 
     subjects: Literal["all"] | list[Name] = "all"
@@ -142,7 +139,7 @@ class Singles(_Part):
         return subjects
 
 
-class Multi(_Part):
+class Multi(Settings):
     """Images of several subjects: `all-pairs` or listed sets of ids; prompts with `{subjects}` once."""
 
     subjects: Literal["all-pairs"] | list[Annotated[list[Name], Field(min_length=2, max_length=8)]] = "all-pairs"
@@ -164,7 +161,7 @@ class Multi(_Part):
         return subjects
 
 
-class SuiteFile(_Part):
+class SuiteFile(Settings):
     """The schema of a suite's YAML file."""
 
     name: Name

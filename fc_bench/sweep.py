@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from rich.console import Console
 
 from fc_bench.aggregate import OVERALL, result_rows
 from fc_bench.errors import UserError
-from fc_bench.model.yaml_file import read_yaml
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.settings import LARGEST, Settings
+from fc_bench.model.yaml_file import read_value, read_yaml
 from fc_bench.records import write_atomically
 from fc_bench.run import RunOptions, row_labels, run
 
@@ -34,10 +35,8 @@ BASELINE = "text-only"
 MOST_VALUES = 200
 
 
-class Grid(BaseModel):
+class Grid(Settings):
     """A file of settings to try: `grids` maps a method to combinations, each option a value or a list of values."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     suite: str
     backbone: str
@@ -70,8 +69,8 @@ def values_in(text: str) -> list[Any]:
         values = _range(text)
     else:
         try:
-            values = [yaml.safe_load(part) for part in text.split(",") if part.strip()]
-        except yaml.YAMLError:
+            values = [read_value(part) for part in text.split(",") if part.strip()]
+        except ModelInputError:
             raise UserError(f'The values "{text}" cannot be read; give START:STOP:STEP or a list: 1,2,5.') from None
     values = [value for place, value in enumerate(values) if value not in values[:place]]
     if not values or len(values) > MOST_VALUES:
@@ -128,11 +127,14 @@ def _range(text: str) -> list[int | float]:
         start, stop, step = (Decimal(part.strip()) for part in text.split(":"))
     except (ValueError, InvalidOperation):
         raise UserError(f'The range "{text}" is not of the form START:STOP:STEP, e.g. 0:1:0.1.') from None
-    if not all(number.is_finite() for number in (start, stop, step)) or step == 0 or (stop - start) / step < 0:
+    numbers = (start, stop, step)
+    if all(number.is_finite() for number in numbers) and max(map(abs, numbers)) > LARGEST:
+        raise UserError(f'The range "{text}" has a number beyond {LARGEST:g}; give smaller ones.')
+    if not all(number.is_finite() for number in numbers) or step == 0 or (stop - start) * step < 0:
         raise UserError(f'The range "{text}" does not lead from its start to its stop; correct the step.')
+    if abs(stop - start) >= abs(step) * MOST_VALUES:
+        raise UserError(f'The range "{text}" has more than {MOST_VALUES} values; widen the step.')
     count = int((stop - start) / step) + 1
-    if count > MOST_VALUES:
-        raise UserError(f'The range "{text}" has {count} values, at most {MOST_VALUES} are tried; widen the step.')
     whole = all(re.fullmatch(r"[+-]?\d+", part.strip()) for part in text.split(":"))
     return [int(start + number * step) if whole else float(start + number * step) for number in range(count)]
 

@@ -33,7 +33,8 @@ from fc_bench.inspection.inspector import cropped, inspector_of, people_of, writ
 from fc_bench.json_lines import read_lines
 from fc_bench.model.backbone import BACKBONES, FILE, Backbone, FastComposerParts, read_backbone, written_out
 from fc_bench.model.contact_sheet import Tile, contact_sheet
-from fc_bench.model.training.config import Recipe, Section, TrainingConfig, resolved_paths
+from fc_bench.model.settings import Settings
+from fc_bench.model.training.config import Recipe, TrainingConfig, resolved_paths
 from fc_bench.model.yaml_file import nearest, read_yaml
 from fc_bench.naming import name_of
 from fc_bench.protocols import Request, ScoredSample, Setting, fill, seed_of
@@ -56,15 +57,15 @@ TRAINED = "trained"
 """Name of the checkpoint in the resulting backbone."""
 
 
-class RenderConfig(Section):
+class RenderConfig(Settings):
     """Training pictures to draw first, of the pocket world: with `data.root` as their folder, unless they are there."""
 
     pictures: PositiveInt = 4_000
     people: int = Field(default=800, ge=2)
-    workers: PositiveInt = 2
+    workers: int = Field(default=2, ge=1, le=1024)
 
 
-class ValidationConfig(Section):
+class ValidationConfig(Settings):
     """What is generated and measured after checkpoints; the people must be none of the training's."""
 
     suite: str

@@ -13,13 +13,14 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from fc_bench.model.errors import MissingWeightsError, ModelInputError
 from fc_bench.model.layouts import RequiredFile, hub_command, hub_patterns, required_files
 from fc_bench.model.prepared import prepared_pipeline, read_configurations
+from fc_bench.model.settings import Settings
 from fc_bench.model.yaml_file import nearest, read_yaml
 
 BACKBONES = Path(__file__).parent / "backbones"
@@ -36,11 +37,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".bin", ".onnx")
 READ_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".txt", ".model")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SamplerDefaults(_Part):
+class SamplerDefaults(Settings):
     """Sampler settings used where a suite gives none."""
 
     scheduler: SchedulerName = "pndm"
@@ -48,7 +45,7 @@ class SamplerDefaults(_Part):
     guidance_scale: float = Field(default=5.0, ge=0, le=100)
 
 
-class FastComposerParts(_Part):
+class FastComposerParts(Settings):
     """FastComposer checkpoints: name of the variant -> folder, `pytorch_model.bin`, or `hub:owner/name/file`."""
 
     default: str
@@ -61,7 +58,7 @@ class FastComposerParts(_Part):
         return self
 
 
-class Recognizer(_Part):
+class Recognizer(Settings):
     """A face recognizer that insightface does not know, beside a detector that it does: how its input is made.
 
     The face is cropped by its `box`, widened by `margin` pixels of the network's input (FaceNet, facenet-pytorch's
@@ -84,19 +81,22 @@ class Recognizer(_Part):
         return self
 
 
-class Faces(_Part):
+_Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
+
+
+class Faces(Settings):
     """Face models: a folder of ONNX files that `insightface.app.FaceAnalysis` loads, and how they are called."""
 
     name: str
     """Name of the embedder, printed with every identity value."""
     pack: str
-    det_size: tuple[int, int] = (640, 640)
+    det_size: tuple[_Side, _Side] = (640, 640)
     det_thresh: float = Field(default=0.5, gt=0, lt=1)
     recognizer: Recognizer | None = None
     """Instead of the recognizer that insightface finds in the pack."""
 
 
-class Dtypes(_Part):
+class Dtypes(Settings):
     """Number format of the generating models per kind of device; scoring is always float32."""
 
     cpu: DtypeName = "float32"
@@ -107,7 +107,7 @@ class Dtypes(_Part):
         return self.cuda if device.startswith("cuda") else self.cpu
 
 
-class Backbone(_Part):
+class Backbone(Settings):
     """A backbone file; component values are folders (relative to the file), `~` paths, or `hub:owner/name[/file]`.
 
     The pipeline may also be one `.safetensors` file in the original layout of Stable Diffusion v1.x.

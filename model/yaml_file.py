@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,12 +13,40 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.settings import vanishes
 from fc_bench.model.text_file import encoding_of
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
 LARGEST_FILE = 4 << 20
 """Bytes; a suite or a backbone is a few kilobytes, anything near this is another kind of file."""
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader; a number that is not finite, or larger or smaller than Python has any, stays text.
+
+    Infinity is `inf` then, as on the command line and in JSON, which has no number for it.
+    """
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float | str:
+        value = super().construct_yaml_float(node)
+        if not math.isfinite(value):
+            return str(value)
+        return str(node.value) if vanishes(node.value) else value
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int | str:
+        try:
+            return super().construct_yaml_int(node)
+        except ValueError:
+            return str(node.value)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
+LONGEST_QUOTED = 60
+"""Characters of a value that an error quotes."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -44,26 +74,36 @@ def read_yaml(path: Path, schema: type[Schema]) -> Schema:
         raise ModelInputError(f"{path}: not UTF-8 text ({error}).") from None
     except OSError as error:
         raise ModelInputError(f"{path}: cannot be read ({error.strerror}).") from None
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is not None:
-            _refuse_aliases_and_repeated_keys(root, path)
-        data = yaml.safe_load(text)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = " ".join(part for part in (error.context, error.problem) if part)
-        raise ModelInputError(f"{where}: malformed YAML: {problem}.") from None
-    except ModelInputError:
-        raise
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ModelInputError(f"{path}: malformed YAML: {str(error).splitlines()[0]}.") from None
+    root, data = _parsed(text, str(path))
     if not isinstance(data, dict) or root is None:
         raise ModelInputError(f"{path}:1: a mapping of keys to values is expected.")
     try:
         return schema.model_validate(data)
     except ValidationError as error:
         raise ModelInputError(_first_error(error, root, path, schema)) from None
+
+
+def read_value(text: str) -> Any:
+    """A value as a YAML file would hold it: number, text, list, ...; raises ModelInputError for malformed YAML."""
+    return _parsed(text, "the value")[1]
+
+
+def _parsed(text: str, where: str) -> tuple[yaml.Node | None, Any]:
+    """The root node and the content of a YAML text."""
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+        if root is not None:
+            _refuse_aliases_and_repeated_keys(root, where)
+        return root, yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{where}:{mark.line + 1}" if mark else where
+        problem = " ".join(part for part in (error.context, error.problem) if part)
+        raise ModelInputError(f"{place}: malformed YAML: {problem}.") from None
+    except ModelInputError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ModelInputError(f"{where}: malformed YAML: {str(error).splitlines()[0]}.") from None
 
 
 def line_of(path: Path, location: Sequence[str | int]) -> int:
@@ -80,7 +120,17 @@ def sentence(error: ValidationError, schema: type[BaseModel]) -> str:
         return f'unknown key "{location[-1]}", {nearest(str(location[-1]), _known_keys(schema, location[:-1]))}'
     name = ".".join(str(part) for part in location)
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    if first["type"] != "value_error":
+        message += _given(first["input"])
     return f"{name}: {message}." if name else f"{message}."
+
+
+def _given(value: Any) -> str:
+    """What was given instead, as the end of a sentence, where it fits one."""
+    if value is None or isinstance(value, (bool, float, str)) or (isinstance(value, int) and abs(value) < 10**40):
+        written = json.dumps(value, ensure_ascii=False)
+        return f", not {written}" if len(written) <= LONGEST_QUOTED else ""
+    return ""
 
 
 def _first_error(error: ValidationError, root: yaml.Node, path: Path, schema: type[BaseModel]) -> str:
@@ -119,14 +169,14 @@ def _line(node: yaml.Node, location: Sequence[Any]) -> int:
     return line
 
 
-def _refuse_aliases_and_repeated_keys(root: yaml.Node, path: Path) -> None:
+def _refuse_aliases_and_repeated_keys(root: yaml.Node, where: str) -> None:
     """Aliases can grow a small file without bound and repeated keys hide one of two values: both are refused."""
     seen: set[int] = set()
     waiting = [root]
     while waiting:
         node = waiting.pop()
         if id(node) in seen:
-            raise ModelInputError(f"{path}:{node.start_mark.line + 1}: YAML aliases (*name) are not accepted.")
+            raise ModelInputError(f"{where}:{node.start_mark.line + 1}: YAML aliases (*name) are not accepted.")
         seen.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             waiting += node.value
@@ -136,7 +186,7 @@ def _refuse_aliases_and_repeated_keys(root: yaml.Node, path: Path) -> None:
                 if isinstance(key, yaml.ScalarNode):
                     if key.value in keys:
                         raise ModelInputError(
-                            f'{path}:{key.start_mark.line + 1}: the key "{key.value}" is given twice; keep one.'
+                            f'{where}:{key.start_mark.line + 1}: the key "{key.value}" is given twice; keep one.'
                         )
                     keys.add(key.value)
                 waiting += [key, value]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from diffusers import StableDiffusionPipeline
 from PIL import Image
@@ -16,25 +16,31 @@ from fc_bench.baselines.tuning.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.concepts import ClassPictures
 from fc_bench.baselines.tuning.loop import LoopSettings, Training, Tuned, tune
 from fc_bench.model.backbone import Backbone
+from fc_bench.model.settings import GradientNorm
 from fc_bench.protocols import Checkpoints, Customization, Request, Setting, Subject
 from fc_bench.suite import digest
+
+Steps = Annotated[int, Field(ge=1, le=1_000_000)]
+Photographs = Annotated[int, Field(ge=1, le=1024)]
+"""Of a step, or of a subject."""
+ClassImageCount = Annotated[int, Field(ge=0, le=100_000)]
 
 
 class TuningOptions(MethodOptions):
     """What every method that tunes can be told."""
 
-    steps: int = Field(ge=1)
+    steps: Steps
     """Steps for each subject: a joint training of two takes twice as many."""
     learning_rate: float = Field(gt=0)
     """AdamW's, constant."""
-    batch_size: int = Field(default=1, ge=1)
+    batch_size: Photographs = 1
     """Photographs a step; class images come on top, as many."""
-    photographs: int = Field(default=5, ge=1)
+    photographs: Photographs = 5
     """Photographs of each subject that are used, the first ones."""
     weight_decay: float = Field(default=1e-2, ge=0)
     """AdamW's."""
-    max_grad_norm: float | None = Field(default=1.0, gt=0)
-    """Gradients are clipped to this norm; None: they are not."""
+    max_grad_norm: GradientNorm = 1.0
+    """Gradients are clipped to this norm; null or inf: they are not."""
     gradient_checkpointing: bool = False
     """Less memory for more time; the same result."""
 

@@ -12,7 +12,7 @@ from transformers import CLIPTextModel
 from fc_bench.baselines.tuning.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.concepts import Examples, encoded, photographs_of
 from fc_bench.baselines.tuning.loop import Batch, Draws
-from fc_bench.baselines.tuning.method import TunedMethod, TuningOptions
+from fc_bench.baselines.tuning.method import ClassImageCount, TunedMethod, TuningOptions
 from fc_bench.baselines.tuning.text import FrozenPrompts, encode_prompts, single_token
 from fc_bench.model.articles import with_article
 from fc_bench.protocols import Subject
@@ -23,7 +23,7 @@ class RareTokenOptions(TuningOptions):
 
     rare_tokens: tuple[str, str] = ("sks", "ohwx")
     """What stands before the class noun of a set's first and second subject; one token each."""
-    class_images: int = Field(default=200, ge=0)
+    class_images: ClassImageCount = 200
     """Class images of each class noun for prior preservation, 0 for none."""
     prior_weight: float = Field(default=1.0, ge=0)
     """Weight of the class images' loss."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from fc_bench.errors import UserError
 from fc_bench.model.command_line import PassedOnError, exit_code_of
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from fc_bench.session import Outcome
 
 EXIT_INCOMPLETE = 4
+
+MOST = 10**9
+"""Of whatever an option counts, where it has no bound of its own."""
 
 FailOnError = Annotated[
     str, typer.Option(help="How many samples may fail, N or a share such as 0.1, before the exit code is 4.")
@@ -35,9 +38,11 @@ Photographs = Annotated[
     typer.Option(help="Folder of the subjects' photographs, for a suite that ships none.", show_default=False),
 ]
 LimitSubjects = Annotated[
-    int | None, typer.Option(min=1, help="Only the first N subjects (and sets of them).", show_default=False)
+    int | None, typer.Option(min=1, max=MOST, help="Only the first N subjects (and sets of them).", show_default=False)
 ]
-ImagesPerPrompt = Annotated[int | None, typer.Option(min=1, help="Instead of the suite's number.", show_default=False)]
+ImagesPerPrompt = Annotated[
+    int | None, typer.Option(min=1, max=10_000, help="Instead of the suite's number.", show_default=False)
+]
 BatchSize = Annotated[
     str, typer.Option(help="Images generated together; auto: 8, on an accelerator as many as its memory holds.")
 ]
@@ -64,26 +69,52 @@ Address = Annotated[
 ]
 GpusPerJob = Annotated[
     float | None,
-    typer.Option(min=0, help="Accelerators a Ray worker takes; 1 where there is one here.", show_default=False),
+    typer.Option(
+        min=0, max=1024, help="Accelerators a Ray worker takes; 1 where there is one here.", show_default=False
+    ),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Ray workers at most; as many as there is room for.", show_default=False),
+    typer.Option(min=1, max=MOST, help="Ray workers at most; as many as there is room for.", show_default=False),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be generated, write nothing.")]
 
 
 class _Verbs(TyperGroup):
-    """The verbs; what typer would turn into an exit code of its own reaches `main`."""
+    """The verbs; what typer would turn into an exit code of its own, and its words on arguments, reach `main`."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, SystemExit, EOFError, OSError) as error:
             raise PassedOnError(error) from error
+        except Exception as error:
+            describe = getattr(error, "format_message", None)  # typer's usage errors, by their only common mark
+            if describe is None:
+                raise
+            verb = f"fc-bench {ctx.invoked_subcommand or ''}".strip()
+            raise UserError(f"{describe().rstrip('.')}; `{verb} --help` shows what there is.") from None
 
 
-app = typer.Typer(
+class _Verb(TyperCommand):
+    """A verb, none of whose arguments is an empty text."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for before, word in zip(["", *args], args, strict=False):
+            if word == "" or re.fullmatch(r"--[a-z-]+=", word):
+                named = word[:-1] or (before if before.startswith("-") else "An argument")
+                raise UserError(f"{named} is empty; give a value or leave it out.")
+        return super().parse_args(ctx, args)
+
+
+class _App(typer.Typer):
+    """The application, each command of which is a `_Verb`."""
+
+    def command(self, name: str | None = None, **named: Any) -> Any:
+        return super().command(name, **{"cls": _Verb, **named})
+
+
+app = _App(
     cls=_Verbs,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

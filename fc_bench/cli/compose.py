@@ -52,7 +52,7 @@ def compose(
         typer.Option("--option", "-o", help="Option of the method, e.g. fastcomposer.alpha=0.6.", show_default=False),
     ] = None,
     backbone: BackboneName = "pocket",
-    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other pictures.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Another seed gives other pictures.")] = 0,
     steps: Annotated[
         int | None,
         typer.Option(min=1, max=1000, help="Sampler steps; the backbone's if not given.", show_default=False),

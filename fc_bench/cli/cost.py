@@ -41,7 +41,9 @@ def cost(
     ] = None,
     memory_limit: Annotated[
         float | None,
-        typer.Option(min=0.1, help="GiB that a measurement may use; what is free if not given.", show_default=False),
+        typer.Option(
+            min=0.1, max=2**20, help="GiB that a measurement may use; what is free if not given.", show_default=False
+        ),
     ] = None,
     retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Make failed measurements again.")] = False,
 ) -> None:

@@ -46,7 +46,10 @@ def report(
         typer.Option(help="Show these in the image grid, e.g. p01 or p01+p02; repeat for several.", show_default=False),
     ] = None,
     grid_seed: Annotated[
-        int | None, typer.Option(help="Draw the image grid's samples at random with this seed.", show_default=False)
+        int | None,
+        typer.Option(
+            min=0, max=2**63 - 1, help="Draw the image grid's samples at random with this seed.", show_default=False
+        ),
     ] = None,
     images: Annotated[
         Images, typer.Option(help="Images of the page: the runs' own files, or copies inside it, to pass it on alone.")

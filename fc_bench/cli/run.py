@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fc_bench.cli.app import (
+    MOST,
     Address,
     BackboneName,
     BatchSize,
@@ -38,6 +39,7 @@ from fc_bench.cli.app import (
 )
 from fc_bench.cli.report import write_and_print
 from fc_bench.errors import UserError
+from fc_bench.model.errors import ModelInputError
 
 
 @app.command()
@@ -77,7 +79,10 @@ def run(
     checkpoint_every: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Have tuning keep checkpoints each N steps to go on from if interrupted.", show_default=False
+            min=1,
+            max=MOST,
+            help="Have tuning keep checkpoints each N steps to go on from if interrupted.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
@@ -121,17 +126,20 @@ def run(
 
 
 def overrides_of(pairs: list[str]) -> dict[str, dict[str, Any]]:
-    """`["fastcomposer.alpha=0.6"]` -> `{"fastcomposer": {"alpha": 0.6}}`; values are read as YAML scalars."""
-    import yaml
+    """`["fastcomposer.alpha=0.6"]` -> `{"fastcomposer": {"alpha": 0.6}}`; values are read as YAML."""
+    from fc_bench.model.yaml_file import read_value
 
     overrides: dict[str, dict[str, Any]] = {}
     for pair in pairs:
+        if pair.endswith("="):
+            raise UserError(f'The option "{pair}" has no value; give one, or null for none.')
         name, equals, value = pair.partition("=")
         method, dot, key = name.strip().rpartition(".")
         if not (equals and dot and method and key):
             raise UserError(f'The option "{pair}" is not of the form METHOD.OPTION=VALUE, e.g. fastcomposer.alpha=0.6.')
         try:
-            overrides.setdefault(method, {})[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f'The value of the option "{pair}" cannot be read; quote it.') from None
+            overrides.setdefault(method, {})[key] = read_value(value)
+        except ModelInputError as error:
+            problem = str(error).rstrip(".")
+            raise UserError(f'The value of the option "{pair}" cannot be read ({problem}); quote it.') from None
     return overrides

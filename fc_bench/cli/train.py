@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from fc_bench.cli.app import Offline, app, go_offline, quiet_libraries, say, stay_offline, tell
+from fc_bench.cli.app import MOST, Offline, app, go_offline, quiet_libraries, say, stay_offline, tell
 from fc_bench.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ def train(
     ],
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint, if any.")] = False,
     out: Annotated[Path | None, typer.Option(help="Output folder instead of the recipe's.", show_default=False)] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.", show_default=False)] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="Instead of the recipe's.", show_default=False)
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="Training time, e.g. 90s, 10m or 2h.", show_default=False)] = None,
     processes: Annotated[
         int, typer.Option(min=1, max=1024, help="Devices of this machine to train on, a process each.")

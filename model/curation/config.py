@@ -5,11 +5,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from fc_bench.model.training.config import Probability, Section
+from fc_bench.model.settings import Settings
+from fc_bench.model.training.config import Probability
 from fc_bench.model.yaml_file import read_yaml
 
 
-class CaptionerConfig(Section):
+class CaptionerConfig(Settings):
     """An image-to-text model of transformers: BLIP-2, or any that AutoModelForImageTextToText loads."""
 
     model: str = "Salesforce/blip2-opt-2.7b"
@@ -20,7 +21,7 @@ class CaptionerConfig(Section):
     batch_size: PositiveInt = 8
 
 
-class SegmenterConfig(Section):
+class SegmenterConfig(Settings):
     """A panoptic Mask2Former."""
 
     model: str = "facebook/mask2former-swin-large-coco-panoptic"
@@ -31,7 +32,7 @@ class SegmenterConfig(Section):
     batch_size: PositiveInt = 4
 
 
-class PhrasesConfig(Section):
+class PhrasesConfig(Settings):
     """Where noun phrases come from: spaCy's noun chunks, or the class nouns listed, with what stands before them."""
 
     spacy: str | None = "en_core_web_sm"
@@ -44,7 +45,7 @@ class PhrasesConfig(Section):
         return self
 
 
-class MatcherConfig(Section):
+class MatcherConfig(Settings):
     """CLIP, which says how well a phrase describes a segment's crop, and a sentence model for phrase and class."""
 
     clip: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
@@ -63,7 +64,7 @@ class MatcherConfig(Section):
     """What surrounds a segment in the crop that CLIP sees."""
 
 
-class CurationConfig(Section):
+class CurationConfig(Settings):
     """A whole curation; relative paths are relative to the file."""
 
     images: Path
@@ -78,7 +79,7 @@ class CurationConfig(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     sheet_images: PositiveInt = 40
     """On the contact sheet."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 def load_curation(path: Path) -> CurationConfig:

@@ -14,22 +14,17 @@ Where the authors' implementation goes beyond the paper, this one departs from i
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from fc_bench.model.prompts import MAX_SUBJECTS
+from fc_bench.model.settings import GradientNorm, Settings
 from fc_bench.model.yaml_file import read_yaml
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 
-class Section(BaseModel):
-    """A part of the configuration: unknown fields are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class AugmentationConfig(Section):
+class AugmentationConfig(Settings):
     """Random changes of a subject crop, each with its probability (0 switches it off)."""
 
     zoom: Probability = 0.5
@@ -48,7 +43,7 @@ class AugmentationConfig(Section):
     """Standard deviation of the displacement, as a fraction of the crop's side."""
 
 
-class DataConfig(Section):
+class DataConfig(Settings):
     """Images, captions and subjects, in the layout of the released FFHQ training set (see `dataset`)."""
 
     root: Path
@@ -61,7 +56,7 @@ class DataConfig(Section):
     image uses its own)."""
     reference_split: str | None = None
     """With other-image: take references from the images of this list instead, which are then no training targets."""
-    resolution: PositiveInt = 512
+    resolution: Annotated[int, Field(ge=8, le=4096)] = 512
     background: Literal["noise", "keep"] = "noise"
     """What replaces the surroundings of a subject in its crop."""
     augmentation: AugmentationConfig | None = AugmentationConfig()
@@ -71,7 +66,7 @@ class DataConfig(Section):
     p_unconditional: Probability = 0.1
     p_text_only: Probability = 0.0
     p_keep_subject: Probability = 0.9
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
     """Processes that prepare batches ahead and read images for the cache; useful beside an accelerator."""
 
     @model_validator(mode="after")
@@ -83,7 +78,7 @@ class DataConfig(Section):
         return self
 
 
-class CacheConfig(Section):
+class CacheConfig(Settings):
     """Encode the dataset once and train from memory-mapped arrays.
 
     Exact (the latents are resampled from the posterior at every step) but for the rounding of `dtype`; fixed
@@ -94,11 +89,11 @@ class CacheConfig(Section):
     dtype: Literal["float16", "float32"] = "float16"
     vision: bool = False
     """Also the hidden states below the trained vision layers (not with vision_layers: all)."""
-    batch_size: PositiveInt = 16
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 16
     """Images encoded at once."""
 
 
-class LocalizationConfig(Section):
+class LocalizationConfig(Settings):
     """The cross-attention localization loss; weight 0 switches it off."""
 
     weight: NonNegative = 1e-3
@@ -107,7 +102,7 @@ class LocalizationConfig(Section):
     normalize: bool = False
 
 
-class LearningRates(Section):
+class LearningRates(Settings):
     """Of each trained part."""
 
     unet: NonNegative = 1e-5
@@ -115,7 +110,7 @@ class LearningRates(Section):
     image_encoder: NonNegative = 1e-5
 
 
-class OptimizerConfig(Section):
+class OptimizerConfig(Settings):
     """AdamW and its schedule.
 
     The schedule runs over the progress max(step / max_steps, elapsed / max_seconds).
@@ -128,11 +123,11 @@ class OptimizerConfig(Section):
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     final_fraction: Probability = 0.0
     """Of the learning rate, at the end of a cosine schedule."""
-    clip: PositiveFloat = 1.0
-    """Largest norm of the gradient of all trained parts together."""
+    clip: GradientNorm = 1.0
+    """Largest norm of the gradient of all trained parts together; null: there is no limit."""
 
 
-class Recipe(Section):
+class Recipe(Settings):
     """How to train, whatever the models and wherever the result goes."""
 
     initial: Path | None = None
@@ -147,7 +142,7 @@ class Recipe(Section):
     masked_loss_normalization: Literal["pixels", "area"] = "pixels"
     stratified_timesteps: bool = False
     """One timestep from each of batch_size equal intervals, instead of independent ones."""
-    batch_size: PositiveInt = 8
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 8
     """Of each process and forward pass."""
     gradient_accumulation: PositiveInt = 1
     gradient_checkpointing: bool = False
@@ -169,7 +164,7 @@ class Recipe(Section):
     checkpoint_seconds: PositiveFloat | None = 900.0
     """Seconds between checkpoints."""
     keep_checkpoints: PositiveInt = 1
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     cpu: bool = False
     """Train on the CPU even where there is an accelerator."""
 

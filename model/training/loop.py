@@ -237,7 +237,8 @@ class Training:
                     self.model.forget_attention()
                     losses += torch.stack([loss.detach() for loss in step_losses]) / config.gradient_accumulation
                     if accelerator.sync_gradients:
-                        norm = torch.as_tensor(accelerator.clip_grad_norm_(self.parameters, config.optimizer.clip))
+                        limit = config.optimizer.clip or math.inf
+                        norm = torch.as_tensor(accelerator.clip_grad_norm_(self.parameters, limit))
                     self.optimizer.step()
                     self.optimizer.zero_grad(set_to_none=True)
             if self.ema is not None:
