@@ -14,6 +14,7 @@ from diffusers.models.attention_processor import CustomDiffusionAttnProcessor2_0
 from pydantic import BaseModel, Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from transformers import CLIPTokenizer
 
 from fc_bench.baselines.tuning.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.concepts import Pictures, originals_of, paired_rows
@@ -84,9 +85,22 @@ class CustomDiffusion(TunedMethod):
         """Steps whose rescaled photographs are encoded together."""
         return block_steps(self.options) if self.options.augmentation else 1
 
-    def mention(self, subject: Subject, position: int) -> str:
+    @classmethod
+    def words_for(cls, options: CustomDiffusionOptions, subject: Subject, position: int) -> str:
         """`<p03> man`"""
         return f"{token_of(subject)} {subject.noun}"
+
+    @classmethod
+    def new_tokens(cls, options: CustomDiffusionOptions, subject: Subject) -> list[str]:
+        """One."""
+        return [token_of(subject)]
+
+    @classmethod
+    def check_words(
+        cls, tokenizer: CLIPTokenizer, options: CustomDiffusionOptions, subjects: Sequence[Subject]
+    ) -> None:
+        """Raise UserError when an initializer of as many subjects, tuned together, is not one token."""
+        initial_tokens(tokenizer, options, 1 if options.two_subjects == "merge" else len(subjects))
 
     def train(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
@@ -126,6 +140,11 @@ class CustomDiffusion(TunedMethod):
 def block_steps(options: CustomDiffusionOptions) -> int:
     """Steps of a block; blocks start at multiples of it, wherever a training goes on."""
     return max(1, BLOCK // options.batch_size)
+
+
+def initial_tokens(tokenizer: CLIPTokenizer, options: CustomDiffusionOptions, subjects: int) -> list[int]:
+    """Ids of the tokens that as many subjects' start from; raises UserError when a word is not one token."""
+    return [single_token(tokenizer, word, "The option initializers:") for word in options.initializers[:subjects]]
 
 
 def token_file(subject: Subject) -> str:
@@ -199,8 +218,7 @@ class _KeysAndValues:
         self._options = options
         self._subjects = subjects
         self._canvas = base.setting.sampler.resolution
-        words = options.initializers[: len(subjects)]
-        starts = [single_token(base.tokenizer, word, "The option initializers:") for word in words]
+        starts = initial_tokens(base.tokenizer, options, len(subjects))
         self.tokens = NewTokens(
             base, [token_of(subject) for subject in subjects], starts, options.gradient_checkpointing
         )

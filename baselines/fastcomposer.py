@@ -14,7 +14,7 @@ from fc_bench.baselines.pipeline_method import MethodOptions
 from fc_bench.model.backbone import Backbone, make_scheduler
 from fc_bench.model.layouts import holds_trained_layers
 from fc_bench.photographs import read_photograph
-from fc_bench.protocols import Checkpoints, Customization, Request, Sampler, Setting, Subject
+from fc_bench.protocols import AskedSet, Checkpoints, Customization, Request, Sampler, Setting, Subject
 
 
 class FastComposerOptions(MethodOptions):
@@ -81,11 +81,21 @@ class FastComposer:
 
         return text_only_iterations(options.alpha, sampler.steps, sampler.iterations)
 
+    @classmethod
+    def check(cls, setting: Setting, options: FastComposerOptions, asked: Sequence[AskedSet]) -> None:
+        """Raise ModelInputError for a prompt that is too long, or whose noun the placeholder cannot follow."""
+        from fc_bench.baselines.tuning.base_pipeline import read_tokenizer
+        from fc_bench.model.prompts import parse_prompt
+
+        tokenizer = read_tokenizer(setting.backbone.path("pipeline"))
+        mentions = [[_mention(subject) for subject in one.subjects] for one in asked]
+        prompts = [prompt for one, own in zip(asked, mentions, strict=True) for prompt in one.prompts(own)]
+        for prompt in dict.fromkeys(prompts):
+            parse_prompt(prompt, tokenizer)
+
     def mention(self, subject: Subject, position: int) -> str:
         """The class noun followed by the placeholder."""
-        from fc_bench.model.prompts import PLACEHOLDER
-
-        return f"{subject.noun} {PLACEHOLDER}"
+        return _mention(subject)
 
     def customize(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
@@ -133,3 +143,9 @@ class FastComposer:
         inputs |= {"subject_images": references, "alpha": self._alpha}
         with compiled(self._pipeline.unet, self._compiled):
             return drawn(self._pipeline, self._sampler, requests, **inputs)
+
+
+def _mention(subject: Subject) -> str:
+    from fc_bench.model.prompts import PLACEHOLDER
+
+    return f"{subject.noun} {PLACEHOLDER}"

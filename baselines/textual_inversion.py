@@ -10,6 +10,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageOps
 from pydantic import BaseModel, Field
+from transformers import CLIPTokenizer
 
 from fc_bench.baselines.tuning.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.concepts import photographs_of
@@ -84,9 +85,23 @@ class TextualInversion(TunedMethod):
         """Always: an embedding knows nothing of another one."""
         return True
 
-    def mention(self, subject: Subject, position: int) -> str:
+    @classmethod
+    def words_for(cls, options: TextualInversionOptions, subject: Subject, position: int) -> str:
         """The token alone, `<p03>`."""
         return token_of(subject)
+
+    @classmethod
+    def new_tokens(cls, options: TextualInversionOptions, subject: Subject) -> list[str]:
+        """As many as there are vectors."""
+        return vectors_of(token_of(subject), options.vectors)
+
+    @classmethod
+    def check_words(
+        cls, tokenizer: CLIPTokenizer, options: TextualInversionOptions, subjects: Sequence[Subject]
+    ) -> None:
+        """Raise UserError when the initializer, or a subject's noun in its place, is not one token."""
+        for subject in subjects:
+            initial_token(tokenizer, options, subject)
 
     def train(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
@@ -108,12 +123,19 @@ class TextualInversion(TunedMethod):
         return pipeline
 
 
+def initial_token(tokenizer: CLIPTokenizer, options: TextualInversionOptions, subject: Subject) -> int:
+    """The id of the token that a subject's new ones start from; raises UserError when the word is not one token."""
+    if options.initializer is not None:
+        return single_token(tokenizer, options.initializer, "The option initializer:")
+    remedy = "set the option initializer to a word that is one"
+    return single_token(tokenizer, subject.noun, f"The class noun of {subject.id} as initializer:", remedy)
+
+
 class _Embedding:
     """Photographs, mirrored by chance, each under a template drawn for it, through the shared frozen UNet."""
 
     def __init__(self, base: BasePipeline, options: TextualInversionOptions, subject: Subject) -> None:
-        what = "The option initializer:" if options.initializer else f"The class noun of {subject.id} as initializer:"
-        start = single_token(base.tokenizer, options.initializer or subject.noun, what)
+        start = initial_token(base.tokenizer, options, subject)
         vectors = vectors_of(token_of(subject), options.vectors)
         self.unet = base.unet
         self.tokens = NewTokens(base, vectors, [start] * len(vectors), options.gradient_checkpointing)

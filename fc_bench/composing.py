@@ -29,6 +29,7 @@ from fc_bench.faces import FaceFinder
 from fc_bench.holding import held
 from fc_bench.inspection.inspector import Inspector
 from fc_bench.json_lines import LineWriter
+from fc_bench.method_checks import refusal
 from fc_bench.model.backbone import Backbone, read_backbone, sha256_of
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.errors import ModelInputError
@@ -38,6 +39,7 @@ from fc_bench.portraits import Portrait, person_of, portraits_in
 from fc_bench.progress import Progress, progress, silence_loading_bars
 from fc_bench.prompt_reading import prompt_readers, unlearnt_words
 from fc_bench.protocols import (
+    AskedSet,
     Customization,
     Method,
     Metric,
@@ -144,6 +146,7 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
     inspection = inspector.inspect([person_of(person.subject.id, person.portraits) for person in people])
     inspection.refuse()
     asked = _asked(options, setting, row, people)
+    _check(options, setting, kind, validated, row, people)
     folder = options.out or Path("composed") / f"{slug(plain, 'prompt')[:60].rstrip('-')}-{digest(asked)[:8]}"
     with held(folder, RECORD):
         done = _recorded(folder, asked)
@@ -167,6 +170,25 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
     left_out = (remark for person in people for remark in person.remarks)
     remarks = [unlearnt, measures.remark, *left_out, *inspection.remarks]
     return Composed(folder, tuple(scored), tuple(remark for remark in remarks if remark))
+
+
+def _check(
+    options: ComposeOptions,
+    setting: Setting,
+    kind: type[Method],
+    validated: Any,
+    row: MethodRow,
+    people: Sequence[_Person],
+) -> None:
+    """Raise UserError with what the method will refuse of the request."""
+    subjects = tuple(person.placed(Path()) for person in people)
+
+    def prompts(mentions: Sequence[str]) -> list[str]:
+        said = {subject.id: mention for subject, mention in zip(subjects, mentions, strict=True)}
+        return [fill_slots(options.prompt, said)]
+
+    if told := refusal(kind, setting, validated, [AskedSet(subjects, prompts)]):
+        raise UserError(f"{row.label}: {told}")
 
 
 @dataclass(frozen=True)

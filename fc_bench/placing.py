@@ -74,7 +74,7 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
     backbone = read_backbone(options.backbone)
     setting = setting_of(suite, backbone, options.device)
     asked = Asked(
-        suite.subject_sets(options.limit_subjects),
+        suite.asked_sets(options.limit_subjects),
         in_authors_order(suite),
         options.images_per_prompt or suite.file.images_per_prompt,
         fewer_images=options.images_per_prompt is not None,

@@ -124,6 +124,12 @@ class Job:
             return self.samples.texts()
         return [sample.prompt for sample in self.samples]
 
+    def filled(self, mentions: Sequence[str]) -> list[str]:
+        """Its prompts with these mentions of its subjects, each once."""
+        if isinstance(self.samples, AskedSamples):
+            return [fill(prompt.template, mentions) for prompt in self.samples.prompts]
+        return [fill(template, mentions) for template in dict.fromkeys(sample.template for sample in self.samples)]
+
 
 @dataclass(frozen=True)
 class Remark:
@@ -187,6 +193,13 @@ def components_of(
     asking: Any = _Asking(setting.backbone)
     method.weights(asking, options)
     return asking.asked
+
+
+def options_of(
+    name: str, overrides: Mapping[str, Any], setting: Setting, protocol: Mapping[str, Any] | None = None
+) -> tuple[type[Method], BaseModel]:
+    """A method and its options, without a look at its weights; raises UserError as `resolve_method` does."""
+    return _validated(name, overrides, setting, protocol)[:2]
 
 
 class _Asking:
@@ -279,9 +292,7 @@ def make_plan(
 
     A method that cannot take as many subjects as a set has is left out of that set, and the plan says so.
     """
-    sets = suite.subject_sets(limit_subjects)
-    if not sets:
-        raise UserError("Nothing to do: no subject set is left with this --limit-subjects; raise it.")
+    sets = suite.asked_sets(limit_subjects)
     images = images_per_prompt or suite.file.images_per_prompt
     digests = suite.photograph_digests()
     templates = dict.fromkeys(prompt.template for _, prompts in sets for prompt in prompts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
@@ -115,6 +115,14 @@ class Customization:
     state: Any = None
 
 
+@dataclass(frozen=True)
+class AskedSet:
+    """A subject set that a method is asked for: `prompts` gives its prompts with a mention of each subject put in."""
+
+    subjects: tuple[Subject, ...]
+    prompts: Callable[[Sequence[str]], Sequence[str]]
+
+
 class Method(Protocol):
     """A way of putting subjects into images. Registered as an entry point of the group `fc_bench.methods`.
 
@@ -124,7 +132,9 @@ class Method(Protocol):
     of the table has to be told about may have a classmethod `remark(options, subjects)` that returns what to know of it
     on sets of `subjects` subjects (that it extends a paper's protocol, say), or None; it stands as a footnote at the
     row. One that uses more than the first photograph of a subject has a classmethod `references(options)` that returns
-    how many it uses at most; the tables show it.
+    how many it uses at most; the tables show it. One that can tell from what is asked that it will refuse some of it
+    may have a classmethod `check(setting, options, asked)`, `asked` being a sequence of `AskedSet`, which raises
+    UserError with a sentence that says what and which option to set; it is called before anything is generated.
     A method that can be loaded from what it left is `Restorable`; one that trains beside class images can be spared
     drawing them (`UsesClassImages`), and one whose steps are not all alike says after how many its work repeats
     (`Periodic`). One that samples its first steps from the text alone shares them between subjects (`SharesPrefixes`).

@@ -19,12 +19,13 @@ from fc_bench.executing import Executor, Options
 from fc_bench.filling import FIRST, fills
 from fc_bench.generating import Generation, Recorder, generate, pending_ids
 from fc_bench.inspection.inspector import Inspector, cropped, inspector_of
+from fc_bench.method_checks import check_methods
 from fc_bench.model.backbone import Backbone, read_backbone
 from fc_bench.model.yaml_file import nearest
 from fc_bench.plan import MethodRow, Plan, components_of, make_plan, resolve_method
 from fc_bench.prefixes import rows_that_share, told_calls
 from fc_bench.progress import progress
-from fc_bench.prompt_reading import prompts_of, unlearnt_words
+from fc_bench.prompt_reading import check_prompt_lengths, prompts_of, unlearnt_words
 from fc_bench.protocols import Method, Sampler, Setting, needs_attention
 from fc_bench.ray_cluster import Cluster, Connection
 from fc_bench.ray_executor import RayExecutor
@@ -165,6 +166,8 @@ def prepare(options: RunOptions) -> Prepared:
         options.limit_subjects,
         options.images_per_prompt,
     )
+    check_prompt_lengths(plan, setting, scored="prompt-consistency" in suite.file.metrics)
+    check_methods(plan, setting, methods.values())
     shares = rows_that_share(methods, setting.sampler) if options.share_prefixes else {}
     return Prepared(suite, setting, methods, plan, shares, folder, scoring_device, inspector)
 
@@ -227,6 +230,8 @@ def _generate_pending(
     pending = sum(len(pending_ids(job, recorded, options.retry_errors)) for job in plan.jobs)
     name, backbone = opened.suite.file.name, prepared.setting.backbone.name
     opened.say(f"{name} on {backbone}: {plan.size} samples, {pending} to generate, in {folder.path}")
+    for left_out in plan.left_out:
+        opened.say(left_out)
     if unlearnt := unlearnt_words(prompts_of(plan), prepared.setting.backbone):
         opened.say(unlearnt)
     if pending and prepared.shares:

@@ -237,7 +237,8 @@ def _checked_metrics(
     subjects: Sequence[Subject], setting: Setting, plan: Plan, classes: Mapping[str, type[Metric]], generated: bool
 ) -> dict[str, Metric]:
     """The suite's metrics, after every reference was looked at and every prompt measured."""
-    check_prompt_lengths(plan, setting, generated, scored="prompt-consistency" in classes)
+    if not generated:
+        check_prompt_lengths(plan, setting, generated=False, scored="prompt-consistency" in classes)
     metrics = {name: metric(setting) for name, metric in classes.items()}
     for metric in metrics.values():
         metric.prepare(subjects)

@@ -282,6 +282,23 @@ class Suite:
             ]
         return sets
 
+    def asked_sets(self, limit: int | None = None) -> list[tuple[SubjectSet, list[Prompt]]]:
+        """`subject_sets`; raises UserError where there is none, by what the file says or by the limit."""
+        sets = self.subject_sets(limit)
+        if sets:
+            return sets
+        enough = next((count for count in range(1, len(self.subjects) + 1) if self.subject_sets(count)), None)
+        if enough is None:
+            line = line_of(self.path, ("multi", "subjects"))
+            raise UserError(
+                f"{self.path}:{line}: the suite asks for nothing: there is no pair of one subject; add a subject, or "
+                "prompts of one under `single:`."
+            )
+        raise UserError(
+            f"Nothing to do: the first {limit} of the suite's subjects make up none of its subject sets; raise the "
+            f"limit of subjects (--limit-subjects) to {enough} or more."
+        )
+
     def photograph_digests(self) -> dict[str, str]:
         """Subject id -> sha256 over its photographs' contents, and what is cut out of them, in order."""
         return {
@@ -336,6 +353,7 @@ def read_suite(path: Path, photographs: Path | None = None) -> Suite:
         raise UserError(f"The folder of photographs {photographs} does not exist; correct --photographs.")
     suite = Suite(file, path, photographs)
     _ = suite.sources
+    suite.asked_sets()
     return suite
 
 

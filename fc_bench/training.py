@@ -24,18 +24,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, ValidationError
 
 from fc_bench import registry
 from fc_bench.errors import UserError
 from fc_bench.holding import held
 from fc_bench.inspection.inspector import cropped, inspector_of, people_of, write_crops
 from fc_bench.json_lines import read_lines
+from fc_bench.method_checks import asked_set, refusal
 from fc_bench.model.backbone import BACKBONES, FILE, Backbone, FastComposerParts, read_backbone, written_out
 from fc_bench.model.contact_sheet import Tile, contact_sheet
 from fc_bench.model.settings import Settings
 from fc_bench.model.training.config import Recipe, TrainingConfig, resolved_paths
-from fc_bench.model.yaml_file import nearest, read_yaml
+from fc_bench.model.yaml_file import nearest, read_yaml, sentence
 from fc_bench.naming import name_of
 from fc_bench.protocols import Request, ScoredSample, Setting, fill, seed_of
 from fc_bench.records import write_lines, write_png
@@ -214,6 +215,7 @@ class Validation:
         self._asked = list(_asked(self._suite, settings))
         if not self._asked:
             raise UserError(f"The suite {settings.suite} has no subject set for the validation; raise `subjects`.")
+        self._options = self._checked_options()
         if not is_main_process():
             return
         people = {subject.id: subject for subject_set, _ in self._asked for subject in subject_set.subjects}
@@ -231,6 +233,21 @@ class Validation:
         for metric in metrics:
             metric.prepare(list(people.values()))
         self._metrics = metrics
+
+    def _checked_options(self) -> Any:
+        """FastComposer's options; raises UserError for one that it rejects and for prompts that it will refuse."""
+        from fc_bench.baselines.fastcomposer import FastComposer, FastComposerOptions
+
+        own = {**self._backbone.methods.get("fastcomposer", {}), **self._settings.options}
+        own.pop("checkpoint", None)
+        try:
+            options = FastComposerOptions.model_validate(own)
+        except ValidationError as error:
+            raise UserError(f"The options of the validation: {sentence(error, FastComposerOptions)}") from None
+        asked = [asked_set(subject_set, prompts) for subject_set, prompts in self._asked]
+        if told := refusal(FastComposer, self._setting, options, asked):
+            raise UserError(f"The validation cannot run: {told}")
+        return options
 
     def watch(self, step: int, weights: Path) -> None:
         """Validate a checkpoint, where it is one's turn; what goes wrong is logged and the training goes on."""
@@ -286,14 +303,12 @@ class Validation:
 
     def _method(self, weights: Path) -> Any:
         """FastComposer with the weights of a checkpoint."""
-        from fc_bench.baselines.fastcomposer import FastComposer, FastComposerOptions
+        from fc_bench.baselines.fastcomposer import FastComposer
 
         parts = FastComposerParts(default=TRAINED, variants={TRAINED: str(weights.resolve())})
         backbone = self._backbone.model_copy(update={"fastcomposer": parts})
-        own = {**self._backbone.methods.get("fastcomposer", {}), **self._settings.options}
-        own.pop("checkpoint", None)
         setting = Setting(backbone, self._setting.sampler, self._setting.device, self._setting.dtype)
-        return FastComposer(setting, FastComposerOptions.model_validate(own))
+        return FastComposer(setting, self._options)
 
     def _write_tensorboard(self, step: int, means: Mapping[str, float], sheet: Any) -> None:
         import numpy as np

@@ -7,28 +7,60 @@ from pathlib import Path
 
 from fc_bench import registry
 from fc_bench.inspection.inspector import Finding, cropped, inspector_of, people_of
+from fc_bench.method_checks import asked_set, refusal
 from fc_bench.model.backbone import Backbone
+from fc_bench.plan import options_of
 from fc_bench.prompt_reading import prompt_readers, unlearnt_words
 from fc_bench.protocols import fill
+from fc_bench.run import RunOptions, setting_of
 from fc_bench.suite import Suite
 
 
 def findings(suite: Suite, backbone: Backbone | None = None) -> list[Finding]:
     """Everything a run of the suite would stumble over, all of it at once.
 
-    Photographs are inspected (`inspection`), with a backbone by its face models, too; then every prompt has
-    to fit its text encoder and its CLIP scorer. Raises UserError or ModelInputError for an unknown metric and missing
-    or damaged weights.
+    Photographs are inspected (`inspection`), with a backbone by its face models, too; then every prompt has to fit its
+    text encoder and its CLIP scorer, and what built-in methods will refuse is said without blocking. Raises UserError
+    or ModelInputError for an unknown metric and missing or damaged weights.
     """
     for name in suite.file.metrics:
         registry.load("metrics", name)
     inspector = inspector_of(suite, backbone)
     if backbone is not None:
         suite = cropped(suite, inspector, Path())
-    found = list(inspector.inspect(people_of(suite), suite.file.photograph_crop == "published").findings)
+    found = [
+        *_empty_parts(suite),
+        *inspector.inspect(people_of(suite), suite.file.photograph_crop == "published").findings,
+    ]
     if backbone is not None:
         found += _unreadable_prompts(suite, backbone)
+        if not any(finding.blocks for finding in found):
+            found += _refused(suite, backbone)
     return found
+
+
+def _refused(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
+    """What the built-in methods will refuse of the suite, with the options that suite and backbone give them."""
+    setting = setting_of(suite, backbone, "cpu")
+    refused: dict[str, list[str]] = {}
+    for name in RunOptions().methods:
+        method, options = options_of(name, {}, setting, suite.file.options.get(name))
+        asked = [
+            asked_set(subject_set, prompts)
+            for subject_set, prompts in suite.subject_sets()
+            if len(subject_set.subjects) <= method.max_subjects
+        ]
+        if told := refusal(method, setting, options, asked):
+            refused.setdefault(told, []).append(name)
+    for told, names in refused.items():
+        yield Finding(f"{', '.join(names)} would refuse it: {told}", blocks=False)
+
+
+def _empty_parts(suite: Suite) -> Iterator[Finding]:
+    if suite.file.multi and suite.file.multi.subjects == "all-pairs" and len(suite.subjects) == 1:
+        yield Finding(
+            "multi asks for nothing: there is no pair of one subject; add a subject or leave it out.", blocks=False
+        )
 
 
 def _unreadable_prompts(suite: Suite, backbone: Backbone) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from fc_bench.errors import UserError
+from fc_bench.baselines.tuning.text import check_length
 from fc_bench.model.backbone import make_scheduler
 from fc_bench.model.compiling import compiled
 from fc_bench.model.errors import loading
@@ -62,8 +63,7 @@ class BasePipeline:
 
     def fresh_tokenizer(self) -> CLIPTokenizer:
         """A tokenizer of one's own."""
-        with loading(f"the tokenizer {self._folder / 'tokenizer'}"):
-            return CLIPTokenizer.from_pretrained(self._folder / "tokenizer")
+        return read_tokenizer(self._folder)
 
     def noise_schedule(self) -> DDPMScheduler:
         """The forward process of training, with the pipeline's schedule and prediction type."""
@@ -128,10 +128,7 @@ class BasePipeline:
         longest = int(pipeline.tokenizer.model_max_length)
         for prompt in prompts:
             length = len(pipeline.tokenizer(pipeline.maybe_convert_prompt(prompt, pipeline.tokenizer))["input_ids"])
-            if length > longest:
-                raise UserError(
-                    f'The prompt "{prompt}" takes {length} tokens, the text encoder at most {longest}; shorten it.'
-                )
+            check_length(prompt, length, longest)
 
     def _scheduler_config(self) -> Any:
         with loading(f"the scheduler {self._folder / 'scheduler'}"):
@@ -141,6 +138,12 @@ class BasePipeline:
         with loading(f"the {part} of {self._folder}"):
             model = kind.from_pretrained(self._folder / part, dtype=dtype)
         return self.placed(model)
+
+
+def read_tokenizer(pipeline: Path) -> CLIPTokenizer:
+    """The tokenizer of a pipeline's folder; raises ModelInputError when it cannot be read."""
+    with loading(f"the tokenizer {pipeline / 'tokenizer'}"):
+        return CLIPTokenizer.from_pretrained(pipeline / "tokenizer")
 
 
 def drawn(pipeline: Any, sampler: Sampler, requests: Sequence[Request], **inputs: Any) -> Sequence[Image.Image]:

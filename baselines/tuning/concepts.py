@@ -21,13 +21,18 @@ from fc_bench.photographs import read_photograph
 from fc_bench.protocols import Subject
 
 
-def originals_of(subject: Subject, count: int) -> list[Image.Image]:
-    """The subject's first `count` photographs; raises UserError when it has fewer."""
+def check_photographs(subject: Subject, count: int) -> None:
+    """Raise UserError when the subject has fewer photographs."""
     if len(subject.photographs) < count:
         raise UserError(
             f"The subject {subject.id} has {len(subject.photographs)} photographs, tuning takes {count}; "
-            "add some or lower the method's option photographs."
+            f"add some or set the option photographs to {len(subject.photographs)}."
         )
+
+
+def originals_of(subject: Subject, count: int) -> list[Image.Image]:
+    """The subject's first `count` photographs; raises UserError when it has fewer."""
+    check_photographs(subject, count)
     return [read_photograph(path) for path in subject.photographs[:count]]
 
 

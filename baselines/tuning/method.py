@@ -10,14 +10,17 @@ from typing import Annotated, Any, ClassVar
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 from pydantic import BaseModel, Field
+from transformers import CLIPTokenizer
 
 from fc_bench.baselines.pipeline_method import MethodOptions
-from fc_bench.baselines.tuning.base_pipeline import BasePipeline
-from fc_bench.baselines.tuning.concepts import ClassPictures
+from fc_bench.baselines.tuning.base_pipeline import BasePipeline, read_tokenizer
+from fc_bench.baselines.tuning.concepts import ClassPictures, check_photographs, class_prompt
 from fc_bench.baselines.tuning.loop import LoopSettings, Training, Tuned, tune
+from fc_bench.baselines.tuning.text import PromptLengths
+from fc_bench.baselines.tuning.tokens import check_new_tokens
 from fc_bench.model.backbone import Backbone
 from fc_bench.model.settings import GradientNorm
-from fc_bench.protocols import Checkpoints, Customization, Request, Setting, Subject
+from fc_bench.protocols import AskedSet, Checkpoints, Customization, Request, Setting, Subject
 from fc_bench.suite import digest
 
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -95,9 +98,43 @@ class TunedMethod(ABC):
         """How many photographs of a subject are used at most."""
         return options.photographs
 
+    @classmethod
     @abstractmethod
+    def words_for(cls, options: Any, subject: Subject, position: int) -> str:
+        """What stands in a prompt for the subject at `position` of its set, from the options alone."""
+
+    @classmethod
+    def new_tokens(cls, options: Any, subject: Subject) -> list[str]:
+        """The tokens that the text encoder is taught for a subject; the first one stands in the prompt for all."""
+        return []
+
+    @classmethod
+    @abstractmethod
+    def check_words(cls, tokenizer: CLIPTokenizer, options: Any, subjects: Sequence[Subject]) -> None:
+        """Raise UserError for words of the options or the subjects that the method cannot use with this tokenizer."""
+
+    @classmethod
+    def check(cls, setting: Setting, options: Any, asked: Sequence[AskedSet]) -> None:
+        """Raise UserError for photographs that are too few, and words or prompts that the text encoder cannot take."""
+        tokenizer = read_tokenizer(setting.backbone.path("pipeline"))
+        lengths = PromptLengths(tokenizer)
+        for one in asked:
+            for subject in one.subjects:
+                check_photographs(subject, options.photographs)
+            cls.check_words(tokenizer, options, one.subjects)
+            tokens = [cls.new_tokens(options, subject) for subject in one.subjects]
+            check_new_tokens(lengths.vocabulary, [token for own in tokens for token in own])
+            mentions = [cls.words_for(options, subject, place) for place, subject in enumerate(one.subjects)]
+            stand_for = {own[0]: len(own) for own in tokens if own}
+            for prompt in one.prompts(mentions):
+                lengths.check(prompt, stand_for)
+            if getattr(options, "class_images", 0):
+                for subject in one.subjects:
+                    lengths.check(class_prompt(subject))
+
     def mention(self, subject: Subject, position: int) -> str:
         """What stands in a prompt for the subject."""
+        return self.words_for(self.options, subject, position)
 
     @abstractmethod
     def train(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from diffusers import UNet2DConditionModel
 from pydantic import BaseModel, Field, field_validator
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from fc_bench.baselines.tuning.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.concepts import Examples, encoded, photographs_of
@@ -43,23 +43,35 @@ class RareTokenMethod(TunedMethod):
 
     Options: ClassVar[type[BaseModel]]
 
-    def mention(self, subject: Subject, position: int) -> str:
+    @classmethod
+    def words_for(cls, options: RareTokenOptions, subject: Subject, position: int) -> str:
         """The rare token of the position and the class noun."""
-        return f"{self.options.rare_tokens[position]} {subject.noun}"
+        return f"{options.rare_tokens[position]} {subject.noun}"
+
+    @classmethod
+    def check_words(cls, tokenizer: CLIPTokenizer, options: RareTokenOptions, subjects: Sequence[Subject]) -> None:
+        """Raise UserError when a rare token of as many subjects is not one token."""
+        check_rare_tokens(tokenizer, options.rare_tokens[: len(subjects)])
 
     def examples(self, subjects: Sequence[Subject], first_position: int = 0) -> Examples:
         """Photographs of subjects that stand at `first_position` and after, and class images of their nouns.
 
         Raises UserError when a rare token is not one token.
         """
-        for token in self.options.rare_tokens[first_position : first_position + len(subjects)]:
-            single_token(self.base.tokenizer, token, "The option rare_tokens:")
+        used = self.options.rare_tokens[first_position : first_position + len(subjects)]
+        check_rare_tokens(self.base.tokenizer, used)
         side, count = self.base.setting.sampler.resolution, self.options.photographs
         parts = [
             (photographs_of(subject, count, side), f"a photo of {with_article(self.mention(subject, position))}")
             for position, subject in enumerate(subjects, first_position)
         ]
         return Examples(encoded(self.base, parts), self.class_pictures.of(subjects))
+
+
+def check_rare_tokens(tokenizer: CLIPTokenizer, tokens: Sequence[str]) -> None:
+    """Raise UserError when one of them is not one token of the text encoder."""
+    for token in tokens:
+        single_token(tokenizer, token, "The option rare_tokens:")
 
 
 class RareTokenTraining:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -24,6 +25,34 @@ def encode_prompts(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompt
     )
     features = text_encoder(tokens.input_ids.to(text_encoder.device))[0]
     return features[[distinct.index(prompt) for prompt in prompts]]
+
+
+def check_length(prompt: str, length: int, longest: int) -> None:
+    """Raise UserError for a prompt of more tokens than the text encoder reads."""
+    if length > longest:
+        raise UserError(f'The prompt "{prompt}" takes {length} tokens, the text encoder at most {longest}; shorten it.')
+
+
+class PromptLengths:
+    """How many tokens prompts take, also with tokens that the text encoder is yet to be taught."""
+
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._longest = int(tokenizer.model_max_length)
+        self._taken: dict[str, int] = {}
+        self.vocabulary = frozenset(tokenizer.get_vocab())
+
+    def check(self, prompt: str, new_tokens: Mapping[str, int] | None = None) -> None:
+        """Raise UserError when the prompt would be cut off; a new token stands for so many."""
+        counts = new_tokens or {}
+        parts = re.split("|".join(map(re.escape, counts)), prompt) if counts else [prompt]
+        taught = sum(prompt.count(token) * count for token, count in counts.items())
+        check_length(prompt, sum(map(self._length, parts)) + taught + 2, self._longest)
+
+    def _length(self, text: str) -> int:
+        if text not in self._taken:
+            self._taken[text] = len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) if text.strip() else 0
+        return self._taken[text]
 
 
 class FrozenPrompts:
@@ -54,10 +83,10 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def single_token(tokenizer: CLIPTokenizer, word: str, what: str) -> int:
+def single_token(tokenizer: CLIPTokenizer, word: str, what: str, remedy: str = "choose another") -> int:
     """The id of a word that has to be one token; raises UserError, naming the pieces, when it is none or several."""
     pieces = tokenizer.tokenize(word)
     if len(pieces) != 1:
         shown = ", ".join(f'"{piece}"' for piece in pieces) or "nothing"
-        raise UserError(f'{what} "{word}" has to be one token of the text encoder but becomes {shown}; choose another.')
+        raise UserError(f'{what} "{word}" has to be one token of the text encoder but becomes {shown}; {remedy}.')
     return tokenizer.get_vocab()[pieces[0]]

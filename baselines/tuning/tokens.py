@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import torch
@@ -27,6 +27,20 @@ def vectors_of(token: str, count: int) -> list[str]:
     return [token, *(f"{token}_{number}" for number in range(1, count))]
 
 
+def check_new_tokens(known: Container[str], tokens: Sequence[str]) -> None:
+    """Raise UserError when the text encoder knows one of the tokens already, or two subjects would have the same."""
+    for place, token in enumerate(tokens):
+        if token in tokens[:place]:
+            raise UserError(
+                f"Two subjects of a set would have the token {token}, whose ids differ in capitals alone; give one of "
+                "them another id in the suite."
+            )
+        if token in known:
+            raise UserError(
+                f"The text encoder already knows the token {token}; give the subject another id in the suite."
+            )
+
+
 class NewTokens:
     """A tokenizer and a text encoder of one's own that know new tokens; the tokens' embeddings alone can be trained.
 
@@ -40,11 +54,8 @@ class NewTokens:
         self._tokenizer = base.fresh_tokenizer()
         self._text_encoder = base.fresh_text_encoder(torch.float32)
         first = len(self._tokenizer)
-        if self._tokenizer.add_tokens(self.tokens) != len(self.tokens):
-            raise UserError(
-                f"The text encoder already knows one of the tokens {', '.join(self.tokens)}; "
-                "give the subject another id in the suite."
-            )
+        check_new_tokens(self._tokenizer.get_vocab(), self.tokens)
+        self._tokenizer.add_tokens(self.tokens)
         self._table = _ExtendedTable(self._text_encoder.get_input_embeddings(), first, starts)
         self._text_encoder.set_input_embeddings(self._table)
         self._text_encoder.train()

@@ -37,11 +37,12 @@ from fc_bench.cost.results import told
 from fc_bench.cost.surroundings import numerics, provider
 from fc_bench.errors import UserError
 from fc_bench.json_lines import LineWriter
+from fc_bench.method_checks import refusal
 from fc_bench.model.backbone import Backbone, DtypeName, files_of, read_backbone
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.random_weights import with_random_weights
 from fc_bench.plan import MethodRow, resolve_method
-from fc_bench.protocols import Method, Sampler, Setting, Subject
+from fc_bench.protocols import AskedSet, Method, Sampler, Setting, Subject, fill
 from fc_bench.provenance import commit, hardware, now, versions
 from fc_bench.records import FORMAT, RUN, RunFolder, opened_for_writing, write_json
 from fc_bench.run import RunOptions, resolve_device
@@ -139,16 +140,19 @@ def _settled(options: CostOptions) -> _Asked:
         backbone.sampler.scheduler, backbone.sampler.steps, backbone.sampler.guidance_scale, backbone.resolution
     )
     setting = Setting(backbone, sampler, device, dtype)
+    subject = read_suite(POCKET_SUITE).subjects[0]
+    asked = [AskedSet((subject,), lambda mentions: [fill(TEMPLATE, mentions)])]
     rows: dict[str, tuple[type[Method], MethodRow]] = {}
     for name in dict.fromkeys(options.methods):
         try:
-            kind, _, row = resolve_method(name, options.options.get(name, {}), setting)
+            kind, settled, row = resolve_method(name, options.options.get(name, {}), setting)
         except ModelInputError as error:
             if options.random_weights or backbone.architecture is None:
                 raise
             raise ModelInputError(f"{error} Or measure its architecture with --random-weights.") from None
+        if told := refusal(kind, setting, settled, asked):
+            raise UserError(f"{row.label}: {told}")
         rows[row.label] = (kind, row)
-    subject = read_suite(POCKET_SUITE).subjects[0]
     return _Asked(backbone, backbone_file, setting, rows, subject, options.random_weights)
 
 

@@ -76,18 +76,21 @@ def test_without_methods_every_built_in_one_is_run(run, records, tmp_path, tiny_
 
 
 def test_a_job_that_cannot_be_tuned_fails_alone_with_its_sentence_and_the_table_counts_it(run, records, tmp_path):
-    done = run(methods=("dreambooth", "text-only"))
-    assert done.code == 4
-    sentence = 'The option rare_tokens: "sks" has to be one token of the text encoder but becomes "s", "k", "s</w>"'
+    options = {"rare_tokens": "[x, y]", "photographs": 2, "class_images": 0, "steps": 2, "learning_rate": 1e30}
+    words = [word for key, value in options.items() for word in ("-o", f"dreambooth.{key}={value}")]
+    done = run(*words, methods=("dreambooth", "text-only"))
+    assert done.code == 4, done.err
+    sentence = "Tuning diverged: "
     assert sentence in done.out
     samples = records(tmp_path / "run" / "samples.jsonl")
     assert {sample["status"] for sample in samples if sample["method"] == "text-only"} == {"ok"}
-    failed = [sample for sample in samples if sample["method"] == "dreambooth"]
+    failed = [sample for sample in samples if sample["method"] != "text-only"]
+    (label,) = {sample["method"] for sample in failed}
     assert all(sample["error"]["message"].startswith(sentence) for sample in failed)
-    assert column(tmp_path, "prompt_consistency", "dreambooth")["n_ok"] == "0"
-    assert column(tmp_path, "prompt_consistency", "dreambooth")["n_total"] == "9"
+    assert column(tmp_path, "prompt_consistency", label)["n_ok"] == "0"
+    assert column(tmp_path, "prompt_consistency", label)["n_total"] == "9"
     assert column(tmp_path, "prompt_consistency", "text-only")["n_ok"] == "9"
-    assert column(tmp_path, "customize_seconds", "dreambooth")["n_ok"] == "0"
+    assert column(tmp_path, "customize_seconds", label)["n_ok"] == "0"
 
 
 def test_run_is_printed_and_written_as_tables_and_grid(run, tmp_path):

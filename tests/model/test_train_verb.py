@@ -181,6 +181,7 @@ def test_the_first_process_to_fail_ends_the_others_and_gives_the_code(
         ({"backbone": "nowhere.yaml"}, [], "nowhere.yaml"),
         ({"validation": {"suite": "pockett"}}, [], "did you mean"),
         ({"validation": {"suite": "fastcomposer-single"}}, [], "has no photographs of its own to validate with"),
+        ({"validation": {"suite": "pocket", "options": {"alpha": 3}}}, [], "The options of the validation: alpha: "),
         ({"render": {"pictures": 10}}, [], "leave it out on base"),
         ({}, ["--budget", "soon"], "soon"),
     ],
@@ -189,6 +190,16 @@ def test_a_wrong_recipe_is_refused_before_anything_is_trained(fc_bench, recipe, 
     done = fc_bench("train", "fastcomposer", recipe(**changes), *arguments)
     assert done.code == 2
     assert message in done.err
+    assert not (tmp_path / "trained").exists()
+
+
+def test_prompts_that_the_validation_would_cut_off_are_refused_before_anything_is_trained(
+    fc_bench, recipe, suite_data, write_suite, tmp_path
+):
+    suite_data["single"]["prompts"] = {"style": ["a {subject} " + "x" * 80]}
+    done = fc_bench("train", "fastcomposer", recipe(validation={"suite": str(write_suite(suite_data))}))
+    assert done.code == 2
+    assert "The validation cannot run: the prompt" in done.err
     assert not (tmp_path / "trained").exists()
 
 

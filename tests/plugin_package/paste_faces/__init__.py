@@ -15,15 +15,26 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from fc_bench.baselines.fastcomposer import FastComposer
+from fc_bench.errors import UserError
 from fc_bench.model.backbone import Backbone
-from fc_bench.protocols import Checkpoints, Column, Customization, Request, Score, ScoredSample, Setting, Subject
+from fc_bench.protocols import (
+    AskedSet,
+    Checkpoints,
+    Column,
+    Customization,
+    Request,
+    Score,
+    ScoredSample,
+    Setting,
+    Subject,
+)
 
 ARTEFACT = b"x" * 2**20
 COUPLE_SUITE = Path(__file__).with_name("couple.yaml")
 
 
 class PasteOptions(BaseModel):
-    """`seconds` per image; prompts or subjects that contain one of the words given fail.
+    """`seconds` per image; prompts or subjects that contain one of the words given fail, and `refuses` is refused.
 
     Every process that draws `die_subject` ends itself; with a file `died`, the one that draws the third image leaves
     the file and ends itself, and none after that.
@@ -37,6 +48,7 @@ class PasteOptions(BaseModel):
     fail_load: bool = False
     die_subject: str = ""
     died: str = ""
+    refuses: str = ""
 
 
 class Paste:
@@ -56,6 +68,14 @@ class Paste:
     @classmethod
     def weights(cls, backbone: Backbone, options: PasteOptions) -> Mapping[str, Path]:
         return {}
+
+    @classmethod
+    def check(cls, setting: Setting, options: PasteOptions, asked: Sequence[AskedSet]) -> None:
+        if options.refuses == "nonsense":
+            raise ZeroDivisionError("by subjects")
+        for one in asked:
+            if options.refuses in [subject.id for subject in one.subjects]:
+                raise UserError(f"{options.refuses} cannot be pasted; set the option refuses to nobody.")
 
     def mention(self, subject: Subject, position: int) -> str:
         return f"<{position}> {subject.noun}"
