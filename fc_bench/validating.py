@@ -53,13 +53,13 @@ def _refused(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
         if told := refusal(method, setting, options, asked):
             refused.setdefault(told, []).append(name)
     for told, names in refused.items():
-        yield Finding(f"{', '.join(names)} would refuse it: {told}", blocks=False)
+        yield Finding("refused", f"{', '.join(names)} would refuse it: {told}")
 
 
 def _empty_parts(suite: Suite) -> Iterator[Finding]:
     if suite.file.multi and suite.file.multi.subjects == "all-pairs" and len(suite.subjects) == 1:
         yield Finding(
-            "multi asks for nothing: there is no pair of one subject; add a subject or leave it out.", blocks=False
+            "empty", "multi asks for nothing: there is no pair of one subject; add a subject or leave it out."
         )
 
 
