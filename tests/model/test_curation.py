@@ -85,6 +85,18 @@ def test_every_stage_runs_and_an_unreadable_image_is_counted(config):
         assert {segment["id"] for segment in told} >= set(np.unique(panoptic).tolist()) - {0}
 
 
+def test_what_systems_and_data_tools_leave_among_the_images_is_skipped_or_named(config, caplog):
+    (config.images / "__MACOSX").mkdir()
+    for name in ("._0.png", "__MACOSX/0.png"):
+        (config.images / name).write_bytes(b"\0\5\x16\7")
+    (config.images / "5.heic").write_bytes(b"heic")
+    (config.images / "6.png").symlink_to("../.git/annex/objects/gone")
+    report = curate(config)
+    assert (report["images"], report["unreadable"]) == (5, 2)
+    assert "Left out: 5.heic; convert them to JPEG or PNG" in caplog.text
+    assert "6.png cannot be read (it is a link to a file that is not here)" in caplog.text
+
+
 def test_an_image_with_a_damaged_chunk_is_unreadable_whenever_it_was_damaged(config):
     noise = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     for name in ("before.png", "after.png"):

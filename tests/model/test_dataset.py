@@ -196,6 +196,25 @@ def rewrite(**fields: object) -> Callable[[Path], None]:
     return change
 
 
+def listing(content: str) -> Callable[[Path], object]:
+    return lambda stem: (stem.parents[1] / "image_ids_train.txt").write_text(content)
+
+
+def stand_in(suffix: str) -> Callable[[Path], object]:
+    """A file as Git LFS leaves it until its content is fetched."""
+    return lambda stem: stem.with_suffix(suffix).write_text("version https://git-lfs.github.com/spec/v1\nsize 9\n")
+
+
+def unfetched(suffix: str) -> Callable[[Path], object]:
+    """A file as git-annex leaves it until its content is fetched."""
+
+    def change(stem: Path) -> None:
+        stem.with_suffix(suffix).unlink()
+        stem.with_suffix(suffix).symlink_to("../.git/annex/objects/gone")
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -217,6 +236,14 @@ def rewrite(**fields: object) -> Callable[[Path], None]:
         (lambda stem: (stem.parents[1] / "image_ids_train.txt").unlink(), "lists the image ids"),
         (lambda stem: (stem.parents[1] / "image_ids_train.txt").write_text(""), "lists no image"),
         (lambda stem: (stem.parents[1] / "image_ids_train.txt").write_bytes(b"\xff"), r"ids_train\.txt cannot be read"),
+        (listing("00000000 00000001 00000000"), r"lists the image 00000000 2 times: keep one"),
+        (listing("../secret"), r"'\.\./secret', which is no name of a file"),
+        (
+            stand_in(".png"),
+            r"00000000\.png cannot be decoded \(it is a pointer of Git LFS\): fetch it with git lfs pull",
+        ),
+        (stand_in(".npy"), r"00000000\.npy cannot be read \(it is a pointer of Git LFS\): fetch it with git lfs pull"),
+        (unfetched(".png"), r"00000000\.png cannot be read \(it is a link to a file that is not here"),
     ],
 )
 def test_defective_set_is_one_sentence(
@@ -228,6 +255,27 @@ def test_defective_set_is_one_sentence(
     with pytest.raises(ModelInputError, match=reason) as error:
         read_everything(root)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_texts_of_a_set_are_read_as_any_editor_writes_them(encoding: str, training_set: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(training_set, root)
+    for file in (root / "image_ids_train.txt", *root.glob("00000/*.json")):
+        file.write_text(file.read_text(encoding="utf-8"), encoding=encoding)
+    for file in root.glob("00000/*.png"):
+        file.rename(file.with_suffix(".PNG"))
+    found, expected = read_records(root, "train"), read_records(training_set, "train")
+    assert [(record.id, record.caption, record.segments) for record in found] == [
+        (record.id, record.caption, record.segments) for record in expected
+    ]
+
+
+def test_image_of_a_set_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 6)).save(tmp_path / "turned.png", exif=exif)
+    assert read_image(Record("turned", tmp_path / "turned.png", "", ())).shape == (3, 8, 6)
 
 
 def test_sixteen_bits_become_eight_and_not_white(tmp_path: Path) -> None:

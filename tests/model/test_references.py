@@ -29,6 +29,12 @@ def test_every_image_mode_is_read(mode: str) -> None:
     assert pixels.min() > 0.99
 
 
+def test_sixteen_bits_become_eight_and_transparent_parts_white() -> None:
+    deep = Image.fromarray(np.full((32, 32), 100 * 257, dtype=np.uint16))
+    assert torch.all(reference_pixels(deep, 32) == 100 / 255)
+    assert torch.all(reference_pixels(Image.new("RGBA", (32, 32), (10, 10, 10, 0)), 32) == 1)
+
+
 def test_narrow_picture_is_centered_on_black() -> None:
     pixels = reference_pixels(Image.new("RGB", (16, 32), "white"), 32)
     assert torch.all(pixels[:, :, 9:23] == 1)
