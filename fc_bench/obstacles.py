@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Any
 
 from fc_bench.protocols import Column
-from fc_bench.states import differences, states_of
 
 DETERMINISTIC = ("steps", "artefact_mib")
 """Cost columns that do not depend on the machine."""
@@ -70,10 +69,6 @@ class Obstacles:
             yield "The runs have different number formats."
         if self._base["backbone"] != self._new["backbone"]:
             yield f"The runs have different backbones: {self._base['backbone']} and {self._new['backbone']}."
-        before, after = (states_of(settings["commands"]) for settings in (self._base, self._new))
-        if before.keys() != after.keys():
-            different = differences([*before, *after])
-            yield f"The runs come from different states of code, libraries or machine: {'; '.join(different)}."
 
 
 def _machines(settings: Mapping[str, Any]) -> set[tuple[Any, ...]]:

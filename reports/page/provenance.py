@@ -12,7 +12,6 @@ from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.page.gallery import PageRun
 from fc_bench.reports.page.parts import UNKNOWN
 from fc_bench.reports.repeating import repeat_command
-from fc_bench.states import code_of, differences, states_of
 
 
 def quality_origin(run: PageRun) -> dict[str, Any]:
@@ -34,7 +33,7 @@ def cost_origin(run: CostRun) -> dict[str, Any]:
         ["computed with", machine(settings)],
         ["numerics", _pairs(settings["numerics"])],
         ["provider", _pairs(settings["provider"])],
-        *_code_and_machine(settings["commands"]),
+        *_code_and_machine(settings["commands"][-1]),
     ]
     return _origin(run.name, settings, facts, _ends(run))
 
@@ -70,7 +69,7 @@ def _origin(name: str, settings: Mapping[str, Any], provenance: list[list[str]],
 
 def _provenance(settings: Mapping[str, Any]) -> list[list[str]]:
     """Names and texts: where every number comes from."""
-    suite, faces = settings["suite"], settings["faces"]
+    suite, command, faces = settings["suite"], settings["commands"][-1], settings["faces"]
     facts = [
         ["suite", f"{suite['name']}, version {suite['version']}"],
         ["license of the suite", suite["license"]],
@@ -82,7 +81,7 @@ def _provenance(settings: Mapping[str, Any]) -> list[list[str]]:
         ["scorers, sha256", _pairs(settings.get("scorers", {}))],
         ["face models", "; ".join(map(_pairs, faces if isinstance(faces, list) else [faces]))],
         *([f"metric {name}", _pairs(told)] for name, told in settings["metrics"].items()),
-        *_code_and_machine(settings["commands"]),
+        *_code_and_machine(command),
     ]
     return [[name, text] for name, text in facts if text]
 
@@ -95,31 +94,18 @@ def _sampler(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _code_and_machine(commands: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Code, versions and machine of each state that the commands ran in; with several, what differs comes first."""
-    states = states_of(commands)
-    facts = []
-    if len(states) > 1:
-        facts.append(["caution", f"several states: {'; '.join(differences(list(states)))}"])
-    for positions in states.values():
-        command = commands[positions[-1]]
-        numbers = ", ".join(str(position + 1) for position in positions)
-        of = f" of command {numbers}" if len(states) > 1 else ""
-        facts += [
-            [f"code{of}", code_of(command)],
-            [f"versions{of}", _pairs(command.get("versions") or {}) or UNKNOWN],
-            [f"machine{of}", _machine(command.get("hardware") or {})],
-        ]
-    return facts
-
-
-def _machine(hardware: Mapping[str, Any]) -> str:
-    if not hardware:
-        return UNKNOWN
-    return (
-        f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_bytes'] / 2**30:.1f} GiB, "
-        f"{', '.join(hardware['accelerators']) or 'no accelerator'}, {hardware['system']}"
-    )
+def _code_and_machine(command: Mapping[str, Any]) -> list[list[str]]:
+    hardware, code = command["hardware"], command["code"]
+    changed = " with uncommitted changes" if code["dirty"] else ""
+    return [
+        ["code", f"commit {code['commit']}{changed}" if code["commit"] else "a release"],
+        ["versions", _pairs(command["versions"])],
+        [
+            "machine",
+            f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_bytes'] / 2**30:.1f} GiB, "
+            f"{', '.join(hardware['accelerators']) or 'no accelerator'}, {hardware['system']}",
+        ],
+    ]
 
 
 def _pairs(data: Mapping[str, Any]) -> str:
@@ -141,5 +127,5 @@ def _command(entry: Mapping[str, Any], end: str) -> dict[str, str]:
         "command": entry["command"],
         "started": entry["started"],
         "finished": end,
-        "commit": entry["code"]["commit"] or UNKNOWN,
+        "commit": entry["code"]["commit"] or "",
     }

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 from fc_bench.aggregate import COST_COLUMNS, columns_of, shared_seconds
-from fc_bench.json_lines import stream_fields
 from fc_bench.obstacles import Obstacles
-from fc_bench.record_shapes import Sampled
-from fc_bench.records import SAMPLES
 from fc_bench.reports.frame import Asked, Run, asked, incomparable_costs, labels, who
 from fc_bench.reports.literature import EMBEDDER, published_rows
 from fc_bench.reports.tables.model import Cell
-from fc_bench.states import State, differences, states_of
 
 _MEANING = (
     "Mean over subjects (or sets of subjects) with its 95 % interval (expanded percentile bootstrap over them, from "
@@ -63,8 +57,8 @@ def notes(runs: Sequence[Run], options: bool = True) -> list[str]:
 
 
 def provenance(runs: Sequence[Run]) -> list[str]:
-    """Where each run comes from: command, sampler, and every state of code, libraries and machine."""
-    return [("" if len(runs) == 1 else f"{run.name}: ") + line for run in runs for line in _provenance(run)]
+    """Where each run comes from: command, code, sampler, machine, versions."""
+    return [("" if len(runs) == 1 else f"{run.name}: ") + _provenance(run) for run in runs]
 
 
 def _between(runs: Sequence[Run]) -> Iterator[str]:
@@ -92,12 +86,6 @@ def _between(runs: Sequence[Run]) -> Iterator[str]:
 
 def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
     settings, names = run.settings, labels(runs)
-    states = states_of(settings["commands"])
-    if len(states) > 1:
-        yield (
-            f"Caution: these numbers come from {len(states)} different states "
-            f"({'; '.join(differences(list(states)))}). Repeat the run in a new folder where that matters."
-        )
     for name, made in settings["metrics"].items():
         if name.partition("@")[0] == "identity" and made.get("embedder"):
             models = made.get("models", {}).values()
@@ -163,24 +151,20 @@ def _of_photographs(inspection: Mapping[str, Any]) -> Iterator[str]:
     yield from (finding["text"] for finding in inspection.get("findings", []))
 
 
-def _provenance(run: Run) -> Iterator[str]:
-    """The run's last command and a line for each state that its numbers come from, with its share of the samples."""
+def _provenance(run: Run) -> str:
     settings = run.settings
-    commands = settings["commands"]
-    last = commands[-1]
-    yield f"{last['command']}, started {last['started']}; {_sampling(settings)} on {settings['device']}."
-    states = states_of(commands)
-    made = _samples_by_state(run, states) if len(states) > 1 else {}
-    for state in states:
-        yield f"{f'{made[state]} samples made by ' if made else ''}{state}."
-
-
-def _samples_by_state(run: Run, states: Mapping[State, Sequence[int]]) -> dict[State, int]:
-    """How many finished samples each state made, told by when they were recorded."""
-    starts = [command["started"] for command in run.settings["commands"]]
-    finished = {record.id: record.finished for record in stream_fields(run.folder.path / SAMPLES, Sampled)}
-    by_command = Counter(max(bisect_right(starts, when) - 1, 0) for when in finished.values() if when)
-    return {state: sum(by_command[position] for position in positions) for state, positions in states.items()}
+    command = settings["commands"][-1]
+    hardware, code, versions = command["hardware"], command["code"], command["versions"]
+    revision = (
+        f"commit {code['commit'][:12]}{' with changes' if code['dirty'] else ''}" if code["commit"] else "a release"
+    )
+    accelerators = ", ".join(hardware["accelerators"]) or "no accelerator"
+    return (
+        f"{command['command']}, started {command['started']}, fc-bench {versions['fc-bench']} from {revision}; "
+        f"{_sampling(settings)} on {settings['device']} "
+        f"({hardware['processor']}, {hardware['cores']} cores, {accelerators}); torch {versions['torch']}, "
+        f"diffusers {versions['diffusers']}, transformers {versions['transformers']}."
+    )
 
 
 def _sampling(settings: Mapping[str, Any]) -> str:
