@@ -18,6 +18,7 @@ from fc_bench.obstacles import Obstacles
 from fc_bench.pairing import Pair, Side, costs_by_set
 from fc_bench.protocols import Column
 from fc_bench.records import RunFolder
+from fc_bench.states import doubts, weight_doubts
 from fc_bench.statistics import LEVEL, Estimate, cluster_bootstrap, units_of
 from fc_bench.verdicts import Comparison, Report, Verdict
 
@@ -92,6 +93,8 @@ def compare(base: RunFolder, new: RunFolder, gate: Gate, renamed: Mapping[str, s
         if made is not None:
             comparisons.append(made)
     notes += obstacles.notes()
+    both = {"base": settings, "new": other}
+    notes += [*doubts(both), *weight_doubts(both)]
     return Report(tuple(comparisons), level, gate.false_alarms, tuple(notes))
 
 

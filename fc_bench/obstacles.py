@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fc_bench.protocols import Column
+from fc_bench.states import UNKNOWN, machine_text, machines_of
 
 DETERMINISTIC = ("steps", "artefact_mib")
 """Cost columns that do not depend on the machine."""
@@ -45,6 +46,8 @@ class Obstacles:
         if column not in DETERMINISTIC:
             if self._base["device"] != self._new["device"] or _machines(self._base) != _machines(self._new):
                 different.append("hardware, torch or number of threads")
+            elif any(map(_has_unknown_machine, (self._base, self._new))):
+                different.append("or unknown hardware")
             if self._base["sampler"] != self._new["sampler"]:
                 different.append("sampler")
             if self._base.get("compiled") != self._new.get("compiled"):
@@ -71,16 +74,20 @@ class Obstacles:
             yield f"The runs have different backbones: {self._base['backbone']} and {self._new['backbone']}."
 
 
+def _has_unknown_machine(settings: Mapping[str, Any]) -> bool:
+    return any(UNKNOWN in machine_text(machine) for command in settings["commands"] for machine in machines_of(command))
+
+
 def _machines(settings: Mapping[str, Any]) -> set[tuple[Any, ...]]:
     keys = ("processor", "cores", "torch_threads")
     return {
         (
             *(machine.get(key) for key in keys),
-            *machine["accelerators"],
-            command["versions"]["torch"],
+            *(machine.get("accelerators") or ()),
+            (command.get("versions") or {}).get("torch"),
         )
         for command in settings["commands"]
-        for machine in command.get("workers") or [command["hardware"]]
+        for machine in machines_of(command)
     }
 
 

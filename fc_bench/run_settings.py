@@ -76,42 +76,38 @@ class _Method(_Part):
 
 
 class _Code(_Part):
-    commit: str | None
-    dirty: bool | None
+    commit: str | None = None
+    dirty: bool | None = None
 
 
 class _Worker(_Part):
     processor: str | None = None
     cores: int | None = None
     torch_threads: int | None = None
-    accelerators: list[str]
+    accelerators: list[str] | None = None
 
 
-class _Hardware(_Part):
-    system: str
-    processor: str
-    cores: int
-    memory_bytes: int
-    torch_threads: int | None = None
-    accelerators: list[str]
+class _Hardware(_Worker):
+    system: str | None = None
+    memory_bytes: int | None = None
 
 
-class _Versions(_Part):
-    fc_bench: str | None = Field(alias="fc-bench")
-    torch: str | None
-    diffusers: str | None
-    transformers: str | None
+class _Provenance(_Part):
+    """Where a command ran; what is not there is unknown (`states`)."""
+
+    code: _Code | None = None
+    versions: dict[str, str | None] | None = None
+    hardware: _Hardware | None = None
+    workers: list[_Worker] | None = None
+    """Machines of a cluster that did the work."""
+    face_providers: list[str] = []
+    added_results: bool = True
 
 
-class _Command(_Part):
+class _Command(_Provenance):
     command: str
     started: str
     finished: str | None = None
-    code: _Code
-    versions: _Versions
-    hardware: _Hardware
-    workers: list[_Worker] | None = None
-    """Machines of a cluster that did the work."""
     shared_prefixes: list[str] = []
 
     @field_validator("command")
@@ -207,15 +203,9 @@ class _CostMethod(_Part):
     shared_weights_bytes: int
 
 
-class _CostVersions(_Part):
-    fc_bench: str | None = Field(alias="fc-bench")
-
-
-class _CostCommand(_Part):
+class _CostCommand(_Provenance):
     command: str
     started: str
-    code: _Code
-    versions: _CostVersions
 
 
 class _Machine(_Part):

@@ -31,7 +31,19 @@ from fc_bench.prompt_reading import check_prompt_lengths
 from fc_bench.protocols import Column, Metric, Setting, Subject, further_scorers
 from fc_bench.provenance import commit, hardware, now, versions
 from fc_bench.record_shapes import Planned
-from fc_bench.records import FORMAT, PLAN, RUN, RunFolder, opened_for_writing, write_json, write_lines, write_png
+from fc_bench.records import (
+    FORMAT,
+    JOBS,
+    PLAN,
+    RUN,
+    SAMPLES,
+    SCORES,
+    RunFolder,
+    opened_for_writing,
+    write_json,
+    write_lines,
+    write_png,
+)
 from fc_bench.scoring import pending_scores, score
 from fc_bench.suite import Suite, SuiteFile
 
@@ -122,13 +134,14 @@ def session(
                 write_crops(suite, {person.id for person in people})
                 metrics = _checked_metrics(asked, scoring, plan, classes, not made_elsewhere)
                 _begin(folder, settings, plan, metrics, inspection, made_elsewhere)
+            before = _results(folder)
             for remark in inspection.remarks:
                 console.print(remark, highlight=False, markup=False, soft_wrap=True)
             for subject in asked:
                 if not folder.reference(subject.id).exists():
                     write_png(folder.reference(subject.id), read_photograph(subject.photographs[0]))
             yield Session(folder, suite, plan, metrics, console)
-            _finish(folder, metrics)
+            _finish(folder, metrics, added_results=_results(folder) != before)
         except OSError as error:
             raise UserError(
                 f"Writing to the run folder {path} failed ({error}); make room or make it writable, "
@@ -264,12 +277,14 @@ def _begin(
     provenance = {"code": commit(), "versions": versions(), "hardware": hardware()}
     remarks = {(remark["method"], remark["subjects"]): remark for remark in earlier.get("remarks", [])}
     remarks |= {(remark.method, remark.subjects): asdict(remark) for remark in plan.remarks}
+    made = _provenance(metrics)
     command = {"command": shlex.join(["fc-bench", *sys.argv[1:]]), "started": now(), **provenance}
+    command["face_providers"] = _face_providers(made)
     merged = {
         "format": FORMAT,
         **settings,
         "methods": {**earlier.get("methods", {}), **settings["methods"]},
-        "metrics": _provenance(metrics),
+        "metrics": made,
         "photographs": inspection.record(earlier.get("photographs")),
         "references": {**earlier.get("references", {}), **plan.references},
         "left_out": list(dict.fromkeys([*earlier.get("left_out", []), *plan.left_out])),
@@ -298,11 +313,23 @@ def _new_samples(plan: Plan, known: set[str]) -> Iterator[dict[str, Any]]:
             yield vars(sample)
 
 
-def _finish(folder: RunFolder, metrics: Mapping[str, Metric]) -> None:
+def _results(folder: RunFolder) -> list[int]:
+    """Bytes of each file of results: they only grow."""
+    files = (folder.path / name for name in (SAMPLES, JOBS, SCORES))
+    return [file.stat().st_size if file.exists() else 0 for file in files]
+
+
+def _finish(folder: RunFolder, metrics: Mapping[str, Metric], added_results: bool) -> None:
     settings = folder.settings()
-    settings["commands"][-1]["finished"] = now()
+    settings["commands"][-1] |= {"finished": now(), "added_results": added_results}
     settings["metrics"] = _provenance(metrics)
     write_json(folder.path / RUN, settings)
+
+
+def _face_providers(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Where onnxruntime runs the face models of metrics."""
+    models = [model for one in made.values() for model in one.get("models", {}).values()]
+    return sorted({provider for model in models for provider in model["providers"]})
 
 
 def _provenance(metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:

@@ -28,6 +28,7 @@ from fc_bench.model.settings import LARGEST, Settings
 from fc_bench.model.yaml_file import read_value, read_yaml
 from fc_bench.records import write_atomically
 from fc_bench.run import RunOptions, row_labels, run
+from fc_bench.states import doubts
 
 COLUMNS = ("identity", "prompt_consistency")
 BASELINE = "text-only"
@@ -112,6 +113,8 @@ def run_grid(file: Path, out: Path, console: Console) -> Path:
         raise UserError(
             f"{told[0] if told else 'The sweep'} left failed samples or scores in {out}; no table is written."
         )
+    for line in doubts({out.name: outcome.folder.settings()}):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     results = result_rows(outcome.folder)
     rows: list[dict[str, Any]] = []
     for (name, options), label in settings:

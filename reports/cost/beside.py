@@ -17,6 +17,7 @@ from fc_bench.protocols import Column
 from fc_bench.reports.cost.notes import footnotes, machine
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.frame import Run, labels
+from fc_bench.states import doubts
 
 SUBJECTS = 1
 """Of a cost run's customization."""
@@ -85,6 +86,7 @@ def costs_beside(runs: Sequence[Run], cost_runs: Sequence[CostRun]) -> tuple[Bes
         f"Customizing, seconds per image, peak memory and storage of one subject were measured apart, in the cost run "
         f"{cost_run.name} ({machine(cost_run.settings)}); what the images' own run recorded stands under Cost."
     ]
+    notes += doubts({**{run.name: run.settings for run in runs}, cost_run.name: cost_run.settings})
     if without:
         notes.append(f"{cost_run.name} did not measure, with the same options: {', '.join(without)}.")
     notes += changed

@@ -10,6 +10,7 @@ from fc_bench.reports.cost.cells import ROUGHLY
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.cost.tables import CROWDED, speed_ups
 from fc_bench.reports.literature import published_speed_up
+from fc_bench.states import FC_BENCH, code_of, doubts, libraries_of, version_of
 
 
 def cost_notes(run: CostRun, options: bool = True) -> list[str]:
@@ -21,6 +22,7 @@ def cost_notes(run: CostRun, options: bool = True) -> list[str]:
         f"{sampler['scheduler']} with {sampler['steps']} steps, guidance scale "
         f"{sampler['guidance_scale']}, {machine(settings)}.",
         on_quality(settings),
+        *doubts({run.name: settings}),
         f"{ROUGHLY.strip()} marks what was extrapolated: T(asked) = T(taken) + (asked - taken) x seconds per step. "
         "Brackets are 95 % intervals: of a median by its order statistics from six values on, of what is extrapolated "
         "or known from fewer by the variation of its steps (bootstrap of their mean); they hold nothing of other days "
@@ -107,9 +109,9 @@ def cost_provenance(run: CostRun) -> list[str]:
     """The commands that measured, and the machine."""
     settings, lines = run.settings, []
     for command in settings["commands"]:
-        code, fc_bench = command["code"], command["versions"]["fc-bench"]
-        revision = (
-            f"commit {code['commit'][:12]}{' with changes' if code['dirty'] else ''}" if code["commit"] else "a release"
+        fc_bench = version_of(command.get("versions") or {}, FC_BENCH)
+        lines.append(
+            f"{command['command']}, started {command['started']}, fc-bench {fc_bench} from {code_of(command)}; "
+            f"{libraries_of(command)}."
         )
-        lines.append(f"{command['command']}, started {command['started']}, fc-bench {fc_bench} from {revision}.")
     return [*lines, f"{machine(settings)}; {settings['provider']}; {settings['numerics']}."]

@@ -19,6 +19,7 @@ from fc_bench.reports.page.tables import Level, PageTable, page_table
 from fc_bench.reports.summary import PairedDifferences, summary
 from fc_bench.reports.tables.model import Table
 from fc_bench.reports.tables.writing import Tables
+from fc_bench.states import machines_of
 
 UNKNOWN = "not known"
 """Said of how images were made elsewhere."""
@@ -135,7 +136,12 @@ def _facts(runs: Sequence[Run]) -> list[list[str]]:
         ["sampler", each(f"{told['scheduler']}, {told['steps']} steps" if told else UNKNOWN for told in samplers)],
         [
             "on",
-            each(", ".join(told["commands"][-1]["hardware"]["accelerators"]) or told["device"] for told in settings),
+            each(
+                ", ".join(machine.get("accelerators") or ()) or told["device"]
+                for told in settings
+                for command in told["commands"]
+                for machine in machines_of(command)
+            ),
         ],
         ["started", each(told["commands"][0]["started"][:10] for told in settings)],
     ]

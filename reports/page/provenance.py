@@ -12,6 +12,8 @@ from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.page.gallery import PageRun
 from fc_bench.reports.page.parts import UNKNOWN
 from fc_bench.reports.repeating import repeat_command
+from fc_bench.states import FC_BENCH, LIBRARIES, code_of, machine_text, machines_of, version_of
+from fc_bench.states import UNKNOWN as UNKNOWN_STATE
 
 
 def quality_origin(run: PageRun) -> dict[str, Any]:
@@ -33,7 +35,7 @@ def cost_origin(run: CostRun) -> dict[str, Any]:
         ["computed with", machine(settings)],
         ["numerics", _pairs(settings["numerics"])],
         ["provider", _pairs(settings["provider"])],
-        *_code_and_machine(settings["commands"][-1]),
+        *_states(settings["commands"]),
     ]
     return _origin(run.name, settings, facts, _ends(run))
 
@@ -69,7 +71,7 @@ def _origin(name: str, settings: Mapping[str, Any], provenance: list[list[str]],
 
 def _provenance(settings: Mapping[str, Any]) -> list[list[str]]:
     """Names and texts: where every number comes from."""
-    suite, command, faces = settings["suite"], settings["commands"][-1], settings["faces"]
+    suite, faces = settings["suite"], settings["faces"]
     facts = [
         ["suite", f"{suite['name']}, version {suite['version']}"],
         ["license of the suite", suite["license"]],
@@ -81,7 +83,7 @@ def _provenance(settings: Mapping[str, Any]) -> list[list[str]]:
         ["scorers, sha256", _pairs(settings.get("scorers", {}))],
         ["face models", "; ".join(map(_pairs, faces if isinstance(faces, list) else [faces]))],
         *([f"metric {name}", _pairs(told)] for name, told in settings["metrics"].items()),
-        *_code_and_machine(command),
+        *_states(settings["commands"]),
     ]
     return [[name, text] for name, text in facts if text]
 
@@ -94,18 +96,31 @@ def _sampler(settings: Mapping[str, Any]) -> str:
     )
 
 
+def _states(commands: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Code, versions and machine, of each state where there are several."""
+    found: dict[str, list[int]] = {}
+    for number, command in enumerate(commands):
+        found.setdefault(str(_code_and_machine(command)), []).append(number)
+    told = []
+    for numbers in found.values():
+        listed = ", ".join(str(number + 1) for number in numbers)
+        which = f" of command{'s' if len(numbers) > 1 else ''} {listed}" if len(found) > 1 else ""
+        told += [[f"{name}{which}", text] for name, text in _code_and_machine(commands[numbers[0]])]
+    return told
+
+
 def _code_and_machine(command: Mapping[str, Any]) -> list[list[str]]:
-    hardware, code = command["hardware"], command["code"]
-    changed = " with uncommitted changes" if code["dirty"] else ""
-    return [
-        ["code", f"commit {code['commit']}{changed}" if code["commit"] else "a release"],
-        ["versions", _pairs(command["versions"])],
-        [
-            "machine",
-            f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_bytes'] / 2**30:.1f} GiB, "
-            f"{', '.join(hardware['accelerators']) or 'no accelerator'}, {hardware['system']}",
-        ],
+    code, versions = command.get("code") or {}, command.get("versions") or {}
+    names = dict.fromkeys([*versions, FC_BENCH, *LIBRARIES])
+    facts = [
+        ["code", code_of(command).replace(str(code.get("commit"))[:12], str(code.get("commit")))],
+        ["versions", ", ".join(f"{name} {version_of(versions, name)}" for name in names)],
     ]
+    for one in machines_of(command):
+        memory, system = one.get("memory_bytes"), one.get("system")
+        size = [f"{memory / 2**30:.1f} GiB"] if memory is not None else []
+        facts.append(["machine", ", ".join([machine_text(one), *size, *([system] if system else [])])])
+    return facts
 
 
 def _pairs(data: Mapping[str, Any]) -> str:
@@ -127,5 +142,5 @@ def _command(entry: Mapping[str, Any], end: str) -> dict[str, str]:
         "command": entry["command"],
         "started": entry["started"],
         "finished": end,
-        "commit": entry["code"]["commit"] or "",
+        "commit": (entry.get("code") or {}).get("commit") or UNKNOWN_STATE,
     }

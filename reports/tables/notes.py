@@ -11,6 +11,7 @@ from fc_bench.obstacles import Obstacles
 from fc_bench.reports.frame import Asked, Run, asked, incomparable_costs, labels, who
 from fc_bench.reports.literature import EMBEDDER, published_rows
 from fc_bench.reports.tables.model import Cell
+from fc_bench.states import CODE, FC_BENCH, MACHINE, doubts, states, weight_doubts
 
 _MEANING = (
     "Mean over subjects (or sets of subjects) with its 95 % interval (expanded percentile bootstrap over them, from "
@@ -57,8 +58,8 @@ def notes(runs: Sequence[Run], options: bool = True) -> list[str]:
 
 
 def provenance(runs: Sequence[Run]) -> list[str]:
-    """Where each run comes from: command, code, sampler, machine, versions."""
-    return [("" if len(runs) == 1 else f"{run.name}: ") + _provenance(run) for run in runs]
+    """Where each run comes from, a line for each state: command, code, sampler, machine, versions."""
+    return [("" if len(runs) == 1 else f"{run.name}: ") + line for run in runs for line in _provenance(run)]
 
 
 def _between(runs: Sequence[Run]) -> Iterator[str]:
@@ -82,6 +83,9 @@ def _between(runs: Sequence[Run]) -> Iterator[str]:
     for one, other in combinations(runs, 2):
         for line in Obstacles(one.settings, other.settings).notes():
             yield f"{one.name} and {other.name}: {line}"
+    together = {run.name: run.settings for run in runs}
+    yield from doubts(together)
+    yield from weight_doubts(together)
 
 
 def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
@@ -151,20 +155,21 @@ def _of_photographs(inspection: Mapping[str, Any]) -> Iterator[str]:
     yield from (finding["text"] for finding in inspection.get("findings", []))
 
 
-def _provenance(run: Run) -> str:
+def _provenance(run: Run) -> list[str]:
     settings = run.settings
-    command = settings["commands"][-1]
-    hardware, code, versions = command["hardware"], command["code"], command["versions"]
-    revision = (
-        f"commit {code['commit'][:12]}{' with changes' if code['dirty'] else ''}" if code["commit"] else "a release"
-    )
-    accelerators = ", ".join(hardware["accelerators"]) or "no accelerator"
-    return (
-        f"{command['command']}, started {command['started']}, fc-bench {versions['fc-bench']} from {revision}; "
-        f"{_sampling(settings)} on {settings['device']} "
-        f"({hardware['processor']}, {hardware['cores']} cores, {accelerators}); torch {versions['torch']}, "
-        f"diffusers {versions['diffusers']}, transformers {versions['transformers']}."
-    )
+    return [
+        f"{command_text(state.commands)}, fc-bench {state.facts[FC_BENCH]} from {state.facts[CODE]}; "
+        f"{_sampling(settings)} on {settings['device']} ({state.facts[MACHINE]}); {state.libraries}."
+        for state in states(settings["commands"])
+    ]
+
+
+def command_text(commands: Sequence[Mapping[str, Any]]) -> str:
+    """The last of commands of one state, when it was started, and what else is to be said of them."""
+    last = commands[-1]
+    earlier = f", after {len(commands) - 1} of the same state" if len(commands) > 1 else ""
+    idle = "" if any(command.get("added_results", True) for command in commands) else ", which added no results"
+    return f"{last['command']}, started {last['started']}{earlier}{idle}"
 
 
 def _sampling(settings: Mapping[str, Any]) -> str:
