@@ -51,10 +51,12 @@ from fc_bench.protocols import (
     seed_from,
     seed_of,
 )
-from fc_bench.provenance import now, versions
+from fc_bench.provenance import commit, hardware, now, versions
 from fc_bench.records import JOBS, RunFolder, write_json, write_png
 from fc_bench.run import resolve_device
+from fc_bench.run_settings import Provenance
 from fc_bench.slots import OwnSubject, fill_slots, parse_slots
+from fc_bench.states import doubts
 from fc_bench.suite import SubjectSet, digest
 
 FORMAT = 1
@@ -152,7 +154,7 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
         done = _recorded(folder, asked)
         try:
             shown = [person.placed(folder / REFERENCES) for person in people]
-            work = _Work(options, setting, row, plain, folder, asked, shown, console)
+            work = _Work(options, setting, row, plain, folder, asked, shown, console, _commands(folder, options, done))
             # First: an interrupted command's folder is known by it.
             work.record([])
             for person in people:
@@ -168,7 +170,8 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
             ) from error
     unlearnt = unlearnt_words([plain], backbone)
     left_out = (remark for person in people for remark in person.remarks)
-    remarks = [unlearnt, measures.remark, *left_out, *inspection.remarks]
+    differing = doubts({folder.name: {"commands": work.commands, "device": setting.device}})
+    remarks = [unlearnt, measures.remark, *left_out, *inspection.remarks, *differing]
     return Composed(folder, tuple(scored), tuple(remark for remark in remarks if remark))
 
 
@@ -253,6 +256,8 @@ class _Work:
     asked: Mapping[str, Any]
     subjects: Sequence[Subject]
     console: Console
+    commands: Sequence[Mapping[str, Any]]
+    """Provenance of every command that made or measured some of the pictures."""
 
     def pictures(self, kind: type[Method], validated: Any, done: Mapping[int, Made]) -> list[Made]:
         """All pictures asked for, those that are missing made."""
@@ -319,7 +324,7 @@ class _Work:
         content = {
             "format": FORMAT,
             "asked": self.asked,
-            "versions": versions(),
+            "commands": self.commands,
             "device": self.setting.device,
             "written": now(),
         }
@@ -418,11 +423,23 @@ def _recorded(folder: Path, asked: Mapping[str, Any]) -> dict[int, Made]:
             )
             for image in content["images"]
         ]
+        for command in content.get("commands", []):
+            Provenance.model_validate(command)
     except (OSError, ValueError, LookupError, TypeError):
         raise UserError(f"{file} is damaged; delete the folder or name another one with --out.") from None
     if not same:
         raise UserError(f"The folder {folder} holds pictures of another request; name another one with --out.")
     return {picture.number: picture for picture in made if picture.file.is_file()}
+
+
+def _commands(folder: Path, options: ComposeOptions, done: Mapping[int, Made]) -> list[dict[str, Any]]:
+    """The earlier commands of the folder, and this one where a picture or its scores are missing."""
+    file = folder / RECORD
+    earlier = json.loads(file.read_text(encoding="utf-8")).get("commands", [{}]) if done else []
+    asked = [done.get(number) for number in range(1, options.images + 1)]
+    if all(picture is not None and (picture.scores is not None or not options.scores) for picture in asked):
+        return earlier
+    return [*earlier, {"started": now(), "code": commit(), "versions": versions(), "hardware": hardware()}]
 
 
 def _told(work: Any, what: str) -> Any:

@@ -92,7 +92,7 @@ class _Hardware(_Worker):
     memory_bytes: int | None = None
 
 
-class _Provenance(_Part):
+class Provenance(_Part):
     """Where a command ran; what is not there is unknown (`states`)."""
 
     code: _Code | None = None
@@ -104,7 +104,7 @@ class _Provenance(_Part):
     added_results: bool = True
 
 
-class _Command(_Provenance):
+class _Command(Provenance):
     command: str
     started: str
     finished: str | None = None
@@ -203,7 +203,7 @@ class _CostMethod(_Part):
     shared_weights_bytes: int
 
 
-class _CostCommand(_Provenance):
+class _CostCommand(Provenance):
     command: str
     started: str
 

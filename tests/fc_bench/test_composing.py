@@ -75,6 +75,19 @@ def test_more_images_are_added_and_none_is_made_twice(compose, tmp_path):
     assert all(image["scores"] for image in images)
 
 
+def test_pictures_of_several_states_are_told(compose, tmp_path):
+    assert "different states" not in compose("--images", 1, "--no-scores", "--out", "some").out
+    file = tmp_path / "some" / "compose.json"
+    record = json.loads(file.read_text())
+    for commands, told in (([{**record["commands"][0], "code": {"commit": "0" * 40}}], "0" * 12), (None, "unknown")):
+        changed = {key: value for key, value in record.items() if key != "commands"}
+        file.write_text(json.dumps(changed | ({} if commands is None else {"commands": commands})))
+        out = compose("--images", 2, "--no-scores", "--out", "some").out
+        assert "come from different states" in out
+        assert told in out
+        (tmp_path / "some" / "2.png").unlink()
+
+
 @pytest.mark.parametrize("change", [["--alpha", 0.2], ["--seed", 1], ["--steps", 3]])
 def test_another_request_is_another_folder(compose, tmp_path, change):
     compose("--images", 1, "--no-scores")
