@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 from annotated_types import Le, Lt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-LARGEST_WHOLE, LARGEST = 10**9, 1e20
+LARGEST_WHOLE, LARGEST = 10**9, 1e38
 """No whole number and no other number is larger, unless its field sets a bound of its own; float32 holds both."""
 
 

@@ -69,9 +69,7 @@ Address = Annotated[
 ]
 GpusPerJob = Annotated[
     float | None,
-    typer.Option(
-        min=0, max=1024, help="Accelerators a Ray worker takes; 1 where there is one here.", show_default=False
-    ),
+    typer.Option(min=0, help="Accelerators a Ray worker takes; 1 where there is one here.", show_default=False),
 ]
 Workers = Annotated[
     int | None,

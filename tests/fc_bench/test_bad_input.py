@@ -209,6 +209,49 @@ def test_subject_that_nobody_declared_is_named(run, suite_data, write_suite):
     refused(run(write_suite(suite_data)), '"bop"', 'did you mean "bob"?')
 
 
+@pytest.fixture
+def empty(suite_data, write_suite):
+    """A suite that asks for all pairs of its only subject."""
+    del suite_data["single"]
+    suite_data["subjects"] = suite_data["subjects"][:1]
+    suite_data["multi"]["subjects"] = "all-pairs"
+    return write_suite(suite_data)
+
+
+@pytest.mark.parametrize("verb", ["validate", "run", "score", "sweep"])
+def test_suite_that_asks_for_nothing_is_refused_by_every_verb_with_its_line(verb, empty, fc_bench, tiny_backbone):
+    words = {
+        "validate": (empty,),
+        "run": (empty, "-m", "text-only", "--dry-run"),
+        "score": (empty.parent, "--suite", empty, "--layout", "fastcomposer"),
+        "sweep": ("fastcomposer.alpha", "0,1", "--suite", empty),
+    }[verb]
+    backbone = () if verb == "validate" else ("--backbone", tiny_backbone)
+    done = fc_bench(verb, *words, *backbone)
+    refused(done, f"suite.yaml:{line_with(empty, 'all-pairs')}: the suite asks for nothing", "add a subject")
+    assert "--limit-subjects" not in done.err
+
+
+@pytest.mark.parametrize("verb", ["run", "score"])
+def test_limit_that_leaves_nothing_says_how_far_to_raise_it(verb, fc_bench, tiny_backbone, suite_data, write_suite):
+    suite_data["single"]["subjects"] = ["cid"]
+    suite_data["multi"]["subjects"] = [["bob", "cid"]]
+    suite = write_suite(suite_data)
+    words = (
+        (suite, "-m", "text-only") if verb == "run" else (suite.parent, "--suite", suite, "--layout", "fastcomposer")
+    )
+    done = fc_bench(verb, *words, "--backbone", tiny_backbone, "--limit-subjects", 2)
+    refused(done, "the first 2 of the suite's subjects make up none", "(--limit-subjects) to 3 or more")
+
+
+def test_pairs_of_one_subject_beside_other_prompts_are_pointed_out(fc_bench, suite_data, write_suite):
+    suite_data["subjects"] = suite_data["subjects"][:1]
+    suite_data["multi"]["subjects"] = "all-pairs"
+    done = fc_bench("validate", write_suite(suite_data))
+    assert done.code == 0, done.err
+    assert "multi asks for nothing: there is no pair of one subject" in done.out
+
+
 def test_photograph_outside_the_suite_is_refused(run, suite_data, write_suite, tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "secret.png")
     suite_data["subjects"][0]["photographs"] = ["../secret.png"]
@@ -485,7 +528,7 @@ def test_lock_that_fails_otherwise_is_not_said_to_be_another_process(run, suite,
     refused(run(suite), "cannot be locked", "Operation not supported")
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:-1", "mps", "cpu:0", "CUDA", ""])
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:-1", "mps", "cpu:0", "CUDA"])
 def test_name_that_is_no_device_is_refused(run, suite, device):
     refused(run(suite, "--device", device), f'"{device}" is no device', "auto, cpu, cuda or cuda:N")
 

@@ -195,7 +195,10 @@ def test_what_shows_no_face_is_composed_and_measured_without_identity(compose, t
 def test_photographs_of_a_format_that_is_not_read_are_named(compose, photographs):
     (photographs / "bo" / "IMG_2.HEIC").write_bytes(b"heic")
     done = compose("--images", 1, "--no-scores")
-    assert "Left out of photos/bo: IMG_2.HEIC; only .jpg, .jpeg, .png" in " ".join(done.out.split())
+    told = " ".join(done.out.split())
+    assert "Left out of photos/bo:" in told
+    assert "IMG_2.HEIC" in told
+    assert "only .jpg, .jpeg, .png" in told
 
 
 def test_without_crop_and_scores_no_face_model_is_needed(compose, tiny_backbone, tmp_path, fc_bench):
@@ -221,7 +224,6 @@ def test_without_crop_and_scores_no_face_model_is_needed(compose, tiny_backbone,
         ("ann", "not of the form"),
         ("ann=photo.jpg", "not of the form"),
         ("=photo.jpg:woman", "not of the form"),
-        ("a/b=photo.jpg:woman", 'The id "a/b"'),
         ("ann=photo.jpg:<woman>", "class noun"),
     ],
 )
