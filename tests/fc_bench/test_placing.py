@@ -199,7 +199,7 @@ SPREADSHEETS = {
 def asked(suite_data, write_suite) -> Asked:
     """A suite in which the rows' prompts are asked for."""
     suite_data["single"]["prompts"]["context"] = ["a photo of a {subject}, in the snow"]
-    return sets = read_suite(write_suite(suite_data)).subject_sets()
+    sets = read_suite(write_suite(suite_data)).subject_sets()
     return Asked(sets, sets, 2)
 
 
