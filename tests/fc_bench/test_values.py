@@ -40,7 +40,7 @@ def resolved(tiny_backbone):
     return resolve
 
 
-@pytest.mark.parametrize("value", [*NO_NUMBERS, "inf", "-1", str(10**30), "1e300"])
+@pytest.mark.parametrize("value", [*NO_NUMBERS, "inf", "-1", str(10**60), "1e300"])
 @pytest.mark.parametrize(
     "option",
     ["dreambooth.learning_rate", "dreambooth.steps", "textual-inversion.photographs", "fastcomposer.alpha"],
@@ -116,7 +116,7 @@ def test_option_of_the_suite_that_is_refused_is_told_to_be_the_suite_s(
     assert 'Option of the method "dreambooth" in the suite: learning_rate' in done.err
 
 
-NOT_FINITE = [math.nan, math.inf, True, 1e300, 10**30, "1e400", "1e-400"]
+NOT_FINITE = [math.nan, math.inf, True, 1e300, 10**60, "1e400", "1e-400"]
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_suite_refuses_what_is_no_usable_sampler_setting_with_its_line(suite_dat
         read_yaml(write_suite(suite_data), SuiteFile)
 
 
-@pytest.mark.parametrize("value", [[0, 128], [-128, 128], [True, 128], [10**30, 128], [100, 128]])
+@pytest.mark.parametrize("value", [[0, 128], [-128, 128], [True, 128], [10**60, 128], [100, 128]])
 def test_backbone_refuses_what_is_no_size_of_a_detector_s_input(tiny_backbone, tmp_path, value):
     data = yaml.safe_load(tiny_backbone.read_text())
     data["faces"]["det_size"] = value
@@ -196,19 +196,19 @@ def test_duration_that_nobody_can_wait_is_refused(text):
     [
         ["compose", "a {x}", "--alpha", "nan"],
         ["compose", "a {x}", "--guidance-scale", "inf"],
-        ["compose", "a {x}", "--seed", str(10**30)],
+        ["compose", "a {x}", "--seed", str(10**60)],
         ["compose", "a {x}", "--steps", "-1"],
         ["cost", "--memory-limit", "nan"],
         ["cost", "--memory-limit", "inf"],
         ["cost", "--budget", "inf"],
-        ["run", "--images-per-prompt", str(10**30)],
-        ["run", "--limit-subjects", str(10**30)],
+        ["run", "--images-per-prompt", str(10**60)],
+        ["run", "--limit-subjects", str(10**60)],
         ["run", "--batch-size", "1e3"],
         ["run", "--executor", "ray", "--gpus-per-job", "nan"],
         ["run", "--fail-on-error", "nan"],
         ["run", "--out", ""],
         ["run", "--out="],
-        ["train", "fastcomposer", "pocket", "--max-steps", str(10**30)],
+        ["train", "fastcomposer", "pocket", "--max-steps", str(10**60)],
         ["train", "fastcomposer", "pocket", "--budget", "1e400s"],
         ["validate", ""],
     ],
