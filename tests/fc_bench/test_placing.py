@@ -208,7 +208,7 @@ def test_table_is_read_as_any_spreadsheet_writes_it(kind, asked, tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(name.encode())
     (tmp_path / "list.csv").write_bytes(SPREADSHEETS[kind])
-    found = read_manifest(tmp_path / "list.csv", tmp_path, asked, "mine")
+    found, _ = read_manifest(tmp_path / "list.csv", tmp_path, asked, "mine")
     assert {(slot[1], slot[2], slot[3], file.name) for slot, file in found.items()} == {
         ("ann", "a sketch of a {subject}", 0, "a.png"),
         ("bob", "a photo of a {subject}, in the snow", 0, "b.png"),
