@@ -95,13 +95,13 @@ class _Verbs(TyperGroup):
 
 
 class _Verb(TyperCommand):
-    """A verb, none of whose arguments is an empty text."""
+    """A verb whose options without a default are not given as an empty text; a path would be the current folder."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        for before, word in zip(["", *args], args, strict=False):
-            if word == "" or re.fullmatch(r"--[a-z-]+=", word):
-                named = word[:-1] or (before if before.startswith("-") else "An argument")
-                raise UserError(f"{named} is empty; give a value or leave it out.")
+        names = {name for parameter in self.params if parameter.default is None for name in parameter.opts}
+        for name, value in zip(args, [*args[1:], None], strict=True):
+            if (name in names and value == "") or (name.endswith("=") and name[:-1] in names):
+                raise UserError(f"{name.removesuffix('=')} is empty; give a value or leave it out.")
         return super().parse_args(ctx, args)
 
 

@@ -211,6 +211,7 @@ def test_duration_that_nobody_can_wait_is_refused(text):
         ["train", "fastcomposer", "pocket", "--max-steps", str(10**60)],
         ["train", "fastcomposer", "pocket", "--budget", "1e400s"],
         ["validate", ""],
+        ["compare", "a", "b", "--gate", ""],
     ],
 )
 def test_argument_outside_what_can_be_run_is_one_line_and_exit_code_2(fc_bench, arguments):
