@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import Backbone
 from fc_bench.model.settings import Settings
+from fc_bench.model.user_cache import expanded
 from fc_bench.protocols import Checkpoints, Customization, Request, Setting, Subject
 
 
@@ -26,7 +27,7 @@ class MethodOptions(Settings):
     @field_validator("*")
     @classmethod
     def _expanded(cls, value: Any) -> Any:
-        return value.expanduser() if isinstance(value, Path) else value
+        return expanded(value) if isinstance(value, Path) else value
 
 
 class PipelineMethod:

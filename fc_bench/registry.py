@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fc_bench.errors import UserError
+from fc_bench.model.user_cache import expanded
 from fc_bench.model.yaml_file import nearest
 
 Kind = Literal["methods", "metrics", "suites"]
@@ -52,10 +53,7 @@ def load(kind: Kind, name: str) -> Any:
 def suite_file(name_or_path: str) -> Path:
     """The file of a registered suite, or the path itself when one is given."""
     if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
-        try:
-            return Path(name_or_path).expanduser()
-        except RuntimeError:
-            raise UserError(f"The home folder in {name_or_path} is not known here; write the path out.") from None
+        return expanded(name_or_path)
     points = _points("suites")
     if name_or_path not in points:
         raise UserError(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fc_bench.errors import UserError
 from fc_bench.model.articles import insert
+from fc_bench.model.user_cache import expanded
 from fc_bench.model.yaml_file import nearest
 from fc_bench.naming import LONGEST_ID, id_of, is_id
 from fc_bench.suite import LONGEST_PROMPT, NOUN
@@ -38,7 +39,7 @@ def parse_subject(text: str) -> OwnSubject:
         )
     if not re.fullmatch(NOUN, noun):
         raise UserError(f'The class noun "{noun}" of "{name}" is no word; write man, woman or another noun.')
-    return OwnSubject(id_of(name), noun, Path(path).expanduser())
+    return OwnSubject(id_of(name), noun, expanded(path))
 
 
 def parse_slots(prompt: str, subjects: Sequence[OwnSubject]) -> list[OwnSubject]:

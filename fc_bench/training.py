@@ -36,6 +36,7 @@ from fc_bench.model.backbone import BACKBONES, FILE, Backbone, FastComposerParts
 from fc_bench.model.contact_sheet import Tile, contact_sheet
 from fc_bench.model.settings import Settings
 from fc_bench.model.training.config import Recipe, TrainingConfig, resolved_paths
+from fc_bench.model.user_cache import expanded
 from fc_bench.model.yaml_file import nearest, read_yaml, sentence
 from fc_bench.naming import name_of
 from fc_bench.protocols import Request, ScoredSample, Setting, fill, seed_of
@@ -113,7 +114,7 @@ def prepare(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Prep
     if name_or_path in recipe_names():
         path, folder = RECIPES / f"{name_or_path}.yaml", Path.cwd()
     elif name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
-        path = Path(name_or_path).expanduser()
+        path = expanded(name_or_path)
         folder = path.parent.resolve()
     else:
         raise UserError(
@@ -364,7 +365,7 @@ def _first(subject: Any) -> Any:
 def _beside(name: str, folder: Path) -> str:
     """A name as it is, a path relative to the folder."""
     is_path = name.endswith((".yaml", ".yml")) or "/" in name
-    return str(folder / Path(name).expanduser()) if is_path else name
+    return str(folder / expanded(name)) if is_path else name
 
 
 def is_main_process() -> bool:

@@ -17,10 +17,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from fc_bench.model.errors import MissingWeightsError, ModelInputError
+from fc_bench.model.errors import NO_HUB_CACHE, MissingWeightsError, ModelInputError, lacks_home
 from fc_bench.model.layouts import RequiredFile, hub_command, hub_patterns, required_files
 from fc_bench.model.prepared import prepared_pipeline, read_configurations
 from fc_bench.model.settings import Settings
+from fc_bench.model.user_cache import expanded
 from fc_bench.model.yaml_file import nearest, read_yaml
 
 BACKBONES = Path(__file__).parent / "backbones"
@@ -217,16 +218,17 @@ class Backbone(Settings):
 
     def architecture_folder(self) -> Path | None:
         """Where the configurations lie; None when the backbone declares none."""
-        return (
-            None if self.architecture is None else (self._file.parent / Path(self.architecture).expanduser()).resolve()
-        )
+        return None if self.architecture is None else (self._file.parent / expanded(self.architecture)).resolve()
 
     def declared_path(self, component: str) -> Path | None:
         """Where a local component should lie, without looking; None for one on the hub."""
         value = self.components()[component]
         if value.startswith(HUB):
             return None
-        return (self._file.parent / Path(value).expanduser()).resolve()
+        try:
+            return (self._file.parent / expanded(value)).resolve()
+        except ModelInputError:
+            return Path(value)  # as written: what lies in a home folder that is not known is missing
 
     def found_path(self, component: str) -> Path | None:
         """Where a component lies now, whole or not: its local place, or in the Hugging Face cache; nothing is fetched.
@@ -343,7 +345,7 @@ def read_backbone(name_or_path: str) -> Backbone:
     if name_or_path in known:
         path = BACKBONES / f"{name_or_path}.yaml"
     elif name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path or Path(name_or_path).is_dir():
-        path = Path(name_or_path).expanduser()
+        path = expanded(name_or_path)
         path = path / FILE if path.is_dir() else path
     else:
         raise ModelInputError(
@@ -467,10 +469,12 @@ def _fetch(reference: str, component: str, backbone: Backbone) -> Path:
             if any(snapshot.rglob("*.safetensors")):
                 break
         return snapshot
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not lacks_home(error):
+            raise
         if offline:
             raise backbone._missing({component: backbone.missing_files(component)}) from None
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = NO_HUB_CACHE if lacks_home(error) else (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise MissingWeightsError(
             f'Weights of the backbone "{backbone.name}" are missing: {component} could not be fetched from the hub '
             f"repository {owner}/{name} ({reason}).",
@@ -490,3 +494,7 @@ def _cached(reference: str) -> Path | None:
         return Path(snapshot_download(f"{owner}/{name}", local_files_only=True))
     except (OSError, ValueError):
         return None
+    except RuntimeError as error:
+        if lacks_home(error):
+            return None
+        raise

@@ -19,6 +19,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TextIO
 
 from fc_bench.model.errors import MissingWeightsError, ModelInputError
+from fc_bench.model.user_cache import describe_refusal
 
 Arguments = ParamSpec("Arguments")
 
@@ -152,8 +153,11 @@ def _refusal(error: BaseException, refusals: tuple[type[Exception], ...]) -> lis
     if isinstance(error, refusals):
         return [str(error)]
     if isinstance(error, OSError) and error.errno in _PLACE_REFUSES and error.filename is not None:
-        place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else error.filename
-        return [f"{place} cannot be used ({error.strerror}); correct its rights, make room or name another place."]
+        return [describe_refusal(error)]
+    if isinstance(error, OSError) and str(error.strerror).startswith("No usable temporary"):
+        return ["no folder for temporary files can be written; set TMPDIR to one."]
+    if isinstance(error, OSError) and "MPLCONFIGDIR" in str(error):
+        return ["no cache folder of Matplotlib can be written; set MPLCONFIGDIR to one, or TMPDIR."]
     if isinstance(error, UnicodeEncodeError) and sys.getfilesystemencoding() != "utf-8":
         return [f"this locale has no file names with {error.object[error.start]!a}; set PYTHONUTF8=1 and repeat."]
     return []

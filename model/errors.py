@@ -19,6 +19,14 @@ class MissingWeightsError(ModelInputError):
         self.message, self.remedy = message, remedy
 
 
+NO_HUB_CACHE = "the user has no home folder for the Hugging Face cache; set HF_HOME to a folder"
+
+
+def lacks_home(error: BaseException) -> bool:
+    """Whether pathlib raised it for a user without a home folder, as it does from within libraries."""
+    return isinstance(error, RuntimeError) and "home directory" in str(error)
+
+
 @contextmanager
 def loading(what: str) -> Iterator[None]:
     """Tell as a ModelInputError that libraries fail to load `what` inside the block.
@@ -31,7 +39,11 @@ def loading(what: str) -> Iterator[None]:
         yield
     except ModelInputError:
         raise
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError):
+            if not lacks_home(error):
+                raise
+            raise ModelInputError(f"{what} cannot be loaded ({NO_HUB_CACHE})") from None
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         hub = _hub_id(what) if isinstance(error, OSError) else None
         if hub is None:

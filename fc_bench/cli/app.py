@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -99,7 +100,7 @@ class _Verb(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         names = {name for parameter in self.params if parameter.default is None for name in parameter.opts}
-        for name, value in zip(args, [*args[1:], None], strict=True):
+        for name, value in zip(args, [*args[1:], None], strict=False):
             if (name in names and value == "") or (name.endswith("=") and name[:-1] in names):
                 raise UserError(f"{name.removesuffix('=')} is empty; give a value or leave it out.")
         return super().parse_args(ctx, args)
@@ -128,11 +129,20 @@ def main() -> None:
 
 
 def _run_verb() -> int:
+    _require_current_folder()
     try:
         app()
     except SystemExit as end:  # typer's own, those of libraries are passed on
         return int(end.code or 0)
     return 0
+
+
+def _require_current_folder() -> None:
+    """Raise UserError where the current folder was removed; libraries would end the process in their own words."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(f"The current folder cannot be used ({error.strerror}); change into another one.") from None
 
 
 def tell(line: str) -> None:
@@ -248,8 +258,6 @@ def batch_size_of(text: str) -> int | None:
 
 def stay_offline() -> None:
     """Keep every library from the network; to be called before any that loads from a hub is imported."""
-    import os
-
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "DIFFUSERS_OFFLINE"):
         os.environ[name] = "1"
 
@@ -275,10 +283,14 @@ def quiet_libraries() -> None:
 
     To be called before any of them is imported.
     """
-    import os
     import warnings
 
-    os.environ |= {"HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ |= {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")

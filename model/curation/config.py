@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from fc_bench.model.settings import Settings
 from fc_bench.model.training.config import Probability
+from fc_bench.model.user_cache import expanded
 from fc_bench.model.yaml_file import read_yaml
 
 
@@ -89,10 +90,10 @@ def load_curation(path: Path) -> CurationConfig:
     def beside(section: Any, *names: str) -> Any:
         """The section with each model that is a folder beside the file as its path; any other stays a name."""
         named = {name: getattr(section, name) for name in names}
-        folders = {name: folder / Path(given).expanduser() for name, given in named.items() if given}
+        folders = {name: folder / expanded(given) for name, given in named.items() if given}
         return section.model_copy(update={name: str(place) for name, place in folders.items() if place.is_dir()})
 
-    places: dict[str, Any] = {name: folder / getattr(config, name).expanduser() for name in ("images", "output")}
+    places: dict[str, Any] = {name: folder / expanded(getattr(config, name)) for name in ("images", "output")}
     models = {
         "captioner": beside(config.captioner, "model"),
         "segmenter": beside(config.segmenter, "model"),

@@ -18,6 +18,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from fc_bench.model.prompts import MAX_SUBJECTS
 from fc_bench.model.settings import GradientNorm, Settings
+from fc_bench.model.user_cache import expanded
 from fc_bench.model.yaml_file import read_yaml
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -199,9 +200,9 @@ def resolved_paths(config: Recipe, folder: Path) -> dict[str, Any]:
     """The fields of a configuration that hold paths, relative ones taken from `folder`."""
     names = ("pipeline", "image_encoder", "initial", "output")
     resolved: dict[str, Any] = {
-        name: folder / place.expanduser() for name in names if (place := getattr(config, name, None)) is not None
+        name: folder / expanded(place) for name in names if (place := getattr(config, name, None)) is not None
     }
-    resolved["data"] = config.data.model_copy(update={"root": folder / config.data.root.expanduser()})
+    resolved["data"] = config.data.model_copy(update={"root": folder / expanded(config.data.root)})
     if config.cache is not None:
-        resolved["cache"] = config.cache.model_copy(update={"folder": folder / config.cache.folder.expanduser()})
+        resolved["cache"] = config.cache.model_copy(update={"folder": folder / expanded(config.cache.folder)})
     return resolved
