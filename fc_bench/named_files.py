@@ -42,6 +42,8 @@ def named_file(root: Path, name: str, what: str, whose: str = "") -> Path:
             os.lstat(root / part)
     except (FileNotFoundError, NotADirectoryError):
         pass
+    except PermissionError as error:
+        raise UserError(f"{what} cannot be read ({error.strerror}); give this user access to its folder.") from None
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{what} has no usable name ({type(error).__name__}); rename it.") from None
     if len(inside) < len(readings):

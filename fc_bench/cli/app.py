@@ -234,7 +234,7 @@ def _gpus_per_job(given: float | None, device: str) -> float:
 
     if given is None:
         given = 1.0 if device == "cuda" or resolve_device(device) != "cpu" else 0.0
-    if not (given == 0 or 0.0001 <= given <= 1 or given.is_integer()):
+    if not (given == 0 or 0.0001 <= given <= 1 or (given.is_integer() and given <= 1024)):
         raise UserError(
             f"--gpus-per-job {given:g} is not what Ray can give; give a whole number or a share from 0.0001 to 1."
         )

@@ -1,6 +1,7 @@
 """Properties of training: the same weights whichever way one gets there, and only the trained parts change."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -265,6 +266,14 @@ def test_worker_processes_change_nothing(config_fields: dict, tmp_path: Path) ->
     inline = configured(config_fields, output=tmp_path / "inline")
     workers = configured(config_fields, output=tmp_path / "workers", data={"workers": 1})
     assert_same(train(inline), train(workers))
+
+
+def test_infinite_gradient_norm_trains_without_clipping_and_resumes(config_fields: dict) -> None:
+    config = configured(config_fields, max_steps=1, optimizer={"clip": math.inf})
+    train(config)
+    assert lines(config)[0]["gradient_norm"] > 0
+    train(configured(config_fields, max_steps=2, optimizer={"clip": None}), resume=True)
+    assert [line["step"] for line in lines(config)] == [1, 2]
 
 
 def test_broken_training_is_not_saved(config_fields: dict) -> None:
