@@ -19,7 +19,8 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 from fc_bench.errors import UserError
 from fc_bench.model.backbone import SchedulerName, sha256_of
 from fc_bench.model.settings import Settings
-from fc_bench.model.yaml_file import line_of, nearest, read_yaml
+from fc_bench.model.yaml_advice import described, strange_in, without_strange
+from fc_bench.model.yaml_file import line_of, nearest, placed, read_yaml
 from fc_bench.named_files import named_file
 from fc_bench.naming import LONGEST_ID, id_of, is_id, slug
 from fc_bench.photographs import Crop
@@ -49,10 +50,19 @@ def _check_visible(text: str) -> str:
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _TURNING:
             raise ValueError(f"the text holds the invisible character U+{ord(character):04X}; remove it")
+    if (strange := strange_in(text)) is not None:
+        raise ValueError(f"the text holds {described(strange)}")
     return text
 
 
-_TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
+def _as_seen(text: str) -> str:
+    """The text without what nobody sees: prompts that are equal then would be the same prompt twice."""
+    shown = "".join(each for each in without_strange(text) if each not in _JOINERS)
+    return " ".join(unicodedata.normalize("NFC", shown).split())
+
+
+_TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_JOINERS = "\u200c\u200d"
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_check_visible)]
 
 LONGEST_PROMPT = 1000
@@ -187,23 +197,40 @@ class SuiteFile(Settings):
     @model_validator(mode="after")
     def _consistent(self) -> SuiteFile:
         ids = [subject.id for subject in self.subjects]
-        repeated, known = _twice(ids), set(ids)
-        if repeated:
-            raise ValueError(f'the subject "{repeated}" is listed twice')
+        known = set[str]()
+        for place, name in enumerate(ids):
+            if name in known:
+                raise placed(f'the subject "{name}" is listed twice', "subjects", place)
+            known.add(name)
         if self.single is None and self.multi is None:
             raise ValueError("no prompts: give `single:`, `multi:` or both")
         asked = self.single.subjects if self.single and self.single.subjects != "all" else []
         sets = self.multi.subjects if self.multi and self.multi.subjects != "all-pairs" else []
-        known = set(ids)
-        for name in [*asked, *(name for group in sets for name in group)]:
+        named: list[tuple[str, tuple[str | int, ...]]] = [
+            (name, ("single", "subjects", place)) for place, name in enumerate(asked)
+        ]
+        named += [
+            (name, ("multi", "subjects", number, place))
+            for number, group in enumerate(sets)
+            for place, name in enumerate(group)
+        ]
+        for name, where in named:
             if name not in known:
-                raise ValueError(f'no subject has the id "{name}", {nearest(name, ids)}')
-        for part in (self.single, self.multi):
-            texts = [text for texts in part.prompts.values() for text in texts] if part else []
-            twice = _twice(texts)
-            if twice:
-                raise ValueError(f'the prompt "{twice}" is listed twice; use images_per_prompt for more images of it')
+                raise placed(f'no subject has the id "{name}", {nearest(name, ids)}', *where)
+        for kind, part in (("single", self.single), ("multi", self.multi)):
+            seen: dict[str, str] = {}
+            for category, texts in part.prompts.items() if part else ():
+                for place, text in enumerate(texts):
+                    if (same := _as_seen(text)) in seen:
+                        raise placed(_same_prompt(seen[same], text), kind, "prompts", category, place)
+                    seen[same] = text
         return self
+
+
+def _same_prompt(earlier: str, text: str) -> str:
+    if earlier == text:
+        return f'the prompt "{text}" is listed twice; use images_per_prompt for more images of it'
+    return f'the prompt "{text}" differs from "{earlier}" in blanks or invisible characters only; keep one'
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,9 @@ def describe_refusal(error: OSError) -> str:
         cached = place.is_relative_to(cache_folder())
     except ModelInputError:
         cached = False
-    remedy = "set FC_BENCH_CACHE to a folder of yours" if cached else "correct its rights, make room or name another place"
+    remedy = (
+        "set FC_BENCH_CACHE to a folder of yours" if cached else "correct its rights, make room or name another place"
+    )
     return f"{place} cannot be used ({error.strerror}); {remedy}."
 
 

@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.settings import vanishes
 from fc_bench.model.text_file import encoding_of
+from fc_bench.model.yaml_advice import (
+    OF_MODELS,
+    Advice,
+    advice_on_characters,
+    advice_on_misread,
+    advice_on_rejected,
+    constructed,
+)
+from fc_bench.model.yaml_repair import advice_on_malformed
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
+MOST_ERRORS = 100
+"""That are looked at for the one that says most."""
+LONGEST_QUOTED = 60
+"""Characters of a value that an error quotes."""
 LARGEST_FILE = 4 << 20
 """Bytes; a suite or a backbone is a few kilobytes, anything near this is another kind of file."""
 
@@ -45,16 +60,13 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
-LONGEST_QUOTED = 60
-"""Characters of a value that an error quotes."""
-
-
 def nearest(name: str, known: Iterable[str]) -> str:
     """`did you mean "x"?` when a known name is close, otherwise the list of known names; for the end of a sentence."""
     known = sorted(known)
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    spelled = {each.lower(): each for each in reversed(known)}
+    close = get_close_matches(name.lower(), spelled, n=1, cutoff=0.6)
     if close:
-        return f'did you mean "{close[0]}"?'
+        return f'did you mean "{spelled[close[0]]}"?'
     return f"known: {', '.join(known)}." if known else "there are none."
 
 
@@ -74,32 +86,36 @@ def read_yaml(path: Path, schema: type[Schema]) -> Schema:
         raise ModelInputError(f"{path}: not UTF-8 text ({error}).") from None
     except OSError as error:
         raise ModelInputError(f"{path}: cannot be read ({error.strerror}).") from None
-    root, data = _parsed(text, str(path))
+    root, data = _parsed(text, str(path), _every_key(schema))
     if not isinstance(data, dict) or root is None:
         raise ModelInputError(f"{path}:1: a mapping of keys to values is expected.")
     try:
-        return schema.model_validate(data)
+        read = schema.model_validate(data)
     except ValidationError as error:
-        raise ModelInputError(_first_error(error, root, path, schema)) from None
+        raise ModelInputError(_rejected(error, root, path, text, schema)) from None
+    _refuse(str(path), advice_on_misread(root, read, text))
+    return read
 
 
 def read_value(text: str) -> Any:
     """A value as a YAML file would hold it: number, text, list, ...; raises ModelInputError for malformed YAML."""
-    return _parsed(text, "the value")[1]
+    return _parsed(text, "the value", ())[1]
 
 
-def _parsed(text: str, where: str) -> tuple[yaml.Node | None, Any]:
-    """The root node and the content of a YAML text."""
+def _parsed(text: str, where: str, known: Collection[str]) -> tuple[yaml.Node | None, Any]:
+    """The root node and the content of a YAML text; `known` are the keys that there may be."""
     try:
         root = yaml.compose(text, Loader=_Loader)
         if root is not None:
-            _refuse_aliases_and_repeated_keys(root, where)
+            _refuse_aliases_and_repeated_keys(root, where, text)
+            _refuse(where, advice_on_characters(root, text))
         return root, yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f"{where}:{mark.line + 1}" if mark else where
-        problem = " ".join(part for part in (error.context, error.problem) if part)
-        raise ModelInputError(f"{place}: malformed YAML: {problem}.") from None
+        raise ModelInputError(_malformed(error, where, text, known)) from None
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        character = f"U+{int(error.character):04X}" if isinstance(error.character, int) else repr(error.character)
+        raise ModelInputError(f"{where}:{line}: malformed YAML: the character {character}; remove it.") from None
     except ModelInputError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -112,17 +128,26 @@ def line_of(path: Path, location: Sequence[str | int]) -> int:
     return _line(root, location) if root is not None else 1
 
 
+def placed(message: str, *location: str | int) -> PydanticCustomError:
+    """An error for a validator to raise about what stands at a location below the model that it validates."""
+    return PydanticCustomError("placed", "{message}", {"message": message, "location": location})
+
+
 def sentence(error: ValidationError, schema: type[BaseModel]) -> str:
     """The first validation error as a sentence without a place: what is wrong and what to do."""
-    first = error.errors()[0]
+    return _sentence(error.errors()[0], schema)
+
+
+def _sentence(first: ErrorDetails, schema: type[BaseModel]) -> str:
     location = first["loc"]
     if first["type"] == "extra_forbidden":
         return f'unknown key "{location[-1]}", {nearest(str(location[-1]), _known_keys(schema, location[:-1]))}'
     name = ".".join(str(part) for part in location)
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
-    if first["type"] != "value_error":
+    if first["type"] not in ("value_error", "placed"):
         message += _given(first["input"])
-    return f"{name}: {message}." if name else f"{message}."
+    message += "" if message.endswith("?") else "."
+    return f"{name}: {message}" if name else message
 
 
 def _given(value: Any) -> str:
@@ -133,8 +158,67 @@ def _given(value: Any) -> str:
     return ""
 
 
-def _first_error(error: ValidationError, root: yaml.Node, path: Path, schema: type[BaseModel]) -> str:
-    return f"{path}:{_line(root, error.errors()[0]['loc'])}: {sentence(error, schema)}"
+def _refuse(where: str, advice: Advice | None) -> None:
+    if advice is not None:
+        raise ModelInputError(f"{where}:{advice.line}: {advice}")
+
+
+def _malformed(error: yaml.MarkedYAMLError, where: str, text: str, known: Collection[str]) -> str:
+    """Where and why a text is no YAML, and how the line should read where that can be told."""
+    advice = advice_on_malformed(text, error, known)
+    if advice is not None:
+        return f"{where}:{advice.line}: malformed YAML: {advice}"
+    mark = error.problem_mark or error.context_mark
+    place = f"{where}:{mark.line + 1}" if mark else where
+    problem = " ".join(part for part in (error.context, error.problem) if part)
+    return f"{place}: malformed YAML: {problem}."
+
+
+def _rejected(error: ValidationError, root: yaml.Node, path: Path, text: str, schema: type[BaseModel]) -> str:
+    """The error that says most, with its line, and how the line should read where that can be told."""
+    first = _telling(error.errors(), root)
+    location = (*first["loc"], *first.get("ctx", {}).get("location", ()))
+    way = _way(root, location)
+    node, holder = way[-1], way[-2] if len(way) > 1 else None
+    if first["type"] == "extra_forbidden":
+        node = next((key for key, value in _pairs(root) if value is node), node)
+    advice = None
+    if location[-1:] != ("[key]",) or (holder is not None and node in [key for key, _ in holder.value]):
+        known = _known_keys(schema, location if first["type"] in OF_MODELS else location[:-1])
+        known = [] if first["type"] == "dict_type" else known
+        advice = advice_on_rejected(first["type"], node, holder, text, known)
+    if advice is None:
+        return f"{path}:{_line(root, location)}: {_sentence(first, schema)}"
+    parts = (*location[:-2], getattr(node, "value", "")) if location[-1:] == ("[key]",) else first["loc"]
+    name = ".".join(str(part) for part in parts if not re.search(r"[\[\]]", str(part)))
+    return f"{path}:{advice.line}: {name}: {advice}" if name else f"{path}:{advice.line}: {advice}"
+
+
+def _telling(errors: Sequence[ErrorDetails], root: yaml.Node) -> ErrorDetails:
+    """The first error; of the ways in which one value may be meant the one that got farthest, and a wrong key before
+    what is missing for its sake."""
+    first = errors[0]
+    if first["type"] == "missing":
+        wrong = [each for each in errors if each["type"] == "extra_forbidden" and each["loc"][:-1] == first["loc"][:-1]]
+        return wrong[0] if wrong else first
+    start = _way(root, first["loc"])
+    same = [each for each in errors[:MOST_ERRORS] if _way(root, each["loc"])[: len(start)] == start]
+    lists = [each for each in same if each["type"] == "list_type"]
+    deepest = max(same, key=lambda each: len(_way(root, each["loc"])))
+    return lists[0] if lists and len(_way(root, deepest["loc"])) == len(start) else deepest
+
+
+def _every_key(schema: type[BaseModel]) -> set[str]:
+    """The names of all fields of a schema and of the models in it."""
+    keys: set[str] = set()
+    waiting, seen = [schema], set[type[BaseModel]]()
+    while waiting:
+        model = waiting.pop()
+        if model not in seen:
+            seen.add(model)
+            keys |= set(model.model_fields)
+            waiting += [inner for field in model.model_fields.values() for inner in _models_in(field.annotation)]
+    return keys
 
 
 def _known_keys(schema: type[BaseModel], location: Sequence[Any]) -> list[str]:
@@ -153,25 +237,41 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]
 
 
-def _line(node: yaml.Node, location: Sequence[Any]) -> int:
-    line = node.start_mark.line + 1
-    for part in location:
+def _line(root: yaml.Node, location: Sequence[Any]) -> int:
+    node = _way(root, location)[-1]
+    return next((key for key, value in _pairs(root) if value is node), node).start_mark.line + 1
+
+
+def _pairs(root: yaml.Node) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+    """Every key below a node with its value."""
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == str(part):
-                    line, node = key.start_mark.line + 1, value
-                    break
-            else:
-                continue
+            yield from node.value
+            waiting += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+
+
+def _way(root: yaml.Node, location: Sequence[Any]) -> list[yaml.Node]:
+    """The nodes on the way to what stands at a location, as far as there are some; the last one may be a key."""
+    way = [root]
+    for place, part in enumerate(location):
+        node = way[-1]
+        if isinstance(node, yaml.MappingNode):
+            is_key = tuple(location[place + 1 :]) == ("[key]",)
+            own = [pair for pair in node.value if pair[0].value == str(part)]
+            own = own or [pair for pair in node.value if constructed(pair[0]) == part]
+            way += [pair[0] if is_key else pair[1] for pair in own[:1]]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-    return line
+            way.append(node.value[part])
+    return way
 
 
-def _refuse_aliases_and_repeated_keys(root: yaml.Node, where: str) -> None:
+def _refuse_aliases_and_repeated_keys(root: yaml.Node, where: str, text: str) -> None:
     """Aliases can grow a small file without bound and repeated keys hide one of two values: both are refused."""
-    seen: set[int] = set()
+    seen, items = set[int](), set[int]()
     waiting = [root]
     while waiting:
         node = waiting.pop()
@@ -180,13 +280,17 @@ def _refuse_aliases_and_repeated_keys(root: yaml.Node, where: str) -> None:
         seen.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             waiting += node.value
+            items |= {id(item) for item in node.value}
         elif isinstance(node, yaml.MappingNode):
-            keys: set[str] = set()
+            keys: list[str] = []
             for key, value in node.value:
                 if isinstance(key, yaml.ScalarNode):
+                    line = key.start_mark.line
                     if key.value in keys:
+                        next_item = id(node) in items and key.value == keys[0] and not node.flow_style
+                        item = f", or write: - {text.splitlines()[line].strip()}" if next_item else ""
                         raise ModelInputError(
-                            f'{where}:{key.start_mark.line + 1}: the key "{key.value}" is given twice; keep one.'
+                            f'{where}:{line + 1}: the key "{key.value}" is given twice; keep one{item}.'
                         )
-                    keys.add(key.value)
+                    keys.append(key.value)
                 waiting += [key, value]
