@@ -33,9 +33,9 @@ def parse_subject(text: str) -> OwnSubject:
             f'The subject "{text}" is not of the form ID=PHOTOGRAPH:NOUN, e.g. ada=photos/ada.jpg:woman; the noun is '
             "what stands in the prompt."
         )
-    if not is_id(id_of(name)):
+    if not is_id(id_of(name)) or "/" in name:
         raise UserError(
-            f'"{name}" gives no id of a subject (at most {LONGEST_ID} bytes, with a letter or digit); change it.'
+            f'The id "{name}" of a subject needs a letter or digit, at most {LONGEST_ID} bytes and no slash; change it.'
         )
     if not re.fullmatch(NOUN, noun):
         raise UserError(f'The class noun "{noun}" of "{name}" is no word; write man, woman or another noun.')

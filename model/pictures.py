@@ -10,7 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 UNREADABLE = (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 """What Pillow raises for files that are no images, are damaged or cut off, or unpack to far too much."""
 
-SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jfif")
 """Of the image files that a folder is searched for, in any case."""
 OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".gif", ".jp2", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw")
 """Of image files that are not read."""

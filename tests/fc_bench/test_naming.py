@@ -55,5 +55,5 @@ def test_two_subjects_of_one_id_are_named(names):
 
 
 def test_name_without_a_letter_is_no_subject():
-    with pytest.raises(UserError, match="gives no id of a subject"):
+    with pytest.raises(UserError, match=r'The id "\?" of a subject needs a letter'):
         parse_subject("?=photos/1.png:woman")
