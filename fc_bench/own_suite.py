@@ -30,6 +30,7 @@ from fc_bench.model.pictures import OTHER_SUFFIXES, SUFFIXES, left_by_systems
 from fc_bench.model.yaml_file import nearest, read_yaml, sentence
 from fc_bench.naming import LONGEST_ID, id_of, is_id
 from fc_bench.portraits import Portrait, left_out, person_of, portraits_in, sorted_by_name
+from fc_bench.protocols import Subject
 from fc_bench.records import write_png
 from fc_bench.suite import NOUN, SuiteFile, read_suite
 
@@ -131,7 +132,9 @@ def init_suite(
         content["metrics"].remove("identity")
         remarks.append(f"Identity is not among the metrics: {', '.join(faceless)} shows no face.")
     inspector = Inspector(finder, () if faceless else (0,))
-    inspection = inspector.inspect([person_of(person, taken) for person, taken in found.items()])
+    own = [Subject(person, chosen[person], tuple(one.source for one in taken)) for person, taken in found.items()]
+    squares = {} if crop else inspector.crops(own)
+    inspection = inspector.inspect([person_of(person, taken, squares) for person, taken in found.items()])
     inspection.refuse()
     remarks += inspection.remarks
     try:
@@ -163,7 +166,7 @@ def _name_of(folder: Path) -> str:
 
 def _faceless(found: Mapping[str, Sequence[Portrait]], finder: FaceFinder) -> list[str]:
     """The references in which there is no face."""
-    return [f"{person}/{taken[0].source.name}" for person, taken in found.items() if not finder.find(taken[0].image)]
+    return [f"{person}/{taken[0].source.name}" for person, taken in found.items() if not finder.search(taken[0].image)]
 
 
 def _suited(backbone: Backbone) -> Sequence[str]:

@@ -77,7 +77,7 @@ def read_photograph(path: Path, what: str = "photograph") -> Image.Image:
     return upright
 
 
-def centre_square(size: tuple[int, int]) -> Crop:
+def center_square(size: tuple[int, int]) -> Crop:
     """The largest square in the middle of a photograph of that width and height."""
     side = min(size)
     return Crop(((size[0] - side) // 2 + side / 2, (size[1] - side) // 2 + side / 2), side)
@@ -86,10 +86,10 @@ def centre_square(size: tuple[int, int]) -> Crop:
 def face_square(size: tuple[int, int], face: Box | None) -> Crop:
     """The largest square of a photograph of that width and height that shows the whole head around a face's box.
 
-    It is the centre square where that does, and without a face. Else the face is in its middle, as far as the
+    It is the center square where that does, and without a face. Else the face is in its middle, as far as the
     photograph reaches. A head that no square holds counts by its face alone, and a larger face is cut off.
     """
-    middle = centre_square(size)
+    middle = center_square(size)
     if face is None:
         return middle
     long, side = (0 if size[0] > size[1] else 1), min(size)

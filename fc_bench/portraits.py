@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,9 +105,15 @@ def portraits(paths: Sequence[Path], finder: FaceFinder | None, who: str) -> tup
     return found, unusable
 
 
-def person_of(who: str, found: Sequence[Portrait]) -> Person:
-    """Somebody as the inspection sees them: photographs under their paths, and what is cut out of them."""
-    return Person(who, tuple(Photograph(one.source, str(one.source), one.crop) for one in found))
+def person_of(who: str, found: Sequence[Portrait], squares: Mapping[Path, Crop] | None = None) -> Person:
+    """Somebody as the inspection sees them: photographs under their paths, and what is cut out of them.
+
+    `squares` are what methods get of photographs that were left as they are.
+    """
+    later = squares or {}
+    return Person(
+        who, tuple(Photograph(one.source, str(one.source), one.crop or later.get(one.source)) for one in found)
+    )
 
 
 def crop_of(face: Face, size: tuple[int, int]) -> Crop | None:

@@ -17,12 +17,12 @@ def validate(
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="Also look for a face in every photograph and measure every prompt, with this backbone's models.",
+            help="Also look at the faces in every photograph and measure every prompt, with this backbone's models.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Check a suite: file, photographs, prompt slots; with a backbone also faces and the lengths of prompts."""
+    """Check a suite: file, photographs, copies among them; with a backbone also faces and the lengths of prompts."""
     quiet_libraries()
     from fc_bench.model.backbone import read_backbone
     from fc_bench.registry import suite_file

@@ -1,4 +1,4 @@
-"""Copies among photographs: the same picture, saved anew, resized, mirrored or cropped differently."""
+"""Copies among photographs: the same picture, re-saved, resized, mirrored or cropped differently."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ class Copies:
         """
         for group in self._pictures:
             same = len({one.look.pixels for one in group}) == 1
-            what = "same picture" if same else "same picture, saved anew, resized or mirrored"
+            what = "same picture" if same else "same picture, re-saved, resized or mirrored"
             references = people_in([one for one in group if one.is_reference])
-            yield from _told(group, what, refused=measured or len(references) > 1)
+            yield from _finding(group, what, refused=measured or len(references) > 1)
         for group in self._shots:
-            yield from _told(group, "same shot, cropped differently", refused=False)
+            yield from _finding(group, "same shot, cropped differently", refused=False)
 
 
-def _told(group: Sequence[Seen], what: str, refused: bool) -> Iterator[Finding]:
+def _finding(group: Sequence[Seen], what: str, refused: bool) -> Iterator[Finding]:
     """What there is to say of photographs that are the same, if anybody asked for is among them."""
     if not any(one.person.asked for one in group):
         return
@@ -84,7 +84,7 @@ def _told(group: Sequence[Seen], what: str, refused: bool) -> Iterator[Finding]:
 
 
 def _copied_pairs(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
-    """Pairs of looks at one picture, also where it was saved anew, resized or mirrored; blank ones are none."""
+    """Pairs of looks at one picture, also where it was re-saved, resized or mirrored; blank ones are none."""
     numbers = [number for number, look in enumerate(looks) if not look.is_blank]
     cells = [looks[number].cells for number in numbers]
     outlines = [np.array([_outline(one) for one in way]) for way in (cells, [one[:, ::-1] for one in cells])]

@@ -22,7 +22,7 @@ from fc_bench.inspection.looks import Finding, Look, Person, Photograph, Seen, l
 from fc_bench.inspection.people import Resemblance
 from fc_bench.metrics.embedders import metric_classes
 from fc_bench.model.backbone import Backbone
-from fc_bench.photographs import UNREADABLE, Crop, centre_square, cut_out, face_square, read_photograph, shows_face
+from fc_bench.photographs import UNREADABLE, Crop, center_square, cut_out, face_square, read_photograph, shows_face
 from fc_bench.protocols import Subject, needs_faces
 from fc_bench.records import write_png
 from fc_bench.suite import Suite
@@ -50,7 +50,7 @@ class Inspection:
         """Raise UserError where something makes numbers wrong."""
         blocking = [finding.text for finding in self.findings if finding.blocks]
         if blocking:
-            more = f" (The first of {len(blocking)} things to put right.)" if len(blocking) > 1 else ""
+            more = f" (1 of {len(blocking)} problems with the photographs.)" if len(blocking) > 1 else ""
             raise UserError(blocking[0] + more)
 
     def record(self, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Inspector:
             findings += portrayed.findings(bool(self._measured))
         crops = {one.photograph.name: one.photograph.crop for one in seen if one.photograph.crop is not None}
         if self._missing and crops and not published:
-            text = f"The face models {self._missing} are not here: photographs are cropped to their centre square."
+            text = f"The face models {self._missing} are not here: photographs are cropped to their center square."
             findings.append(Finding("crop", text))
         return Inspection(tuple(findings), crops, self._finder.name() if self._finder else None)
 
@@ -180,7 +180,7 @@ def _cut_off(seen: Sequence[Seen], published: bool) -> Iterator[Finding]:
     cut: list[Seen] = []
     for one in (one for one in seen if one.look.faces):
         size, crop, face = one.look.size, one.photograph.crop, one.look.faces[0].box
-        middle = centre_square(size)
+        middle = center_square(size)
         if published and not shows_face(size, middle, face):
             cut.append(one)
         if crop is not None and crop.side == middle.side and not crop.degrees:
@@ -189,16 +189,14 @@ def _cut_off(seen: Sequence[Seen], published: bool) -> Iterator[Finding]:
             elif crop != middle:
                 moved.append(one)
     if moved:
-        text = (
-            f"{listed(names_of(moved))} {'is' if len(moved) == 1 else 'are'} cropped to a square around the face: the"
-        )
-        yield Finding("crop", f"{text} centre square cuts off the head.", photographs=names_of(moved))
+        text = f"{listed(names_of(moved))} {'is' if len(moved) == 1 else 'are'} cropped to a square around the face,"
+        yield Finding("crop", f"{text} because the center square cuts off the head.", photographs=names_of(moved))
     if cut and published:
-        text = f"The centre square of {listed(names_of(cut))}, which methods that tune are trained on, cuts off the"
-        yield Finding("crop", f"{text} face; crop by hand or set photograph_crop: face.", photographs=names_of(cut))
+        text = f"The center square of {listed(names_of(cut))}, which methods that tune train on, cuts off the face;"
+        yield Finding("crop", f"{text} crop by hand or set photograph_crop: face.", photographs=names_of(cut))
     elif cut:
-        text = f"The square that methods get of {listed(names_of(cut))} cuts off the face, which is larger"
-        yield Finding("crop", f"{text}; use a photograph with more around it.", photographs=names_of(cut))
+        text = f"The square that methods get of {listed(names_of(cut))} cuts off the face, which is larger than the"
+        yield Finding("crop", f"{text} square; use a photograph with more room around it.", photographs=names_of(cut))
 
 
 def _is_square(path: Path) -> bool:

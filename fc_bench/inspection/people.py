@@ -1,4 +1,4 @@
-"""Who photographs show, by their faces: the person they belong to, or somebody else."""
+"""Who photographs show, by their faces: the person they belong to, or another one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIMILAR = 0.5
 
 
 class Resemblance:
-    """Who the photographs show, by their largest faces: the person they belong to, or somebody else.
+    """Who the photographs show, by their largest faces: the person they belong to, or another one.
 
     Photographs that several people have are left out: nobody knows whose they are.
     """
@@ -69,26 +69,27 @@ class Resemblance:
         one, others = self._seen[number], self._others(number)
         if not others:
             return None
-        whose, them = f"{one.named}{',' if one.is_reference else ''}", f'the others of "{one.person.id}"'
+        whose = f"{one.named}{',' if one.is_reference else ''}"
+        them = f'the other photographs of "{one.person.id}"'
         each = [float((self._faces[others] @ face.embedding).mean()) for face in one.look.faces]
         own, best = each[0], max(each)
         rival, theirs = self._rival(number)
         if best - own > PLAINLY:
             like = f' (it resembles "{rival}", {theirs:.2f})' if theirs - own > PLAINLY else ""
             return (
-                f"The largest of the {len(each)} faces in {whose} is somebody else's{like}: {them} resemble another "
-                f"one, {best:.2f} to {own:.2f}; crop the photograph to that face."
+                f"The largest of the {len(each)} faces in {whose} belongs to another person{like}: {them} resemble a "
+                f"smaller face, {best:.2f} to {own:.2f}; crop the photograph to that one."
             )
         if theirs - own > PLAINLY:
             return (
                 f'{whose} resembles the photographs of "{rival}" ({theirs:.2f}) more than {them} ({own:.2f}); '
-                "replace it or put it into the right place."
+                "move it to the right folder or replace it."
             )
         agreement = _agreement(self._faces[others])
         if agreement is not None and agreement >= AGREE and own <= HARDLY * agreement:
             return (
                 f"{whose} hardly resembles {them} ({own:.2f}), which resemble each other ({agreement:.2f}); replace it "
-                "if it shows somebody else."
+                "if it shows another person."
             )
         return None
 
@@ -106,15 +107,15 @@ class Resemblance:
         return self._ids[best], float(cosines[best])
 
     def _several(self, numbers: Sequence[int], similar: bool) -> Finding:
-        """What to say of somebody's photographs with more than one face."""
+        """The finding on a person's photographs with more than one face."""
         own = [self._seen[number] for number in numbers]
         count, like = f"show{'s' if len(own) == 1 else ''} several faces", ""
         if len(own) == 1:
             count = f"shows {len(own[0].look.faces)} faces"
             like = self._likeness(numbers[0])
-        how = ", another one about as large as the largest" if similar else ""
-        text = f'{listed(names_of(own))} of "{own[0].person.id}" {count}{how}, the largest is taken{like}; crop the '
-        return Finding("several-faces", f"{text}photograph if somebody else is meant.", photographs=names_of(own))
+        how = " of similar size" if similar else ""
+        text = f'{listed(names_of(own))} of "{own[0].person.id}" {count}{how}; the largest is used{like}, so crop the '
+        return Finding("several-faces", f"{text}photograph if another person is meant.", photographs=names_of(own))
 
     def _likeness(self, number: int) -> str:
         """Whom the largest face resembles, where it does much more than the others in the photograph."""

@@ -149,8 +149,8 @@ def _of_photographs(inspection: Mapping[str, Any]) -> Iterator[str]:
     """What the inspection of the photographs found; runs of earlier versions have none."""
     if crops := len(inspection.get("crops", {})):
         yield (
-            f"{crops} photographs are no squares: every method got the same square of each, around the face "
-            "(photograph_crop: face)."
+            f"{crops} of the photographs {'is' if crops == 1 else 'are'} not square; every method got the same square "
+            "of each (photograph_crop: face)."
         )
     yield from (finding["text"] for finding in inspection.get("findings", []))
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from fc_bench.errors import UserError
 from fc_bench.model.pictures import image_files
-from fc_bench.photographs import Crop, centre_square, cut_out, face_square, holds, read_photograph
+from fc_bench.photographs import Crop, center_square, cut_out, face_square, holds, read_photograph
 
 SIZE = (40, 48)
 
@@ -124,8 +124,8 @@ def test_a_square_is_the_largest_and_shows_the_face_wherever_one_can(width, heig
 
 
 @given(SIDES, SIDES, SHARES, SHARES)
-def test_a_square_is_the_centre_square_where_that_shows_the_head_and_without_a_face(width, height, size, place):
-    middle = centre_square((width, height))
+def test_a_square_is_the_center_square_where_that_shows_the_head_and_without_a_face(width, height, size, place):
+    middle = center_square((width, height))
     high = size * middle.side / 1.5
     room = middle.side - 1.5 * high
     left, top = (edge + 0.25 * high + place * room for edge in middle.box[:2])
@@ -133,7 +133,7 @@ def test_a_square_is_the_centre_square_where_that_shows_the_head_and_without_a_f
     assert face_square((width, height), None) == middle
 
 
-def test_a_face_beyond_the_centre_square_is_in_the_middle_as_far_as_the_photograph_reaches():
+def test_a_face_beyond_the_center_square_is_in_the_middle_as_far_as_the_photograph_reaches():
     assert face_square((128, 400), (40, 250, 90, 310)).center == (64, 280)
     assert face_square((128, 400), (40, 10, 90, 80)).center == (64, 64)
     assert face_square((400, 128), (360, 30, 400, 80)).center == (336, 64)

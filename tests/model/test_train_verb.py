@@ -246,3 +246,23 @@ def test_shipped_recipes_are_well_formed(name):
         assert file.data.labels == ("person",)
         assert set(file.optimizer.learning_rate.model_dump().values()) == {1e-5}
         assert (file.optimizer.weight_decay, file.optimizer.clip, file.optimizer.schedule) == (1e-2, 1.0, "constant")
+
+
+def test_the_validation_inspects_photographs_and_gets_their_squares(recipe, suite, portrait, tmp_path):
+    from PIL import Image
+
+    from fc_bench.errors import UserError
+    from fc_bench.training import Validation, prepare
+
+    people = suite.parent / "people"
+    tall = Image.new("RGB", (128, 200), (120, 120, 120))
+    tall.paste(portrait((250, 20, 20)), (0, 0))
+    tall.save(people / "ann-1.png")
+    prepared = prepare(str(recipe()))
+    assert prepared.file.validation is not None
+    Validation(prepared, prepared.file.validation)
+    with Image.open(tmp_path / "trained" / "photographs" / "ann" / "1-ann-1.png") as square:
+        assert square.size == (128, 128)
+    (people / "bob-1.png").write_bytes((people / "ann-1.png").read_bytes())
+    with pytest.raises(UserError, match="are the same picture"):
+        Validation(prepared, prepared.file.validation)

@@ -114,7 +114,7 @@ def larger() -> Callable[[Image.Image], Image.Image]:
 
 @pytest.fixture
 def tall() -> Callable[[Image.Image], Image.Image]:
-    """A picture with a long floor below it, so that the centre square cuts off the head."""
+    """A picture with a long floor below it, so that the center square cuts off the head."""
 
     def stretched(picture: Image.Image) -> Image.Image:
         last = picture.crop((0, picture.height - 1, picture.width, picture.height))

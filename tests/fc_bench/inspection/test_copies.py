@@ -59,7 +59,7 @@ def test_copies_that_were_changed_are_found_without_any_model(people, shot, chan
     pictures = {"ada": [shot("p01", 1), shot("p01", 2)], "bo": [shot("p02", 1), CHANGES[change](shot("p01", 2))]}
     ((blocks, text),) = copies(Inspector(None, (0,)).inspect(people(pictures)))
     assert blocks
-    assert 'ada/2.png of "ada" and bo/2.png of "bo" are the same picture, saved anew, resized or mirrored' in text
+    assert 'ada/2.png of "ada" and bo/2.png of "bo" are the same picture, re-saved, resized or mirrored' in text
 
 
 def test_another_crop_of_a_shot_is_found_by_the_face(people, shot, finder):

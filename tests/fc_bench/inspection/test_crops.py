@@ -13,7 +13,7 @@ from fc_bench.baselines.tuning.concepts import photographs_of
 from fc_bench.builtin import DATASETS, POCKET_FULL_SUITE, POCKET_SUITE
 from fc_bench.inspection.inspector import Inspector, cropped, inspector_of, write_crops
 from fc_bench.model.backbone import read_backbone
-from fc_bench.photographs import centre_square, cut_out, read_photograph
+from fc_bench.photographs import center_square, cut_out, read_photograph
 from fc_bench.plan import make_plan, resolve_method
 from fc_bench.run import RunOptions, prepare, setting_of
 from fc_bench.suite import read_suite
@@ -58,21 +58,21 @@ def test_every_method_and_metric_gets_the_same_square_with_the_face(write, shots
         square = read_photograph(path)
         assert square.tobytes() == cut_out(whole, squares.crops[source]).tobytes()
         assert square.size == (128, 128)
-        assert squares.crops[source] != centre_square(whole.size)
+        assert squares.crops[source] != center_square(whole.size)
         assert len(finder.find(square)) == 1
     tuned = photographs_of(ada, 5, 128)
     assert [np.asarray(one).tobytes() for one in tuned] == [read_photograph(p).tobytes() for p in ada.photographs]
 
 
 @pytest.mark.parametrize("picture", ["empty", "mostly without"])
-def test_of_a_subject_that_is_no_person_it_is_the_centre_square(write, shot, tall, picture, tmp_path):
+def test_of_a_subject_that_is_no_person_it_is_the_center_square(write, shot, tall, picture, tmp_path):
     vase = Image.effect_noise((90, 140), 60).convert("RGB")
     last = tall(shot("p01", 1)) if picture == "mostly without" else ImageOps.flip(vase)
     pictures = [vase, vase.rotate(180), last]
     suite = read_suite(write({"vase": pictures}, noun="vase", metrics=["prompt-consistency"]))
     crops = cropped(suite, inspector_of(suite, read_backbone("pocket")), tmp_path).crops
     for path, whole in zip(suite.sources[0].photographs, pictures, strict=True):
-        assert crops[path] == centre_square(whole.size)
+        assert crops[path] == center_square(whole.size)
 
 
 def test_published_leaves_photographs_to_the_methods(write, shots, tall, fc_bench, tmp_path):
@@ -82,7 +82,7 @@ def test_published_leaves_photographs_to_the_methods(write, shots, tall, fc_benc
     assert same.subjects == suite.sources
     done = fc_bench("validate", file, "--backbone", "pocket")
     assert done.code == 0, done.err
-    assert "The centre square of ada/1.png, ada/2.png" in done.out
+    assert "The center square of ada/1.png, ada/2.png" in done.out
     assert "cuts off the face; crop by hand or set photograph_crop: face" in done.out
 
 

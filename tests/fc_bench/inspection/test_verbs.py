@@ -141,7 +141,7 @@ def test_a_plug_in_gets_the_square_and_the_reference_is_that_square(run, tall_an
             assert image.size == (128, 128)
             assert image.tobytes()[: 128 * 3 * 100] == above
     notes = (tmp_path / "run" / "report" / "table.md").read_text()
-    assert "1 photographs are no squares: every method got the same square of each" in notes
+    assert "1 of the photographs is not square; every method got the same square of each" in notes
 
 
 def test_a_folder_is_no_half_run_when_prompts_are_refused_after_the_squares(run, tall_ann, tmp_path):
@@ -219,4 +219,21 @@ def test_a_suite_of_things_needs_no_face_model(fc_bench, write, tiny_backbone, t
     file = write({"vase": [vase]}, noun="man", metrics=["prompt-consistency"])
     done = fc_bench("validate", file, "--backbone", backbone)
     assert done.code == 0, done.err
-    assert "The face models tiny-faces are not here: photographs are cropped to their centre square." in done.out
+    assert "The face models tiny-faces are not here: photographs are cropped to their center square." in done.out
+
+
+def test_init_suite_without_crops_leaves_tall_photographs_to_the_run_s_square(
+    fc_bench, shots, tall, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "ada").mkdir(parents=True)
+    for number, picture in enumerate(shots("p01"), start=1):
+        tall(picture).save(tmp_path / "photos" / "ada" / f"{number}.png")
+    done = fc_bench("init-suite", "photos", "--noun", "man", "--no-crop")
+    assert done.code == 0, done.err
+    assert "are cropped to a square around the face" in done.out
+    assert "Identity is not among the metrics" not in done.out
+    with Image.open(tmp_path / "photos-suite" / "subjects" / "ada" / "1.png") as kept:
+        assert kept.size == (128, 224)
+    done = fc_bench("validate", "photos-suite/suite.yaml", "--backbone", "pocket")
+    assert (done.code, "cropped to a square around the face" in done.out) == (0, True), done
