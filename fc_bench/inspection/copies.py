@@ -56,15 +56,20 @@ class Copies:
     def findings(self, measured: bool) -> Iterator[Finding]:
         """A sentence for each picture and each shot that is there more than once.
 
-        The picture of several people is refused where faces are measured, or where it is the reference of two.
+        The picture of several people is refused where faces are measured, or where it is the reference of two; the shot
+        where both hold.
         """
         for group in self._pictures:
             same = len({one.look.pixels for one in group}) == 1
             what = "same picture" if same else "same picture, re-saved, resized or mirrored"
-            references = people_in([one for one in group if one.is_reference])
-            yield from _finding(group, what, refused=measured or len(references) > 1)
+            yield from _finding(group, what, refused=measured or _is_reference_of_two(group))
         for group in self._shots:
-            yield from _finding(group, "same shot, cropped differently", refused=False)
+            refused = measured and _is_reference_of_two(group)
+            yield from _finding(group, "same shot, cropped differently", refused)
+
+
+def _is_reference_of_two(group: Sequence[Seen]) -> bool:
+    return len(people_in([one for one in group if one.is_reference])) > 1
 
 
 def _finding(group: Sequence[Seen], what: str, refused: bool) -> Iterator[Finding]:

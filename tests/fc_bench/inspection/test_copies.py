@@ -69,6 +69,15 @@ def test_another_crop_of_a_shot_is_found_by_the_face(people, shot, finder):
     assert 'ada/1.png and ada/3.png of "ada" are the same shot, cropped differently' in text
 
 
+@pytest.mark.parametrize(("place", "measured", "refused"), [(0, (0,), True), (1, (0,), False), (0, (), False)])
+def test_another_crop_of_a_shot_is_refused_as_the_reference_of_two(people, shot, finder, place, measured, refused):
+    pictures = {"ada": [shot("p06", 2)], "bo": [shot("p02", 1), shot("p02", 2)]}
+    pictures["bo"][place] = shot("p06", 2).crop((6, 6, 122, 122))
+    ((blocks, text),) = copies(Inspector(finder, measured).inspect(people(pictures)))
+    assert blocks is refused
+    assert f'bo/{place + 1}.png of "bo" are the same shot, cropped differently; give each person' in text
+
+
 def test_photographs_of_the_shipped_people_are_no_copies(people, shots, finder):
     pictures = {f"p{number:02d}": shots(f"p{number:02d}") for number in range(1, 17)}
     inspection = Inspector(finder, (0,)).inspect(people(pictures))
