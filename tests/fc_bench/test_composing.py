@@ -224,7 +224,7 @@ def test_without_crop_and_scores_no_face_model_is_needed(compose, tiny_backbone,
         ("ann", "not of the form"),
         ("ann=photo.jpg", "not of the form"),
         ("=photo.jpg:woman", "not of the form"),
-        ("a/b=photo.jpg:woman", '"a/b" gives no id'),
+        ("a/b=photo.jpg:woman", 'The id "a/b" of a subject needs'),
         ("ann=photo.jpg:<woman>", "class noun"),
     ],
 )

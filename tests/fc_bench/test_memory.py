@@ -7,7 +7,6 @@ import sys
 
 from fc_bench.memory import PeakMemory
 
-
 IN_A_PROCESS_OF_ITS_OWN = """
 import time
 import numpy as np
