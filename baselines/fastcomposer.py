@@ -11,9 +11,9 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from fc_bench.baselines.pipeline_method import MethodOptions
-from fc_bench.model.backbone import Backbone, make_scheduler
-from fc_bench.model.layouts import holds_trained_layers
-from fc_bench.photographs import read_photograph
+from fc_bench.model.backbones.backbone import Backbone, make_scheduler
+from fc_bench.model.backbones.layouts import holds_trained_layers
+from fc_bench.suites.photographs import read_photograph
 from fc_bench.protocols import AskedSet, Checkpoints, Customization, Request, Sampler, Setting, Subject
 
 
@@ -37,7 +37,7 @@ class FastComposer:
     def __init__(self, setting: Setting, options: FastComposerOptions) -> None:
         import torch
 
-        from fc_bench.model.pipeline import load_fastcomposer
+        from fc_bench.model.fastcomposer.pipeline import load_fastcomposer
         from fc_bench.model.text_memory import TextMemory
 
         parts = self.weights(setting.backbone, options)
@@ -77,7 +77,7 @@ class FastComposer:
     @classmethod
     def text_only_iterations(cls, options: FastComposerOptions, sampler: Sampler) -> int:
         """Those before the subjects are seen."""
-        from fc_bench.model.prefixes import text_only_iterations
+        from fc_bench.model.fastcomposer.prefixes import text_only_iterations
 
         return text_only_iterations(options.alpha, sampler.steps, sampler.iterations)
 
@@ -85,7 +85,7 @@ class FastComposer:
     def check(cls, setting: Setting, options: FastComposerOptions, asked: Sequence[AskedSet]) -> None:
         """Raise ModelInputError for a prompt that is too long, or whose noun the placeholder cannot follow."""
         from fc_bench.baselines.tuning.base_pipeline import read_tokenizer
-        from fc_bench.model.prompts import parse_prompt
+        from fc_bench.model.fastcomposer.prompts import parse_prompt
 
         tokenizer = read_tokenizer(setting.backbone.path("pipeline"))
         mentions = [[_mention(subject) for subject in one.subjects] for one in asked]
@@ -129,7 +129,7 @@ class FastComposer:
         self, customization: Customization, requests: Sequence[Request], prefix: Any = None
     ) -> Iterator[tuple[Image.Image, np.ndarray | None]]:
         """The same images, with the cross-attention of the subjects' image tokens in the steps that see them."""
-        from fc_bench.model.subject_attention import SubjectAttention
+        from fc_bench.model.fastcomposer.subject_attention import SubjectAttention
 
         attention = SubjectAttention()
         images = self._drawn(customization, requests, subject_attention=attention, prefix=prefix)
@@ -146,6 +146,6 @@ class FastComposer:
 
 
 def _mention(subject: Subject) -> str:
-    from fc_bench.model.prompts import PLACEHOLDER
+    from fc_bench.model.fastcomposer.prompts import PLACEHOLDER
 
     return f"{subject.noun} {PLACEHOLDER}"

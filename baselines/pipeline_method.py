@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from fc_bench.errors import UserError
-from fc_bench.model.backbone import Backbone
+from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.settings import Settings
 from fc_bench.model.user_cache import expanded
 from fc_bench.protocols import Checkpoints, Customization, Request, Setting, Subject

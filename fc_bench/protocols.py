@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from pydantic import BaseModel
 
-    from fc_bench.model.backbone import Backbone
+    from fc_bench.model.backbones.backbone import Backbone
 
 
 @dataclass(frozen=True)

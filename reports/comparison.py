@@ -13,7 +13,7 @@ from rich.text import Text
 from fc_bench.reports.escaping import markdown, plain
 from fc_bench.reports.tables.markdown import markdown_table
 from fc_bench.reports.tables.model import NOTHING, Table, text_table
-from fc_bench.verdicts import Comparison, Report
+from fc_bench.analysis.verdicts import Comparison, Report
 
 _STYLES = {"better": "green", "worse": "red", "changed": "red", "not comparable": "dim"}
 

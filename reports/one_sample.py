@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fc_bench.aggregate import columns_of
+from fc_bench.analysis.aggregate import columns_of
 from fc_bench.errors import UserError
-from fc_bench.photographs import UNREADABLE
-from fc_bench.records import RunFolder, write_atomically
+from fc_bench.suites.photographs import UNREADABLE
+from fc_bench.run_folder.records import RunFolder, write_atomically
 from fc_bench.reports.escaping import visible
 from fc_bench.reports.repeating import repeat_command
 from fc_bench.reports.samples import SampleView, has_image

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fc_bench.errors import UserError
-from fc_bench.records import QUALITY, RunFolder, remove_abandoned
+from fc_bench.run_folder.records import QUALITY, RunFolder, remove_abandoned
 from fc_bench.reports.cost.beside import costs_beside
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.cost.writing import CostTables, write_cost_tables

@@ -235,7 +235,7 @@ def _save_fastcomposer(folder: Path, unet: Path) -> None:
     import torch
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    from fc_bench.model.postfuse import PostfuseModule
+    from fc_bench.model.fastcomposer.postfuse import PostfuseModule
 
     torch.manual_seed(2)
     shutil.copytree(unet, folder / "unet")

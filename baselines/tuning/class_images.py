@@ -18,8 +18,8 @@ from PIL import Image
 from fc_bench.errors import UserError
 from fc_bench.model.user_cache import cache_folder
 from fc_bench.protocols import Request, seed_from
-from fc_bench.records import write_png
-from fc_bench.suite import digest
+from fc_bench.run_folder.records import write_png
+from fc_bench.suites.suite import digest
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline

@@ -18,10 +18,10 @@ from fc_bench.baselines.tuning.concepts import ClassPictures, check_photographs,
 from fc_bench.baselines.tuning.loop import LoopSettings, Training, Tuned, tune
 from fc_bench.baselines.tuning.text import PromptLengths
 from fc_bench.baselines.tuning.tokens import check_new_tokens
-from fc_bench.model.backbone import Backbone
+from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.settings import GradientNorm
 from fc_bench.protocols import AskedSet, Checkpoints, Customization, Request, Setting, Subject
-from fc_bench.suite import digest
+from fc_bench.suites.suite import digest
 
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 Photographs = Annotated[int, Field(ge=1, le=1024)]

@@ -17,9 +17,9 @@ from fc_bench.model.command_line import PassedOnError, exit_code_of
 from fc_bench.model.errors import ModelInputError
 
 if TYPE_CHECKING:
-    from fc_bench.ray_cluster import Cluster
-    from fc_bench.run import Prepared
-    from fc_bench.session import Outcome
+    from fc_bench.generation.ray_cluster import Cluster
+    from fc_bench.commands.run import Prepared
+    from fc_bench.commands.session import Outcome
 
 EXIT_INCOMPLETE = 4
 
@@ -218,7 +218,7 @@ def cluster_of(
 ) -> Cluster | None:
     """The Ray cluster asked for, None for this process; raises UserError for options that do not go together."""
     if executor == "ray":
-        from fc_bench.ray_cluster import Cluster
+        from fc_bench.generation.ray_cluster import Cluster
 
         return Cluster(address, _gpus_per_job(gpus_per_job, device), workers=workers)
     if executor != "local":
@@ -230,7 +230,7 @@ def cluster_of(
 
 def _gpus_per_job(given: float | None, device: str) -> float:
     """Accelerators that a worker takes: those given, or one where the device asks for it."""
-    from fc_bench.run import resolve_device
+    from fc_bench.commands.run import resolve_device
 
     if given is None:
         given = 1.0 if device == "cuda" or resolve_device(device) != "cpu" else 0.0
@@ -264,7 +264,7 @@ def stay_offline() -> None:
 
 def go_offline(forbidden: bool, backbone: str) -> None:
     """Stay offline where asked, and where the backbone has nothing to fetch."""
-    from fc_bench.model.backbone import read_backbone
+    from fc_bench.model.backbones.backbone import read_backbone
 
     if forbidden or not read_backbone(backbone).fetches:
         stay_offline()

@@ -35,9 +35,9 @@ def compare(
 
     Exit code 0: nothing beyond its tolerance; 1: something is; 2: wrong usage; 3: not comparable; 4: incomplete.
     """
-    from fc_bench.comparing import compare as judge
-    from fc_bench.gate import Gate, read_gate
-    from fc_bench.records import RunFolder, write_atomically
+    from fc_bench.analysis.comparison import compare as judge
+    from fc_bench.analysis.gate import Gate, read_gate
+    from fc_bench.run_folder.records import RunFolder, write_atomically
     from fc_bench.reports.comparison import comparison_junit, comparison_markdown, print_comparison
 
     chosen = read_gate(gate) if gate else Gate()

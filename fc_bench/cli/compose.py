@@ -89,9 +89,9 @@ def compose(
         chosen = {**chosen, "alpha": alpha}
     quiet_libraries()
     go_offline(offline, backbone)
-    from fc_bench.composing import SHEET, ComposeOptions, shown_scores
-    from fc_bench.composing import compose as execute
-    from fc_bench.slots import parse_subject
+    from fc_bench.commands.compose import SHEET, ComposeOptions, shown_scores
+    from fc_bench.commands.compose import compose as execute
+    from fc_bench.suites.slots import parse_subject
 
     composed = execute(
         ComposeOptions(

@@ -25,7 +25,7 @@ def curate(
     if offline:
         stay_offline()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    from fc_bench.holding import held
+    from fc_bench.run_folder.lock import held
     from fc_bench.model.curation.config import load_curation
     from fc_bench.model.curation.curate import curate as execute
     from fc_bench.progress import silence_loading_bars

@@ -21,6 +21,6 @@ def doctor(
     Exit code 2 when a file of the named backbone (pocket if none is named) is missing.
     """
     quiet_libraries()
-    from fc_bench.doctor import examine
+    from fc_bench.commands.doctor import examine
 
     examine(backbone, checksums, console())

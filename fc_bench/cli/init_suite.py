@@ -47,8 +47,8 @@ def init_suite(
     """
     quiet_libraries()
     go_offline(offline, backbone)
-    from fc_bench.model.backbone import read_backbone
-    from fc_bench.own_suite import init_suite as write
+    from fc_bench.model.backbones.backbone import read_backbone
+    from fc_bench.commands.init_suite import init_suite as write
 
     folder = Path(photographs)
     target = out or Path(f"{folder.resolve().name}-suite")

@@ -30,7 +30,7 @@ def list_(
 ) -> None:
     """Show methods, metrics, suites and backbones, built-in and from plug-ins; or the options of one method."""
     quiet_libraries()
-    from fc_bench.listing import show_kind, show_options
+    from fc_bench.commands.list import show_kind, show_options
 
     if name is None:
         for kind in [what] if what else list(Listed):

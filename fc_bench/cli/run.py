@@ -93,8 +93,8 @@ def run(
     overrides, tolerated = overrides_of(option or []), tolerated_failures(fail_on_error)
     quiet_libraries()
     go_offline(offline, backbone)
-    from fc_bench.run import RunOptions, prepare
-    from fc_bench.run import run as execute
+    from fc_bench.commands.run import RunOptions, prepare
+    from fc_bench.commands.run import run as execute
 
     defaults = RunOptions()
     asked = RunOptions(

@@ -78,7 +78,7 @@ def score(
     tolerated = tolerated_failures(fail_on_error)
     quiet_libraries()
     go_offline(offline, backbone)
-    from fc_bench.placing import ScoreOptions, score_elsewhere
+    from fc_bench.commands.score import ScoreOptions, score_elsewhere
 
     outcome = score_elsewhere(
         ScoreOptions(

@@ -89,7 +89,7 @@ def sweep(
         if given:
             raise UserError(f"A grid says itself what is run, and how; leave {' '.join(given)} or --grid out.")
         quiet_libraries()
-        from fc_bench.sweep import run_grid
+        from fc_bench.commands.sweep import run_grid
 
         say(f"wrote {run_grid(grid, out or _grid_folder(grid), console())}")
         return
@@ -100,9 +100,9 @@ def sweep(
     overrides, tolerated = overrides_of(other or []), tolerated_failures(fail_on_error)
     quiet_libraries()
     go_offline(offline, backbone)
-    from fc_bench.run import RunOptions, prepare
-    from fc_bench.run import run as execute
-    from fc_bench.sweep import range_options
+    from fc_bench.commands.run import RunOptions, prepare
+    from fc_bench.commands.run import run as execute
+    from fc_bench.commands.sweep import range_options
 
     asked = RunOptions(
         suite=suite,

@@ -23,7 +23,7 @@ from fc_bench.cli.app import MOST, Offline, app, go_offline, quiet_libraries, sa
 from fc_bench.errors import UserError
 
 if TYPE_CHECKING:
-    from fc_bench.training import Prepared
+    from fc_bench.commands.train import Prepared
 
 
 @app.command()
@@ -53,7 +53,7 @@ def train(
     if offline:
         stay_offline()
     from fc_bench.model.durations import parse_duration
-    from fc_bench.training import is_main_process, prepare, train_fastcomposer
+    from fc_bench.commands.train import is_main_process, prepare, train_fastcomposer
 
     changes = {
         "output": out.resolve() if out is not None else None,
@@ -78,7 +78,7 @@ def train(
 def _check(prepared: Prepared) -> None:
     """Draw the pictures and refuse unusable data or validation once, on the processor, before processes are started."""
     from fc_bench.model.training.dataset import read_records
-    from fc_bench.training import Validation, draw_pictures
+    from fc_bench.commands.train import Validation, draw_pictures
 
     if prepared.file.validation is not None:
         config = prepared.config.model_copy(update={"cpu": True})

@@ -24,10 +24,10 @@ def validate(
 ) -> None:
     """Check a suite: file, photographs, copies among them; with a backbone also faces and the lengths of prompts."""
     quiet_libraries()
-    from fc_bench.model.backbone import read_backbone
+    from fc_bench.model.backbones.backbone import read_backbone
     from fc_bench.registry import suite_file
-    from fc_bench.suite import read_suite
-    from fc_bench.validating import findings
+    from fc_bench.suites.suite import read_suite
+    from fc_bench.commands.validate import findings
 
     checked = read_suite(suite_file(suite), photographs)
     found = findings(checked, read_backbone(backbone) if backbone else None)

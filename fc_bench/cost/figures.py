@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fc_bench.statistics import LEVEL
+from fc_bench.analysis.statistics import LEVEL
 
 FEWEST_FOR = {0.9: 10, 0.95: 60, 0.99: 300}
 """Percentile -> values it takes."""

@@ -36,17 +36,17 @@ from fc_bench.cost.records import (
 from fc_bench.cost.results import told
 from fc_bench.cost.surroundings import numerics, provider
 from fc_bench.errors import UserError
-from fc_bench.json_lines import LineWriter
-from fc_bench.method_checks import refusal
-from fc_bench.model.backbone import Backbone, DtypeName, files_of, read_backbone
+from fc_bench.run_folder.json_lines import LineWriter
+from fc_bench.generation.method_checks import refusal
+from fc_bench.model.backbones.backbone import Backbone, DtypeName, files_of, read_backbone
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.random_weights import with_random_weights
-from fc_bench.plan import MethodRow, resolve_method
+from fc_bench.model.backbones.random_weights import with_random_weights
+from fc_bench.generation.plan import MethodRow, resolve_method
 from fc_bench.protocols import AskedSet, Method, Sampler, Setting, Subject, fill
-from fc_bench.provenance import commit, hardware, now, versions
-from fc_bench.records import FORMAT, RUN, RunFolder, opened_for_writing, write_json
-from fc_bench.run import RunOptions, resolve_device
-from fc_bench.suite import read_suite
+from fc_bench.run_folder.provenance import commit, hardware, now, versions
+from fc_bench.run_folder.records import FORMAT, RUN, RunFolder, opened_for_writing, write_json
+from fc_bench.commands.run import RunOptions, resolve_device
+from fc_bench.suites.suite import read_suite
 
 TEMPLATE = "a photo of a {subject} in the snow"
 SEED = 20230510

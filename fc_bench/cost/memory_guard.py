@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fc_bench.cost import nvml
-from fc_bench.memory import INTERVAL, PeakMemory
+from fc_bench.generation.peak_memory import INTERVAL, PeakMemory
 
 RESERVE = 1 << 30
 """Bytes of the machine's memory that a measuring process leaves alone."""

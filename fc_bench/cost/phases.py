@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from fc_bench.cost.instruments import sampler_steps, timed, training_steps
 from fc_bench.cost.memory_guard import Peaks, free_memory
 from fc_bench.cost.surroundings import Surroundings
-from fc_bench.photographs import read_photograph
+from fc_bench.suites.photographs import read_photograph
 from fc_bench.protocols import (
     Customization,
     Method,

@@ -35,8 +35,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from fc_bench.json_lines import read_lines
-from fc_bench.records import RunFolder
+from fc_bench.run_folder.json_lines import read_lines
+from fc_bench.run_folder.records import RunFolder
 
 KIND = "cost"
 MEASUREMENTS, LOG, ARTEFACTS = "measurements.jsonl", "log.txt", "artefacts"

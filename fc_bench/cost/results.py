@@ -19,7 +19,7 @@ from fc_bench.cost.records import (
     measurements,
 )
 from fc_bench.cost.surroundings import contention, others_share
-from fc_bench.records import RunFolder
+from fc_bench.run_folder.records import RunFolder
 
 GIB, MIB = 2**30, 2**20
 

@@ -88,8 +88,8 @@ def _assignment(task: dict[str, Any]) -> Any:
     quiet_libraries()
     from fc_bench import registry
     from fc_bench.cost.phases import Assignment
-    from fc_bench.model import pipeline  # noqa: F401 (what methods import when they are built)
-    from fc_bench.model.backbone import read_backbone
+    from fc_bench.model.fastcomposer import pipeline  # noqa: F401 (what methods import when they are built)
+    from fc_bench.model.backbones.backbone import read_backbone
     from fc_bench.progress import silence_loading_bars
     from fc_bench.protocols import Sampler, Setting, Subject
 

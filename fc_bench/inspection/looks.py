@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fc_bench.faces import Face
-from fc_bench.photographs import Crop
+from fc_bench.scoring.faces import Face
+from fc_bench.suites.photographs import Crop
 
 CELLS = 32
 """A picture is compared by the mean colors of so many cells a side."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fc_bench.faces import FaceModels, ReferenceFaces, match_faces
+from fc_bench.scoring.faces import FaceModels, ReferenceFaces, match_faces
 from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
 
 Box = tuple[float, float, float, float]

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar
 
-from fc_bench.clip import ClipScorer
+from fc_bench.scoring.clip import ClipScorer
 from fc_bench.protocols import Column, Score, ScoredSample, Setting, Sibling, Subject
 
 MOST_KEPT = 4096

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from fc_bench import registry
-from fc_bench.model.backbone import Backbone
-from fc_bench.naming import slug
+from fc_bench.model.backbones.backbone import Backbone
+from fc_bench.suites.slugs import slug
 from fc_bench.protocols import Metric, Score, ScoredSample, Subject
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from fc_bench.faces import Face
+from fc_bench.scoring.faces import Face
 from fc_bench.metrics.identity import Identity, identity_score
 from fc_bench.protocols import Column, Score, ScoredSample, Subject
 

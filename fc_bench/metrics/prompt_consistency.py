@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from fc_bench.clip import ClipScorer
+from fc_bench.scoring.clip import ClipScorer
 from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
 
 

@@ -108,7 +108,7 @@ class Similarity:
         self, phrases: Sequence[str], crops: Sequence[Image.Image], labels: Sequence[str], read: Sequence[str]
     ) -> np.ndarray:
         """Similarities [phrases, crops]; `labels` are the crops' classes, `read` is what CLIP reads of each phrase."""
-        from fc_bench.model.references import normalize, reference_pixels
+        from fc_bench.model.fastcomposer.references import normalize, reference_pixels
 
         size = self._clip.config.vision_config.image_size
         pixels = normalize(torch.stack([reference_pixels(crop, size) for crop in crops])).to(self._device, self._dtype)

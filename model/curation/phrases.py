@@ -9,7 +9,7 @@ from typing import Any
 
 from fc_bench.model.curation.config import PhrasesConfig
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.prompts import ends_with_word
+from fc_bench.model.fastcomposer.prompts import ends_with_word
 
 BETWEEN = ("of", "in", "on", "with", "and", "or", "to", "at", "by", "for", "from", "near", "beside")
 """Words that no noun phrase has between its determiner and its noun."""

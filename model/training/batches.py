@@ -12,8 +12,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from fc_bench.model.autoencoder import posterior
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.fastcomposer import TrainingBatch, resize_latent_masks
-from fc_bench.model.localization import attention_masks
+from fc_bench.model.fastcomposer.forward import TrainingBatch, resize_latent_masks
+from fc_bench.model.fastcomposer.localization import attention_masks
 from fc_bench.model.training.config import TrainingConfig
 from fc_bench.model.training.dataset import (
     Record,

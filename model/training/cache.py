@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
 
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.fastcomposer import TrainingBatch, resize_latent_masks
-from fc_bench.model.localization import attention_masks
-from fc_bench.model.references import lower_hidden_states, reference_size
+from fc_bench.model.fastcomposer.forward import TrainingBatch, resize_latent_masks
+from fc_bench.model.fastcomposer.localization import attention_masks
+from fc_bench.model.fastcomposer.references import lower_hidden_states, reference_size
 from fc_bench.model.training.batches import ErrorsAsItems, FrozenEncoders, Stream, numbered, raised
 from fc_bench.model.training.config import CacheConfig, TrainingConfig
 from fc_bench.model.training.dataset import (

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from fc_bench.model.prompts import MAX_SUBJECTS
+from fc_bench.model.fastcomposer.prompts import MAX_SUBJECTS
 from fc_bench.model.settings import GradientNorm, Settings
 from fc_bench.model.user_cache import expanded
 from fc_bench.model.yaml_file import read_yaml

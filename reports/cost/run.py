@@ -8,7 +8,7 @@ from typing import Any
 
 from fc_bench.cost.records import KIND
 from fc_bench.cost.results import MethodCost, method_costs
-from fc_bench.records import RunFolder
+from fc_bench.run_folder.records import RunFolder
 
 
 @dataclass(frozen=True)

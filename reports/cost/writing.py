@@ -13,7 +13,7 @@ from rich.console import Console
 
 from fc_bench.cost.amortisation import IMAGES, SUBJECTS, seconds_per_image, stored_bytes
 from fc_bench.cost.results import MethodCost
-from fc_bench.records import write_atomically
+from fc_bench.run_folder.records import write_atomically
 from fc_bench.reports.cost.notes import cost_notes, cost_provenance, footnotes
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.cost.tables import (

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from PIL import Image
 
-from fc_bench.aggregate import Row
-from fc_bench.measurements import rows_of
-from fc_bench.photographs import UNREADABLE
-from fc_bench.records import unpacked_maps
+from fc_bench.analysis.aggregate import Row
+from fc_bench.analysis.measurements import rows_of
+from fc_bench.suites.photographs import UNREADABLE
+from fc_bench.run_folder.records import unpacked_maps
 from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.style import INK, Drawing, in_lines, new_figure, shortened
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from fc_bench.aggregate import Row, values_by_set
+from fc_bench.analysis.aggregate import Row, values_by_set
 from fc_bench.protocols import Column
 from fc_bench.reports.figures.material import MEASURES, Material
 from fc_bench.reports.figures.style import Drawing, error, legend_below, matrix, new_figure, shortened

@@ -13,11 +13,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
 
-from fc_bench.aggregate import Row
+from fc_bench.analysis.aggregate import Row
 from fc_bench.errors import UserError
-from fc_bench.measurements import rows_of
+from fc_bench.analysis.measurements import rows_of
 from fc_bench.model.yaml_file import nearest
-from fc_bench.photographs import UNREADABLE
+from fc_bench.suites.photographs import UNREADABLE
 from fc_bench.reports.figures.material import Choice, Material
 from fc_bench.reports.figures.style import GREY, INK, Drawing, in_lines, new_figure, shortened
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fc_bench.aggregate import OVERALL, REFERENCES, Row
+from fc_bench.analysis.aggregate import OVERALL, REFERENCES, Row
 from fc_bench.protocols import Column
 from fc_bench.reports.figures.style import Look, looks
 from fc_bench.reports.frame import Run, columns, rows, samples

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fc_bench.records import SCORES
+from fc_bench.run_folder.records import SCORES
 from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.style import Drawing, in_lines, matrix_panel, new_figure
 from fc_bench.reports.frame import labels, who

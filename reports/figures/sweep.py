@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from fc_bench.aggregate import Row
+from fc_bench.analysis.aggregate import Row
 from fc_bench.reports.escaping import file_name
 from fc_bench.reports.figures.material import MEASURES, Material
 from fc_bench.reports.figures.style import COLORS, GREY, INK, Drawing, Look, error, legend_below, new_figure

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from fc_bench.aggregate import OVERALL, Row
+from fc_bench.analysis.aggregate import OVERALL, Row
 from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.style import Drawing, Look, error, legend_below, new_figure, rules
 from fc_bench.reports.frame import who

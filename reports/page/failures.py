@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fc_bench.measurements import Measurements
+from fc_bench.analysis.measurements import Measurements
 from fc_bench.reports.page.gallery import PageRun
 from fc_bench.reports.samples import SampleFailure, SampleView, sample_views
 

@@ -18,7 +18,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from fc_bench.records import write_atomically
+from fc_bench.run_folder.records import write_atomically
 from fc_bench.reports.cost.writing import CostTables
 from fc_bench.reports.escaping import visible_data
 from fc_bench.reports.figures import Drawing

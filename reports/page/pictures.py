@@ -15,7 +15,7 @@ from urllib.parse import quote_from_bytes
 from PIL import Image
 
 from fc_bench.errors import UserError
-from fc_bench.photographs import UNREADABLE
+from fc_bench.suites.photographs import UNREADABLE
 
 Images = Literal["link", "embed"]
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from fc_bench.aggregate import COST_COLUMNS, OVERALL, REFERENCES, Row
-from fc_bench.differences import paired_rows
-from fc_bench.naming import slug
+from fc_bench.analysis.aggregate import COST_COLUMNS, OVERALL, REFERENCES, Row
+from fc_bench.analysis.differences import paired_rows
+from fc_bench.suites.slugs import slug
 from fc_bench.protocols import Column
 from fc_bench.reports.cost import beside as apart
 from fc_bench.reports.cost.beside import Beside

@@ -10,8 +10,8 @@ from typing import Literal
 
 from rich.console import Console
 
-from fc_bench.aggregate import COST_COLUMNS, REFERENCES
-from fc_bench.records import write_atomically
+from fc_bench.analysis.aggregate import COST_COLUMNS, REFERENCES
+from fc_bench.run_folder.records import write_atomically
 from fc_bench.reports.cost.beside import Beside
 from fc_bench.reports.escaping import markdown, plain
 from fc_bench.reports.frame import Run, columns, frame, incomparable_costs

@@ -15,7 +15,7 @@ from fc_bench.baselines.custom_diffusion import CustomDiffusion
 from fc_bench.baselines.dreambooth import DreamBooth
 from fc_bench.baselines.dreambooth_lora import DreamBoothLoRA
 from fc_bench.baselines.textual_inversion import TextualInversion
-from fc_bench.model.backbone import read_backbone
+from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import Checkpoints, Customization, Request, Sampler, Setting, Subject, fill
 
 PHOTOGRAPHS = 3

@@ -7,7 +7,7 @@ from pkgutil import resolve_name
 
 import numpy as np
 
-from fc_bench.model.backbone import read_backbone
+from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import Request, Sampler, Setting, Subject
 
 told = json.loads(sys.argv[1])

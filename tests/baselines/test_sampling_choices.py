@@ -14,7 +14,7 @@ from fc_bench.baselines.text_only import TextOnly
 from fc_bench.cost.worker import _assignment
 from fc_bench.errors import UserError
 from fc_bench.protocols import Request, fill
-from fc_bench.run import RunOptions, prepare
+from fc_bench.commands.run import RunOptions, prepare
 
 from .conftest import CASES
 

@@ -35,9 +35,9 @@ import yaml
 from PIL import Image
 
 from fc_bench.cli.app import quiet_libraries
-from fc_bench.json_lines import stream_lines
-from fc_bench.plan import make_plan, resolve_method
-from fc_bench.records import JOBS, PLAN, SAMPLES, SCORES
+from fc_bench.run_folder.json_lines import stream_lines
+from fc_bench.generation.plan import make_plan, resolve_method
+from fc_bench.run_folder.records import JOBS, PLAN, SAMPLES, SCORES
 
 METHODS = ("text-only", "fastcomposer", "textual-inversion", "dreambooth", "dreambooth-lora")
 PROMPTS, IMAGES = 40, 10
@@ -177,10 +177,10 @@ def plan(folder: Path) -> None:
     from rich.console import Console
 
     from fc_bench.inspection.inspector import Inspector
-    from fc_bench.model.backbone import read_backbone
-    from fc_bench.run import setting_of
-    from fc_bench.session import session
-    from fc_bench.suite import read_suite
+    from fc_bench.model.backbones.backbone import read_backbone
+    from fc_bench.commands.run import setting_of
+    from fc_bench.commands.session import session
+    from fc_bench.suites.suite import read_suite
 
     without_models()
     suite = read_suite(folder / "suite" / "suite.yaml")
@@ -194,7 +194,7 @@ def resume(folder: Path) -> None:
     """The same command again."""
     from rich.console import Console
 
-    from fc_bench.run import RunOptions, run
+    from fc_bench.commands.run import RunOptions, run
 
     without_models()
     options = RunOptions(str(folder / "suite" / "suite.yaml"), METHODS, "pocket", folder / "run", device="cpu")
@@ -205,8 +205,8 @@ def resume(folder: Path) -> None:
 def score(folder: Path) -> None:
     """What is pending where no score is there."""
     from fc_bench import registry
-    from fc_bench.records import RunFolder
-    from fc_bench.scoring import pending_scores
+    from fc_bench.run_folder.records import RunFolder
+    from fc_bench.scoring.score import pending_scores
 
     scores, away = folder / "run" / SCORES, folder / SCORES
     scores.rename(away)
@@ -287,7 +287,7 @@ def main() -> None:
 
 def described(options: argparse.Namespace, before: float) -> list[str]:
     """The command and the machine: seconds mean little where others were at work."""
-    from fc_bench.provenance import hardware
+    from fc_bench.run_folder.provenance import hardware
 
     command = f"python tests/benchmarks/large_runs.py --samples {options.samples} --smaller {options.smaller}"
     load = f"load average {before:.1f} before, {os.getloadavg()[0]:.1f} after (one process at a time is 1.0)"

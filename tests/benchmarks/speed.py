@@ -80,7 +80,7 @@ def timed(work: Callable[[], Any]) -> float:
 
 def command_of(folder: Path, **options: Any) -> dict[str, Any]:
     """What a run of the suite pocket recorded of itself."""
-    from fc_bench.run import RunOptions, run
+    from fc_bench.commands.run import RunOptions, run
 
     with (folder / "log").open("w") as log:
         outcome = run(RunOptions(out=folder / "run", device="cpu", **options), Console(file=log))
@@ -106,11 +106,11 @@ def prefixes(asked: Asked) -> Iterator[Ratio]:
 def adapters(asked: Asked) -> Iterator[Ratio]:
     import tuning_speed as tuning
 
-    from fc_bench.model.backbone import read_backbone
-    from fc_bench.plan import resolve_method
+    from fc_bench.model.backbones.backbone import read_backbone
+    from fc_bench.generation.plan import resolve_method
     from fc_bench.registry import suite_file
-    from fc_bench.run import setting_of
-    from fc_bench.suite import read_suite
+    from fc_bench.commands.run import setting_of
+    from fc_bench.suites.suite import read_suite
 
     suite = read_suite(suite_file("pocket-tuning"))
     setting = setting_of(suite, read_backbone("pocket"), "cpu")
@@ -129,17 +129,18 @@ def adapters(asked: Asked) -> Iterator[Ratio]:
 
 def scoring(asked: Asked) -> Iterator[Ratio]:
     """Of the photographs themselves, each as if it were an image of its subject."""
-    from fc_bench import clip, faces
-    from fc_bench.clip import ClipScorer
-    from fc_bench.faces import FaceModels
+    from fc_bench.scoring import clip
+    from fc_bench.scoring import faces
+    from fc_bench.scoring.clip import ClipScorer
+    from fc_bench.scoring.faces import FaceModels
     from fc_bench.metrics.identity import Identity, identity_score
     from fc_bench.metrics.prompt_consistency import PromptConsistency
-    from fc_bench.model.backbone import read_backbone
-    from fc_bench.photographs import read_photograph
+    from fc_bench.model.backbones.backbone import read_backbone
+    from fc_bench.suites.photographs import read_photograph
     from fc_bench.protocols import ScoredSample
     from fc_bench.registry import suite_file
-    from fc_bench.run import setting_of
-    from fc_bench.suite import read_suite
+    from fc_bench.commands.run import setting_of
+    from fc_bench.suites.suite import read_suite
 
     suite = read_suite(suite_file("pocket"))
     setting = setting_of(suite, read_backbone("pocket"), "cpu")
@@ -170,9 +171,9 @@ def scoring(asked: Asked) -> Iterator[Ratio]:
 
 
 def harness(asked: Asked) -> Iterator[Ratio]:
-    from fc_bench.plan import resolve_method
+    from fc_bench.generation.plan import resolve_method
     from fc_bench.protocols import Customization, Request
-    from fc_bench.run import RunOptions, prepare
+    from fc_bench.commands.run import RunOptions, prepare
 
     run: Any = {"methods": ("fastcomposer",), "limit_subjects": asked.subjects}
     prepared = prepare(RunOptions(device="cpu", **run))
@@ -182,7 +183,7 @@ def harness(asked: Asked) -> Iterator[Ratio]:
     def bare() -> float:
         spent, count = 0.0, 0
         for job in prepared.plan.jobs:
-            from fc_bench.working import _request
+            from fc_bench.generation.worker import _request
 
             mentions = [method.mention(subject, place) for place, subject in enumerate(job.subject_set.subjects)]
             requests: list[Request] = [_request(sample, mentions) for sample in job.samples]
@@ -243,17 +244,17 @@ class Sleeping:
 
 
 def ray(asked: Asked) -> Iterator[Ratio]:
-    from fc_bench.executing import Loaded, Options
-    from fc_bench.generating import Recorder, pending_units
-    from fc_bench.model.backbone import read_backbone
-    from fc_bench.plan import MethodRow, make_plan
+    from fc_bench.generation.executor import Loaded, Options
+    from fc_bench.generation.recorder import Recorder, pending_units
+    from fc_bench.model.backbones.backbone import read_backbone
+    from fc_bench.generation.plan import MethodRow, make_plan
     from fc_bench.progress import progress
-    from fc_bench.ray_cluster import Cluster, Connection
-    from fc_bench.ray_executor import RayExecutor
-    from fc_bench.records import RunFolder
+    from fc_bench.generation.ray_cluster import Cluster, Connection
+    from fc_bench.generation.ray_executor import RayExecutor
+    from fc_bench.run_folder.records import RunFolder
     from fc_bench.registry import suite_file
-    from fc_bench.run import MethodMaker, setting_of
-    from fc_bench.suite import read_suite
+    from fc_bench.commands.run import MethodMaker, setting_of
+    from fc_bench.suites.suite import read_suite
 
     suite = read_suite(suite_file("pocket"))
     setting = setting_of(suite, read_backbone("pocket"), "cpu")
@@ -284,11 +285,11 @@ def ray(asked: Asked) -> Iterator[Ratio]:
 
 def driver(turns: int, plan: Any, row: Any) -> Iterator[Ratio]:
     """Records a second of the single writer: images of noise, which compress least."""
-    from fc_bench.batches import Generated
-    from fc_bench.executing import Made, Unit
-    from fc_bench.generating import Recorder
+    from fc_bench.generation.batches import Generated
+    from fc_bench.generation.executor import Made, Unit
+    from fc_bench.generation.recorder import Recorder
     from fc_bench.progress import progress
-    from fc_bench.records import RunFolder, png_of
+    from fc_bench.run_folder.records import RunFolder, png_of
 
     noise = np.random.default_rng(0)
     sizes: dict[int, list[float]] = {128: [], 512: []}
@@ -347,7 +348,7 @@ def main() -> None:
     silence_loading_bars()
     import torch
 
-    from fc_bench.provenance import commit, hardware
+    from fc_bench.run_folder.provenance import commit, hardware
 
     machine = hardware()
     lines = [

@@ -292,7 +292,7 @@ def test_folder_of_another_run_is_refused_and_keeps_every_byte(run, suite, tmp_p
 def test_folder_that_another_process_holds_names_that_process(run, suite, tmp_path):
     import os
 
-    from fc_bench.records import opened_for_writing
+    from fc_bench.run_folder.records import opened_for_writing
 
     with opened_for_writing(tmp_path / "run"):
         refused(run(suite), "Another process", str(os.getpid()))
@@ -514,7 +514,7 @@ def test_run_folder_that_cannot_be_written_before_generating_is_named(run, suite
     def failing(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(f"fc_bench.session.{writer}", failing)
+    monkeypatch.setattr(f"fc_bench.commands.session.{writer}", failing)
     refused(run(suite), str(tmp_path / "run"), str(error.strerror), "repeat the command")
 
 
@@ -537,7 +537,7 @@ def test_device_number_beyond_those_present_is_refused(monkeypatch):
     import torch
 
     from fc_bench.errors import UserError
-    from fc_bench.run import resolve_device
+    from fc_bench.commands.run import resolve_device
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

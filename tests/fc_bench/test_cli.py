@@ -59,7 +59,7 @@ def option_rows(out: str) -> dict[str, list[str]]:
 
 
 def test_options_of_a_method_show_type_default_and_the_backbone_s_choice(fc_bench):
-    from fc_bench.model.backbone import read_backbone
+    from fc_bench.model.backbones.backbone import read_backbone
 
     chosen = read_backbone("pocket").methods["dreambooth"]
     rows = option_rows(fc_bench("list", "methods", "dreambooth").out)
@@ -152,7 +152,7 @@ def test_validate_with_a_backbone_measures_prompts(fc_bench, suite_data, write_s
 
 
 def test_doctor_lists_every_file_with_size_and_checksum(fc_bench, tiny_backbone):
-    from fc_bench.model.backbone import sha256_of
+    from fc_bench.model.backbones.backbone import sha256_of
 
     done = fc_bench("doctor", "--backbone", tiny_backbone)
     assert done.code == 0, done.err

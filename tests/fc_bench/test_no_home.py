@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from fc_bench import registry
-from fc_bench.model.backbone import read_backbone
+from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.model.errors import MissingWeightsError, ModelInputError, loading
 from fc_bench.model.user_cache import cache_folder, expanded, made_once, writing_to_cache
-from fc_bench.plan import resolve_method
+from fc_bench.generation.plan import resolve_method
 from fc_bench.protocols import Sampler, Setting
 
 STRANGER = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fc_bench.model.pipeline import FastComposerPipeline, load_fastcomposer
+from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline, load_fastcomposer
 from fc_bench.model.training.config import TrainingConfig
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fastcomposer"

@@ -110,7 +110,7 @@ def test_no_exception_ends_in_the_code_of_a_regression(raised, code, told):
 
 @pytest.mark.parametrize("raised", ["EOFError", "SystemExit(1)", "BrokenPipeError(errno.EPIPE, 'x')", "RuntimeError"])
 def test_a_verb_ends_in_no_code_that_its_library_chooses(fc_bench, monkeypatch, raised):
-    from fc_bench import listing
+    from fc_bench.commands import list as listing
 
     def fail(*_: object) -> None:
         raise eval(raised, {"errno": errno})

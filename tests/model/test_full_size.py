@@ -35,7 +35,7 @@ def image(pipeline: Path, checkpoint: Path) -> np.ndarray:
     """Pixels of an image of one subject after three steps at 512 x 512, in bfloat16."""
     from PIL import Image
 
-    from fc_bench.model.pipeline import load_fastcomposer
+    from fc_bench.model.fastcomposer.pipeline import load_fastcomposer
 
     loaded = load_fastcomposer(pipeline, checkpoint, torch.bfloat16)
     loaded.set_progress_bar_config(disable=True)
@@ -55,11 +55,11 @@ def image(pipeline: Path, checkpoint: Path) -> np.ndarray:
 def test_every_published_form_loads_and_generates_the_same_image(room: Path) -> None:
     from diffusers import StableDiffusionPipeline
 
-    from fc_bench.model.backbone import read_backbone
-    from fc_bench.model.checkpoint import load_whole
-    from fc_bench.model.postfuse import PostfuseModule
-    from fc_bench.model.random_weights import with_random_weights
-    from fc_bench.model.references import load_image_encoder
+    from fc_bench.model.backbones.backbone import read_backbone
+    from fc_bench.model.fastcomposer.checkpoint import load_whole
+    from fc_bench.model.fastcomposer.postfuse import PostfuseModule
+    from fc_bench.model.backbones.random_weights import with_random_weights
+    from fc_bench.model.fastcomposer.references import load_image_encoder
 
     random = read_backbone(str(with_random_weights(read_backbone("sd15"), "float16")))
     folder, overlay = random.path("pipeline"), random.path("fastcomposer/published")

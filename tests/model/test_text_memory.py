@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from fc_bench.model.pipeline import FastComposerPipeline
-from fc_bench.model.prompts import parse_prompt
+from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline
+from fc_bench.model.fastcomposer.prompts import parse_prompt
 from fc_bench.model.text_memory import TextMemory
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.yaml_file import nearest, read_yaml
-from fc_bench.suite import SuiteFile
+from fc_bench.suites.suite import SuiteFile
 
 WHOLE = """\
 name: trio

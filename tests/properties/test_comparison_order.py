@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fc_bench.aggregate import result_rows
-from fc_bench.comparing import Report, compare
-from fc_bench.gate import Gate
-from fc_bench.records import JOBS, PLAN, SAMPLES, SCORES, RunFolder
+from fc_bench.analysis.aggregate import result_rows
+from fc_bench.analysis.comparison import Report, compare
+from fc_bench.analysis.gate import Gate
+from fc_bench.run_folder.records import JOBS, PLAN, SAMPLES, SCORES, RunFolder
 from fc_bench.reports.reference import REPOSITORY
 
 SHIFTS = {"identity": -0.3, "prompt_consistency": 0.1}

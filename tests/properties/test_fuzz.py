@@ -16,9 +16,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fc_bench.json_lines import LineWriter, read_lines
-from fc_bench.model.checkpoint import load_components, load_strictly, read_checkpoint, split_components
-from fc_bench.suite import SubjectSet, read_suite
+from fc_bench.run_folder.json_lines import LineWriter, read_lines
+from fc_bench.model.fastcomposer.checkpoint import load_components, load_strictly, read_checkpoint, split_components
+from fc_bench.suites.suite import SubjectSet, read_suite
 
 CASES = int(os.environ.get("FC_BENCH_FUZZ_CASES", "200"))
 PUBLISHED = Path(__file__).parents[1] / "golden" / "fastcomposer" / "pytorch_model.bin"
@@ -105,7 +105,7 @@ def test_suite_file_with_damaged_bytes_is_read_or_refused(cut, inserted, suite, 
 def test_manifest_is_read_or_refused(data, header, raw, suite, asked, outcomes):
     import csv
 
-    from fc_bench.image_assignment import read_manifest
+    from fc_bench.commands.image_assignment import read_manifest
 
     images = [str(path.relative_to(suite.parent / "people")) for path in sorted((suite.parent / "people").rglob("*.*"))]
     prompts = [prompt.template for _, own in asked.sets for prompt in own]
@@ -126,7 +126,7 @@ def test_manifest_is_read_or_refused(data, header, raw, suite, asked, outcomes):
 @pytest.fixture
 def asked(suite):
     """What the suite asks for."""
-    from fc_bench.image_assignment import Asked
+    from fc_bench.commands.image_assignment import Asked
 
     sets = read_suite(suite).subject_sets()
     return Asked(sets, sets, 2)
@@ -217,7 +217,7 @@ def test_checkpoint_is_converted_whole_or_refused(data, flips, published, tmp_pa
 
     import torch
 
-    from fc_bench.model.convert import convert_checkpoint
+    from fc_bench.model.fastcomposer.convert import convert_checkpoint
 
     file, output = tmp_path / "model.bin", tmp_path / "converted"
     shutil.rmtree(output, ignore_errors=True)

@@ -23,12 +23,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from fc_bench.comparing import compare
+from fc_bench.analysis.comparison import compare
 from fc_bench.errors import UserError
-from fc_bench.gate import Gate
-from fc_bench.json_lines import read_lines, records_at, stream_blocks
-from fc_bench.record_shapes import KINDS
-from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
+from fc_bench.analysis.gate import Gate
+from fc_bench.run_folder.json_lines import read_lines, records_at, stream_blocks
+from fc_bench.run_folder.record_shapes import KINDS
+from fc_bench.run_folder.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
 
 CASES = int(os.environ.get("FC_BENCH_FUZZ_CASES", "40"))
 REFERENCE = Path(__file__).parents[2] / "reports" / "reference" / "pocket"
@@ -108,9 +108,9 @@ def shown(folder: Path, _: Path) -> None:
 
 def resumed(folder: Path, _: Path) -> None:
     """What running and scoring again read before they do anything."""
-    from fc_bench.customizing import remove_finished
-    from fc_bench.plan import MethodRow
-    from fc_bench.scoring import Siblings, pending_scores
+    from fc_bench.generation.customizer import remove_finished
+    from fc_bench.generation.plan import MethodRow
+    from fc_bench.scoring.score import Siblings, pending_scores
 
     run = RunFolder(folder)
     run.settings()
@@ -123,8 +123,8 @@ def resumed(folder: Path, _: Path) -> None:
 
 def measured(folder: Path, _: Path) -> None:
     """What tables, page and comparisons share: every record, and what is read of single ones again."""
-    from fc_bench.aggregate import columns_of, shared_seconds
-    from fc_bench.measurements import read_measurements
+    from fc_bench.analysis.aggregate import columns_of, shared_seconds
+    from fc_bench.analysis.measurements import read_measurements
     from fc_bench.reports.samples import sample_views
 
     run = RunFolder(folder)

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from fc_bench.builtin import POCKET_SUITE
-from fc_bench.comparing import Report, compare
-from fc_bench.gate import Gate, read_gate
-from fc_bench.records import SCORES, RunFolder
+from fc_bench.analysis.comparison import Report, compare
+from fc_bench.analysis.gate import Gate, read_gate
+from fc_bench.run_folder.records import SCORES, RunFolder
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ def pocket(tmp_path_factory, plugin_folder):
     """Runs FastComposer on the suite pocket with another seed, or a planted variant of it; returns the folder."""
     from rich.console import Console
 
-    from fc_bench.run import RunOptions, run
+    from fc_bench.commands.run import RunOptions, run
 
     shared = tmp_path_factory.mktemp("gate")
     shutil.copytree(POCKET_SUITE.parent, shared / "suite")

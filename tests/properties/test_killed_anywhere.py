@@ -29,10 +29,10 @@ PATIENCE = 300.0
 """Seconds until an attempt that has not ended is taken to hang."""
 PRELOADED = (
     "fc_bench.cli",
-    "fc_bench.run",
-    "fc_bench.placing",
+    "fc_bench.commands.run",
+    "fc_bench.commands.score",
     "fc_bench.cost.measuring",
-    "fc_bench.run_settings",
+    "fc_bench.run_folder.settings",
     "fc_bench.baselines.fastcomposer",
     "fc_bench.reports.report",
     "fc_bench.metrics.identity",
@@ -56,7 +56,7 @@ OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.
 def perform(arguments: list[str], folder: Path, last: int, told: Path, number: int) -> None:
     """Run the command in this process, sent the signal at the `last`-th operation in the folder; say how many were."""
     from fc_bench.cli import main
-    from fc_bench.json_lines import LineWriter
+    from fc_bench.run_folder.json_lines import LineWriter
 
     count = 0
 

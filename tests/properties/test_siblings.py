@@ -20,8 +20,8 @@ from rich.console import Console
 
 from fc_bench.progress import progress
 from fc_bench.protocols import Column, Score, ScoredSample, Subject
-from fc_bench.records import SAMPLES, SCORES, RunFolder
-from fc_bench.scoring import pending_scores, score
+from fc_bench.run_folder.records import SAMPLES, SCORES, RunFolder
+from fc_bench.scoring.score import pending_scores, score
 
 METHODS, SETS, TEMPLATES, IMAGES = ("one", "two"), (("ann",), ("ann", "bob")), ("in the snow", "at sea"), 3
 

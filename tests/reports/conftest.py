@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from fc_bench.records import JOBS, PLAN, RUN, SAMPLES, SCORES
+from fc_bench.run_folder.records import JOBS, PLAN, RUN, SAMPLES, SCORES
 from fc_bench.reports.frame import Run, read_runs
 
 REFERENCE = Path(__file__).parents[2] / "reports" / "reference" / "pocket"

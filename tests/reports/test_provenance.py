@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from fc_bench.comparing import compare
-from fc_bench.gate import Gate
-from fc_bench.records import RUN, RunFolder
+from fc_bench.analysis.comparison import compare
+from fc_bench.analysis.gate import Gate
+from fc_bench.run_folder.records import RUN, RunFolder
 from fc_bench.reports.report import read, write_report, write_report_page
 
 OLD = "0123456789abcdef0123456789abcdef01234567"

@@ -16,9 +16,9 @@ from fc_bench.cost import phases
 from fc_bench.cost.extrapolation import extrapolated, seconds_per_step
 from fc_bench.cost.measuring import SHORT, TEMPLATE
 from fc_bench.cost.phases import Assignment
-from fc_bench.model.backbone import read_backbone
+from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import Sampler, Setting
-from fc_bench.suite import read_suite
+from fc_bench.suites.suite import read_suite
 
 WITHIN = 0.10
 TURNS = 3

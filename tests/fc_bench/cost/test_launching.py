@@ -98,7 +98,7 @@ def test_the_worker_ends_with_its_parent():
 
 
 def test_what_a_measurement_loads_holds_no_metric(tiny_backbone, tmp_path, monkeypatch):
-    from fc_bench.model.backbone import read_backbone
+    from fc_bench.model.backbones.backbone import read_backbone
 
     monkeypatch.setattr(
         launching,

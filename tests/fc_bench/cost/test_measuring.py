@@ -12,7 +12,7 @@ import pytest
 from fc_bench.cost.measuring import TEMPLATE
 from fc_bench.cost.records import PHASES
 from fc_bench.cost.results import method_costs
-from fc_bench.records import RunFolder
+from fc_bench.run_folder.records import RunFolder
 
 GIB = 2**30
 

@@ -12,11 +12,11 @@ from PIL import Image, ImageOps
 from fc_bench.baselines.tuning.concepts import photographs_of
 from fc_bench.builtin import DATASETS, POCKET_FULL_SUITE, POCKET_SUITE
 from fc_bench.inspection.inspector import Inspector, cropped, inspector_of, write_crops
-from fc_bench.model.backbone import read_backbone
-from fc_bench.photographs import center_square, cut_out, read_photograph
-from fc_bench.plan import make_plan, resolve_method
-from fc_bench.run import RunOptions, prepare, setting_of
-from fc_bench.suite import read_suite
+from fc_bench.model.backbones.backbone import read_backbone
+from fc_bench.suites.photographs import center_square, cut_out, read_photograph
+from fc_bench.generation.plan import make_plan, resolve_method
+from fc_bench.commands.run import RunOptions, prepare, setting_of
+from fc_bench.suites.suite import read_suite
 
 REFERENCE = DATASETS.parent / "reports" / "reference" / "pocket"
 
@@ -101,7 +101,7 @@ def test_what_is_cut_out_decides_the_sample_s_id(write, shots, tall, tmp_path):
 def test_published_suites_of_fastcomposer_keep_what_was_published():
     from fc_bench.model.yaml_file import read_yaml
     from fc_bench.registry import suite_file
-    from fc_bench.suite import SuiteFile
+    from fc_bench.suites.suite import SuiteFile
 
     for name in ("fastcomposer-single", "fastcomposer-multi"):
         assert read_yaml(suite_file(name), SuiteFile).photograph_crop == "published"

@@ -190,7 +190,7 @@ def test_face_models_are_loaded_once_and_see_every_picture_once(run, tall_ann, m
     from collections import Counter
     from weakref import WeakValueDictionary
 
-    from fc_bench.faces import FaceModels
+    from fc_bench.scoring.faces import FaceModels
 
     loaded: list[int] = []
     looked: Counter[bytes] = Counter()
@@ -204,7 +204,7 @@ def test_face_models_are_loaded_once_and_see_every_picture_once(run, tall_ann, m
         looked[image.tobytes()] += 1
         return find(self, image)
 
-    monkeypatch.setattr("fc_bench.faces._SHARED", WeakValueDictionary())  # other tests' models are still about
+    monkeypatch.setattr("fc_bench.scoring.faces._SHARED", WeakValueDictionary())  # other tests' models are still about
     monkeypatch.setattr(FaceModels, "__init__", begun)
     monkeypatch.setattr(FaceModels, "_find", found)
     assert run().code == 0

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fc_bench.model.backbone import read_backbone
+from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import Sampler, Setting, Subject
-from fc_bench.suite import read_suite
+from fc_bench.suites.suite import read_suite
 
 
 @pytest.fixture

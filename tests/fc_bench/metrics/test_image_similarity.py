@@ -9,9 +9,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from fc_bench.image_features import ImageFeatures
+from fc_bench.scoring.image_features import ImageFeatures
 from fc_bench.metrics.image_similarity import ImageSimilarity, face_crop
-from fc_bench.model.backbone import read_backbone
+from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.model.errors import ModelInputError
 from fc_bench.protocols import ScoredSample
 
@@ -196,7 +196,7 @@ def test_unreadable_photograph_leaves_its_anchor_out_and_is_named(setting, subje
 
 @pytest.mark.parametrize("box", [(-5, -5, 20, 30), (90, 100, 140, 128), (-9, -9, -2, -2), (130, 3, 140, 9)])
 def test_face_at_or_beyond_the_border_is_cut_out_within_the_picture(box, picture):
-    from fc_bench.faces import Face
+    from fc_bench.scoring.faces import Face
 
     crop = face_crop(picture, Face(box, 1.0, np.zeros(3, np.float32)))
     assert crop.width >= 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fc_bench.model.pipeline import FastComposerPipeline
+from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline
 from fc_bench.model.pocket import quality
 from fc_bench.model.pocket.assemble import HERE, open_fastcomposer
 from fc_bench.model.pocket.cards import flat, measured_as, table

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field
 
 from fc_bench.baselines.pipeline_method import MethodOptions, PipelineMethod
-from fc_bench.photographs import read_photograph
+from fc_bench.suites.photographs import read_photograph
 from fc_bench.protocols import Setting, Subject
 
 
@@ -30,7 +30,7 @@ class IPAdapter(PipelineMethod):
 
     def __init__(self, setting: Setting, options: IPAdapterOptions) -> None:
         """Load the adapter into the pipeline, once for all subjects."""
-        from fc_bench.model.references import load_image_encoder
+        from fc_bench.model.fastcomposer.references import load_image_encoder
 
         super().__init__(setting, options)
         folder, file = str(options.adapter.parent), options.adapter.name
@@ -42,7 +42,7 @@ class IPAdapter(PipelineMethod):
         """The photograph's embedding after that of nothing, for guidance: [2, 1, features]."""
         import torch
 
-        from fc_bench.model.references import embed_references, reference_pixels, reference_size
+        from fc_bench.model.fastcomposer.references import embed_references, reference_pixels, reference_size
 
         photograph = read_photograph(subjects[0].photographs[0])
         pixels = reference_pixels(photograph, reference_size(self._encoder))[None].to(self.base.device)

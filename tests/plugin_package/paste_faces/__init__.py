@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fc_bench.baselines.fastcomposer import FastComposer
 from fc_bench.errors import UserError
-from fc_bench.model.backbone import Backbone
+from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.protocols import (
     AskedSet,
     Checkpoints,

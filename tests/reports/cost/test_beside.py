@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from fc_bench.records import RunFolder
+from fc_bench.run_folder.records import RunFolder
 from fc_bench.reports.cost.beside import costs_beside
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.frame import read_runs

@@ -11,7 +11,7 @@ import pytest
 from fc_bench.cost.amortisation import break_even, seconds_per_image, speed_up
 from fc_bench.cost.figures import Figure
 from fc_bench.cost.results import MethodCost
-from fc_bench.records import RunFolder
+from fc_bench.run_folder.records import RunFolder
 from fc_bench.reports.cost.cells import in_bytes
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.figures import draw, draw_cost

@@ -11,7 +11,7 @@ import pytest
 
 from fc_bench.cost.figures import Figure
 from fc_bench.cost.results import MethodCost
-from fc_bench.records import RunFolder
+from fc_bench.run_folder.records import RunFolder
 from fc_bench.reports.cost.notes import cost_notes
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.cost.tables import amortised, break_evens, phases, speed_ups, storage

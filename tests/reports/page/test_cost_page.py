@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fc_bench.records import RunFolder
+from fc_bench.run_folder.records import RunFolder
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.cost.writing import CostTables
 from fc_bench.reports.figures import draw_cost

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from fc_bench.differences import paired_rows
+from fc_bench.analysis.differences import paired_rows
 from fc_bench.reports.frame import columns, paired_samples, read_runs, rows
 from fc_bench.reports.summary import PairedDifferences, summary
 

@@ -1,0 +1,99 @@
+"""Why two runs, or columns of them, do not compare: other questions, other scorers, other machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fc_bench.protocols import Column
+from fc_bench.analysis.states import UNKNOWN, machine_text, machines_of
+
+DETERMINISTIC = ("steps", "artefact_mib")
+"""Cost columns that do not depend on the machine."""
+
+
+class Obstacles:
+    """Why columns of two runs cannot be compared, from their settings (run.json)."""
+
+    def __init__(self, base: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        self._base, self._new = base, new
+        asked = {"name": "suite", "version": "version of the suite", "photograph_digests": "photographs"}
+        self._asked = [what for key, what in asked.items() if base["suite"][key] != new["suite"][key]]
+
+    def to_quality(self, column: Column) -> str:
+        """Empty when the runs asked and measured the same."""
+        different = list(self._asked)
+        metric = next(name for name, columns in self._base["columns"].items() if column.name in _names(columns))
+        theirs = {item["name"]: asdict(Column(**item)) for item in self._new["columns"].get(metric, [])}
+        if column.name not in theirs:
+            return "the new run has not measured it"
+        if theirs[column.name] != asdict(column):
+            different.append("definition of the column")
+        parts = ("clip", "faces", *self._base["metrics"].get(metric, {}).get("scorers", ()))
+        before, after = (run.get("scorers", {}) for run in (self._base, self._new))
+        if any(before.get(part) != after.get(part) for part in parts):
+            different.append("scoring weights")
+        if self._base.get("faces") != self._new.get("faces"):
+            different.append("settings of the face models")
+        return _listed(different)
+
+    def to_cost(self, column: str) -> str:
+        """Empty when both were measured on equal machines under equal conditions."""
+        different = list(self._asked)
+        if self._base["dtype"] != self._new["dtype"]:
+            different.append("number format")
+        if column not in DETERMINISTIC:
+            if self._base["device"] != self._new["device"] or _machines(self._base) != _machines(self._new):
+                different.append("hardware, torch or number of threads")
+            elif any(map(_has_unknown_machine, (self._base, self._new))):
+                different.append("or unknown hardware")
+            if self._base["sampler"] != self._new["sampler"]:
+                different.append("sampler")
+            if self._base.get("compiled") != self._new.get("compiled"):
+                different.append("compilation of the models")
+        return _listed(different)
+
+    def to_shared_prefixes(self, base: str, new: str) -> str:
+        """Empty when both methods shared their text-only prefixes, or neither did: seconds are sums of parts then."""
+        shared = [
+            any(label in command.get("shared_prefixes", ()) for command in settings["commands"])
+            for label, settings in ((base, self._base), (new, self._new))
+        ]
+        return "text-only prefixes were shared in one run alone" if shared[0] != shared[1] else ""
+
+    def notes(self) -> Iterator[str]:
+        """Differences that leave quality comparable."""
+        if self._base["suite"]["seed"] != self._new["suite"]["seed"]:
+            yield "The runs have different seeds: pairs share subject and prompt, not the noise."
+        if self._base["sampler"] != self._new["sampler"]:
+            yield "The runs have different sampler settings."
+        if self._base["dtype"] != self._new["dtype"]:
+            yield "The runs have different number formats."
+        if self._base["backbone"] != self._new["backbone"]:
+            yield f"The runs have different backbones: {self._base['backbone']} and {self._new['backbone']}."
+
+
+def _has_unknown_machine(settings: Mapping[str, Any]) -> bool:
+    return any(UNKNOWN in machine_text(machine) for command in settings["commands"] for machine in machines_of(command))
+
+
+def _machines(settings: Mapping[str, Any]) -> set[tuple[Any, ...]]:
+    keys = ("processor", "cores", "torch_threads")
+    return {
+        (
+            *(machine.get(key) for key in keys),
+            *(machine.get("accelerators") or ()),
+            (command.get("versions") or {}).get("torch"),
+        )
+        for command in settings["commands"]
+        for machine in machines_of(command)
+    }
+
+
+def _names(columns: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [column["name"] for column in columns]
+
+
+def _listed(different: Sequence[str]) -> str:
+    return f"different {', '.join(different)}" if different else ""

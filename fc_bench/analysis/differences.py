@@ -1,0 +1,111 @@
+"""Paired differences between methods: same subjects, same prompts, same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+import pandas as pd
+
+from fc_bench.analysis.aggregate import by_method, columns_of, units_of_rows, values_by_set
+from fc_bench.errors import UserError
+from fc_bench.analysis.measurements import Row, read_measurements
+from fc_bench.model.yaml_file import nearest
+from fc_bench.protocols import Column
+from fc_bench.run_folder.records import RunFolder
+from fc_bench.analysis.statistics import Estimate, cluster_bootstrap, holm, sign_flip_test
+
+ASKED = ["set", "template", "index"]
+"""What two methods were both asked."""
+
+
+def method_differences(folder: RunFolder, against: str) -> list[Row]:
+    """Each method of a run minus its method `against`; raises UserError when the run has no such method."""
+    return paired_rows(read_measurements(folder).samples, columns_of(folder), against)
+
+
+def paired_rows(samples: pd.DataFrame, columns: Sequence[Column], against: str) -> list[Row]:
+    """Each method minus the method `against`, by number of subjects and quality column with a direction.
+
+    `samples` as `read_measurements` has them; those of several runs may stand together where no two runs share a
+    method's name or an image's.
+
+    Rows: method, against, subjects, column, mean, low, high (cluster bootstrap, 95 %), n_sets, n_pairs, p, p_holm.
+    `p` is the sign-flip test's over the subject sets; it needs independent ones and is None where sets share subjects
+    or images. `p_holm` is adjusted over the methods. Raises UserError when there is no such method.
+    """
+    labels = samples["method"].unique().tolist()
+    if against not in labels:
+        raise UserError(f'The run has no method "{against}" to compare with, {nearest(against, labels)}')
+    judged = [column for column in columns if column.higher_is_better is not None]
+    names = [column.name for column in judged]
+    needed = samples.loc[:, ["method", "subjects", *ASKED, "image", *names]]
+    rows: list[Row] = []
+    for subjects in sorted(samples["subjects"].unique().tolist()):
+        own = dict(by_method(needed, subjects))
+        base = own.pop(against, needed.head(0))
+        families: dict[str, list[Row]] = {name: [] for name in names}
+        for label in (label for label in labels if label in own):
+            pairs = _pairs(base, own[label], names)
+            sharing = _sharing(base, own[label])
+            head = {"method": label, "against": against, "subjects": subjects}
+            for column in judged:
+                families[column.name] += [{**head, **row} for row in _difference(pairs, sharing, column)]
+        for family in families.values():
+            adjusted = holm({row["method"]: row["p"] for row in family if row["p"] is not None})
+            rows += [{**row, "p_holm": adjusted.get(row["method"])} for row in family]
+    return rows
+
+
+def paired_estimate(base: pd.DataFrame, other: pd.DataFrame, column: Column) -> Estimate | None:
+    """What `other` is more than `base` in a column, over their common subjects, prompts and images.
+
+    The samples are those of one method and number of subjects each. None where they have no pair of values.
+    """
+    base, other = (samples.loc[:, [*ASKED, "image", column.name]] for samples in (base, other))
+    differences, resting = _resting(_pairs(base, other, [column.name]), _sharing(base, other), column)
+    return cluster_bootstrap(differences, resting) if differences else None
+
+
+def _sharing(base: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([samples.loc[:, ["set", "image"]] for samples in (base, other)])
+
+
+def _pairs(base: pd.DataFrame, other: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Other minus base in each column, for what both were asked (set, prompt, index), sorted by it."""
+    # As plain texts: categories are hashed as UTF-8, which half a surrogate in a prompt has none of.
+    base, other = (samples.astype({name: object for name in ("set", "template")}) for samples in (base, other))
+    both = base.merge(other, on=ASKED, suffixes=("", "/other")).sort_values(ASKED)
+    return both[["set"]].assign(**{name: both[f"{name}/other"] - both[name] for name in columns})
+
+
+def _resting(
+    pairs: pd.DataFrame, sharing: pd.DataFrame, column: Column
+) -> tuple[dict[str, np.ndarray], dict[str, Sequence[str]]]:
+    """The differences by subject set, and the units each set rests on; `sharing` are both methods' samples."""
+    differences = values_by_set(pairs, column.name)
+    units = units_of_rows(sharing, column) if differences else {}
+    return differences, {name: units[name] for name in differences}
+
+
+def _difference(pairs: pd.DataFrame, sharing: pd.DataFrame, column: Column) -> list[Row]:
+    """One row, or none where no pair has both values."""
+    differences, resting = _resting(pairs, sharing, column)
+    if not differences:
+        return []
+    estimate = cluster_bootstrap(differences, resting)
+    independent = len({unit for own in resting.values() for unit in own}) == len(resting) and all(
+        len(own) == 1 for own in resting.values()
+    )
+    return [
+        {
+            "column": column.name,
+            "mean": estimate.mean,
+            "low": estimate.low,
+            "high": estimate.high,
+            "n_sets": estimate.clusters,
+            "n_pairs": sum(map(len, differences.values())),
+            "p": sign_flip_test([fmean(own) for own in differences.values()]) if independent else None,
+        }
+    ]

@@ -1,0 +1,89 @@
+"""What is here and what is missing: versions, hardware, and every file of the backbones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from fc_bench.errors import UserError
+from fc_bench.model.backbones.backbone import HUB, Backbone, backbone_names, read_backbone, sha256_of
+from fc_bench.model.backbones.layouts import hub_names, required_files
+from fc_bench.run_folder.provenance import commit, hardware, versions
+
+REQUIRED = "pocket"
+"""The backbone that has to be complete when none is named: it travels with the package."""
+
+
+def examine(name: str | None, checksums: bool, console: Console) -> None:
+    """Print everything; raises UserError when a file of the named backbone (else of `pocket`) is missing."""
+    import onnxruntime
+
+    _print_pairs(console, "versions", {key: value or "not installed" for key, value in versions().items()})
+    machine = {key: _text(value) for key, value in hardware().items()}
+    machine["onnxruntime providers"] = _text(onnxruntime.get_available_providers())
+    _print_pairs(console, "hardware", machine)
+    _print_pairs(console, "code", {key: _text(value) for key, value in commit().items()})
+    missing: dict[str, list[str]] = {}
+    for backbone in [read_backbone(item) for item in ([name] if name else backbone_names())]:
+        absent = _print_backbone(backbone, checksums, console)
+        if name or backbone.name == REQUIRED:
+            missing |= absent
+    if missing:
+        backbone, named = read_backbone(name or REQUIRED), name or REQUIRED
+        files = [file for own in missing.values() for file in own]
+        count = f"{len(files)} files" if len(files) > 1 else "1 file"
+        advice = backbone.by_hand({component: own[0] for component, own in missing.items()})
+        if any(map(backbone.fetch_command, missing)):
+            advice = f"{advice} The commands above fetch the others." if advice else "The commands above fetch them."
+        raise UserError(
+            f'{count} of the backbone "{named}" {"are" if len(files) > 1 else "is"} missing, first {files[0]}. {advice}'
+        )
+
+
+def _print_backbone(backbone: Backbone, checksums: bool, console: Console) -> dict[str, list[str]]:
+    """One table, and how to get what is missing; returns that by component."""
+    table = Table(title=f"backbone {backbone.name}: {backbone.description}", title_justify="left")
+    for title in ("component", "file", "MiB", "sha256", "license"):
+        table.add_column(title, justify="right" if title == "MiB" else "left", overflow="fold")
+    missing: dict[str, list[str]] = {}
+    for component in backbone.components():
+        license = backbone.licenses.get(component.split("/")[0], "not stated")
+        for file, path in _files(backbone, component):
+            if path is None:
+                missing.setdefault(component, []).append(file)
+                table.add_row(component, file, "missing", "", license)
+            else:
+                size = f"{path.stat().st_size / 2**20:.2f}"
+                table.add_row(component, file, size, sha256_of(path)[:16] if checksums else "", license)
+    console.print(table)
+    if missing:
+        console.print(f"To fetch what {backbone.name} lacks:", markup=False, highlight=False)
+    for component in missing:
+        command = backbone.fetch_command(component) or f"no command fetches it. {backbone.advice(component)}."
+        console.print(f"  {component}: {command}", markup=False, highlight=False, soft_wrap=True)
+    return missing
+
+
+def _files(backbone: Backbone, component: str) -> list[tuple[str, Path | None]]:
+    """Each file of a component as it is shown, and where it lies (None: it is missing)."""
+    path = backbone.found_path(component)
+    if path is None:
+        reference = backbone.components()[component].removeprefix(HUB)
+        repository = "/".join(reference.split("/")[:2])
+        return [(f"{HUB}{repository}/{name}", None) for name in hub_names(component, reference)]
+    return [(str(item.path), item.path if item.present else None) for item in required_files(component, path)]
+
+
+def _print_pairs(console: Console, title: str, pairs: dict[str, str]) -> None:
+    table = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 2))
+    for key, value in pairs.items():
+        table.add_row(key, value)
+    console.print(table)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "unknown" if value is None else str(value)

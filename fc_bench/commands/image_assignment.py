@@ -1,0 +1,343 @@
+"""Which image of a suite each image of a folder is: by its name, by a manifest, or by a run's records."""
+
+from __future__ import annotations
+
+import csv
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TextIO
+
+from fc_bench.errors import UserError
+from fc_bench.run_folder.json_lines import stream_fields
+from fc_bench.model.pictures import image_files
+from fc_bench.model.text_file import encoding_of
+from fc_bench.model.yaml_file import nearest
+from fc_bench.suites.named_files import named_file
+from fc_bench.suites.slugs import id_of
+from fc_bench.protocols import fill
+from fc_bench.run_folder.record_shapes import Sampled
+from fc_bench.run_folder.records import SAMPLES, RunFolder
+from fc_bench.suites.suite import Prompt, SubjectSet
+
+COLUMNS = ("image", "subjects", "prompt")
+"""Those that a manifest needs."""
+LARGEST_MANIFEST = 1 << 30
+"""Bytes."""
+_FASTCOMPOSER_NAME = re.compile(r"subject_(\d{4,9})_prompt_(\d{4,9})_instance_(\d{4,9})", re.ASCII)
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ +()=,\[\]-]{0,99}", re.ASCII)
+
+Slot = tuple[str, str, str, int]
+"""Which image of a suite: method, subject set, prompt template, index."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for of a suite: subject sets with their prompts, and how many images of each.
+
+    `numbered` are all sets of the suite in the order that file names count; `fewer_images`: the command line asks for
+    so many, whatever there is.
+    """
+
+    sets: Sequence[tuple[SubjectSet, list[Prompt]]]
+    numbered: Sequence[tuple[SubjectSet, list[Prompt]]]
+    images: int
+    fewer_images: bool = False
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """Names of the sets that are asked for."""
+        return frozenset(subject_set.key for subject_set, _ in self.sets)
+
+
+@dataclass
+class LeftOut:
+    """Images of the folder that nothing is asked of, counted by the reason."""
+
+    strangers: int = 0
+    """Files whose name says nothing."""
+    sets: int = 0
+    """Images of other subject sets."""
+    prompts: int = 0
+    """Images of other prompts."""
+    images: int = 0
+    """Images of a prompt beyond the number asked for."""
+
+    def summary(self) -> str:
+        """The counts as the end of a sentence; empty without any."""
+        told = {
+            "other files": self.strangers,
+            "images of other subject sets": self.sets,
+            "images of other prompts": self.prompts,
+            "images beyond the number asked for": self.images,
+        }
+        counted = [f"{count} {what}" for what, count in told.items() if count]
+        return f"; left out: {', '.join(counted)}" if counted else ""
+
+
+def read_names(folder: Path, asked: Asked, label: str) -> tuple[dict[Slot, Path], LeftOut]:
+    """Images named as FastComposer's authors do, and what is left out of the folder.
+
+    `subject_SSSS_prompt_PPPP_instance_IIII.jpg` (mit-han-lab/fastcomposer, evaluation/single_object/run.py): the
+    subject set and the prompt by their places in `asked.numbered`, from 0, and the image of that prompt.
+    """
+    found: dict[Slot, Path] = {}
+    left_out = LeftOut()
+    beyond = ""
+    for file in _images_in(folder):
+        match = _FASTCOMPOSER_NAME.fullmatch(file.stem)
+        if match is None:
+            left_out.strangers += 1
+            continue
+        number, prompt, index = (int(part) for part in match.groups())
+        if number >= len(asked.numbered):
+            beyond = f"{file.name} is of subject set {number}, the suite has {len(asked.numbered)} (from 0)"
+            left_out.sets += 1
+            continue
+        subject_set, prompts = asked.numbered[number]
+        if subject_set.key not in asked.keys:
+            beyond = f"{file.name} is of {subject_set.key}, which is not asked for"
+            left_out.sets += 1
+            continue
+        if prompt >= len(prompts):
+            raise UserError(
+                f"{file.name} is of prompt {prompt}, the suite has {len(prompts)} for {subject_set.key} (from 0); "
+                "choose the suite that the images were made for."
+            )
+        _claim(found, (label, subject_set.key, prompts[prompt].template, index), file, asked, left_out)
+    if not found and beyond:
+        raise UserError(f"{beyond}, and nothing else is there; choose the suite that the images were made for.")
+    if not found:
+        raise UserError(
+            f"No image in {folder} has a name like subject_0000_prompt_0000_instance_0000.jpg; rename them or describe "
+            "them in a file for --manifest."
+        )
+    return found, left_out
+
+
+def read_manifest(manifest: Path, folder: Path, asked: Asked, label: str) -> tuple[dict[Slot, Path], LeftOut]:
+    """Images that a table assigns: columns `image` (below the folder), `subjects` (ids joined by +), `prompt`.
+
+    A prompt is the suite's template or what it says with the class nouns filled in. Optional columns: `index` (from 0;
+    without it the rows of a prompt count on) and `method`. Rows of subjects that the suite does not know are left out
+    where all sets that are asked for have images; otherwise they may be meant for one that has none. One file stands
+    for several rows of a method only where these ask for the same text and index, as of one that sees no photograph;
+    raises UserError for any other.
+    """
+    sets = {subject_set.key: (subject_set, prompts) for subject_set, prompts in asked.sets}
+    known = {subject_set.key for subject_set, _ in asked.numbered}
+    left_out = LeftOut()
+    unknown: tuple[str, str] | None = None
+    found: dict[Slot, Path] = {}
+    counted: dict[tuple[str, str, str], int] = {}
+    first: dict[tuple[Path, str], tuple[str, tuple[str, int]]] = {}
+    root = folder.resolve()
+    for where, row in _manifest_rows(manifest):
+        for needed in COLUMNS:
+            if not row[needed]:
+                raise UserError(f'{where}: the column "{needed}" is empty; fill it in or delete the row.')
+        key = "+".join(id_of(name) for name in row["subjects"].split("+"))
+        if key not in sets:
+            left_out.sets += 1
+            unknown = unknown if unknown or key in known else (where, key)
+            continue
+        subject_set, prompts = sets[key]
+        template = _template(row["prompt"], subject_set, prompts, where)
+        method = usable_label(row.get("method") or label, where)
+        number = counted.get((method, key, template), 0)
+        index = _whole(row["index"], where) if row.get("index") else number
+        counted[method, key, template] = number + 1
+        file = named_file(root, row["image"], f"{where}: the image")
+        text = fill(template, [subject.noun for subject in subject_set.subjects])
+        before, same = first.setdefault((file, method), (where, (text, index)))
+        if same != (text, index):
+            raise UserError(
+                f"{where}: the image {file.name} is that of {before} already, for another prompt or index; name each "
+                "file once."
+            )
+        _claim(found, (method, key, template, index), file, asked, left_out, where)
+    if unknown and asked.keys - {slot[1] for slot in found}:
+        where, key = unknown
+        raise UserError(f'{where}: the suite asks for no subjects "{key}", {nearest(key, sets)}')
+    if not found:
+        asked_for = " of the subject sets asked for" if left_out.sets else ""
+        raise UserError(f"{manifest} lists no image{asked_for}; give one row for each.")
+    return found, left_out
+
+
+def read_run(run: RunFolder, asked: Asked, label: str | None) -> tuple[dict[Slot, Path], LeftOut]:
+    """The finished images of a run folder, as its records say; `label` renames the row of a run of one method.
+
+    Raises UserError when it holds nothing that is asked for, or a name is given to the rows of several methods.
+    """
+    settings = run.settings()
+    if label is not None and len(settings["methods"]) > 1:
+        raise UserError(
+            f"{run.path} holds the rows {', '.join(settings['methods'])}, which keep their names; leave --method out."
+        )
+    templates = {subject_set.key: {prompt.template for prompt in prompts} for subject_set, prompts in asked.sets}
+    found: dict[Slot, Path] = {}
+    left_out = LeftOut()
+    for record in {one.id: one for one in stream_fields(run.path / SAMPLES, Sampled)}.values():
+        key = "+".join(record.subjects)
+        file = _image_of(run, record)
+        if file is None:
+            continue
+        if key not in templates:
+            left_out.sets += 1
+        elif record.template not in templates[key]:
+            left_out.prompts += 1
+        elif record.index >= asked.images:
+            left_out.images += 1
+        else:
+            _claim(
+                found, (usable_label(label or record.method), key, record.template, record.index), file, asked, left_out
+            )
+    if not found:
+        raise UserError(
+            f"{run.path} holds no image of what is asked for{left_out.summary()}; choose the suite that it is of."
+        )
+    return found, left_out
+
+
+def _image_of(run: RunFolder, record: Sampled) -> Path | None:
+    """The file of a sample's image; None where it failed or its image is lost."""
+    if record.status != "ok" or record.image is None:
+        return None
+    try:
+        file = run.within(record.image)
+    except ValueError as error:
+        raise UserError(f"{run.path / SAMPLES}: {error}; restore it.") from None
+    return file if file.is_file() else None
+
+
+def _manifest_rows(manifest: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Rows with where they stand, blanks around values removed and empty rows left out.
+
+    Spreadsheets write commas, semicolons or tabs: the separator is the one that the header's columns show. Raises
+    UserError for a file that is no such table.
+    """
+    try:
+        if manifest.stat().st_size > LARGEST_MANIFEST:
+            raise UserError(f"{manifest} is larger than {LARGEST_MANIFEST >> 20} MiB; split it.")
+        with manifest.open(encoding=encoding_of(manifest), newline="") as file:
+            header, separator, skipped = _header(file)
+            names = _columns(header, f"{manifest}:{skipped + 1}")
+            reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
+            for fields in reader:
+                where = f"{manifest}:{skipped + 1 + reader.line_num}"
+                values = [field.strip() for field in fields]
+                if not any(values):
+                    continue
+                if any(value for place, value in enumerate(values) if place >= len(names) or not names[place]):
+                    raise UserError(
+                        f"{where}: the row has more fields than the header; quote fields that hold a separator."
+                    )
+                values += [""] * (len(names) - len(values))
+                yield where, {name: value for name, value in zip(names, values, strict=False) if name}
+    except UnicodeError as error:
+        reason = f"{error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise UserError(f"{manifest} is not UTF-8 text ({reason}); save the table as CSV in UTF-8.") from None
+    except csv.Error as error:
+        raise UserError(f"{manifest} is no CSV file ({error}); correct it.") from None
+    except OSError as error:
+        raise UserError(f"{manifest} cannot be read ({error.strerror}); correct --manifest.") from None
+
+
+def _header(file: TextIO) -> tuple[list[str], str, int]:
+    """The names of the columns, the separator that gives most of those needed, and the number of lines before."""
+    separators = ",;\t"
+    for skipped, line in enumerate(file):
+        if said := re.fullmatch(r"sep=(.)", line.rstrip("\r\n"), re.IGNORECASE):
+            separators = said[1]
+        elif line.strip(f'{separators} \r\n"'):
+            rows = {
+                separator: next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+                for separator in separators
+            }
+            split = {separator: [_column(name) for name in row] for separator, row in rows.items()}
+            best = max(split, key=lambda separator: sum(name in COLUMNS for name in split[separator]))
+            return split[best], best, skipped
+    return [], ",", 0
+
+
+def _column(name: str) -> str:
+    """A column's name as other programs may have written it: blanks around it, in capitals."""
+    return name.strip().lower()
+
+
+def _columns(names: Sequence[str], where: str) -> Sequence[str]:
+    """The names, each there once and none missing."""
+    for needed in COLUMNS:
+        if needed not in names:
+            shown = ", ".join(name for name in names if name)
+            raise UserError(f'{where}: the column "{needed}" is missing; found: {shown or "none"}.')
+    for name, count in Counter(names).items():
+        if name and count > 1:
+            raise UserError(f'{where}: the column "{name}" is there {count} times; keep one.')
+    return names
+
+
+def _template(prompt: str, subject_set: SubjectSet, prompts: Sequence[Prompt], where: str) -> str:
+    """The suite's template that a manifest's prompt means."""
+    nouns = [subject.noun for subject in subject_set.subjects]
+    texts = {fill(item.template, nouns): item.template for item in prompts}
+    templates = [item.template for item in prompts]
+    known = {_even(text): template for text, template in [*texts.items(), *zip(templates, templates, strict=True)]}
+    if _even(prompt) in known:
+        return known[_even(prompt)]
+    raise UserError(f'{where}: the suite has no prompt "{prompt}" for {subject_set.key}, {nearest(prompt, templates)}')
+
+
+def _even(text: str) -> str:
+    """A text without regard to how its blanks and accents are encoded."""
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
+def _claim(found: dict[Slot, Path], slot: Slot, file: Path, asked: Asked, left_out: LeftOut, where: str = "") -> None:
+    """Give a place in the suite to a file; raises UserError when it is taken or beyond what the suite asks for."""
+    prefix = f"{where}: " if where else ""
+    if slot[3] >= asked.images:
+        if asked.fewer_images:
+            left_out.images += 1
+            return
+        raise UserError(
+            f"{prefix}{file.name} is image {slot[3]} of its prompt, {asked.images} are asked for (from 0); raise "
+            "--images-per-prompt."
+        )
+    if slot in found:
+        raise UserError(
+            f"{prefix}{found[slot].name} and {file.name} are both image {slot[3]} of {slot[1]}, "
+            f'"{slot[2]}"; remove or renumber one.'
+        )
+    found[slot] = file
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(image_files(folder))
+    except OSError as error:
+        raise UserError(f"The folder of images {folder} cannot be read ({error.strerror}).") from None
+
+
+def usable_label(name: str, where: str = "") -> str:
+    """The name of a row as it is; raises UserError when it cannot be one."""
+    if not _LABEL.fullmatch(name):
+        prefix = f"{where}: " if where else ""
+        raise UserError(
+            f"{prefix}the method's name {name!r} is not usable; give one of up to 100 letters, digits, spaces and "
+            ". _ - + = , ( ) [ ] with --method."
+        )
+    return name
+
+
+def _whole(text: str, where: str) -> int:
+    """The number, also with the zero decimals of a spreadsheet: 1.0 or 1,0."""
+    match = re.fullmatch(r"(\d{1,9})([.,]0*)?", text, re.ASCII)
+    if not match:
+        raise UserError(f'{where}: the index "{text}" is no whole number from 0 on.')
+    return int(match[1])

@@ -1,0 +1,372 @@
+"""A run from end to end: settle, check everything that can be checked, generate, score."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from rich.console import Console
+
+from fc_bench import registry
+from fc_bench.errors import UserError
+from fc_bench.generation.executor import Executor, Options
+from fc_bench.generation.batch_size import FIRST, fills
+from fc_bench.generation.recorder import Generation, Recorder, generate, pending_ids
+from fc_bench.inspection.inspector import Inspector, cropped, inspector_of
+from fc_bench.generation.method_checks import check_methods
+from fc_bench.model.backbones.backbone import Backbone, read_backbone
+from fc_bench.model.yaml_file import nearest
+from fc_bench.generation.plan import MethodRow, Plan, components_of, make_plan, resolve_method
+from fc_bench.generation.shared_prefixes import rows_that_share, told_calls
+from fc_bench.progress import progress
+from fc_bench.generation.prompt_checks import check_prompt_lengths, prompts_of, unlearnt_words
+from fc_bench.protocols import Method, Sampler, Setting, needs_attention
+from fc_bench.generation.ray_cluster import Cluster, Connection
+from fc_bench.generation.ray_executor import RayExecutor
+from fc_bench.run_folder.records import RUN
+from fc_bench.commands.session import Outcome, Session, session
+from fc_bench.suites.suite import Suite, read_suite
+from fc_bench.generation.worker import InProcess, Worker
+
+COMPILER = "inductor"
+"""torch.compile's own backend."""
+ON_CLUSTER = "cuda on a cluster"
+"""A device that is not looked for here."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line asks for; `options` maps a method's name to its overrides.
+
+    `batch_size` is how many images are made together (None: as many as an accelerator's memory holds,
+    `FIRST` on a CPU). `cluster` is where jobs run (None: in this process). With `share_prefixes`, methods that sample
+    their first steps from the text alone share them between subjects. `compiled` samples with torch.compile.
+    `variants` maps a method's name to further overrides, a row of the run for each of them instead of one.
+    """
+
+    suite: str = "pocket"
+    methods: Sequence[str] = (
+        "text-only",
+        "fastcomposer",
+        "textual-inversion",
+        "dreambooth",
+        "dreambooth-lora",
+        "custom-diffusion",
+    )
+    backbone: str = "pocket"
+    out: Path | None = None
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    limit_subjects: int | None = None
+    images_per_prompt: int | None = None
+    batch_size: int | None = None
+    device: str = "auto"
+    compiled: bool = False
+    retry_errors: bool = False
+    keep_artefacts: bool = False
+    checkpoint_every: int | None = None
+    photographs: Path | None = None
+    share_prefixes: bool = True
+    cluster: Cluster | None = None
+    variants: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+
+    def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each row asked for: a method's name and its overrides."""
+        for name in dict.fromkeys(self.methods):
+            for variant in self.variants.get(name, [{}]):
+                yield name, {**self.options.get(name, {}), **variant}
+
+
+class Clock:
+    """Seconds of the parts of a command, one after the other."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def next(self, part: str) -> None:
+        """A part has ended."""
+        now = time.perf_counter()
+        self.seconds[part], self._last = now - self._last, now
+
+
+@dataclass(frozen=True)
+class MethodMaker:
+    """Loads the method of a row, here or on another machine."""
+
+    setting: Setting
+    methods: Mapping[str, tuple[type[Method], BaseModel, MethodRow]]
+
+    def __call__(self, row: MethodRow) -> Method:
+        """The method, loaded."""
+        kind, options, _ = self.methods[row.label]
+        return kind(self.setting, options)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is settled: what it asks for, and how."""
+
+    suite: Suite
+    setting: Setting
+    methods: Mapping[str, tuple[type[Method], BaseModel, MethodRow]]
+    plan: Plan
+    shares: Mapping[str, int]
+    """Row label -> iterations that are shared, of the rows that share any."""
+    folder: Path
+    scoring_device: str
+    inspector: Inspector
+
+    def told(self) -> Iterator[str]:
+        """What the plan comes to, in lines."""
+        name, backbone = self.suite.file.name, self.setting.backbone.name
+        yield f"{name} on {backbone}: {self.plan.size} samples in {len(self.plan.jobs)} jobs"
+        yield from self.plan.left_out
+        if unlearnt := unlearnt_words(prompts_of(self.plan), self.setting.backbone):
+            yield unlearnt
+        yield from told_calls(self.plan, self.shares, self.setting.sampler)
+
+
+def prepare(options: RunOptions) -> Prepared:
+    """The run that the options ask for; raises UserError or ModelInputError for what cannot be run."""
+    suite = read_suite(registry.suite_file(options.suite), options.photographs)
+    backbone = read_backbone(options.backbone)
+    for name in (*options.options, *options.variants):
+        if name not in options.methods:
+            raise UserError(
+                f'Options are given for "{name}", which is not among the methods of this run; add --method {name}.'
+            )
+    for owner, methods_of in ((f'backbone "{backbone.name}"', backbone.methods), ("suite", suite.file.options)):
+        for name in methods_of:
+            if name not in registry.registered("methods"):
+                known = nearest(name, registry.registered("methods"))
+                raise UserError(f'The {owner} has options for the unknown method "{name}", {known}')
+    setting = _for_sampling(setting_of(suite, backbone, _device(options)), options.compiled)
+    asked = [(name, overrides, setting, suite.file.options.get(name)) for name, overrides in options.rows()]
+    needed = [*backbone.always_needed(), *(part for one in asked for part in components_of(*one))]
+    backbone.require(*dict.fromkeys(needed))
+    methods: dict[str, tuple[type[Method], BaseModel, MethodRow]] = {}
+    for one in asked:
+        resolved = resolve_method(*one)
+        methods[resolved[2].label] = resolved
+    folder, scoring_device = options.out or default_folder(suite, backbone), setting.device
+    if options.cluster is not None:
+        scoring_device = resolve_device("cpu" if options.device == "cpu" else "auto")
+    inspector = inspector_of(suite, backbone, scoring_device)
+    suite = cropped(suite, inspector, folder)
+    plan = make_plan(
+        suite,
+        setting,
+        list(methods.values()),
+        options.limit_subjects,
+        options.images_per_prompt,
+    )
+    check_prompt_lengths(plan, setting, scored="prompt-consistency" in suite.file.metrics)
+    check_methods(plan, setting, methods.values())
+    shares = rows_that_share(methods, setting.sampler) if options.share_prefixes else {}
+    return Prepared(suite, setting, methods, plan, shares, folder, scoring_device, inspector)
+
+
+def run(options: RunOptions, console: Console) -> Outcome:
+    """Do what is asked, or continue it; the same options on the same folder do only what is missing.
+
+    Raises UserError or ModelInputError before anything is generated when the suite, the photographs, a method, an
+    option, the weights or the run folder are unusable; nothing of an earlier run is touched then.
+    """
+    clock = Clock()
+    prepared = prepare(options)
+    with (
+        _connected(options.cluster, prepared.folder) as connection,
+        session(
+            prepared.folder,
+            prepared.suite,
+            prepared.setting,
+            prepared.plan,
+            prepared.inspector,
+            console,
+            scoring_device=prepared.scoring_device,
+        ) as opened,
+    ):
+        clock.next("preparing")
+        done = _generate_pending(opened, prepared, options, connection)
+        clock.next("generating")
+        outcome = opened.score(options.retry_errors)
+        clock.next("scoring")
+        opened.note(seconds=clock.seconds)
+        if done.samples:
+            opened.say(_told_share(done, clock.seconds))
+    return outcome
+
+
+@contextmanager
+def _connected(cluster: Cluster | None, path: Path) -> Iterator[Connection | None]:
+    """The connection to the cluster, if one is asked for.
+
+    A new run folder, which keeps its device, is begun only with a place for a worker; raises UserError without one.
+    """
+    if cluster is None:
+        yield None
+        return
+    connection = Connection(cluster)
+    try:
+        if not (path / RUN).exists():
+            connection.check()
+        yield connection
+    finally:
+        connection.close()
+
+
+def _generate_pending(
+    opened: Session, prepared: Prepared, options: RunOptions, connection: Connection | None
+) -> Generation:
+    """Generate what is not recorded yet, after saying how much that is, and say what it took."""
+    plan, folder = opened.plan, opened.folder
+    recorded = folder.statuses()
+    pending = sum(len(pending_ids(job, recorded, options.retry_errors)) for job in plan.jobs)
+    name, backbone = opened.suite.file.name, prepared.setting.backbone.name
+    opened.say(f"{name} on {backbone}: {plan.size} samples, {pending} to generate, in {folder.path}")
+    for left_out in plan.left_out:
+        opened.say(left_out)
+    if unlearnt := unlearnt_words(prompts_of(plan), prepared.setting.backbone):
+        opened.say(unlearnt)
+    if pending and prepared.shares:
+        opened.note(shared_prefixes=list(prepared.shares))
+        for line in told_calls(plan, prepared.shares, prepared.setting.sampler):
+            opened.say(line)
+    with progress(opened.console, "Generating", pending) as show:
+        recorder = Recorder(folder, show, recorded, options.keep_artefacts)
+        how = Options(
+            options.batch_size or (None if fills(prepared.setting.device) else FIRST),
+            options.keep_artefacts,
+            options.checkpoint_every,
+            keep_attention=any(needs_attention(metric) for metric in opened.metrics.values()),
+        )
+        make, setting = MethodMaker(prepared.setting, prepared.methods), prepared.setting
+        executor: Executor
+        if connection is None:
+            executor = InProcess(Worker(folder, setting, make, how, show, recorder.job))
+        else:
+            executor = RayExecutor(connection, folder.path, setting, make, how)
+        try:
+            done = generate(plan, recorder, executor, prepared.shares, how.batch_size or FIRST, options.retry_errors)
+        finally:
+            recorder.close()
+    if done.samples:
+        workers = {} if connection is None else {"workers": list(done.machines)}
+        opened.note(generation=_seconds(done), **workers)
+        opened.say(_told_seconds(done))
+    return done
+
+
+def _seconds(done: Generation) -> dict[str, Any]:
+    """What generating took, as run.json records it."""
+    return {
+        "samples": done.samples,
+        "workers": done.workers,
+        "seconds": done.seconds,
+        "loading_seconds": done.spent.loading,
+        "customizing_seconds": done.spent.customizing,
+        "sampling_seconds": done.spent.sampling,
+        "recording_seconds": done.writing,
+    }
+
+
+def _told_seconds(done: Generation) -> str:
+    """Where the time went, in a sentence: what is neither method nor loading is the harness's."""
+    spent, writing = done.spent, f"{1000 * done.writing / done.samples:.1f}"
+    parts = f"loading {spent.loading:.1f} s, customization {spent.customizing:.1f} s, sampling {spent.sampling:.1f} s"
+    if done.workers > 1:
+        return (
+            f"{done.samples} samples in {done.seconds:.1f} s on at most {done.workers} workers, of theirs together "
+            f"{parts}; {writing} ms to write a sample"
+        )
+    working = spent.customizing + spent.sampling
+    harness = max(0.0, done.seconds - spent.total)
+    since = max(done.seconds - spent.loading, 1e-9)
+    return (
+        f"{done.samples} samples in {done.seconds:.1f} s: {parts}, {working / since:.1%} of what follows loading; "
+        f"{1000 * harness / done.samples:.1f} ms a sample for the harness, {writing} of them to write it"
+    )
+
+
+def _told_share(done: Generation, seconds: Mapping[str, float]) -> str:
+    """What of the command's time the methods had, in a sentence: that of its workers where there are several."""
+    preparing, generating, scoring = (seconds[part] for part in ("preparing", "generating", "scoring"))
+    told = f"{preparing:.1f} s to prepare, {generating:.1f} s to generate, {scoring:.1f} s to score"
+    if done.workers > 1:
+        return told
+    working = done.spent.customizing + done.spent.sampling
+    since = max(generating + scoring - done.spent.loading, 1e-9)
+    return f"{told}: {working / since:.1%} of what follows loading was sampling and customization"
+
+
+def row_labels(options: RunOptions) -> list[str]:
+    """The names of the rows in the results of such a run, in the order of `RunOptions.rows`."""
+    backbone = read_backbone(options.backbone)
+    suite = read_suite(registry.suite_file(options.suite), options.photographs)
+    setting = setting_of(suite, backbone, _device(options))
+    return [
+        resolve_method(name, overrides, setting, suite.file.options.get(name))[2].label
+        for name, overrides in options.rows()
+    ]
+
+
+def _for_sampling(setting: Setting, compiled: bool) -> Setting:
+    """The setting with what makes generating faster; raises UserError for compiling on a CPU."""
+    if compiled and not setting.device.startswith("cuda"):
+        raise UserError("--compile is for accelerators: on a CPU it takes longer than it saves; leave it out.")
+    return replace(setting, compiled=COMPILER if compiled else None, remembers_text=True)
+
+
+def _device(options: RunOptions) -> str:
+    """The device asked for; on a cluster it is what workers get, which need not be here."""
+    if options.cluster is not None:
+        return ON_CLUSTER if options.cluster.gpus_per_job else "cpu"
+    return options.device
+
+
+def resolve_device(device: str) -> str:
+    """`auto` becomes `cuda` where there is one; raises UserError for any other name and for a device that is absent."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        return device
+    named = re.fullmatch(r"cuda(?::(\d{1,4}))?", device, re.ASCII)
+    if named is None:
+        raise UserError(f'"{device}" is no device; give auto, cpu, cuda or cuda:N.')
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(named[1] or 0) >= count:
+        there = f"cuda devices here: {count}" if count else "there is no cuda device"
+        raise UserError(f'The device "{device}" is not available here, {there}; use --device cpu or auto.')
+    return device
+
+
+def resolve_sampler(suite: Suite, backbone: Backbone) -> Sampler:
+    """The suite's sampler settings, completed by the backbone's."""
+    chosen = suite.file.sampler
+    defaults = backbone.sampler
+    return Sampler(
+        scheduler=chosen.scheduler or defaults.scheduler,
+        steps=chosen.steps or defaults.steps,
+        guidance_scale=chosen.guidance_scale if chosen.guidance_scale is not None else defaults.guidance_scale,
+        resolution=chosen.resolution or backbone.resolution,
+    )
+
+
+def setting_of(suite: Suite, backbone: Backbone, device: str) -> Setting:
+    """What all methods of a run share; raises UserError for a device that is not there."""
+    resolved = "cuda" if device == ON_CLUSTER else resolve_device(device)
+    return Setting(backbone, resolve_sampler(suite, backbone), resolved, backbone.dtype.on(resolved))
+
+
+def default_folder(suite: Suite, backbone: Backbone) -> Path:
+    """The run folder when none is named."""
+    name = suite.file.name if suite.file.name == backbone.name else f"{suite.file.name}-{backbone.name}"
+    return Path("runs") / name

@@ -1,0 +1,215 @@
+"""Images made elsewhere: found by their names or a manifest, placed into a run folder, and measured like our own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from fc_bench import registry
+from fc_bench.suites.authors_order import in_authors_order
+from fc_bench.scoring.clip import ClipScorer
+from fc_bench.errors import Failure, UserError
+from fc_bench.generation.recorder import finished_images
+from fc_bench.commands.image_assignment import Asked, Slot, read_manifest, read_names, read_run, usable_label
+from fc_bench.inspection.inspector import cropped, inspector_of
+from fc_bench.run_folder.json_lines import LineWriter
+from fc_bench.model.backbones.backbone import read_backbone, sha256_of
+from fc_bench.model.pictures import OTHER_SUFFIXES
+from fc_bench.suites.photographs import read_photograph
+from fc_bench.generation.plan import Job, MethodRow, Plan, Sample
+from fc_bench.commands.portraits import CONVERT
+from fc_bench.commands.portraits import left_out as left_out_files
+from fc_bench.scoring.prompt_order import order_remarks
+from fc_bench.protocols import fill
+from fc_bench.run_folder.provenance import now
+from fc_bench.run_folder.records import RUN, SAMPLES, RunFolder, write_json, write_png
+from fc_bench.commands.run import setting_of
+from fc_bench.commands.session import Outcome, Session, session
+from fc_bench.suites.suite import Suite, digest, read_suite
+
+Layout = Literal["fastcomposer"]
+
+PROMPT_CONSISTENCY = "prompt-consistency"
+NUMBERING = "the images may be numbered in another order of prompts than docs/scoring.md says: renumber them"
+NAMING = "they may be named for the wrong prompts: correct what says which image is which"
+"""Why images stand under prompts that they do not show, and what to do."""
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """What the command line asks for; `layout` or `manifest` says which image is which, a run folder does itself."""
+
+    images: Path
+    suite: str
+    layout: Layout | None = None
+    manifest: Path | None = None
+    method: str | None = None
+    backbone: str = "pocket"
+    out: Path | None = None
+    photographs: Path | None = None
+    limit_subjects: int | None = None
+    images_per_prompt: int | None = None
+    device: str = "auto"
+    retry_errors: bool = False
+
+
+def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
+    """Place the images into a run folder and measure them; the same command goes on where it was interrupted.
+
+    The numbers are those that fc-bench would give the same images had it made them. What the suite asks for and the
+    folder does not hold is planned and missing, so that every table says so; a file that is no readable image is a
+    failed sample. Raises UserError before anything is written when an image cannot be assigned or two claim a place.
+    """
+    if not options.images.is_dir():
+        raise UserError(f"The folder of images {options.images} does not exist; correct it.")
+    told = [given for given in (options.layout, options.manifest) if given is not None]
+    of_run = not told and (options.images / RUN).is_file()
+    if len(told) != 1 and not of_run:
+        raise UserError("Say which image is which with either --layout fastcomposer or --manifest FILE.csv.")
+    suite = read_suite(registry.suite_file(options.suite), options.photographs)
+    backbone = read_backbone(options.backbone)
+    setting = setting_of(suite, backbone, options.device)
+    asked = Asked(
+        suite.asked_sets(options.limit_subjects),
+        in_authors_order(suite),
+        options.images_per_prompt or suite.file.images_per_prompt,
+        fewer_images=options.images_per_prompt is not None,
+    )
+    if of_run:
+        found, left_out = read_run(RunFolder(options.images), asked, options.method)
+    else:
+        label = usable_label(options.method or options.images.resolve().name)
+        found, left_out = (
+            read_names(options.images, asked, label)
+            if options.manifest is None
+            else read_manifest(options.manifest, options.images, asked, label)
+        )
+    first = next(iter(found))[0]
+    path = options.out or Path("runs") / f"{suite.file.name}-{MethodRow(first, first, {}, {}).folder}"
+    inspector = inspector_of(suite, backbone, setting.device)
+    suite = cropped(suite, inspector, path)
+    asked = replace(asked, sets=suite.subject_sets(options.limit_subjects))
+    contents = {file: _content(file) for file in dict.fromkeys(found.values())}
+    plan = _plan(suite, asked, found, contents)
+    with session(path, suite, setting, plan, inspector, console, made_elsewhere=True) as opened:
+        planned = sum(len(job.samples) for job in plan.jobs)
+        console.print(
+            f"{suite.file.name} scored on {backbone.name}: {len(found)} of {planned} images are there, in {path}"
+            f"{left_out.summary()}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        if not of_run:
+            for remark in [*left_out_files(options.images, OTHER_SUFFIXES, CONVERT), *_copies(found, contents)]:
+                console.print(remark, highlight=False, markup=False, soft_wrap=True)
+        _place(opened, found)
+        outcome = opened.score(options.retry_errors)
+        if PROMPT_CONSISTENCY in opened.metrics:
+            scorer = ClipScorer.shared(backbone.path("clip"), setting.device)
+            for remark in _order_remarks(opened, scorer, NUMBERING if options.layout else NAMING):
+                opened.say(f"{remark['method']}: {remark['text']}.")
+    return outcome
+
+
+def _order_remarks(opened: Session, scorer: ClipScorer, cause: str) -> list[dict[str, Any]]:
+    """What to know of the order of prompts, recorded as remarks of the rows; looked at anew where images changed."""
+    folder = opened.folder
+    settings = folder.settings()
+    done = folder.statuses()
+    looked_at = digest([name for job in opened.plan.jobs for name in job.ids if done.get(name) == "ok"])
+    if settings.get("prompt_order") != looked_at:
+        settings["prompt_order"] = looked_at
+        settings["remarks"] = [asdict(remark) for remark in order_remarks(opened.plan, folder, scorer, cause)]
+        write_json(folder.path / RUN, settings)
+    return settings.get("remarks", [])
+
+
+def _plan(suite: Suite, asked: Asked, found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> Plan:
+    """Everything the suite asks for, for each method that has an image; ids hash the images' files.
+
+    A method's images of one text that are the same file, or copies of it, are one image, which several samples share.
+    """
+    digests = suite.photograph_digests()
+    jobs = []
+    for label in dict.fromkeys(slot[0] for slot in found):
+        row = MethodRow(label, label, {}, {})
+        for subject_set, prompts in asked.sets:
+            subjects = subject_set.subjects
+            who = [[subject.id, subject.noun, digests[subject.id]] for subject in subjects]
+            samples = []
+            for prompt in prompts:
+                text = fill(prompt.template, [subject.noun for subject in subjects])
+                for index in range(asked.images):
+                    file = found.get((label, subject_set.key, prompt.template, index))
+                    content = contents[file] if file else None
+                    name = [suite.file.name, suite.file.version, label, who, prompt.template, index, content]
+                    identity = digest(["made elsewhere", *name])[:20]
+                    ids = tuple(subject.id for subject in subjects)
+                    shared = digest(["made elsewhere", label, text, content])[:20] if content else identity
+                    samples.append(
+                        Sample(identity, label, ids, prompt.category, prompt.template, text, index, None, shared)
+                    )
+            jobs.append(Job(row, subject_set, tuple(samples), 0))
+    return Plan(tuple(jobs), (), (), {})
+
+
+def _content(file: Path) -> str | None:
+    """The sha256 of a file; None of one that is not here, which then fails as a sample."""
+    try:
+        return sha256_of(file)
+    except OSError:
+        return None
+
+
+def _copies(found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> list[str]:
+    """A sentence on images that stand for several samples; none when there are none."""
+    by_content: dict[str, list[Path]] = {}
+    for file in found.values():
+        if content := contents[file]:
+            by_content.setdefault(content, []).append(file)
+    several = [files for files in by_content.values() if len(files) > 1]
+    if not several:
+        return []
+    names = " and ".join(dict.fromkeys(file.name for file in several[0]))
+    return [
+        f"{sum(map(len, several))} samples have an image that another sample has, too, such as {names}; check that "
+        "this is meant."
+    ]
+
+
+def _place(opened: Session, found: Mapping[Slot, Path]) -> None:
+    """Copy each image into the run folder, as it is in pixels, and record it."""
+    folder = opened.folder
+    done = {name for name, status in folder.statuses().items() if status == "ok"}
+    origins = finished_images(folder, opened.plan.jobs)
+    writer = LineWriter(folder.path / SAMPLES)
+    try:
+        for job in opened.plan.jobs:
+            for sample in job.samples:
+                file = found.get((sample.method, job.subject_set.key, sample.template, sample.index))
+                if file is None or sample.id in done:
+                    continue
+                record = {**asdict(sample), "subjects": list(sample.subjects), "generated_prompt": None}
+                record["made_elsewhere"] = file.name
+                if origin := origins.get(sample.shared_key):
+                    shared = {"image": origin["image"], "same_image_as": origin["id"]}
+                    writer.append({**record, **shared, "status": "ok", "seconds": None, "finished": now()})
+                    continue
+                try:
+                    image = read_photograph(file, "image")
+                except UserError as error:
+                    record |= Failure.of(error).record()
+                    opened.console.print(str(error), markup=False, highlight=False, soft_wrap=True)
+                else:
+                    name = f"images/{job.row.folder}/{job.subject_set.key}/{sample.id}.png"
+                    write_png(folder.path / name, image)
+                    record |= {"status": "ok", "image": name, "seconds": None, "peak_memory_bytes": None}
+                    origins[sample.shared_key] = {"id": sample.id, "image": name}
+                writer.append({**record, "finished": now()})
+    finally:
+        writer.close()

@@ -1,0 +1,341 @@
+"""What every command that fills a run folder does around its own work: settings, checks, records, scores.
+
+Generating images (`fc_bench.commands.run`) and taking in images made elsewhere (`fc_bench.commands.score`) share it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from fc_bench.errors import UserError
+from fc_bench.inspection.inspector import CROPPED, Inspection, Inspector, people_of, write_crops
+from fc_bench.run_folder.json_lines import stream_fields, stream_lines
+from fc_bench.metrics.embedders import metric_classes
+from fc_bench.model.backbones.backbone import Backbone
+from fc_bench.model.yaml_file import sentence
+from fc_bench.suites.photographs import read_photograph
+from fc_bench.generation.plan import Plan
+from fc_bench.progress import progress, silence_loading_bars
+from fc_bench.generation.prompt_checks import check_prompt_lengths
+from fc_bench.protocols import Column, Metric, Setting, Subject, further_scorers
+from fc_bench.run_folder.provenance import commit, hardware, now, versions
+from fc_bench.run_folder.record_shapes import Planned
+from fc_bench.run_folder.records import (
+    FORMAT,
+    JOBS,
+    PLAN,
+    RUN,
+    SAMPLES,
+    SCORES,
+    RunFolder,
+    opened_for_writing,
+    write_json,
+    write_lines,
+    write_png,
+)
+from fc_bench.scoring.score import pending_scores, score
+from fc_bench.suites.suite import Suite, SuiteFile
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its folder, finished and planned samples of this command, and how many scores failed.
+
+    `unscored` is the number of finished samples with a failed score.
+    """
+
+    folder: RunFolder
+    finished: int
+    planned: int
+    score_errors: int
+    unscored: int
+
+    @property
+    def complete(self) -> bool:
+        """Every planned sample exists and is scored."""
+        return self.finished == self.planned and not self.score_errors
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run folder held by one command, with the suite's metrics ready."""
+
+    folder: RunFolder
+    suite: Suite
+    plan: Plan
+    metrics: Mapping[str, Metric]
+    console: Console
+
+    def say(self, text: str) -> None:
+        """Print a line as it is."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def note(self, **told: Any) -> None:
+        """Record something about the command in run.json."""
+        settings = self.folder.settings()
+        settings["commands"][-1] |= told
+        write_json(self.folder.path / RUN, settings)
+
+    def score(self, retry_errors: bool = False) -> Outcome:
+        """Measure what is finished and not measured yet; how much of what the command asked for is there then."""
+        pending = pending_scores(self.folder, self.metrics, retry_errors)
+        with progress(self.console, "Scoring", len(pending)) as show:
+            score(self.suite, self.folder, self.metrics, show, pending)
+        lacking = pending.lacking
+        finished = [name for job in self.plan.jobs for name in job.ids if name in lacking]
+        errors = sum(lacking[name].bit_count() for name in finished)
+        unscored = sum(1 for name in finished if lacking[name])
+        return Outcome(self.folder, len(finished), self.plan.size, errors, unscored)
+
+
+@contextmanager
+def session(
+    path: Path,
+    suite: Suite,
+    setting: Setting,
+    plan: Plan,
+    inspector: Inspector,
+    console: Console,
+    made_elsewhere: bool = False,
+    scoring_device: str | None = None,
+) -> Iterator[Session]:
+    """Hold the run folder, check everything that can be checked, write down what is asked and what methods get.
+
+    What an earlier command planned stays planned. With `made_elsewhere` nothing is generated: sampler and number format
+    are not known, the pipeline is not needed, and the plan is what is there now. Metrics run on `scoring_device`, the
+    setting's where none is given. Raises UserError or ModelInputError before anything is written when photographs,
+    prompts, weights or the folder are unusable, and UserError when writing fails.
+    """
+    classes = metric_classes(suite.file.metrics, setting.backbone)
+    silence_loading_bars()
+    with opened_for_writing(path) as folder:
+        settings = settings_of(suite, setting, plan, classes)
+        if made_elsewhere:
+            settings |= {"sampler": None, "dtype": None}
+        _refuse_other_run(folder, settings, setting.backbone, classes)
+        scoring = setting if scoring_device is None else replace(setting, device=scoring_device)
+        asked = _asked(suite, plan)
+        people = people_of(suite, {subject.id for subject in asked})
+        inspection = inspector.inspect(people, suite.file.photograph_crop == "published")
+        inspection.refuse()
+        try:
+            with _left_only_when_begun(folder):
+                write_crops(suite, {person.id for person in people})
+                metrics = _checked_metrics(asked, scoring, plan, classes, not made_elsewhere)
+                _begin(folder, settings, plan, metrics, inspection, made_elsewhere)
+            before = _results(folder)
+            for remark in inspection.remarks:
+                console.print(remark, highlight=False, markup=False, soft_wrap=True)
+            for subject in asked:
+                if not folder.reference(subject.id).exists():
+                    write_png(folder.reference(subject.id), read_photograph(subject.photographs[0]))
+            yield Session(folder, suite, plan, metrics, console)
+            _finish(folder, metrics, added_results=_results(folder) != before)
+        except OSError as error:
+            raise UserError(
+                f"Writing to the run folder {path} failed ({error}); make room or make it writable, "
+                "then repeat the command: nothing finished is lost."
+            ) from error
+
+
+def settings_of(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str, type[Metric]]) -> dict[str, Any]:
+    """What must be equal for two commands to work in one folder, and the method rows, which may grow."""
+    rows = {job.row.label: job.row for job in plan.jobs}
+    return {
+        "suite": suite.content(),
+        "backbone": setting.backbone.name,
+        "scorers": _scorers(setting.backbone, metrics),
+        "faces": _face_settings(setting.backbone),
+        "columns": {name: [asdict(column) for column in metric.columns] for name, metric in metrics.items()},
+        "sampler": asdict(setting.sampler),
+        "device": setting.device,
+        "dtype": setting.dtype,
+        "compiled": setting.compiled,
+        "methods": {label: asdict(row) for label, row in rows.items()},
+    }
+
+
+def _scorers(backbone: Backbone, metrics: Mapping[str, type[Metric]]) -> dict[str, str]:
+    """sha256 of the components that scores depend on: clip and faces always, others where a metric uses them."""
+    faces = [backbone.faces_component(number) for number in range(len(backbone.faces))]
+    further = [part for metric in metrics.values() for part in further_scorers(metric)]
+    declared = backbone.components()
+    return {part: backbone.fingerprint(part) for part in ("clip", *faces, *further) if part in declared}
+
+
+def _face_settings(backbone: Backbone) -> dict[str, Any] | list[dict[str, Any]]:
+    """How the face models are called: a mapping, or a list where there are several."""
+    every = [faces.model_dump(mode="json", exclude={"pack"}, exclude_none=True) for faces in backbone.faces]
+    return every[0] if len(every) == 1 else every
+
+
+def _refuse_other_run(
+    folder: RunFolder, settings: Mapping[str, Any], backbone: Backbone, metrics: Mapping[str, type[Metric]]
+) -> None:
+    """Raise UserError when the folder holds a run of something else; a suite may have become richer by metrics."""
+    if not (folder.path / RUN).exists():
+        return
+    earlier = folder.settings()
+    dropped = [name for name in earlier["columns"] if name not in metrics]
+    if dropped:
+        raise UserError(
+            f'{folder.path} holds a run with the metric "{dropped[0]}", which this command does not measure; choose '
+            "another folder with --out to keep both."
+        )
+    known = {name: metrics[name] for name in earlier["columns"]}
+    earlier["columns"] = {
+        name: [asdict(Column(**column)) for column in columns] for name, columns in earlier["columns"].items()
+    }
+    digests = earlier["suite"].pop("photograph_digests")
+    # Before there was a choice, methods got photographs as they are: the digests say whether that is the same.
+    earlier["suite"].setdefault("photograph_crop", settings["suite"]["photograph_crop"])
+    try:
+        recorded = SuiteFile.model_validate(earlier["suite"]).model_dump(mode="json")
+    except ValidationError as error:
+        told = sentence(error, SuiteFile).rstrip(".")
+        raise UserError(
+            f"{folder.path / RUN} is not as a run leaves it (suite: {told}); restore it or start a new run folder."
+        ) from None
+    earlier["suite"] = {**recorded, "photograph_digests": digests, "metrics": settings["suite"]["metrics"]}
+    asked = {
+        **settings,
+        "columns": {name: settings["columns"][name] for name in known},
+        "scorers": _scorers(backbone, known),
+    }
+    names = {
+        "suite": "another suite or other photographs",
+        "backbone": "another backbone",
+        "scorers": "other scoring weights",
+        "faces": "other settings of the face models",
+        "columns": "other columns of a metric",
+        "sampler": "other sampler settings",
+        "device": "another device",
+        "dtype": "another number format",
+        "compiled": "models that were compiled otherwise",
+    }
+    for key, what in names.items():
+        if earlier.get(key) != asked[key]:
+            raise UserError(f"{folder.path} holds a run with {what}; choose another folder with --out to keep both.")
+    for label, row in settings["methods"].items():
+        before = earlier["methods"].get(label)
+        if before is not None and before != row:
+            raise UserError(
+                f'{folder.path} holds samples of "{label}" made with other weights or defaults; choose another folder '
+                "with --out to keep both."
+            )
+
+
+@contextmanager
+def _left_only_when_begun(folder: RunFolder) -> Iterator[None]:
+    """Removes the squares of photographs where nothing else is written after them: the folder is no run's then."""
+    try:
+        yield
+    finally:
+        if not (folder.path / RUN).exists():
+            shutil.rmtree(folder.path / CROPPED, ignore_errors=True)
+
+
+def _checked_metrics(
+    subjects: Sequence[Subject], setting: Setting, plan: Plan, classes: Mapping[str, type[Metric]], generated: bool
+) -> dict[str, Metric]:
+    """The suite's metrics, after every reference was looked at and every prompt measured."""
+    if not generated:
+        check_prompt_lengths(plan, setting, generated=False, scored="prompt-consistency" in classes)
+    metrics = {name: metric(setting) for name, metric in classes.items()}
+    for metric in metrics.values():
+        metric.prepare(subjects)
+    return metrics
+
+
+def _asked(suite: Suite, plan: Plan) -> list[Subject]:
+    """The subjects that appear in the plan, in the suite's order."""
+    asked = {subject.id for job in plan.jobs for subject in job.subject_set.subjects}
+    return [subject for subject in suite.subjects if subject.id in asked]
+
+
+def _begin(
+    folder: RunFolder,
+    settings: Mapping[str, Any],
+    plan: Plan,
+    metrics: Mapping[str, Metric],
+    inspection: Inspection,
+    replaces_plan: bool,
+) -> None:
+    """Write run.json and the plan; an earlier run's methods and samples stay, unless the plan is replaced."""
+    earlier = folder.settings() if (folder.path / RUN).exists() else {}
+    provenance = {"code": commit(), "versions": versions(), "hardware": hardware()}
+    remarks = {(remark["method"], remark["subjects"]): remark for remark in earlier.get("remarks", [])}
+    remarks |= {(remark.method, remark.subjects): asdict(remark) for remark in plan.remarks}
+    made = _provenance(metrics)
+    command = {"command": shlex.join(["fc-bench", *sys.argv[1:]]), "started": now(), **provenance}
+    command["face_providers"] = _face_providers(made)
+    merged = {
+        "format": FORMAT,
+        **settings,
+        "methods": {**earlier.get("methods", {}), **settings["methods"]},
+        "metrics": made,
+        "photographs": inspection.record(earlier.get("photographs")),
+        "references": {**earlier.get("references", {}), **plan.references},
+        "left_out": list(dict.fromkeys([*earlier.get("left_out", []), *plan.left_out])),
+        "remarks": list(remarks.values()),
+        "commands": [*earlier.get("commands", []), command],
+    }
+    write_json(folder.path / RUN, merged)
+    _write_plan(folder, plan, replaces_plan)
+
+
+def _write_plan(folder: RunFolder, plan: Plan, replace: bool) -> None:
+    """Add the plan's samples to those that earlier commands planned, or replace them."""
+    file = folder.path / PLAN
+    known = set() if replace else {one.id for one in stream_fields(file, Planned)}
+    if not replace and all(name in known for job in plan.jobs for name in job.ids):
+        return
+    kept = () if replace else stream_lines(file)
+    write_lines(file, chain(kept, _new_samples(plan, known)))
+
+
+def _new_samples(plan: Plan, known: set[str]) -> Iterator[dict[str, Any]]:
+    """The samples that are not known yet, as recorded; known after that."""
+    for sample in plan.samples():
+        if sample.id not in known:
+            known.add(sample.id)
+            yield vars(sample)
+
+
+def _results(folder: RunFolder) -> list[int]:
+    """Bytes of each file of results: they only grow."""
+    files = (folder.path / name for name in (SAMPLES, JOBS, SCORES))
+    return [file.stat().st_size if file.exists() else 0 for file in files]
+
+
+def _finish(folder: RunFolder, metrics: Mapping[str, Metric], added_results: bool) -> None:
+    settings = folder.settings()
+    settings["commands"][-1] |= {"finished": now(), "added_results": added_results}
+    settings["metrics"] = _provenance(metrics)
+    write_json(folder.path / RUN, settings)
+
+
+def _face_providers(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Where onnxruntime runs the face models of metrics."""
+    models = [model for one in made.values() for model in one.get("models", {}).values()]
+    return sorted({provider for model in models for provider in model["providers"]})
+
+
+def _provenance(metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
+    """What each metric says of itself, and which further components of the backbone its values depend on."""
+    further = {name: list(further_scorers(metric)) for name, metric in metrics.items()}
+    return {
+        name: {**metric.provenance(), **({"scorers": further[name]} if further[name] else {})}
+        for name, metric in metrics.items()
+    }

@@ -1,0 +1,50 @@
+"""What methods will refuse of what they are asked, known before anything is generated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from fc_bench.errors import Failure, UserError
+from fc_bench.model.errors import ModelInputError
+from fc_bench.generation.plan import MethodRow, Plan
+from fc_bench.protocols import AskedSet, Method, Setting, fill
+from fc_bench.suites.suite import Prompt, SubjectSet
+
+
+def asked_set(subject_set: SubjectSet, prompts: Iterable[Prompt]) -> AskedSet:
+    """A suite's subject set as a method is asked for it."""
+    templates = [prompt.template for prompt in prompts]
+    return AskedSet(subject_set.subjects, lambda mentions: [fill(template, mentions) for template in templates])
+
+
+def refusal(method: type[Method], setting: Setting, options: BaseModel, asked: Sequence[AskedSet]) -> str:
+    """What the method says that it will refuse, in a sentence; empty where it refuses nothing, or cannot tell."""
+    check: Any = getattr(method, "check", None)
+    if check is None:
+        return ""
+    try:
+        check(setting, options, asked)
+    except (UserError, ModelInputError) as error:
+        return str(error)
+    except Exception as error:
+        return f"its check of what is asked failed ({Failure.of(error).message}); correct the method."
+    return ""
+
+
+def check_methods(plan: Plan, setting: Setting, methods: Iterable[tuple[type[Method], BaseModel, MethodRow]]) -> None:
+    """Raise UserError with what the methods of a plan will refuse, and which methods refuse nothing."""
+    refused: dict[str, list[str]] = {}
+    names: dict[str, bool] = {}
+    for method, options, row in methods:
+        asked = [AskedSet(job.subject_set.subjects, job.filled) for job in plan.jobs if job.row is row]
+        told = refusal(method, setting, options, asked)
+        names[row.name] = names.get(row.name, False) or bool(told)
+        if told:
+            refused.setdefault(told, []).append(row.label)
+    if refused:
+        told = " ".join(f"{', '.join(labels)}: {sentence}" for sentence, labels in refused.items())
+        others = " ".join(f"-m {name}" for name, refuses in names.items() if not refuses)
+        raise UserError(f"{told} Or run the others alone: {others}." if others else told)

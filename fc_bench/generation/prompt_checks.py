@@ -1,0 +1,89 @@
+"""Whether a backbone can read the prompts: their length, and words that its models never saw."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fc_bench.errors import UserError
+from fc_bench.model.backbones.backbone import Backbone
+from fc_bench.model.errors import loading
+from fc_bench.generation.plan import Plan
+from fc_bench.protocols import Setting
+
+_WORD = re.compile(r"[^\W\d_]+")
+
+
+class PromptReader:
+    """Something that reads prompts up to a length: `what` it is, its tokenizer's folder.
+
+    Raises ModelInputError when the tokenizer cannot be read.
+    """
+
+    def __init__(self, what: str, folder: Path) -> None:
+        from transformers import CLIPTokenizer
+
+        self._what = what
+        with loading(f"the tokenizer {folder}"):
+            self._tokenizer = CLIPTokenizer.from_pretrained(folder)
+        self._longest = int(self._tokenizer.model_max_length)
+
+    def refusal(self, prompt: str) -> str:
+        """The sentence to say when it would cut the prompt off; empty when it fits."""
+        length = len(self._tokenizer(prompt)["input_ids"])
+        if length <= self._longest:
+            return ""
+        return f'The prompt "{prompt}" takes {length} tokens, {self._what} at most {self._longest}; shorten it.'
+
+    def in_pieces(self, prompts: Iterable[str]) -> list[str]:
+        """The words that its tokenizer knows no token for, in the order in which they first appear."""
+        words = dict.fromkeys(word.lower() for prompt in prompts for word in _WORD.findall(prompt))
+        return [word for word in words if len(self._tokenizer(word, add_special_tokens=False)["input_ids"]) > 1]
+
+
+def prompt_readers(backbone: Backbone, generated: bool = True, scored: bool = True) -> list[PromptReader]:
+    """Those of a backbone: its text encoder where images are generated, its CLIP scorer where they are scored."""
+    readers = []
+    if generated:
+        folder = backbone.path("pipeline") / "tokenizer"
+        readers.append(PromptReader(f'the text encoder of the backbone "{backbone.name}"', folder))
+    if scored:
+        readers.append(PromptReader(f'the CLIP scorer of the backbone "{backbone.name}"', backbone.path("clip")))
+    return readers
+
+
+def check_prompt_lengths(plan: Plan, setting: Setting, generated: bool = True, scored: bool = True) -> None:
+    """Raise UserError for the first prompt that the backbone's text encoder, or its CLIP scorer, would cut off.
+
+    The prompt is measured with its class nouns alone, as text-only and FastComposer encode it; a method that mentions
+    subjects with more tokens has to check its own.
+    """
+    asked = list(prompts_of(plan))
+    for reader in prompt_readers(setting.backbone, generated, scored):
+        for prompt in asked:
+            if told := reader.refusal(prompt):
+                raise UserError(told)
+
+
+def unlearnt_words(prompts: Iterable[str], backbone: Backbone) -> str:
+    """A sentence on words that a backbone with a closed vocabulary never saw in training; empty without any.
+
+    Raises ModelInputError when the backbone's tokenizer cannot be read.
+    """
+    if not backbone.closed_vocabulary:
+        return ""
+    (reader,) = prompt_readers(backbone, scored=False)
+    words = [f'"{word}"' for word in reader.in_pieces(prompts)]
+    if not words:
+        return ""
+    named = ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
+    return (
+        f'The models of the backbone "{backbone.name}" never saw {named} in training: neither images nor prompt '
+        "consistency mean much there; keep to the words of its own suites or choose another backbone."
+    )
+
+
+def prompts_of(plan: Plan) -> Iterator[str]:
+    """Every prompt of a plan once, with class nouns filled in."""
+    yield from dict.fromkeys(prompt for job in plan.jobs for prompt in job.prompts())

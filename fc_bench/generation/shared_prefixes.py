@@ -1,0 +1,189 @@
+"""Shared text-only prefixes: what subjects have in common under delayed conditioning is computed once.
+
+A method that `SharesPrefixes` starts every image from the plain prompt and the seed, which subjects of one noun share.
+A batch's state after these iterations is kept in main memory and gone on from for the next subject, whose batches are
+of the same prompts and seeds; of rows that differ in how many iterations they share, each goes on from the other's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from fc_bench.generation.executor import Unit
+from fc_bench.generation.plan import AskedSamples, Job, MethodRow, Plan
+from fc_bench.protocols import Method, PrefixState, Request, Sampler, SharesPrefixes
+from fc_bench.suites.suite import digest
+
+SHARE_OF_MEMORY = 0.25
+"""Of the memory that is available when a run begins: what prefixes may take; more are computed again."""
+
+
+def shared_iterations(method: type[Method], options: BaseModel, sampler: Sampler) -> int | None:
+    """How many iterations of a method see the text alone; None for one that does not say."""
+    told = getattr(method, "text_only_iterations", None)
+    return None if told is None else int(told(options, sampler))
+
+
+def company_of(job: Job, shares_prefixes: bool) -> str:
+    """Equal for jobs that share what they compute: prefixes, or whole images where the subjects are not seen."""
+    samples = job.samples
+    assert isinstance(samples, AskedSamples)
+    asked = [[prompt.template, text] for prompt, text in zip(samples.prompts, samples.texts(), strict=True)]
+    inputs = [job.row.name, dict(job.row.weights)] if shares_prefixes else list(samples.image_inputs)
+    return digest([inputs, asked])
+
+
+@dataclass(frozen=True)
+class Calls:
+    """UNet calls that a row's samples take, and how many are left where prefixes are shared."""
+
+    label: str
+    whole: int
+    shared: int
+
+
+def planned_calls(plan: Plan, shares: Mapping[str, int], iterations: int) -> Iterator[Calls]:
+    """The calls of each row that shares prefixes, in the plan's order, at so many iterations an image.
+
+    `shares` maps the labels of those rows to how many iterations they share. Rows that share with each other compute
+    what an earlier one has not.
+    """
+    return _calls(_sharing(plan, shares), shares, iterations)
+
+
+def _sharing(plan: Plan, shares: Mapping[str, int]) -> dict[str, list[tuple[int, str]]]:
+    """Samples and company of each job, by the labels of the rows that share, in the plan's order."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for job in plan.jobs:
+        if job.row.label in shares:
+            found.setdefault(job.row.label, []).append((len(job.samples), company_of(job, True)))
+    return found
+
+
+def _calls(
+    sharing: Mapping[str, Sequence[tuple[int, str]]], shares: Mapping[str, int], iterations: int
+) -> Iterator[Calls]:
+    computed: dict[str, int] = {}
+    for label, jobs in sharing.items():
+        alone, whole, shared = min(shares[label], iterations), 0, 0
+        for size, company in jobs:
+            whole += size * iterations
+            shared += size * (iterations - alone + max(0, alone - computed.get(company, 0)))
+            computed[company] = max(alone, computed.get(company, 0))
+        yield Calls(label, whole, shared)
+
+
+def told_calls(plan: Plan, shares: Mapping[str, int], sampler: Sampler) -> Iterator[str]:
+    """A line for each row: its sampling steps with and without sharing, and its UNet calls where these are more."""
+    sharing = _sharing(plan, shares)
+    by_steps = _calls(sharing, shares, sampler.steps)
+    by_calls = _calls(sharing, shares, sampler.iterations)
+    for steps, calls in zip(by_steps, by_calls, strict=True):
+        extra = ""
+        if sampler.iterations != sampler.steps:
+            extra = f" ({sampler.scheduler} calls the UNet once more an image: {calls.shared:,} of {calls.whole:,})"
+        yield f"{steps.label}: {steps.shared:,} of {steps.whole:,} sampling steps, text-only prefixes shared{extra}"
+
+
+@dataclass(frozen=True)
+class SharedPrefix:
+    """A batch's prefix: its state, its iterations, and how many of them were computed for another batch.
+
+    `reused_seconds` is what those took, for the whole batch.
+    """
+
+    state: PrefixState
+    iterations: int
+    reused: int
+    reused_seconds: float
+
+
+@dataclass(frozen=True)
+class _Kept:
+    state: PrefixState
+    seconds: float
+    """From the first iteration on."""
+
+
+_Batch = tuple[tuple[str, int], ...]
+
+
+class PrefixStore:
+    """The prefixes a worker keeps, as long as something that it is to do later needs them."""
+
+    def __init__(self, most_bytes: int | None = None) -> None:
+        self._most = most_bytes if most_bytes is not None else _share_of_memory()
+        self._bytes = 0
+        self._kept: dict[str, dict[_Batch, dict[int, _Kept]]] = {}
+
+    def serving(self, method: Any, unit: Unit) -> UnitPrefixes | None:
+        """The prefixes of a unit; None where it shares none."""
+        if unit.iterations is None or not isinstance(method, SharesPrefixes):
+            return None
+        return UnitPrefixes(self, method, unit)
+
+    def of(self, company: str, batch: _Batch) -> Mapping[int, _Kept]:
+        """What is kept of a batch, by the number of iterations."""
+        return self._kept.get(company, {}).get(batch, {})
+
+    def keep(self, company: str, batch: _Batch, iterations: int, kept: _Kept) -> None:
+        """Keep a state, if there is room."""
+        if self._bytes + kept.state.nbytes <= self._most:
+            self._kept.setdefault(company, {}).setdefault(batch, {})[iterations] = kept
+            self._bytes += kept.state.nbytes
+
+    def drop(self, company: str) -> None:
+        """Nothing needs a company's prefixes any more."""
+        for states in self._kept.pop(company, {}).values():
+            self._bytes -= sum(kept.state.nbytes for kept in states.values())
+
+
+class UnitPrefixes:
+    """The prefixes of one unit's batches."""
+
+    def __init__(self, store: PrefixStore, method: SharesPrefixes, unit: Unit) -> None:
+        assert unit.iterations is not None
+        self._store, self._method, self._company = store, method, unit.company
+        self._iterations, self._later = unit.iterations, unit.later
+        self.jobs_left = len(unit.jobs)
+        """Jobs of the unit after the present one."""
+
+    def of(self, requests: Sequence[Request]) -> SharedPrefix | None:
+        """The batch's prefix, computed as far as it is not kept; None where it is neither kept nor needed again."""
+        batch = tuple((request.plain_prompt, request.seed) for request in requests)
+        known = self._store.of(self._company, batch)
+        if self._iterations in known:
+            kept = known[self._iterations]
+            return SharedPrefix(kept.state, self._iterations, self._iterations, kept.seconds)
+        needed = bool(self.jobs_left or self._later)
+        start = max((number for number in known if number < self._iterations), default=0)
+        if not (needed or start):
+            return None
+        state, before = (known[start].state, known[start].seconds) if start else (None, 0.0)
+        begun = time.perf_counter()
+        stops = sorted({number for number in self._later if start < number < self._iterations} | {self._iterations})
+        for stop in stops:
+            state = self._method.prefix(requests, stop, state)
+            if needed:
+                self._store.keep(self._company, batch, stop, _Kept(state, before + time.perf_counter() - begun))
+        assert state is not None
+        return SharedPrefix(state, self._iterations, start, before)
+
+
+def _share_of_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available * SHARE_OF_MEMORY)
+
+
+def rows_that_share(
+    methods: Mapping[str, tuple[type[Method], BaseModel, MethodRow]], sampler: Sampler
+) -> dict[str, int]:
+    """Row label -> iterations it shares, of the rows that share any."""
+    told = {label: shared_iterations(kind, options, sampler) for label, (kind, options, _) in methods.items()}
+    return {label: number for label, number in told.items() if number}

@@ -1,0 +1,111 @@
+"""The CLIP scorer: embeddings of images and texts in float32, with CLIP's own preprocessing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+from PIL import Image
+
+from fc_bench.model.backbones.backbone import fingerprint
+from fc_bench.model.errors import ModelInputError, loading
+from fc_bench.scoring.preprocessing import Preprocessing
+from fc_bench.scoring.memo import Remembering
+
+
+class ClipScorer:
+    """Unit-length CLIP embeddings of images and texts, [n, dim] float32, from a CLIPModel folder with its tokenizer.
+
+    Raises ModelInputError when the folder's files are damaged or weights are missing among them.
+    """
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        import torch
+        from transformers import CLIPModel, CLIPTokenizer
+
+        with loading(f"the CLIP scorer {folder}"):
+            loaded: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+            model, info = loaded
+            self._tokenizer = CLIPTokenizer.from_pretrained(folder)
+            self._preprocessing = _preprocessing(folder, model.config.vision_config.image_size)
+        missing = sorted(info["missing_keys"])
+        if missing:
+            raise ModelInputError(
+                f"the CLIP scorer {folder} lacks {len(missing)} weights, first {missing[0]}: restore its weights file"
+            )
+        self._model: Any = model.eval().to(device)
+        self._device = device
+        self._texts: dict[str, Any] = {}
+        self._remembered = Remembering(lambda image: self.images([image])[0])
+
+    @classmethod
+    def shared(cls, folder: Path, device: str = "cpu") -> ClipScorer:
+        """The scorer in a folder, loaded once as long as any metric holds it."""
+        key = (folder, fingerprint(folder), device)
+        scorer = _SHARED.get(key)
+        if scorer is None:
+            scorer = _SHARED[key] = cls(folder, device)
+        return scorer
+
+    def image(self, image: Image.Image) -> Any:
+        """Embedding [dim] of one image, computed alone, so that it depends on no other; the last ones are kept."""
+        return self._remembered(image)
+
+    def images(self, images: Sequence[Image.Image]) -> Any:
+        """Embeddings of RGB images."""
+        import torch
+
+        pixels = torch.stack([torch.from_numpy(preprocess(image, self._preprocessing)) for image in images])
+        with torch.inference_mode():
+            output = self._model.get_image_features(pixel_values=pixels.to(self._device))
+        return torch.nn.functional.normalize(_features(output).float(), dim=-1).cpu()
+
+    def text(self, text: str) -> Any:
+        """Embedding [dim] of one text, cut to the model's length; each text is computed once."""
+        import torch
+
+        if text not in self._texts:
+            tokens = self._tokenizer([text], padding="max_length", truncation=True, return_tensors="pt")
+            with torch.inference_mode():
+                output = self._model.get_text_features(
+                    input_ids=tokens["input_ids"].to(self._device),
+                    attention_mask=tokens["attention_mask"].to(self._device),
+                )
+            self._texts[text] = torch.nn.functional.normalize(_features(output).float(), dim=-1)[0].cpu()
+        return self._texts[text]
+
+    def similarity(self, image: Image.Image, text: str) -> float:
+        """Cosine of an image and a text, raw: neither clipped nor multiplied by 2.5."""
+        return float(self.image(image) @ self.text(text))
+
+
+_SHARED: WeakValueDictionary[Any, ClipScorer] = WeakValueDictionary()
+
+
+def preprocess(image: Image.Image, settings: Mapping[str, Any]) -> np.ndarray:
+    """CLIP's preprocessing: shorter side to `size` (bicubic), center crop, normalized; float32 [3, size, size]."""
+    size = int(settings["size"])
+    chosen = Preprocessing(size, Image.Resampling.BICUBIC, (size, size), settings["mean"], settings["std"])
+    return chosen.apply(image)
+
+
+def _preprocessing(folder: Path, image_size: int) -> dict[str, Any]:
+    """Size, mean and std from preprocessor_config.json; CLIP's own values where it says nothing."""
+    from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+    file = folder / "preprocessor_config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return {
+        "size": image_size,
+        "mean": config.get("image_mean", OPENAI_CLIP_MEAN),
+        "std": config.get("image_std", OPENAI_CLIP_STD),
+    }
+
+
+def _features(output: Any) -> Any:
+    """The projected features: transformers 5 wraps them in an output object, version 4 returns them bare."""
+    return getattr(output, "pooler_output", output)

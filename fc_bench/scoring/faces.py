@@ -1,0 +1,374 @@
+"""Faces: finding and embedding them with insightface, and comparing them with references."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+from PIL import Image
+
+from fc_bench.errors import UserError
+from fc_bench.model.backbones.backbone import Backbone, Recognizer
+from fc_bench.model.errors import MissingWeightsError
+from fc_bench.model.matching import greedy_matching
+from fc_bench.suites.photographs import Crop, cut_out, read_photograph
+from fc_bench.protocols import Subject
+from fc_bench.scoring.memo import Remembering
+
+MOST_VIEWS = 16
+"""Squares of a photograph that are looked at."""
+EDGE, OVERLAP = 0.02, 0.5
+"""A face nearer to an edge than this part of a side may be cut off there; boxes that share this part are one face's."""
+DOUBTFUL = 0.7
+"""In a photograph that is searched, what has less than this part of the best score is no face.
+
+Of the pocket people's faces beside each other the lowest is 0.77, of what is found on empty floors the highest 0.66.
+"""
+CLOSE_UP, MUCH_MORE = 1.8, 1.3
+"""Side of a close-up in heights of the face's box; a photograph with a side of so many close-ups shows much more."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """A found face: box (x0, y0, x1, y1 in pixels), detection score, unit-length float32 embedding [dim].
+
+    `landmarks` are both eyes, nose and both corners of the mouth, x and y in pixels [5, 2], those on the image's left
+    first; None where the detector gives none.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    embedding: np.ndarray
+    landmarks: np.ndarray | None = None
+
+    @property
+    def area(self) -> float:
+        """Of the box, in square pixels."""
+        return max(0.0, self.box[2] - self.box[0]) * max(0.0, self.box[3] - self.box[1])
+
+
+class FaceModels:
+    """Detector and recognizer of one of a backbone's face packs.
+
+    Raises UserError when the folder's ONNX files are no such pair.
+    """
+
+    def __init__(self, backbone: Backbone, device: str, embedder: int = 0) -> None:
+        from insightface.app import FaceAnalysis
+
+        pack, settings = backbone.path(backbone.faces_component(embedder)), backbone.faces[embedder]
+        self._pack = pack
+        number = int(device.partition(":")[2] or 0) if device.startswith("cuda") else -1
+        providers, settings_of_providers = ["CPUExecutionProvider"], [{}]
+        if number >= 0:
+            providers.insert(0, "CUDAExecutionProvider")
+            settings_of_providers.insert(0, {"device_id": str(number)})
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._app = FaceAnalysis(
+                    name=str(pack),
+                    allowed_modules=["detection"] if settings.recognizer else ["detection", "recognition"],
+                    providers=providers,
+                    provider_options=settings_of_providers,
+                )
+                self._app.prepare(
+                    ctx_id=number,
+                    det_size=settings.det_size,
+                    det_thresh=settings.det_thresh,
+                )
+                self._declared = (
+                    _DeclaredRecognizer(pack / settings.recognizer.file, settings.recognizer, providers)
+                    if settings.recognizer
+                    else None
+                )
+        except Exception as error:
+            raise UserError(
+                f'The face pack {pack} of the backbone "{backbone.name}" cannot be loaded '
+                f"({type(error).__name__}: {error}); it needs a detector and a recognizer that insightface reads."
+            ) from error
+        if self._declared is None and "recognition" not in self._app.models:
+            raise UserError(
+                f'The face pack {pack} of the backbone "{backbone.name}" has no recognizer; add its ONNX file.'
+            )
+        self._remembered = Remembering(self._find)
+
+    @classmethod
+    def shared(cls, backbone: Backbone, device: str, embedder: int = 0) -> FaceModels:
+        """The backbone's face models, loaded once as long as any metric holds them."""
+        part = backbone.faces_component(embedder)
+        key = (backbone.path(part), backbone.fingerprint(part), backbone.faces[embedder], device)
+        models = _SHARED.get(key)
+        if models is None:
+            models = _SHARED[key] = cls(backbone, device, embedder)
+        return models
+
+    def find(self, image: Image.Image) -> list[Face]:
+        """All faces in an RGB image, largest first (ties: from left to right)."""
+        return list(self._remembered(image))
+
+    def _find(self, image: Image.Image) -> list[Face]:
+        pixels = np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+        faces = [
+            Face(
+                box=(float(found.bbox[0]), float(found.bbox[1]), float(found.bbox[2]), float(found.bbox[3])),
+                score=float(found.det_score),
+                embedding=_unit(self._declared.embed(pixels, found) if self._declared else found.embedding),
+                landmarks=_landmarks(found),
+            )
+            for found in self._found(pixels)
+        ]
+        return sorted(faces, key=lambda face: (-face.area, face.box))
+
+    def _found(self, pixels: np.ndarray) -> list[Any]:
+        try:
+            return self._app.get(pixels)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise UserError(
+                f"The face models of {self._pack} fail on an image of {pixels.shape[1]} x {pixels.shape[0]} pixels "
+                f"({type(error).__name__}: {reason}); they need a detector and a recognizer that insightface reads."
+            ) from error
+
+    def empty_crop(self) -> np.ndarray:
+        """Unit-length embedding of the recognizer's all-zero input, a crop of the mean grey."""
+        if self._declared is not None:
+            return _unit(self._declared.embed_empty())
+        recognizer: Any = self._app.models["recognition"]
+        width, height = recognizer.input_size
+        crop = np.full((height, width, 3), recognizer.input_mean, dtype=np.float32)
+        return _unit(recognizer.get_feat(crop))
+
+    def provenance(self) -> dict[str, Any]:
+        """The files used and the onnxruntime providers that really run them (insightface hides a fallback to CPU)."""
+        import onnxruntime
+
+        models = {
+            task: {"file": Path(model.model_file).name, "providers": model.session.get_providers()}
+            for task, model in self._app.models.items()
+        }
+        if self._declared is not None:
+            models["recognition"] = {"file": self._declared.file.name, "providers": self._declared.providers()}
+        return {"onnxruntime": onnxruntime.__version__, "models": models}
+
+
+class _DeclaredRecognizer:
+    """A recognizer whose input the backbone's file describes."""
+
+    def __init__(self, file: Path, settings: Recognizer, providers: Sequence[str]) -> None:
+        import onnxruntime
+
+        if not file.is_file():
+            raise FileNotFoundError(f"the recognizer {file.name} is not in the pack")
+        self.file = file
+        self._settings = settings
+        self._session = onnxruntime.InferenceSession(str(file), providers=list(providers))
+        self._input = self._session.get_inputs()[0].name
+
+    def embed(self, pixels: np.ndarray, found: Any) -> np.ndarray:
+        """The embedding of a found face in BGR pixels [height, width, 3]."""
+        return self._run(self._crop(pixels, found))
+
+    def embed_empty(self) -> np.ndarray:
+        """The embedding of an all-zero input, a crop of the mean grey."""
+        size = self._settings.size
+        return self._run(np.full((size, size, 3), self._settings.mean, dtype=np.float32))
+
+    def providers(self) -> list[str]:
+        """What really runs it."""
+        return list(self._session.get_providers())
+
+    def _crop(self, pixels: np.ndarray, found: Any) -> np.ndarray:
+        size, settings = self._settings.size, self._settings
+        if settings.crop == "aligned":
+            from insightface.utils import face_align
+
+            aligned, _ = face_align.norm_crop2(pixels, found.kps, size)
+            return np.asarray(aligned, dtype=np.float32)
+        left, top, right, bottom = (float(side) for side in found.bbox)
+        # facenet-pytorch's extract_face: the margin counts in pixels of the resized crop.
+        wider = settings.margin * (right - left) / (size - settings.margin) / 2
+        taller = settings.margin * (bottom - top) / (size - settings.margin) / 2
+        height, width = pixels.shape[:2]
+        box = (
+            int(max(left - wider, 0)),
+            int(max(top - taller, 0)),
+            int(min(right + wider, width)),
+            int(min(bottom + taller, height)),
+        )
+        face = Image.fromarray(pixels).crop(box)
+        return np.asarray(face.resize((size, size), Image.Resampling.BILINEAR), dtype=np.float32)
+
+    def _run(self, crop: np.ndarray) -> np.ndarray:
+        settings = self._settings
+        crop = crop[..., ::-1] if settings.channels == "rgb" else crop
+        inputs = ((crop - settings.mean) / settings.std).transpose(2, 0, 1)[None].astype(np.float32)
+        outputs: Any = self._session.run(None, {self._input: np.ascontiguousarray(inputs)})
+        return np.asarray(outputs[0])[0]
+
+
+_SHARED: WeakValueDictionary[Any, FaceModels] = WeakValueDictionary()
+
+
+class FaceFinder:
+    """A backbone's face models, loaded when first needed and shared with the metrics as long as this lives."""
+
+    def __init__(self, backbone: Backbone, device: str) -> None:
+        self._backbone, self._device = backbone, device
+        self._models: dict[int, FaceModels] = {}
+
+    def is_here(self) -> bool:
+        """Whether the main models are on this machine or can be fetched."""
+        try:
+            self._backbone.require(self._backbone.faces_component(0))
+        except MissingWeightsError:
+            return False
+        return True
+
+    def name(self, embedder: int = 0) -> str:
+        """What the models are called."""
+        return self._backbone.faces[embedder].name
+
+    def find(self, image: Image.Image, embedder: int = 0) -> list[Face]:
+        """All faces in an RGB image, largest first; raises what loading the models raises."""
+        if embedder not in self._models:
+            self._models[embedder] = FaceModels.shared(self._backbone, self._device, embedder)
+        return self._models[embedder].find(image)
+
+    def search(self, image: Image.Image) -> list[Face]:
+        """All faces in a photograph of any shape, largest first.
+
+        Detectors see a picture at a fixed size, where a long one is small: squares of it are looked at, too. What they
+        take for faces where there are none has much lower scores than the faces.
+        """
+        found = self.find(image)
+        if image.width == image.height:
+            return found
+        long, side = (0 if image.width > image.height else 1), min(image.size)
+        views = min(MOST_VIEWS, math.ceil(2 * (image.size[long] - side) / side) + 1)
+        for start in np.linspace(0, image.size[long] - side, views).round():
+            view = Crop((start + side / 2, side / 2) if long == 0 else (side / 2, start + side / 2), side)
+            found += [face for face in self._within(image, view) if not _cut_by(view, face, image.size)]
+        kept: list[Face] = []
+        for face in sorted(found, key=lambda face: (-face.score, face.box)):
+            if not any(_is_same(face, other) for other in kept):
+                kept.append(face)
+        sure = [face for face in kept if face.score >= DOUBTFUL * kept[0].score]
+        return sorted(sure, key=lambda face: (-face.area, face.box))
+
+    def look_close(self, image: Image.Image, face: Face) -> Face:
+        """The face as it is found in a close-up, where the photograph shows much more than a portrait would."""
+        (left, top, right, bottom) = face.box
+        middle, side = ((left + right) / 2, (top + bottom) / 2), CLOSE_UP * (bottom - top)
+        if MUCH_MORE * side >= max(image.size):
+            return face
+        found = self._within(image, Crop(middle, min(side, *image.size)))
+        same = [other for other in found if _is_same(face, other)]
+        return replace(face, embedding=same[0].embedding) if same else face
+
+    def _within(self, image: Image.Image, view: Crop) -> list[Face]:
+        """The faces in a square of a photograph, where they are in the whole."""
+        left, top = (max(0.0, round(place)) for place in view.inside(image.size).box[:2])
+        moved = np.array([left, top])
+        return [
+            replace(
+                face,
+                box=(face.box[0] + left, face.box[1] + top, face.box[2] + left, face.box[3] + top),
+                landmarks=None if face.landmarks is None else face.landmarks + moved,
+            )
+            for face in self.find(cut_out(image, view))
+        ]
+
+
+def _cut_by(view: Crop, face: Face, size: tuple[int, int]) -> bool:
+    """Whether a face in a square of a picture of that size touches an edge that is none of the picture."""
+    edge = EDGE * view.side
+    left, top, right, bottom = view.box
+    return (
+        (left > 0 and face.box[0] < left + edge)
+        or (top > 0 and face.box[1] < top + edge)
+        or (right < size[0] and face.box[2] > right - edge)
+        or (bottom < size[1] and face.box[3] > bottom - edge)
+    )
+
+
+def _is_same(one: Face, other: Face) -> bool:
+    """Whether two boxes are of the same face: most of the smaller lies in the other."""
+    across = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
+    down = min(one.box[3], other.box[3]) - max(one.box[1], other.box[1])
+    return across > 0 and down > 0 and across * down > OVERLAP * min(one.area, other.area)
+
+
+class ReferenceFaces:
+    """The largest face of each photograph of the subjects, looked for once.
+
+    `unusable` says which photographs `usable` could not use, and why.
+    """
+
+    def __init__(self, models: FaceModels) -> None:
+        self._models = models
+        self._found: dict[tuple[str, int], Face | None] = {}
+        self.unusable: dict[str, str] = {}
+
+    def face(self, subject: Subject, number: int = 0) -> Face | None:
+        """The largest face of photograph `number` (from 0); raises UserError when the file is unreadable."""
+        key = (subject.id, number)
+        if key not in self._found:
+            faces = self._models.find(read_photograph(subject.photographs[number]))
+            self._found[key] = faces[0] if faces else None
+        return self._found[key]
+
+    def embeddings(self, subjects: Sequence[Subject]) -> list[np.ndarray]:
+        """Of each subject's first photograph; raises UserError when one shows no face."""
+        found = []
+        for subject in subjects:
+            face = self.face(subject)
+            if face is None:
+                raise UserError(
+                    f'No face is found in {subject.photographs[0]}, the reference photograph of "{subject.id}"; '
+                    "use one in which the face is visible."
+                )
+            found.append(face.embedding)
+        return found
+
+    def usable(self, subject: Subject, number: int) -> Face | None:
+        """As `face`, None for an unreadable photograph, too; what cannot be used is remembered with its reason."""
+        try:
+            face, reason = self.face(subject, number), "no face is found in it"
+        except UserError as error:
+            face, reason = None, str(error)
+        if face is None:
+            self.unusable[f"{subject.id}/{subject.photographs[number].name}"] = reason
+        return face
+
+
+def match_faces(references: Sequence[np.ndarray], faces: Sequence[Face]) -> dict[int, int]:
+    """Reference -> its face in an image, one to one: as many of the largest faces as references, by largest cosine.
+
+    `faces` are those of the image, largest first (FastComposer's evaluation, arXiv 2305.10431, section 5).
+    """
+    return greedy_matching(similarities(references, faces)[:, : len(references)])
+
+
+def similarities(references: Sequence[np.ndarray], faces: Sequence[Face]) -> np.ndarray:
+    """Cosines [references, faces] of unit-length embeddings."""
+    if not faces:
+        return np.zeros((len(references), 0), dtype=np.float32)
+    return np.stack(references) @ np.stack([face.embedding for face in faces]).T
+
+
+def _landmarks(found: Any) -> np.ndarray | None:
+    points = getattr(found, "kps", None)
+    return None if points is None else np.asarray(points, dtype=np.float64)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    vector = np.asarray(vector, dtype=np.float32).ravel()
+    norm = float(np.linalg.norm(vector))
+    return vector / norm if norm > 0 else vector

@@ -1,0 +1,210 @@
+"""Scoring: every metric on every finished sample that it has not measured yet, and on the suite's own photographs."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any
+
+from PIL import Image
+
+from fc_bench.errors import raise_if_disk_refuses
+from fc_bench.run_folder.json_lines import LineWriter, stream_fields, stream_lines
+from fc_bench.progress import Progress
+from fc_bench.protocols import (
+    Metric,
+    Score,
+    ScoredSample,
+    Sibling,
+    Subject,
+    needs_attention,
+    needs_siblings,
+)
+from fc_bench.run_folder.record_shapes import ANCHOR, ANCHOR_ROWS, Measured, Planned, Sampled
+from fc_bench.run_folder.records import PLAN, SAMPLES, SCORES, RunFolder
+from fc_bench.suites.suite import Suite
+
+
+class Siblings:
+    """Which finished samples are of the same method, subjects and prompt, and differ in their index alone."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self._own: dict[str, dict[str, str]] = {}
+        """Sample -> the images by id of its group, itself among them."""
+        groups: dict[tuple[Any, ...], dict[str, str]] = {}
+        for one in stream_fields(folder.path / SAMPLES, Sampled):
+            key = one.method, tuple(one.subjects), one.template
+            group = groups.setdefault(key, {})
+            if one.image is not None and one.status == "ok":
+                group[one.id] = one.image
+                self._own[one.id] = group
+            else:
+                group.pop(one.id, None)
+
+    def of(self, name: str) -> tuple[Sibling, ...]:
+        """A sample's siblings, by id."""
+        group = self._own[name]
+        return tuple(Sibling(other, self._folder.path / group[other]) for other in self.ids(name))
+
+    def ids(self, name: str) -> list[str]:
+        """Their ids, as recorded."""
+        return sorted(other for other in self._own[name] if other != name)
+
+
+class PendingScores:
+    """What the finished samples of a run lack; iterating gives the records of those that are to be scored.
+
+    `lacking` maps every finished sample to a number whose bit i says that it has no value of `metrics[i]`, `failed` to
+    those of which an error is recorded: they are tried again with `retry_errors` alone. `anchors` are the scores that
+    photographs have (id, metric); `siblings` are known where a metric needs them: a score that rests on others than
+    there are now is lacking.
+    """
+
+    def __init__(self, folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool) -> None:
+        self._folder, self._metrics, self._retry_errors = folder, metrics, retry_errors
+        self._bits = {name: 1 << number for number, name in enumerate(metrics)}
+        self._compared = {name for name, metric in metrics.items() if needs_siblings(metric)}
+        self.siblings = Siblings(folder) if self._compared else None
+        every = (1 << len(metrics)) - 1
+        self.lacking = {name: every for name, status in folder.statuses().items() if status == "ok"}
+        self.failed: dict[str, int] = {}
+        self.anchors: set[tuple[str, str]] = set()
+        for one in stream_fields(folder.path / SCORES, Measured):
+            if one.sample in self.lacking:
+                self.note(one.sample, one.metric, one.status, one.siblings)
+            elif one.sample.startswith(ANCHOR):
+                self.anchors.add((one.sample, one.metric))
+
+    def note(self, sample: str, metric: str, status: str, siblings: Sequence[str] | None) -> None:
+        """A finished sample is scored (ok) or could not be (error), or was while it had other siblings."""
+        bit = self._bits.get(metric, 0)
+        if self.siblings and metric in self._compared and siblings != self.siblings.ids(sample):
+            self.lacking[sample] |= bit
+            self.failed[sample] = self.failed.get(sample, 0) & ~bit
+        elif status == "ok":
+            self.lacking[sample] &= ~bit
+        else:
+            self.lacking[sample] |= bit
+            self.failed[sample] = self.failed.get(sample, 0) | bit
+
+    def __len__(self) -> int:
+        """Number of samples that are to be scored."""
+        return sum(1 for name in self.lacking if self._asked(name))
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
+        """Their records, each with the metrics to measure; read from the run folder one at a time."""
+        left = {name: bits for name in self.lacking if (bits := self._asked(name))}
+        for record in stream_lines(self._folder.path / SAMPLES) if left else ():
+            bits = left.pop(record["id"], 0) if record["status"] == "ok" else 0
+            if bits:
+                yield record, [name for name in self._metrics if bits & self._bits[name]]
+
+    def _asked(self, name: str) -> int:
+        lacking = self.lacking[name]
+        return lacking if self._retry_errors else lacking & ~self.failed.get(name, 0)
+
+
+def pending_scores(folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool = False) -> PendingScores:
+    """What is to be scored: every finished sample by each metric that has no score for it, or an error to try again."""
+    return PendingScores(folder, metrics, retry_errors)
+
+
+def score(
+    suite: Suite,
+    folder: RunFolder,
+    metrics: Mapping[str, Metric],
+    show: Progress,
+    pending: PendingScores,
+) -> None:
+    """Append a line to scores.jsonl for each pending one and note it; an exception is recorded, the rest goes on.
+
+    Only a disk that takes no more ends it (OSError).
+    """
+    subjects = {subject.id: subject for subject in suite.subjects}
+    writer = LineWriter(folder.path / SCORES)
+    try:
+        for record, names in pending:
+            for name in names:
+                entry: dict[str, Any] = {"sample": record["id"], "metric": name}
+                siblings = pending.siblings if needs_siblings(metrics[name]) else None
+                if siblings is not None:
+                    entry["siblings"] = siblings.ids(record["id"])
+                try:
+                    sample = _sample(folder, record, subjects, metrics[name], siblings)
+                    entry |= _entry(metrics[name].score(sample), metrics[name])
+                except Exception as error:
+                    raise_if_disk_refuses(error)
+                    entry |= {"status": "error", "error": "".join(traceback.format_exception(error))}
+                    show.say(f"{name} of sample {record['id']}: {type(error).__name__}: {error}")
+                writer.append(entry)
+                pending.note(record["id"], name, entry["status"], entry.get("siblings"))
+            show.advance()
+        _score_anchors(suite, folder, metrics, writer, show, pending.anchors)
+    finally:
+        writer.close()
+
+
+def _sample(
+    folder: RunFolder,
+    record: Mapping[str, Any],
+    subjects: Mapping[str, Subject],
+    metric: Metric,
+    siblings: Siblings | None,
+) -> ScoredSample:
+    """What the metric sees: the image, and what else it says it needs."""
+    with Image.open(folder.image(record)) as image:
+        picture = image.convert("RGB")
+    return ScoredSample(
+        image=picture,
+        prompt=record["prompt"],
+        subjects=tuple(subjects[subject] for subject in record["subjects"]),
+        siblings=siblings.of(record["id"]) if siblings is not None else (),
+        attention=folder.attention(record) if needs_attention(metric) else None,
+    )
+
+
+def _score_anchors(
+    suite: Suite,
+    folder: RunFolder,
+    metrics: Mapping[str, Metric],
+    writer: LineWriter,
+    show: Progress,
+    done: Set[tuple[str, str]],
+) -> None:
+    """Ceiling and floor of each subject set that the run has samples of; ids `anchor:ceiling:p01+p02:1`."""
+    subjects = {subject.id: subject for subject in suite.subjects}
+    for key in dict.fromkeys(tuple(one.subjects) for one in stream_fields(folder.path / PLAN, Planned)):
+        people: list[Subject] = [subjects[name] for name in key]
+        for name, metric in metrics.items():
+            try:
+                found = metric.anchors(people, suite.subjects)
+                for row in found:
+                    if row not in ANCHOR_ROWS:
+                        raise ValueError(f"the metric gave the row {row!r}, which is none of {', '.join(ANCHOR_ROWS)}")
+                entries = [
+                    {"sample": f"{ANCHOR}{row}:{'+'.join(key)}:{number}", "row": row, **_entry(value, metric)}
+                    for row, scores in found.items()
+                    for number, value in enumerate(scores)
+                ]
+            except Exception as error:
+                raise_if_disk_refuses(error)
+                failure = "".join(traceback.format_exception(error))
+                entries = [{"sample": f"{ANCHOR}failed:{'+'.join(key)}", "row": None, "status": "error"}]
+                entries[0]["error"] = failure
+                show.say(f"{name} of the photographs of {'+'.join(key)}: {type(error).__name__}: {error}")
+            for entry in entries:
+                if (entry["sample"], name) not in done:
+                    writer.append({"metric": name, "subjects": key, **entry})
+
+
+def _entry(value: Score, metric: Metric) -> dict[str, Any]:
+    """The score as recorded; raises ValueError or TypeError for a value that is no finite number of a known column."""
+    unknown = set(value.values) - {column.name for column in metric.columns}
+    if unknown:
+        raise ValueError(f"the metric gave the column {sorted(unknown)[0]}, which it does not declare")
+    values = {name: None if number is None else float(number) for name, number in value.values.items()}
+    entry = {"status": "ok", "values": values, "details": dict(value.details)}
+    json.dumps(entry, allow_nan=False)
+    return entry

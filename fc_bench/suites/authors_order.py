@@ -1,0 +1,47 @@
+"""The order in which the evaluation of FastComposer's authors counts subjects and prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fc_bench.builtin import FASTCOMPOSER_MULTI_SUITE, FASTCOMPOSER_SINGLE_SUITE
+from fc_bench.model.yaml_file import read_yaml
+from fc_bench.suites.suite import Prompt, SubjectSet, Suite, SuiteFile
+
+
+def in_authors_order(suite: Suite) -> list[tuple[SubjectSet, list[Prompt]]]:
+    """Every subject set of a suite with its prompts, in the order in which the authors' evaluation counts them.
+
+    That order is theirs where all prompts of the part (`single` or `multi`) are among theirs, whatever the suite's own
+    is: prompts as in the shipped suites `fastcomposer-single` and `fastcomposer-multi`, subjects sorted by id
+    (mit-han-lab/fastcomposer, `get_combinations` in evaluation/single_object/data.py, and in
+    evaluation/multi_object/data.py at 5282a7e), listed sets of several as listed. Any other part keeps its own order.
+    """
+    alone = [own for own in suite.subject_sets() if len(own[0].subjects) == 1]
+    together = [own for own in suite.subject_sets() if len(own[0].subjects) > 1]
+    every_pair = suite.file.multi is not None and suite.file.multi.subjects == "all-pairs"
+    return [
+        *_ordered(alone, FASTCOMPOSER_SINGLE_SUITE, by_id=True),
+        *_ordered(together, FASTCOMPOSER_MULTI_SUITE, by_id=every_pair),
+    ]
+
+
+def _ordered(
+    sets: list[tuple[SubjectSet, list[Prompt]]], published: Path, by_id: bool
+) -> list[tuple[SubjectSet, list[Prompt]]]:
+    """Sets of one part, whose prompts are equal, as the authors count them if these are theirs."""
+    places = _places(published)
+    if not sets or any(prompt.template not in places for prompt in sets[0][1]):
+        return sets
+    prompts = sorted(sets[0][1], key=lambda prompt: places[prompt.template])
+    if by_id:
+        sets = sorted(sets, key=lambda own: sorted(subject.id for subject in own[0].subjects))
+    return [(subject_set, prompts) for subject_set, _ in sets]
+
+
+def _places(published: Path) -> dict[str, int]:
+    """Each prompt of a published suite with its place."""
+    file = read_yaml(published, SuiteFile)
+    part = file.single or file.multi
+    assert part is not None
+    return {text: place for place, text in enumerate(text for texts in part.prompts.values() for text in texts)}

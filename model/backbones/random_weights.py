@@ -1,0 +1,134 @@
+"""A backbone with random weights in the place of its own: the true architecture, measurable without a download.
+
+Time, memory and storage do not depend on the weights' values. What is written are ordinary diffusers and transformers
+folders, read as any others are, so that loading is measured, too; only the images mean nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fc_bench.model.backbones.backbone import Backbone, DtypeName, written_out
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.backbones.prepared import read_configurations
+from fc_bench.model.user_cache import made_once, writing_to_cache
+from fc_bench.model.whole import write_whole
+
+if TYPE_CHECKING:
+    import torch
+
+KIND = "random-weights"
+"""Folder of the cache."""
+SEED = 20230510
+FORMAT = 1
+"""Of what is written; a new one is written anew."""
+
+
+def with_random_weights(backbone: Backbone, dtype: DtypeName) -> Path:
+    """File of the backbone on random weights in the number format, made in the user's cache unless it is there.
+
+    Every FastComposer checkpoint is the same one, an overlay of UNet, image encoder and post-fuse module. Scorers and
+    face models stay the backbone's own. Raises ModelInputError when the backbone declares no architecture, its
+    configurations are damaged, or the cache cannot be written.
+    """
+    configurations = read_architecture(backbone)
+    decides = [FORMAT, SEED, dtype, configurations]
+    with writing_to_cache(KIND, "Random weights cannot be written to"):
+        folder = made_once(
+            KIND, f"{backbone.name}-{dtype}", decides, lambda part: _write_models(part, configurations, dtype)
+        )
+        return _write_backbone(folder, backbone)
+
+
+def read_architecture(backbone: Backbone) -> dict[str, dict[str, Any]]:
+    """The configuration of each of `prepared.PARTS`; raises ModelInputError when there are none or one is damaged."""
+    folder = backbone.architecture_folder()
+    if folder is None:
+        raise ModelInputError(
+            f'The backbone "{backbone.name}" declares no architecture to fill with random weights; leave '
+            "--random-weights out, or name a folder of configurations in its file (`architecture:`)."
+        )
+    return read_configurations(folder)
+
+
+def build_models(configurations: Mapping[str, Mapping[str, Any]]) -> dict[str, torch.nn.Module]:
+    """UNet, VAE, text encoder, image encoder and post-fuse module of an architecture, as torch initializes them.
+
+    In the default number format, on the default device.
+    """
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    from fc_bench.model.fastcomposer.postfuse import PostfuseModule
+
+    diffusers: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "postfuse_module": PostfuseModule}
+    return {
+        **{name: kind.from_config(dict(configurations[name])) for name, kind in diffusers.items()},
+        "text_encoder": CLIPTextModel(CLIPTextConfig(**configurations["text_encoder"])),
+        "image_encoder": CLIPVisionModelWithProjection(CLIPVisionConfig(**configurations["image_encoder"])),
+    }
+
+
+def _write_models(folder: Path, configurations: Mapping[str, Mapping[str, Any]], dtype: DtypeName) -> None:
+    """The pipeline and, beside it, FastComposer's parts; both name one file of the UNet's weights."""
+    import diffusers
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    from fc_bench.model.pocket.vocabulary import words
+    from fc_bench.model.word_tokenizer import word_tokenizer
+
+    torch.manual_seed(SEED)
+    models: dict[str, Any] = build_models(configurations)
+    for model in models.values():
+        torch.nn.Module.to(model, getattr(torch, dtype))  # the library's own would warn
+    told = configurations["tokenizer"]
+    absent: Any = None
+    StableDiffusionPipeline(
+        vae=models["vae"],
+        text_encoder=models["text_encoder"],
+        tokenizer=word_tokenizer([*told["words"], *words()], told["model_max_length"], told["vocab_size"]),
+        unet=models["unet"],
+        scheduler=getattr(diffusers, configurations["scheduler"]["_class_name"]).from_config(
+            dict(configurations["scheduler"])
+        ),
+        safety_checker=absent,
+        feature_extractor=absent,
+        requires_safety_checker=False,
+    ).save_pretrained(folder / "pipeline")
+    for name in ("image_encoder", "postfuse_module"):
+        models[name].save_pretrained(folder / "fastcomposer" / name)
+    shutil.copytree(folder / "pipeline" / "unet", folder / "fastcomposer" / "unet", copy_function=_linked)
+
+
+def _write_backbone(folder: Path, backbone: Backbone) -> Path:
+    """A backbone's file beside the weights, named by its content: backbones of one architecture share the weights."""
+    import yaml
+
+    data = written_out(backbone) | {
+        "description": f"{backbone.name}'s architecture with random weights",
+        "pipeline": "pipeline",
+        "licenses": {"pipeline": "none, random", "fastcomposer": "none, random"},
+        "how_to_get": "Delete the folder to have it made again",
+    }
+    if backbone.fastcomposer is not None:
+        variants = dict.fromkeys(backbone.fastcomposer.variants, "fastcomposer")
+        data["fastcomposer"] = {"default": backbone.fastcomposer.default, "variants": variants}
+    del data["architecture"]
+    text = yaml.safe_dump(data, sort_keys=False)
+    file = folder / f"{backbone.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
+    if not file.is_file():
+        write_whole(file, text.encode())
+    return file
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,73 @@
+"""Turn a published checkpoint into a pipeline folder: `python -m fc_bench.model.fastcomposer.convert CHECKPOINT BASE OUTPUT`."""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from fc_bench.model.command_line import as_command
+from fc_bench.model.errors import ModelInputError
+
+
+def convert_checkpoint(
+    checkpoint: Path,
+    base: Path | str,
+    output: Path,
+    image_encoder: Path | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write the checkpoint as a saved FastComposerPipeline (safetensors), see `pipeline.load_fastcomposer`.
+
+    The output folder appears when it is whole. Raises ModelInputError if it is there already or cannot be written, or
+    the checkpoint does not fit.
+    """
+    if output.exists():
+        raise ModelInputError(f"{output} exists already: choose another output folder")
+    if checkpoint.is_dir():
+        raise ModelInputError(f"the checkpoint {checkpoint} is a folder: name the .bin or .safetensors file in it")
+    if not checkpoint.is_file():
+        raise ModelInputError(f"the checkpoint {checkpoint} does not exist: check the path")
+    partial = output.with_name(f"{output.name}.partial")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelInputError(f"{output} cannot be written ({error.strerror}): choose another output folder") from error
+    from fc_bench.model.fastcomposer.pipeline import load_fastcomposer
+
+    try:
+        load_fastcomposer(base, checkpoint, dtype, image_encoder=image_encoder).save_pretrained(partial)
+        partial.replace(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return output
+
+
+@as_command
+def main(command: list[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    for library in ("TRANSFORMERS", "DIFFUSERS"):  # read when they are imported, which is why that comes later
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    parser = argparse.ArgumentParser(prog="python -m fc_bench.model.fastcomposer.convert", description=__doc__)
+    parser.add_argument("checkpoint", type=Path, help="pytorch_model.bin or .safetensors in the published layout")
+    parser.add_argument("base", help="Stable Diffusion v1.5: folder or hub id")
+    parser.add_argument("output", type=Path, help="folder to write")
+    parser.add_argument("--image-encoder", help="CLIP model, if it is not ViT-L/14: folder or hub id")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
+    arguments = parser.parse_args(command)
+    print(
+        convert_checkpoint(
+            arguments.checkpoint,
+            arguments.base,
+            arguments.output,
+            arguments.image_encoder,
+            getattr(torch, arguments.dtype),
+        )
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

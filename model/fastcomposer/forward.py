@@ -1,0 +1,204 @@
+"""FastComposer as it is trained: UNet, post-fuse module and image encoder under the denoising and localization losses.
+
+FastComposer (arXiv 2305.10431), sections 4.1 and 4.2. The frozen VAE and text encoder are not part of the module: their
+outputs arrive in the batch, computed in the same step or read from a cache.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from transformers import CLIPVisionModelWithProjection
+
+from fc_bench.model.attention import AttentionKind, use_attention
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.fastcomposer.localization import capture_attention, cross_attention_layers, localization_loss
+from fc_bench.model.fastcomposer.postfuse import PostfuseModule
+from fc_bench.model.fastcomposer.references import embed_hidden_states, lower_hidden_states
+
+MaskNormalization = Literal["pixels", "area"]
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """One batch with every random draw made: the training forward is a function of it."""
+
+    latents: Tensor
+    """Scaled latents, [batch, channels, height, width]."""
+    noise: Tensor
+    """Like latents."""
+    timesteps: Tensor
+    """[batch]"""
+    text_embeds: Tensor
+    """The text encoder's last hidden states, [batch, length, features]."""
+    image_tokens: Tensor
+    """Position of each subject's image token, ascending, 0 where there is no subject, [batch, subjects]."""
+    subject_mask: Tensor
+    """True where there is a subject, [batch, subjects]."""
+    references: Tensor
+    """One reference for each subject present, in the order of `subject_mask`: pixels [n, 3, height, width], uint8 or
+    0..1, or hidden states below the trained vision layers [n, tokens, width]."""
+    latent_masks: Tensor
+    """Subjects' masks at the latents' size (bilinear), 0..1, [batch, subjects, height, width]."""
+    attention_masks: dict[int, Tensor]
+    """Subjects' masks at the attention maps' sizes, see `localization.attention_masks`."""
+    masked: Tensor
+    """True where the denoising loss counts only the subjects' masks, [batch]."""
+
+    def to(self, device: torch.device) -> "TrainingBatch":
+        """The batch on a device."""
+        moved = {
+            field.name: {key: value.to(device, non_blocking=True) for key, value in content.items()}
+            if isinstance(content := getattr(self, field.name), dict)
+            else content.to(device, non_blocking=True)
+            for field in fields(self)
+        }
+        return replace(self, **moved)
+
+
+class Losses(NamedTuple):
+    """Scalars: total = denoising + weight x localization."""
+
+    total: Tensor
+    denoising: Tensor
+    localization: Tensor
+
+
+class FastComposer(nn.Module):
+    """The trained parts and their forward pass.
+
+    `localization_groups` and `localization_normalize`: see `localization`; a `localization_weight` of 0 captures no
+    attention. `mask_normalization`: a masked denoising loss is the mean over all pixels ("pixels", the paper) or is
+    divided by the mean mask area of the batch's masked samples ("area", which keeps its scale; samples without a
+    subject are then not masked).
+    """
+
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        image_encoder: CLIPVisionModelWithProjection,
+        postfuse_module: PostfuseModule,
+        scheduler: DDPMScheduler,
+        localization_weight: float = 1e-3,
+        localization_groups: int | Sequence[str] = 5,
+        localization_normalize: bool = False,
+        mask_normalization: MaskNormalization = "pixels",
+        attention: AttentionKind = "sdpa",
+    ):
+        super().__init__()
+        prediction = scheduler.config["prediction_type"]
+        if prediction not in ("epsilon", "v_prediction"):
+            raise ModelInputError(
+                f"the scheduler predicts {prediction!r}, which cannot be trained: set "
+                "prediction_type to epsilon or v_prediction in scheduler_config.json"
+            )
+        self.unet = unet
+        self.image_encoder = image_encoder
+        self.postfuse_module = postfuse_module
+        self.scheduler = scheduler
+        self.localization_weight = localization_weight
+        self.localization_normalize = localization_normalize
+        self.mask_normalization = mask_normalization
+        self.sum_over_processes: Callable[[Tensor], Tensor] = lambda totals: totals
+        """Adds up what data-parallel processes counted in their parts of a batch."""
+        self.vision_layers = len(image_encoder.vision_model.encoder.layers)
+        image_encoder.set_attn_implementation(attention)
+        use_attention(unet, attention)
+        self.localization_layers = cross_attention_layers(unet, localization_groups) if localization_weight else []
+        self.capture = capture_attention(unet, self.localization_layers) if localization_weight else None
+
+    def train_parts(self, vision_layers: int | Literal["all"] = 2) -> dict[str, list[nn.Parameter]]:
+        """Freeze what is not trained and return what is, by part: UNet, post-fuse module, the last vision layers.
+
+        "all" trains the whole image encoder. Raises ModelInputError if it has fewer layers.
+        """
+        total = len(self.image_encoder.vision_model.encoder.layers)
+        if vision_layers != "all" and vision_layers > total:
+            raise ModelInputError(
+                f"{vision_layers} vision layers cannot be trained, the image encoder has {total}: lower vision_layers"
+            )
+        self.image_encoder.requires_grad_(vision_layers == "all")
+        if vision_layers != "all":
+            for layer in self.image_encoder.vision_model.encoder.layers[total - vision_layers :]:
+                layer.requires_grad_(True)
+        self.vision_layers = total if vision_layers == "all" else vision_layers
+        self.unet.requires_grad_(True)
+        self.postfuse_module.requires_grad_(True)
+        parts = {"unet": self.unet, "postfuse_module": self.postfuse_module, "image_encoder": self.image_encoder}
+        return {name: [p for p in part.parameters() if p.requires_grad] for name, part in parts.items()}
+
+    def forward(self, batch: TrainingBatch) -> Losses:
+        """The losses of one batch."""
+        if self.capture is not None:
+            self.capture.start(batch.image_tokens)
+        timesteps: Any = batch.timesteps
+        prediction = self.unet(
+            self.scheduler.add_noise(batch.latents, batch.noise, timesteps),
+            timesteps,
+            self.fused_text_embeds(batch),
+        ).sample
+        denoising = self._denoising_loss(prediction.float(), self._target(batch).float(), batch)
+        if self.capture is None:
+            return Losses(denoising, denoising.detach(), torch.zeros_like(denoising))
+        maps, self.capture.maps = list(self.capture.maps.values()), {}
+        localization = localization_loss(maps, batch.attention_masks, batch.subject_mask, self.localization_normalize)
+        total = denoising + self.localization_weight * localization
+        return Losses(total, denoising.detach(), localization.detach())
+
+    def forget_attention(self) -> None:
+        """Release the attention that gradient checkpointing captured again in the backward pass."""
+        if self.capture is not None:
+            self.capture.maps = {}
+
+    def fused_text_embeds(self, batch: TrainingBatch) -> Tensor:
+        """Text embeddings with the subjects' references fused in, [batch, length, features]."""
+        subject_embeds = self._subject_embeds(batch.references)
+        mask = torch.zeros(batch.text_embeds.shape[:2], dtype=torch.bool, device=batch.text_embeds.device)
+        sample, subject = batch.subject_mask.nonzero(as_tuple=True)
+        mask[sample, batch.image_tokens[sample, subject]] = True
+        if len(sample):
+            return self.postfuse_module(batch.text_embeds, mask, subject_embeds)
+        # No subject in the batch: every parameter stays in the graph, as data-parallel training requires.
+        mask[0, 0] = True
+        unused = self.postfuse_module(batch.text_embeds, mask, subject_embeds)
+        return batch.text_embeds + 0 * unused.sum()
+
+    def _subject_embeds(self, references: Tensor) -> Tensor:
+        upper = self.vision_layers
+        if references.ndim == 4:
+            pixels = references.float() / 255 if references.dtype == torch.uint8 else references
+            if not len(pixels):
+                pixels = pixels.new_zeros(1, *pixels.shape[1:])
+            references = lower_hidden_states(self.image_encoder, pixels, upper)
+        elif not len(references):
+            references = references.new_zeros(1, *references.shape[1:])
+        return embed_hidden_states(self.image_encoder, references.to(self.image_encoder.dtype), upper)
+
+    def _target(self, batch: TrainingBatch) -> Tensor:
+        if self.scheduler.config["prediction_type"] == "epsilon":
+            return batch.noise
+        timesteps: Any = batch.timesteps
+        return self.scheduler.get_velocity(batch.latents, batch.noise, timesteps)
+
+    def _denoising_loss(self, prediction: Tensor, target: Tensor, batch: TrainingBatch) -> Tensor:
+        union = batch.latent_masks.float().sum(1, keepdim=True).clamp(max=1)
+        masked = batch.masked
+        if self.mask_normalization == "area":
+            masked = masked & (union.sum((1, 2, 3)) > 0)
+        weight = torch.where(masked[:, None, None, None], union, 1.0)
+        error = ((prediction - target) * weight).square().mean((1, 2, 3))
+        if self.mask_normalization == "area":
+            totals = torch.stack([union[masked].sum(), masked.sum() * union[0].numel()])
+            covered, pixels = self.sum_over_processes(totals)
+            area = torch.where(pixels > 0, covered / pixels.clamp(min=1), 1.0)
+            error = torch.where(masked, error / area, error)
+        return error.mean()
+
+
+def resize_latent_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Subjects' masks [batch, subjects, height, width] at the latents' size, bilinear without antialiasing."""
+    return interpolate(masks, size, mode="bilinear", align_corners=False)

@@ -1,0 +1,345 @@
+"""Generating images of given subjects: Stable Diffusion with fused text embeddings and delayed subject conditioning.
+
+FastComposer (arXiv 2305.10431), section 4.3.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion import StableDiffusionPipelineOutput, StableDiffusionSafetyChecker
+from diffusers.schedulers import KarrasDiffusionSchedulers
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+
+from fc_bench.model.fastcomposer.checkpoint import load_components, load_whole
+from fc_bench.model.errors import ModelInputError, loading
+from fc_bench.model.fastcomposer.postfuse import PostfuseModule, check_features
+from fc_bench.model.fastcomposer.prefixes import Prefix, ResumableSampling, sees_subjects
+from fc_bench.model.fastcomposer.prompts import PLACEHOLDER, ParsedPrompt, check_tokenizer, parse_prompt
+from fc_bench.model.fastcomposer.references import embed_references, load_image_encoder, reference_pixels, reference_size
+from fc_bench.model.fastcomposer.subject_attention import SubjectAttention
+from fc_bench.model.text_memory import TextMemory
+from fc_bench.model.fastcomposer.unet_difference import load_unet
+
+
+class FastComposerPipeline(StableDiffusionPipeline):
+    """Text-to-image pipeline whose prompts carry up to four subjects, each given by one reference picture.
+
+    Saved and loaded like any diffusers pipeline; the stock StableDiffusionPipeline loads the saved folder as the
+    text-only model on the same weights.
+    """
+
+    model_cpu_offload_seq = "text_encoder->image_encoder->postfuse_module->unet->vae"
+    text_memory: TextMemory | None = None
+    """Where prompts that were encoded are kept; None encodes them anew."""
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        scheduler: KarrasDiffusionSchedulers,
+        image_encoder: CLIPVisionModelWithProjection,
+        postfuse_module: PostfuseModule,
+        safety_checker: StableDiffusionSafetyChecker | None = None,
+        feature_extractor: CLIPImageProcessor | None = None,
+        requires_safety_checker: bool = False,
+    ):
+        optional: dict[str, Any] = {"safety_checker": safety_checker, "feature_extractor": feature_extractor}
+        super().__init__(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            unet=unet,
+            scheduler=scheduler,
+            image_encoder=image_encoder,
+            requires_safety_checker=requires_safety_checker,
+            **optional,
+        )
+        self.register_modules(postfuse_module=postfuse_module)
+        check_tokenizer(tokenizer, text_encoder)
+        check_features(
+            postfuse=postfuse_module.config["features"],
+            text=text_encoder.config.hidden_size,
+            image=image_encoder.config.projection_dim,
+            unet=unet.config["cross_attention_dim"],
+        )
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | list[str],
+        subject_images: Sequence[Sequence[Image.Image]] | None = None,
+        alpha: float = 0.7,
+        num_inference_steps: int = 50,
+        guidance_scale: float = 5.0,
+        negative_prompt: str | list[str] | None = None,
+        num_images_per_prompt: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        eta: float = 0.0,
+        guidance_rescale: float = 0.0,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        subject_attention: SubjectAttention | None = None,
+        prefix: Prefix | None = None,
+    ) -> StableDiffusionPipelineOutput | tuple[Any, ...]:
+        """Images of the prompts, `num_images_per_prompt` of each in turn.
+
+        `subject_images` holds, for each prompt, one reference picture for each placeholder in the prompt's order;
+        None generates from the text alone. Step i (from 0) is conditioned on the text alone while
+        i <= (1 - alpha) * num_inference_steps and on the fused embeddings afterwards: at 0 all steps are text-only, at
+        1 the first one is. `generator` is one for each image, best on the CPU, so that an image depends on neither its
+        batch nor the device. `subject_attention` watches where the subjects' tokens are attended to, and changes no
+        image. With a `prefix` (`text_only_prefix` of the same prompts, generators and sampler) sampling goes on from
+        there, to the same images. The other arguments are StableDiffusionPipeline's. Raises ModelInputError for
+        prompts, references and settings that do not fit.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        self._check(prompts, subject_images, alpha, num_images_per_prompt, generator, height, width)
+        parsed = [parse_prompt(text, self.tokenizer) for text in prompts]
+        text = self.encode_text(parsed)
+        fused = text if subject_images is None else self.fuse_subjects(parsed, text, subject_images)
+        negatives = negative_prompt if isinstance(negative_prompt, list) else [negative_prompt or ""] * len(prompts)
+        if len(negatives) != len(prompts):
+            raise ModelInputError(
+                f"{len(negatives)} negative prompts were given for {len(prompts)} prompts: give one for each"
+            )
+        negative = self.encode_text([parse_prompt(text, self.tokenizer) for text in negatives])
+        text, fused, negative = (x.repeat_interleave(num_images_per_prompt, 0) for x in (text, fused, negative))
+        wanted = list(callback_on_step_end_tensor_inputs) if callback_on_step_end is not None else []
+
+        def after_step(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            changed: dict[str, Any] = {}
+            if callback_on_step_end is not None:
+                changed = callback_on_step_end(pipeline, step, timestep, {name: tensors[name] for name in wanted})
+            conditioned = sees_subjects(step + 1, alpha, num_inference_steps)
+            if subject_attention is not None:
+                subject_attention.conditioned = conditioned and subject_images is not None
+            following = fused if conditioned else text
+            following = torch.cat([negative, following]) if self.do_classifier_free_guidance else following
+            return {"prompt_embeds": following, **changed}
+
+        delayed_conditioning: Any = after_step
+        tokens = [own.image_tokens for own in parsed for _ in range(num_images_per_prompt)]
+        watching = nullcontext() if subject_attention is None else subject_attention.watching(self.unet, tokens)
+        with watching:
+            if prefix is not None:
+                if callback_on_step_end is not None or latents is not None or eta or guidance_rescale:
+                    raise ModelInputError(
+                        "a prefix was given together with latents, eta, guidance_rescale or a callback, which it "
+                        "cannot go on with: leave one out"
+                    )
+                sampling = self._resumed(prefix, num_inference_steps, guidance_scale, text)
+
+                def embeddings(iteration: int) -> Tensor:
+                    return after_step(self, iteration - 1, None, {})["prompt_embeds"]
+
+                latents = sampling.advance(sampling.iterations, embeddings)
+                images = self._pictures(latents, output_type)
+                return StableDiffusionPipelineOutput(images, None) if return_dict else (images, None)
+            return super().__call__(
+                prompt_embeds=text,  # step 0 is text-only at every alpha
+                negative_prompt_embeds=negative,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                generator=generator,
+                latents=latents,
+                height=height,
+                width=width,
+                eta=eta,
+                guidance_rescale=guidance_rescale,
+                output_type=output_type,
+                return_dict=return_dict,
+                callback_on_step_end=delayed_conditioning,
+                callback_on_step_end_tensor_inputs=list({*wanted, "prompt_embeds"}),
+            )
+
+    @torch.no_grad()
+    def text_only_prefix(
+        self,
+        prompt: Sequence[str],
+        iterations: int,
+        generator: Sequence[torch.Generator],
+        num_inference_steps: int = 50,
+        guidance_scale: float = 5.0,
+        height: int | None = None,
+        width: int | None = None,
+        earlier: Prefix | None = None,
+    ) -> Prefix:
+        """The first iterations of sampling these prompts, which see the text alone, as one batch.
+
+        With an `earlier` prefix of the same batch it goes on from there. The other arguments are those of the call that
+        goes on from the prefix. Raises ModelInputError for prompts and settings that do not fit.
+        """
+        prompts = list(prompt)
+        self._check(prompts, None, 0, 1, list(generator), height, width)
+        text = self.encode_text([parse_prompt(text, self.tokenizer) for text in prompts])
+        negative = self.encode_text([parse_prompt("", self.tokenizer)] * len(prompts))
+        if earlier is not None:
+            sampling = self._resumed(earlier, num_inference_steps, guidance_scale, text)
+        else:
+            sampling = ResumableSampling(self, num_inference_steps, guidance_scale)
+            side = self.unet.config["sample_size"] * self.vae_scale_factor
+            shape = (len(prompts), self.unet.config["in_channels"], height or side, width or side)
+            sampling.begin(self.prepare_latents(*shape, text.dtype, self._execution_device, list(generator)))
+        both = torch.cat([negative, text]) if self.do_classifier_free_guidance else text
+        sampling.advance(iterations, lambda _: both)
+        return sampling.prefix()
+
+    def _resumed(self, prefix: Prefix, steps: int, guidance_scale: float, text: Tensor) -> ResumableSampling:
+        if prefix.steps != steps or len(prefix.latents) != len(text):
+            raise ModelInputError(
+                f"the prefix is of {len(prefix.latents)} images at {prefix.steps} steps, the call asks for {len(text)} "
+                f"at {steps}: give the prefix of the same batch and sampler"
+            )
+        sampling = ResumableSampling(self, steps, guidance_scale)
+        sampling.resume(prefix)
+        return sampling
+
+    def _pictures(self, latents: Tensor, output_type: str) -> Any:
+        """What the stock pipeline makes of the last latents."""
+        if output_type == "latent":
+            return latents
+        decoded: Any = self.vae.decode(latents / self.vae.config["scaling_factor"], return_dict=False)[0]
+        decoded, unsafe = self.run_safety_checker(decoded, latents.device, latents.dtype)
+        shown = [True] * len(decoded) if unsafe is None else [not found for found in unsafe]
+        return self.image_processor.postprocess(decoded, output_type=output_type, do_denormalize=shown)
+
+    @torch.no_grad()
+    def encode_text(self, prompts: Sequence[ParsedPrompt]) -> Tensor:
+        """Text embeddings of the prompts without their subjects, [prompts, length, features]."""
+        input_ids = torch.stack([prompt.input_ids for prompt in prompts]).to(self._execution_device)
+        if self.text_memory is not None:
+            return self.text_memory(self.text_encoder, input_ids).to(self.unet.dtype)
+        return self.text_encoder(input_ids).last_hidden_state.to(self.unet.dtype)
+
+    @torch.no_grad()
+    def fuse_subjects(
+        self, prompts: Sequence[ParsedPrompt], text_embeds: Tensor, subject_images: Sequence[Sequence[Image.Image]]
+    ) -> Tensor:
+        """The text embeddings with each prompt's subjects fused in at its image tokens."""
+        pictures = [picture for row in subject_images for picture in row]
+        if not pictures:
+            return text_embeds
+        device, image_encoder = self._execution_device, cast(CLIPVisionModelWithProjection, self.image_encoder)
+        size = reference_size(image_encoder)
+        pixels = torch.stack([reference_pixels(picture, size) for picture in pictures])
+        subject_embeds = embed_references(image_encoder, pixels.to(device))
+        mask = torch.stack([prompt.image_token_mask for prompt in prompts]).to(device)
+        return self.postfuse_module(text_embeds, mask, subject_embeds.to(text_embeds.dtype))
+
+    def _check(
+        self,
+        prompts: list[str],
+        subject_images: Sequence[Sequence[Image.Image]] | None,
+        alpha: float,
+        num_images_per_prompt: int,
+        generator: torch.Generator | list[torch.Generator] | None,
+        height: int | None,
+        width: int | None,
+    ) -> None:
+        if not prompts:
+            raise ModelInputError("no prompt was given: give at least one")
+        if not 0 <= alpha <= 1:
+            raise ModelInputError(f"alpha is {alpha}, the fraction of steps with subjects: give a number from 0 to 1")
+        images = len(prompts) * num_images_per_prompt
+        if isinstance(generator, list) and len(generator) != images:
+            raise ModelInputError(f"{len(generator)} generators were given for {images} images: give one for each")
+        for name, value in (("height", height), ("width", width)):
+            if value is not None and (value <= 0 or value % self.vae_scale_factor):
+                raise ModelInputError(
+                    f"the {name} is {value}: give a positive multiple of {self.vae_scale_factor} pixels"
+                )
+        if subject_images is None:
+            return
+        if len(subject_images) != len(prompts) or any(isinstance(row, Image.Image) for row in subject_images):
+            raise ModelInputError(
+                f"subject_images must be a list of {len(prompts)} lists, the reference pictures of each prompt, as in "
+                "[[first, second]] for one prompt with two subjects"
+            )
+        for text, row in zip(prompts, subject_images, strict=True):
+            if text.count(PLACEHOLDER) != len(row):
+                raise ModelInputError(
+                    f"the prompt {text!r} has {text.count(PLACEHOLDER)} placeholders {PLACEHOLDER}, but {len(row)} "
+                    "reference pictures were given: give one picture for each placeholder"
+                )
+
+
+def load_fastcomposer(
+    base: Path | str,
+    checkpoint: Path | str,
+    torch_dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    image_encoder: Path | str | None = None,
+) -> FastComposerPipeline:
+    """A FastComposer pipeline from whatever holds its weights.
+
+    `checkpoint` is a saved FastComposerPipeline folder (`base` is then not read), an overlay folder with the trained
+    parts unet/, image_encoder/ and postfuse_module/ (the rest comes from the pipeline folder or hub id `base`), or a
+    checkpoint file in the published layout. An overlay's UNet may be a difference to that of `base` (see
+    `unet_difference`). `image_encoder` names the CLIP model that a checkpoint's was built as, if that is not ViT-L/14
+    (see `checkpoint`), or that an overlay's trained layers belong to (see `references`). Raises ModelInputError if it
+    is none of these.
+    """
+    checkpoint = Path(checkpoint)
+    with loading(f"the FastComposer weights {checkpoint} (on the pipeline {base})"):
+        return _load(base, checkpoint, torch_dtype, image_encoder).to(device)
+
+
+def _load(
+    base: Path | str, checkpoint: Path, torch_dtype: torch.dtype, image_encoder: Path | str | None
+) -> FastComposerPipeline:
+    models: dict[str, Any]
+    parts = ("unet", "image_encoder", "postfuse_module")
+    if (checkpoint / "model_index.json").is_file():
+        return FastComposerPipeline.from_pretrained(
+            checkpoint, dtype=torch_dtype, **_trained_parts(checkpoint, torch_dtype)
+        )
+    if checkpoint.is_file():
+        models = load_components(checkpoint, base, torch_dtype, image_encoder)
+    elif all((checkpoint / part).is_dir() for part in parts):
+        models = _trained_parts(checkpoint, torch_dtype, base, image_encoder)
+    else:
+        raise ModelInputError(
+            f"{checkpoint} holds no FastComposer weights: give a saved pipeline folder, a folder with "
+            f"{', '.join(parts)}, or a checkpoint file"
+        )
+    of_base = {name: models[name] for name in ("unet", "vae", "text_encoder") if name in models}
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        base,
+        **of_base,
+        dtype=torch_dtype,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    return FastComposerPipeline(
+        vae=pipeline.vae,
+        text_encoder=pipeline.text_encoder,
+        tokenizer=pipeline.tokenizer,
+        unet=pipeline.unet,
+        scheduler=pipeline.scheduler,
+        image_encoder=models["image_encoder"],
+        postfuse_module=models["postfuse_module"],
+    )
+
+
+def _trained_parts(
+    folder: Path, dtype: torch.dtype, base: Path | str | None = None, clip: Path | str | None = None
+) -> dict[str, Any]:
+    return {
+        "unet": load_unet(folder / "unet", base, dtype),
+        "image_encoder": load_image_encoder(folder / "image_encoder", dtype, starting_from=clip),
+        "postfuse_module": load_whole(PostfuseModule, folder / "postfuse_module", dtype),
+    }

@@ -1,0 +1,114 @@
+"""Where a subject's token is attended to while an image is generated, watched without changing the image.
+
+FastComposer (arXiv 2305.10431), section 4.2, shows such maps; localization (`localization.py`) trains them.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from fc_bench.model.fastcomposer.localization import level_of, map_sizes
+
+LEVELS = (1, 2)
+"""Cross-attention is watched at a half and a quarter of the latents' side, where localization is trained: 32 x 32 and
+16 x 16 of Stable Diffusion v1.5 at 512 pixels. The full side costs as much as all of these and is not supervised."""
+
+
+class SubjectAttention:
+    """The subject tokens' cross-attention in one call of a pipeline, averaged while it runs.
+
+    Averaged are the probabilities that the token has at each place of the image, over heads, layers (`LEVELS`, or all
+    where a UNet has none there) and the denoising steps that are conditioned on the subjects; with classifier-free
+    guidance in its conditional half. The layers' own outputs are computed by their own processors.
+    """
+
+    def __init__(self) -> None:
+        self.conditioned = False
+        """Whether the steps to come see the subjects: set by the pipeline."""
+        self._tokens: Sequence[Sequence[int]] = ()
+        self._sums: dict[int, Tensor] = {}
+        self._sizes: set[tuple[int, int]] = set()
+
+    @contextmanager
+    def watching(self, unet: UNet2DConditionModel, image_tokens: Sequence[Sequence[int]]) -> Iterator[None]:
+        """Watch a UNet; `image_tokens` are the positions of each image's subject tokens, in the batch's order."""
+        layers = watched_layers(unet)
+
+        def see_size(_: Any, inputs: tuple[Tensor, ...]) -> None:
+            height, width = inputs[0].shape[-2:]
+            self._sizes = map_sizes(unet, layers, (height, width))
+
+        self.conditioned, self._tokens, self._sums = False, image_tokens, {}
+        own: dict[str, Any] = dict(unet.attn_processors)
+        hook = unet.register_forward_pre_hook(see_size)
+        watched: dict[str, Any] = {name: _Watching(own[name], self) if name in layers else own[name] for name in own}
+        unet.set_attn_processor(watched)
+        try:
+            yield
+        finally:
+            unet.set_attn_processor(own)
+            hook.remove()
+
+    def add(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor) -> None:
+        """Add what a layer attends to; the images are the last ones of its batch."""
+        most = max(map(len, self._tokens), default=0)
+        if not self.conditioned or not most:
+            return
+        count = len(self._tokens)
+        query = attn.to_q(hidden_states[-count:]).float().unflatten(2, (attn.heads, -1)).transpose(1, 2)
+        key = attn.to_k(encoder_hidden_states[-count:]).float().unflatten(2, (attn.heads, -1)).permute(0, 2, 3, 1)
+        padded = torch.tensor([[*own, *[0] * (most - len(own))] for own in self._tokens], device=query.device)
+        pixels, total = query.shape[2], query.new_zeros(count, most, query.shape[2])
+        for image in range(count):  # one by one, so that the probabilities of all tokens take little memory
+            probabilities = (query[image] @ key[image] * attn.scale).softmax(dim=-1)
+            total[image] = probabilities[..., padded[image]].mean(0).T
+        self._sums[pixels] = self._sums[pixels] + total if pixels in self._sums else total
+
+    def maps(self) -> list[NDArray[np.float32] | None]:
+        """The maps of each image, float32 [subjects, height, width] at the finest size, each with the sum 1.
+
+        None for an image without subjects, or when no step was conditioned on them.
+        """
+        if not self._sums:
+            return [None] * len(self._tokens)
+        finest = max(self._sizes)
+        sizes = {height * width: (height, width) for height, width in self._sizes}
+        total = sum(
+            interpolate(added.unflatten(2, sizes[pixels]), finest, mode="bilinear", align_corners=False)
+            for pixels, added in self._sums.items()
+        )
+        assert isinstance(total, Tensor)
+        total = (total / total.sum((2, 3), keepdim=True)).cpu().numpy()
+        return [total[index, : len(own)].copy() if own else None for index, own in enumerate(self._tokens)]
+
+
+class _Watching:
+    """Attention processor without parameters: the layer's own one, and a look at its probabilities."""
+
+    def __init__(self, own: Any, attention: SubjectAttention):
+        self._own = own
+        self._attention = attention
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        **further: Any,
+    ) -> Tensor:
+        self._attention.add(attn, hidden_states, encoder_hidden_states)
+        return self._own(attn, hidden_states, encoder_hidden_states, attention_mask, **further)
+
+
+def watched_layers(unet: UNet2DConditionModel) -> list[str]:
+    """Names of the cross-attention layers at a half and a quarter of the latents' side; all where there are none."""
+    layers = [name for name in unet.attn_processors if ".attn2." in name]
+    return [name for name in layers if level_of(unet, name) in LEVELS] or layers
