@@ -11,10 +11,11 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from fc_bench.baselines.pipeline_method import MethodOptions
-from fc_bench.model.backbones.backbone import Backbone, make_scheduler
+from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.backbones.layouts import holds_trained_layers
-from fc_bench.suites.photographs import read_photograph
+from fc_bench.model.backbones.schedulers import make_scheduler
 from fc_bench.protocols import AskedSet, Checkpoints, Customization, Request, Sampler, Setting, Subject
+from fc_bench.suites.photographs import read_photograph
 
 
 class FastComposerOptions(MethodOptions):

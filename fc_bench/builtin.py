@@ -1,4 +1,4 @@
-"""Where the data that travels with the package lies, in a checkout as in an installed wheel."""
+"""What is built in: the suites that travel with the package, and the methods of a run that names none."""
 
 from pathlib import Path
 
@@ -15,3 +15,12 @@ POCKET_FULL_SUITE = DATASETS / "pocket" / "full.yaml"
 POCKET_TUNING_SUITE = DATASETS / "pocket" / "tuning.yaml"
 FASTCOMPOSER_SINGLE_SUITE = DATASETS / "fastcomposer" / "single.yaml"
 FASTCOMPOSER_MULTI_SUITE = DATASETS / "fastcomposer" / "multi.yaml"
+
+DEFAULT_METHODS = (
+    "text-only",
+    "fastcomposer",
+    "textual-inversion",
+    "dreambooth",
+    "dreambooth-lora",
+    "custom-diffusion",
+)

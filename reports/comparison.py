@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from fc_bench.analysis.verdicts import Comparison, Report
 from fc_bench.reports.escaping import markdown, plain
 from fc_bench.reports.tables.markdown import markdown_table
 from fc_bench.reports.tables.model import NOTHING, Table, text_table
-from fc_bench.analysis.verdicts import Comparison, Report
 
 _STYLES = {"better": "green", "worse": "red", "changed": "red", "not comparable": "dim"}
 

@@ -22,12 +22,12 @@ import numpy as np
 import pandas as pd
 
 from fc_bench.analysis.aggregate import COST_COLUMNS, columns_of, result_rows
-from fc_bench.errors import UserError
-from fc_bench.analysis.measurements import Measurements, Row, read_measurements
 from fc_bench.analysis.comparability import Obstacles
+from fc_bench.analysis.measurements import Measurements, Row, read_measurements
+from fc_bench.errors import UserError
 from fc_bench.protocols import Column
-from fc_bench.run_folder.records import RunFolder
 from fc_bench.reports.escaping import plain
+from fc_bench.run_folder.records import RunFolder
 
 ANCHORS = {"ceiling": "ceiling (own photographs)", "floor": "floor (somebody else)"}
 """Rows that come from the suite's own photographs, and what they are called."""

@@ -23,10 +23,10 @@ from fc_bench.cost.records import KIND, MEASUREMENTS
 from fc_bench.errors import UserError
 from fc_bench.model.command_line import exit_code_of
 from fc_bench.model.errors import ModelInputError
-from fc_bench.run_folder.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
 from fc_bench.reports.cost.writing import cost_headline
 from fc_bench.reports.report import read, write_report
 from fc_bench.reports.tables.writing import effects_markdown, headline_markdown
+from fc_bench.run_folder.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
 
 REPOSITORY = Path(__file__).parents[1]
 LOOKED_AT = ("grid", "sweep", "mixing")

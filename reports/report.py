@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fc_bench.errors import UserError
-from fc_bench.run_folder.records import QUALITY, RunFolder, remove_abandoned
 from fc_bench.reports.cost.beside import costs_beside
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.cost.writing import CostTables, write_cost_tables
@@ -18,6 +17,7 @@ from fc_bench.reports.frame import ANCHORS, Run, alike, labels, read_runs, run_n
 from fc_bench.reports.page.page import PAGE, write_page
 from fc_bench.reports.page.pictures import Images
 from fc_bench.reports.tables.writing import Layout, Tables, write_tables
+from fc_bench.run_folder.records import QUALITY, RunFolder, remove_abandoned
 
 REPORT, FIGURES = "report", "figures"
 """Folders: of a run's report in the run folder, of the figures in the report's."""

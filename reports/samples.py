@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fc_bench.errors import UserError
 from fc_bench.analysis.measurements import Measurements, Row, read_measurements, rows_of
+from fc_bench.errors import UserError
 from fc_bench.run_folder.records import SCORES, RunFolder
 
 SHOWN_MATCHES = 5

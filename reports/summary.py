@@ -9,11 +9,11 @@ import pandas as pd
 
 from fc_bench.analysis.aggregate import OVERALL, REFERENCES, Row
 from fc_bench.analysis.differences import ASKED, paired_estimate
+from fc_bench.analysis.statistics import Estimate
 from fc_bench.protocols import Column
 from fc_bench.reports import frame
 from fc_bench.reports.frame import Run
 from fc_bench.reports.tables.contents import number
-from fc_bench.analysis.statistics import Estimate
 
 FOCUS = "fastcomposer"
 """The method whose place is told where it was run."""

@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from fc_bench.baselines.tuning.text import check_length
-from fc_bench.model.backbones.backbone import make_scheduler
+from fc_bench.model.backbones.schedulers import make_scheduler
 from fc_bench.model.compiling import compiled
 from fc_bench.model.errors import loading
 from fc_bench.model.text_memory import TextMemory

@@ -17,8 +17,8 @@ from fc_bench.baselines.tuning.latents import Posteriors, encode, pixels, square
 from fc_bench.baselines.tuning.loop import PICTURES, Draws
 from fc_bench.errors import UserError
 from fc_bench.model.articles import with_article
-from fc_bench.suites.photographs import read_photograph
 from fc_bench.protocols import Subject
+from fc_bench.suites.photographs import read_photograph
 
 
 def check_photographs(subject: Subject, count: int) -> None:

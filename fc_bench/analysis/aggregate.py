@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fc_bench.run_folder.json_lines import stream_lines
 from fc_bench.analysis.measurements import Measurements, Row, read_measurements
-from fc_bench.protocols import Column
-from fc_bench.run_folder.records import JOBS, RunFolder
 from fc_bench.analysis.statistics import Units, cluster_bootstrap, units_of
+from fc_bench.protocols import Column
+from fc_bench.run_folder.json_lines import stream_lines
+from fc_bench.run_folder.records import JOBS, RunFolder
 
 Jobs = Mapping[tuple[str, str], Row]
 """Records of jobs by method and subject set."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fc_bench.protocols import Column
 from fc_bench.analysis.states import UNKNOWN, machine_text, machines_of
+from fc_bench.protocols import Column
 
 DETERMINISTIC = ("steps", "artefact_mib")
 """Cost columns that do not depend on the machine."""

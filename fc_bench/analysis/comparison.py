@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from fc_bench.analysis.aggregate import COST_COLUMNS, columns_of
-from fc_bench.errors import UserError
-from fc_bench.analysis.gate import CostTolerance, Gate, QualityTolerance
-from fc_bench.model.yaml_file import nearest
 from fc_bench.analysis.comparability import Obstacles
+from fc_bench.analysis.gate import CostTolerance, Gate, QualityTolerance
 from fc_bench.analysis.pairing import Pair, Side, costs_by_set
-from fc_bench.protocols import Column
-from fc_bench.run_folder.records import RunFolder
 from fc_bench.analysis.states import doubts, weight_doubts
 from fc_bench.analysis.statistics import LEVEL, Estimate, cluster_bootstrap, units_of
 from fc_bench.analysis.verdicts import Comparison, Report, Verdict
+from fc_bench.errors import UserError
+from fc_bench.model.yaml_file import nearest
+from fc_bench.protocols import Column
+from fc_bench.run_folder.records import RunFolder
 
 WATCHED = ("image_seconds", "peak_memory_gib")
 """Cost columns that watching a method's attention adds to."""

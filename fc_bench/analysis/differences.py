@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from fc_bench.analysis.aggregate import by_method, columns_of, units_of_rows, values_by_set
-from fc_bench.errors import UserError
 from fc_bench.analysis.measurements import Row, read_measurements
+from fc_bench.analysis.statistics import Estimate, cluster_bootstrap, holm, sign_flip_test
+from fc_bench.errors import UserError
 from fc_bench.model.yaml_file import nearest
 from fc_bench.protocols import Column
 from fc_bench.run_folder.records import RunFolder
-from fc_bench.analysis.statistics import Estimate, cluster_bootstrap, holm, sign_flip_test
 
 ASKED = ["set", "template", "index"]
 """What two methods were both asked."""

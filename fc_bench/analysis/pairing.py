@@ -12,9 +12,9 @@ import pandas as pd
 
 from fc_bench.analysis.aggregate import units_of_rows, values_by_set
 from fc_bench.analysis.measurements import Row, read_measurements
+from fc_bench.analysis.statistics import Units
 from fc_bench.protocols import Column
 from fc_bench.run_folder.records import RunFolder
-from fc_bench.analysis.statistics import Units
 
 _NEEDED = ("method", "set", "subjects", "template", "index", "status", "seconds", "peak_memory_bytes", "image")
 

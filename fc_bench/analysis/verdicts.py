@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fc_bench.protocols import Column
 from fc_bench.analysis.statistics import Estimate
+from fc_bench.protocols import Column
 
 Verdict = Literal["better", "worse", "changed", "unchanged", "not comparable"]
 

@@ -17,9 +17,9 @@ from fc_bench.model.command_line import PassedOnError, exit_code_of
 from fc_bench.model.errors import ModelInputError
 
 if TYPE_CHECKING:
-    from fc_bench.generation.ray_cluster import Cluster
     from fc_bench.commands.run import Prepared
     from fc_bench.commands.session import Outcome
+    from fc_bench.generation.ray_cluster import Cluster
 
 EXIT_INCOMPLETE = 4
 
@@ -230,7 +230,7 @@ def cluster_of(
 
 def _gpus_per_job(given: float | None, device: str) -> float:
     """Accelerators that a worker takes: those given, or one where the device asks for it."""
-    from fc_bench.commands.run import resolve_device
+    from fc_bench.generation.device import resolve_device
 
     if given is None:
         given = 1.0 if device == "cuda" or resolve_device(device) != "cpu" else 0.0
@@ -276,22 +276,3 @@ def open_in_browser(file: Path) -> None:
 
     if not webbrowser.open(file.resolve().as_uri()):
         say(f"No browser could be started; open {file.resolve()} by hand.")
-
-
-def quiet_libraries() -> None:
-    """Keep the libraries' own progress bars and notices out of the output, and have none of them report its use.
-
-    To be called before any of them is imported.
-    """
-    import warnings
-
-    os.environ |= {
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "DO_NOT_TRACK": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "ORT_DISABLE_TELEMETRY": "1",
-    }
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    warnings.filterwarnings("ignore", category=FutureWarning)

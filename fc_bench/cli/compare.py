@@ -37,8 +37,8 @@ def compare(
     """
     from fc_bench.analysis.comparison import compare as judge
     from fc_bench.analysis.gate import Gate, read_gate
-    from fc_bench.run_folder.records import RunFolder, write_atomically
     from fc_bench.reports.comparison import comparison_junit, comparison_markdown, print_comparison
+    from fc_bench.run_folder.records import RunFolder, write_atomically
 
     chosen = read_gate(gate) if gate else Gate()
     found = judge(RunFolder(base), RunFolder(new), chosen, _renamed(method or []))

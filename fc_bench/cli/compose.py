@@ -16,11 +16,11 @@ from fc_bench.cli.app import (
     console,
     go_offline,
     open_in_browser,
-    quiet_libraries,
     say,
 )
 from fc_bench.cli.run import overrides_of
 from fc_bench.errors import UserError
+from fc_bench.quiet_libraries import quiet_libraries
 
 
 @app.command()

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import EXIT_INCOMPLETE, BackboneName, Device, app, console, quiet_libraries, tell
+from fc_bench.cli.app import EXIT_INCOMPLETE, BackboneName, Device, app, console, tell
 from fc_bench.cli.report import write_and_print
 from fc_bench.cli.run import overrides_of
 from fc_bench.errors import UserError
+from fc_bench.quiet_libraries import quiet_libraries
 
 DTYPES = ("float32", "bfloat16", "float16")
 

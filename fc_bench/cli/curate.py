@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import app, quiet_libraries, say, stay_offline
+from fc_bench.cli.app import app, say, stay_offline
+from fc_bench.quiet_libraries import quiet_libraries
 
 
 @app.command()
@@ -25,10 +26,10 @@ def curate(
     if offline:
         stay_offline()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    from fc_bench.run_folder.lock import held
     from fc_bench.model.curation.config import load_curation
     from fc_bench.model.curation.curate import curate as execute
     from fc_bench.progress import silence_loading_bars
+    from fc_bench.run_folder.lock import held
 
     silence_loading_bars()
     settings = load_curation(config)

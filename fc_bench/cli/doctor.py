@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import app, console, quiet_libraries
+from fc_bench.cli.app import app, console
+from fc_bench.quiet_libraries import quiet_libraries
 
 
 @app.command()

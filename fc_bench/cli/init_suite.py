@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import Crop, Offline, app, go_offline, quiet_libraries, say
+from fc_bench.cli.app import Crop, Offline, app, go_offline, say
+from fc_bench.quiet_libraries import quiet_libraries
 
 
 @app.command(name="init-suite")
@@ -47,8 +48,8 @@ def init_suite(
     """
     quiet_libraries()
     go_offline(offline, backbone)
-    from fc_bench.model.backbones.backbone import read_backbone
     from fc_bench.commands.init_suite import init_suite as write
+    from fc_bench.model.backbones.backbone import read_backbone
 
     folder = Path(photographs)
     target = out or Path(f"{folder.resolve().name}-suite")

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import app, console, quiet_libraries
+from fc_bench.cli.app import app, console
 from fc_bench.errors import UserError
+from fc_bench.quiet_libraries import quiet_libraries
 
 
 class Listed(str, Enum):

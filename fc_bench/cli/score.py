@@ -19,10 +19,10 @@ from fc_bench.cli.app import (
     console,
     exit_if_incomplete,
     go_offline,
-    quiet_libraries,
     tolerated_failures,
 )
 from fc_bench.cli.report import write_and_print
+from fc_bench.quiet_libraries import quiet_libraries
 
 
 class Naming(str, Enum):

@@ -19,9 +19,9 @@ def show(
     ] = False,
 ) -> None:
     """Print what is recorded of a sample: prompt, seed, values, faces, failure, and the command to make it again."""
-    from fc_bench.run_folder.records import RunFolder
     from fc_bench.reports.one_sample import print_sample, write_with_boxes
     from fc_bench.reports.samples import find_sample
+    from fc_bench.run_folder.records import RunFolder
 
     folder = RunFolder(run)
     settings = folder.settings()

@@ -30,7 +30,6 @@ from fc_bench.cli.app import (
     console,
     exit_if_incomplete,
     go_offline,
-    quiet_libraries,
     say,
     say_planned,
     tolerated_failures,
@@ -38,6 +37,7 @@ from fc_bench.cli.app import (
 from fc_bench.cli.report import write_and_print
 from fc_bench.cli.run import overrides_of
 from fc_bench.errors import UserError
+from fc_bench.quiet_libraries import quiet_libraries
 
 
 @app.command()

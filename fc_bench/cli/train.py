@@ -19,8 +19,9 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from fc_bench.cli.app import MOST, Offline, app, go_offline, quiet_libraries, say, stay_offline, tell
+from fc_bench.cli.app import MOST, Offline, app, go_offline, say, stay_offline, tell
 from fc_bench.errors import UserError
+from fc_bench.quiet_libraries import quiet_libraries
 
 if TYPE_CHECKING:
     from fc_bench.commands.train import Prepared
@@ -52,8 +53,8 @@ def train(
     quiet_libraries()
     if offline:
         stay_offline()
-    from fc_bench.model.durations import parse_duration
     from fc_bench.commands.train import is_main_process, prepare, train_fastcomposer
+    from fc_bench.model.durations import parse_duration
 
     changes = {
         "output": out.resolve() if out is not None else None,
@@ -77,8 +78,8 @@ def train(
 
 def _check(prepared: Prepared) -> None:
     """Draw the pictures and refuse unusable data or validation once, on the processor, before processes are started."""
-    from fc_bench.model.training.dataset import read_records
     from fc_bench.commands.train import Validation, draw_pictures
+    from fc_bench.model.training.dataset import read_records
 
     if prepared.file.validation is not None:
         config = prepared.config.model_copy(update={"cpu": True})

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import Photographs, app, quiet_libraries, say
+from fc_bench.cli.app import Photographs, app, say
 from fc_bench.errors import UserError
+from fc_bench.quiet_libraries import quiet_libraries
 
 
 @app.command()
@@ -24,10 +25,10 @@ def validate(
 ) -> None:
     """Check a suite: file, photographs, copies among them; with a backbone also faces and the lengths of prompts."""
     quiet_libraries()
+    from fc_bench.commands.validate import findings
     from fc_bench.model.backbones.backbone import read_backbone
     from fc_bench.registry import suite_file
     from fc_bench.suites.suite import read_suite
-    from fc_bench.commands.validate import findings
 
     checked = read_suite(suite_file(suite), photographs)
     found = findings(checked, read_backbone(backbone) if backbone else None)

@@ -22,22 +22,21 @@ from typing import Any
 from rich.console import Console
 
 from fc_bench import registry
+from fc_bench.analysis.states import doubts
+from fc_bench.commands.portraits import Portrait, person_of, portraits_in
+from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
 from fc_bench.generation.batches import Batches
 from fc_bench.generation.customizer import Customizer
-from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
-from fc_bench.scoring.faces import FaceFinder
-from fc_bench.run_folder.lock import held
-from fc_bench.inspection.inspector import Inspector
-from fc_bench.run_folder.json_lines import LineWriter
+from fc_bench.generation.device import resolve_device
 from fc_bench.generation.method_checks import refusal
-from fc_bench.model.backbones.backbone import Backbone, read_backbone, sha256_of
+from fc_bench.generation.plan import Job, MethodRow, components_of, resolve_method
+from fc_bench.generation.prompt_checks import prompt_readers, unlearnt_words
+from fc_bench.inspection.inspector import Inspector
+from fc_bench.model.backbones.backbone import Backbone, read_backbone
+from fc_bench.model.backbones.fingerprint import sha256_of
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.errors import ModelInputError
-from fc_bench.suites.slugs import slug
-from fc_bench.generation.plan import Job, MethodRow, components_of, resolve_method
-from fc_bench.commands.portraits import Portrait, person_of, portraits_in
 from fc_bench.progress import Progress, progress, silence_loading_bars
-from fc_bench.generation.prompt_checks import prompt_readers, unlearnt_words
 from fc_bench.protocols import (
     AskedSet,
     Customization,
@@ -51,12 +50,14 @@ from fc_bench.protocols import (
     seed_from,
     seed_of,
 )
+from fc_bench.run_folder.json_lines import LineWriter
+from fc_bench.run_folder.lock import held
 from fc_bench.run_folder.provenance import commit, hardware, now, versions
 from fc_bench.run_folder.records import JOBS, RunFolder, write_json, write_png
-from fc_bench.commands.run import resolve_device
 from fc_bench.run_folder.settings import Provenance
+from fc_bench.scoring.faces import FaceFinder
 from fc_bench.suites.slots import OwnSubject, fill_slots, parse_slots
-from fc_bench.analysis.states import doubts
+from fc_bench.suites.slugs import slug
 from fc_bench.suites.suite import SubjectSet, digest
 
 FORMAT = 1

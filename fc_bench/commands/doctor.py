@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from fc_bench.errors import UserError
-from fc_bench.model.backbones.backbone import HUB, Backbone, backbone_names, read_backbone, sha256_of
+from fc_bench.model.backbones.backbone import Backbone, backbone_names, read_backbone
+from fc_bench.model.backbones.fingerprint import sha256_of
+from fc_bench.model.backbones.hub import HUB
 from fc_bench.model.backbones.layouts import hub_names, required_files
 from fc_bench.run_folder.provenance import commit, hardware, versions
 

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TextIO
 
 from fc_bench.errors import UserError
-from fc_bench.run_folder.json_lines import stream_fields
 from fc_bench.model.pictures import image_files
 from fc_bench.model.text_file import encoding_of
 from fc_bench.model.yaml_file import nearest
-from fc_bench.suites.named_files import named_file
-from fc_bench.suites.slugs import id_of
 from fc_bench.protocols import fill
+from fc_bench.run_folder.json_lines import stream_fields
 from fc_bench.run_folder.record_shapes import Sampled
 from fc_bench.run_folder.records import SAMPLES, RunFolder
+from fc_bench.suites.named_files import named_file
+from fc_bench.suites.slugs import id_of
 from fc_bench.suites.suite import Prompt, SubjectSet
 
 COLUMNS = ("image", "subjects", "prompt")

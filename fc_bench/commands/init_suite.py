@@ -21,17 +21,17 @@ import yaml
 from pydantic import ValidationError
 
 from fc_bench import registry
+from fc_bench.commands.portraits import Portrait, left_out, person_of, portraits_in, sorted_by_name
 from fc_bench.errors import UserError
-from fc_bench.scoring.faces import FaceFinder
 from fc_bench.inspection.inspector import Inspector
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.pictures import OTHER_SUFFIXES, SUFFIXES, left_by_systems
 from fc_bench.model.yaml_file import nearest, read_yaml, sentence
-from fc_bench.suites.slugs import LONGEST_ID, id_of, is_id
-from fc_bench.commands.portraits import Portrait, left_out, person_of, portraits_in, sorted_by_name
 from fc_bench.protocols import Subject
 from fc_bench.run_folder.records import write_png
+from fc_bench.scoring.faces import FaceFinder
+from fc_bench.suites.slugs import LONGEST_ID, id_of, is_id
 from fc_bench.suites.suite import NOUN, SuiteFile, read_suite
 
 FILE, SHEET = "suite.yaml", "sheet.png"

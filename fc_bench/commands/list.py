@@ -14,10 +14,10 @@ from rich.table import Table
 
 from fc_bench import registry
 from fc_bench.errors import UserError
+from fc_bench.generation.plan import completed, default
 from fc_bench.model.backbones.backbone import Backbone, backbone_names, read_backbone
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.yaml_file import read_yaml
-from fc_bench.generation.plan import completed, default
 from fc_bench.protocols import Method
 from fc_bench.suites.suite import SuiteFile
 

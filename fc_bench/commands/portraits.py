@@ -17,9 +17,9 @@ from pathlib import Path
 from PIL import Image
 
 from fc_bench.errors import UserError
-from fc_bench.scoring.faces import Face, FaceFinder
 from fc_bench.inspection.looks import Person, Photograph
 from fc_bench.model.pictures import OTHER_SUFFIXES, SUFFIXES, describe_left_out, image_files
+from fc_bench.scoring.faces import Face, FaceFinder
 from fc_bench.suites.photographs import Crop, cut_out, face_square, read_photograph
 
 CONVERT = f"only {', '.join(SUFFIXES)} are read, so convert them"

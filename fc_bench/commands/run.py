@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,25 +13,27 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from fc_bench import registry
+from fc_bench.builtin import DEFAULT_METHODS
+from fc_bench.commands.session import Outcome, Session, session
 from fc_bench.errors import UserError
-from fc_bench.generation.executor import Executor, Options
 from fc_bench.generation.batch_size import FIRST, fills
-from fc_bench.generation.recorder import Generation, Recorder, generate, pending_ids
-from fc_bench.inspection.inspector import Inspector, cropped, inspector_of
+from fc_bench.generation.device import resolve_device
+from fc_bench.generation.executor import Executor, Options
 from fc_bench.generation.method_checks import check_methods
-from fc_bench.model.backbones.backbone import Backbone, read_backbone
-from fc_bench.model.yaml_file import nearest
 from fc_bench.generation.plan import MethodRow, Plan, components_of, make_plan, resolve_method
-from fc_bench.generation.shared_prefixes import rows_that_share, told_calls
-from fc_bench.progress import progress
 from fc_bench.generation.prompt_checks import check_prompt_lengths, prompts_of, unlearnt_words
-from fc_bench.protocols import Method, Sampler, Setting, needs_attention
 from fc_bench.generation.ray_cluster import Cluster, Connection
 from fc_bench.generation.ray_executor import RayExecutor
-from fc_bench.run_folder.records import RUN
-from fc_bench.commands.session import Outcome, Session, session
-from fc_bench.suites.suite import Suite, read_suite
+from fc_bench.generation.recorder import Generation, Recorder, generate, pending_ids
+from fc_bench.generation.shared_prefixes import rows_that_share, told_calls
 from fc_bench.generation.worker import InProcess, Worker
+from fc_bench.inspection.inspector import Inspector, cropped, inspector_of
+from fc_bench.model.backbones.backbone import Backbone, read_backbone
+from fc_bench.model.yaml_file import nearest
+from fc_bench.progress import progress
+from fc_bench.protocols import Method, Sampler, Setting, needs_attention
+from fc_bench.run_folder.records import RUN
+from fc_bench.suites.suite import Suite, read_suite
 
 COMPILER = "inductor"
 """torch.compile's own backend."""
@@ -51,14 +52,7 @@ class RunOptions:
     """
 
     suite: str = "pocket"
-    methods: Sequence[str] = (
-        "text-only",
-        "fastcomposer",
-        "textual-inversion",
-        "dreambooth",
-        "dreambooth-lora",
-        "custom-diffusion",
-    )
+    methods: Sequence[str] = DEFAULT_METHODS
     backbone: str = "pocket"
     out: Path | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -328,24 +322,6 @@ def _device(options: RunOptions) -> str:
     if options.cluster is not None:
         return ON_CLUSTER if options.cluster.gpus_per_job else "cpu"
     return options.device
-
-
-def resolve_device(device: str) -> str:
-    """`auto` becomes `cuda` where there is one; raises UserError for any other name and for a device that is absent."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
-        return device
-    named = re.fullmatch(r"cuda(?::(\d{1,4}))?", device, re.ASCII)
-    if named is None:
-        raise UserError(f'"{device}" is no device; give auto, cpu, cuda or cuda:N.')
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(named[1] or 0) >= count:
-        there = f"cuda devices here: {count}" if count else "there is no cuda device"
-        raise UserError(f'The device "{device}" is not available here, {there}; use --device cpu or auto.')
-    return device
 
 
 def resolve_sampler(suite: Suite, backbone: Backbone) -> Sampler:

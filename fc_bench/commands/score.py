@@ -10,25 +10,26 @@ from typing import Any, Literal
 from rich.console import Console
 
 from fc_bench import registry
-from fc_bench.suites.authors_order import in_authors_order
-from fc_bench.scoring.clip import ClipScorer
-from fc_bench.errors import Failure, UserError
-from fc_bench.generation.recorder import finished_images
 from fc_bench.commands.image_assignment import Asked, Slot, read_manifest, read_names, read_run, usable_label
-from fc_bench.inspection.inspector import cropped, inspector_of
-from fc_bench.run_folder.json_lines import LineWriter
-from fc_bench.model.backbones.backbone import read_backbone, sha256_of
-from fc_bench.model.pictures import OTHER_SUFFIXES
-from fc_bench.suites.photographs import read_photograph
-from fc_bench.generation.plan import Job, MethodRow, Plan, Sample
 from fc_bench.commands.portraits import CONVERT
 from fc_bench.commands.portraits import left_out as left_out_files
-from fc_bench.scoring.prompt_order import order_remarks
-from fc_bench.protocols import fill
-from fc_bench.run_folder.provenance import now
-from fc_bench.run_folder.records import RUN, SAMPLES, RunFolder, write_json, write_png
 from fc_bench.commands.run import setting_of
 from fc_bench.commands.session import Outcome, Session, session
+from fc_bench.errors import Failure, UserError
+from fc_bench.generation.plan import Job, MethodRow, Plan, Sample
+from fc_bench.generation.recorder import finished_images
+from fc_bench.inspection.inspector import cropped, inspector_of
+from fc_bench.model.backbones.backbone import read_backbone
+from fc_bench.model.backbones.fingerprint import sha256_of
+from fc_bench.model.pictures import OTHER_SUFFIXES
+from fc_bench.protocols import fill
+from fc_bench.run_folder.json_lines import LineWriter
+from fc_bench.run_folder.provenance import now
+from fc_bench.run_folder.records import RUN, SAMPLES, RunFolder, write_json, write_png
+from fc_bench.scoring.clip import ClipScorer
+from fc_bench.scoring.prompt_order import order_remarks
+from fc_bench.suites.authors_order import in_authors_order
+from fc_bench.suites.photographs import read_photograph
 from fc_bench.suites.suite import Suite, digest, read_suite
 
 Layout = Literal["fastcomposer"]

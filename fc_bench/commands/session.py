@@ -19,16 +19,15 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from fc_bench.errors import UserError
+from fc_bench.generation.plan import Plan
+from fc_bench.generation.prompt_checks import check_prompt_lengths
 from fc_bench.inspection.inspector import CROPPED, Inspection, Inspector, people_of, write_crops
-from fc_bench.run_folder.json_lines import stream_fields, stream_lines
 from fc_bench.metrics.embedders import metric_classes
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.yaml_file import sentence
-from fc_bench.suites.photographs import read_photograph
-from fc_bench.generation.plan import Plan
 from fc_bench.progress import progress, silence_loading_bars
-from fc_bench.generation.prompt_checks import check_prompt_lengths
 from fc_bench.protocols import Column, Metric, Setting, Subject, further_scorers
+from fc_bench.run_folder.json_lines import stream_fields, stream_lines
 from fc_bench.run_folder.provenance import commit, hardware, now, versions
 from fc_bench.run_folder.record_shapes import Planned
 from fc_bench.run_folder.records import (
@@ -45,6 +44,7 @@ from fc_bench.run_folder.records import (
     write_png,
 )
 from fc_bench.scoring.score import pending_scores, score
+from fc_bench.suites.photographs import read_photograph
 from fc_bench.suites.suite import Suite, SuiteFile
 
 

@@ -22,13 +22,13 @@ from pydantic import Field
 from rich.console import Console
 
 from fc_bench.analysis.aggregate import OVERALL, result_rows
+from fc_bench.analysis.states import doubts
+from fc_bench.commands.run import RunOptions, row_labels, run
 from fc_bench.errors import UserError
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.settings import LARGEST, Settings
 from fc_bench.model.yaml_file import read_value, read_yaml
 from fc_bench.run_folder.records import write_atomically
-from fc_bench.commands.run import RunOptions, row_labels, run
-from fc_bench.analysis.states import doubts
 
 COLUMNS = ("identity", "prompt_consistency")
 BASELINE = "text-only"

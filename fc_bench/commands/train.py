@@ -27,21 +27,21 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError
 
 from fc_bench import registry
+from fc_bench.commands.run import setting_of
 from fc_bench.errors import UserError
-from fc_bench.run_folder.lock import held
-from fc_bench.inspection.inspector import cropped, inspector_of, people_of, write_crops
-from fc_bench.run_folder.json_lines import read_lines
 from fc_bench.generation.method_checks import asked_set, refusal
+from fc_bench.inspection.inspector import cropped, inspector_of, people_of, write_crops
 from fc_bench.model.backbones.backbone import BACKBONES, FILE, Backbone, FastComposerParts, read_backbone, written_out
 from fc_bench.model.contact_sheet import Tile, contact_sheet
 from fc_bench.model.settings import Settings
 from fc_bench.model.training.config import Recipe, TrainingConfig, resolved_paths
 from fc_bench.model.user_cache import expanded
 from fc_bench.model.yaml_file import nearest, read_yaml, sentence
-from fc_bench.suites.slugs import name_of
 from fc_bench.protocols import Request, ScoredSample, Setting, fill, seed_of
+from fc_bench.run_folder.json_lines import read_lines
+from fc_bench.run_folder.lock import held
 from fc_bench.run_folder.records import write_lines, write_png
-from fc_bench.commands.run import setting_of
+from fc_bench.suites.slugs import name_of
 from fc_bench.suites.suite import Prompt, SubjectSet, Suite, SuiteFile, read_suite
 
 log = logging.getLogger(__name__)

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fc_bench import registry
-from fc_bench.inspection.inspector import Finding, cropped, inspector_of, people_of
+from fc_bench.commands.run import RunOptions, setting_of
 from fc_bench.generation.method_checks import asked_set, refusal
-from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.generation.plan import options_of
 from fc_bench.generation.prompt_checks import prompt_readers, unlearnt_words
+from fc_bench.inspection.inspector import Finding, cropped, inspector_of, people_of
+from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.protocols import fill
-from fc_bench.commands.run import RunOptions, setting_of
 from fc_bench.suites.suite import Suite
 
 

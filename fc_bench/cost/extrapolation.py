@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fc_bench.cost.figures import Figure, percentiles
 from fc_bench.analysis.statistics import cluster_bootstrap
+from fc_bench.cost.figures import Figure, percentiles
 
 
 def seconds_per_step(calls: Sequence[Sequence[float]], period: int = 1) -> Figure | None:

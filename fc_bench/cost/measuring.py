@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from fc_bench import registry
-from fc_bench.builtin import POCKET_SUITE
+from fc_bench.builtin import DEFAULT_METHODS, POCKET_SUITE
 from fc_bench.cost.budget import Budget, Prediction, fits_in_full
 from fc_bench.cost.extrapolation import extrapolated, seconds_per_step
 from fc_bench.cost.launching import launched
@@ -36,16 +36,17 @@ from fc_bench.cost.records import (
 from fc_bench.cost.results import told
 from fc_bench.cost.surroundings import numerics, provider
 from fc_bench.errors import UserError
-from fc_bench.run_folder.json_lines import LineWriter
+from fc_bench.generation.device import resolve_device
 from fc_bench.generation.method_checks import refusal
-from fc_bench.model.backbones.backbone import Backbone, DtypeName, files_of, read_backbone
-from fc_bench.model.errors import ModelInputError
-from fc_bench.model.backbones.random_weights import with_random_weights
 from fc_bench.generation.plan import MethodRow, resolve_method
+from fc_bench.model.backbones.backbone import Backbone, DtypeName, read_backbone
+from fc_bench.model.backbones.fingerprint import files_of
+from fc_bench.model.backbones.random_weights import with_random_weights
+from fc_bench.model.errors import ModelInputError
 from fc_bench.protocols import AskedSet, Method, Sampler, Setting, Subject, fill
+from fc_bench.run_folder.json_lines import LineWriter
 from fc_bench.run_folder.provenance import commit, hardware, now, versions
 from fc_bench.run_folder.records import FORMAT, RUN, RunFolder, opened_for_writing, write_json
-from fc_bench.commands.run import RunOptions, resolve_device
 from fc_bench.suites.suite import read_suite
 
 TEMPLATE = "a photo of a {subject} in the snow"
@@ -63,7 +64,7 @@ SAVING = "gradient_checkpointing"
 class CostOptions:
     """What the command line asks for; None: the backbone's number format, what is free of the machine's memory."""
 
-    methods: Sequence[str] = tuple(RunOptions().methods)
+    methods: Sequence[str] = DEFAULT_METHODS
     backbone: str = "pocket"
     random_weights: bool = False
     budget: float = 240.0

@@ -19,7 +19,6 @@ from pydantic import BaseModel
 from fc_bench.cost.instruments import sampler_steps, timed, training_steps
 from fc_bench.cost.memory_guard import Peaks, free_memory
 from fc_bench.cost.surroundings import Surroundings
-from fc_bench.suites.photographs import read_photograph
 from fc_bench.protocols import (
     Customization,
     Method,
@@ -31,6 +30,7 @@ from fc_bench.protocols import (
     UsesClassImages,
     fill,
 )
+from fc_bench.suites.photographs import read_photograph
 
 WARM_UPS = 3
 """Calls before those that count; on a processor one where three would take a large part of the allowance."""

@@ -83,13 +83,13 @@ class _Answer:
 
 def _assignment(task: dict[str, Any]) -> Any:
     """The task with everything imported that measuring needs: imports are nobody's cost."""
-    from fc_bench.cli.app import quiet_libraries
+    from fc_bench.quiet_libraries import quiet_libraries
 
     quiet_libraries()
     from fc_bench import registry
     from fc_bench.cost.phases import Assignment
-    from fc_bench.model.fastcomposer import pipeline  # noqa: F401 (what methods import when they are built)
     from fc_bench.model.backbones.backbone import read_backbone
+    from fc_bench.model.fastcomposer import pipeline  # noqa: F401 (what methods import when they are built)
     from fc_bench.progress import silence_loading_bars
     from fc_bench.protocols import Sampler, Setting, Subject
 

@@ -14,37 +14,11 @@ from PIL import Image
 from fc_bench.errors import Failure, raise_if_disk_refuses
 from fc_bench.generation.faults import BlackImageError, ran_out_of_memory, require_device, require_picture
 from fc_bench.generation.peak_memory import PeakMemory
+from fc_bench.generation.units import Generated, Shared
 from fc_bench.protocols import Customization, Method, Request, ShowsAttention
 
 if TYPE_CHECKING:
     from fc_bench.generation.shared_prefixes import SharedPrefix, UnitPrefixes
-
-
-@dataclass(frozen=True)
-class Generated:
-    """One image or the reason there is none.
-
-    `seconds` is its share of its batch of `batch` images, None when that cannot be told: nothing was computed, or the
-    batch failed on the way. `attention` are the maps that a method showed with it. `prefix` is what it shares with
-    other images; `seconds` holds what that took when it was computed, too: what the image costs by itself.
-    """
-
-    image: Image.Image | None
-    failure: Failure | None
-    seconds: float | None
-    peak_memory: int | None
-    batch: int
-    attention: np.ndarray | None = None
-    prefix: Shared | None = None
-
-
-@dataclass(frozen=True)
-class Shared:
-    """Iterations that an image shares, how many of them were computed for another one, and the seconds of these."""
-
-    iterations: int
-    reused: int
-    reused_seconds: float
 
 
 class Batches:

@@ -12,8 +12,8 @@ from typing import Any
 
 from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
 from fc_bench.generation.peak_memory import PeakMemory
-from fc_bench.model.backbones.backbone import sha256_of
 from fc_bench.generation.plan import Job, MethodRow
+from fc_bench.model.backbones.fingerprint import sha256_of
 from fc_bench.progress import Progress
 from fc_bench.protocols import Checkpoints, Customization, Method, Restorable
 from fc_bench.run_folder.provenance import now

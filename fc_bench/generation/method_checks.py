@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from fc_bench.errors import Failure, UserError
-from fc_bench.model.errors import ModelInputError
 from fc_bench.generation.plan import MethodRow, Plan
+from fc_bench.model.errors import ModelInputError
 from fc_bench.protocols import AskedSet, Method, Setting, fill
 from fc_bench.suites.suite import Prompt, SubjectSet
 

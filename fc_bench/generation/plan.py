@@ -14,7 +14,8 @@ from pydantic_core import to_jsonable_python
 
 from fc_bench import registry
 from fc_bench.errors import UserError
-from fc_bench.model.backbones.backbone import Backbone, fingerprint
+from fc_bench.model.backbones.backbone import Backbone
+from fc_bench.model.backbones.fingerprint import fingerprint
 from fc_bench.model.yaml_file import nearest, sentence
 from fc_bench.protocols import Method, Setting, fill, seed_from, seed_of
 from fc_bench.suites.suite import Prompt, SubjectSet, Suite, digest, digests_of_each

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fc_bench.errors import UserError
+from fc_bench.generation.plan import Plan
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.errors import loading
-from fc_bench.generation.plan import Plan
 from fc_bench.protocols import Setting
 
 _WORD = re.compile(r"[^\W\d_]+")

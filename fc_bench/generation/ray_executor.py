@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from fc_bench.errors import Failure, UserError
-from fc_bench.generation.executor import Customized, Event, JobFailed, Loaded, Made, Options, Same, Unit
+from fc_bench.generation.executor import Customized, Event, JobFailed, Loaded, Made, Options, Same
 from fc_bench.generation.plan import MethodRow
-from fc_bench.protocols import Method, Setting
 from fc_bench.generation.ray_cluster import PATIENCE, Connection, reason
+from fc_bench.generation.units import Unit
+from fc_bench.protocols import Method, Setting
 from fc_bench.run_folder.records import RunFolder
 
 TRIES = 3
@@ -67,9 +68,9 @@ class _Remote:
     def __init__(
         self, folder: str, setting: Setting, make_method: Callable[[MethodRow], Method], options: Options
     ) -> None:
-        from fc_bench.cli.app import quiet_libraries
-        from fc_bench.progress import silence_loading_bars
         from fc_bench.generation.worker import Worker
+        from fc_bench.progress import silence_loading_bars
+        from fc_bench.quiet_libraries import quiet_libraries
 
         quiet_libraries()
         silence_loading_bars()

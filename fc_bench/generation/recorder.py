@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fc_bench.generation.customizer import job_record, release, remove_finished
 from fc_bench.errors import Failure
+from fc_bench.generation.customizer import job_record, release, remove_finished
 from fc_bench.generation.executor import (
     Customized,
     Event,
@@ -17,18 +17,17 @@ from fc_bench.generation.executor import (
     JobFailed,
     Loaded,
     Made,
-    Pending,
     RowFailed,
     Same,
     Spent,
-    Unit,
     UnitDone,
 )
-from fc_bench.run_folder.json_lines import LineWriter, stream_fields
 from fc_bench.generation.plan import Job, MethodRow, Plan, Sample
 from fc_bench.generation.shared_prefixes import company_of
+from fc_bench.generation.units import Pending, Unit
 from fc_bench.progress import Progress
 from fc_bench.protocols import fill
+from fc_bench.run_folder.json_lines import LineWriter, stream_fields
 from fc_bench.run_folder.provenance import now
 from fc_bench.run_folder.record_shapes import Planned, Sampled
 from fc_bench.run_folder.records import JOBS, PLAN, SAMPLES, RunFolder, write_atomically, write_maps

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fc_bench.generation.executor import Unit
 from fc_bench.generation.plan import AskedSamples, Job, MethodRow, Plan
+from fc_bench.generation.units import Unit
 from fc_bench.protocols import Method, PrefixState, Request, Sampler, SharesPrefixes
 from fc_bench.suites.suite import digest
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fc_bench.generation.prefetch import ahead
+from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
+from fc_bench.generation.batch_size import AcceleratorMemory, DeviceMemory, Filling, fills
 from fc_bench.generation.batches import Batches, free_memory
 from fc_bench.generation.customizer import Customizer
-from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
 from fc_bench.generation.executor import (
     Event,
     JobDone,
@@ -18,18 +18,17 @@ from fc_bench.generation.executor import (
     Loaded,
     Made,
     Options,
-    Pending,
     RowFailed,
     Same,
     Spent,
-    Unit,
     UnitDone,
 )
-from fc_bench.generation.batch_size import AcceleratorMemory, DeviceMemory, Filling, fills
 from fc_bench.generation.peak_memory import PeakMemory
-from fc_bench.model.errors import ModelInputError
 from fc_bench.generation.plan import Job, MethodRow, Sample
+from fc_bench.generation.prefetch import ahead
 from fc_bench.generation.shared_prefixes import PrefixStore, UnitPrefixes
+from fc_bench.generation.units import Pending, Unit
+from fc_bench.model.errors import ModelInputError
 from fc_bench.progress import Progress
 from fc_bench.protocols import Customization, Method, Request, Setting, fill
 from fc_bench.run_folder.provenance import hardware

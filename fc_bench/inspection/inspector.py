@@ -14,17 +14,25 @@ from typing import Any
 from PIL import Image
 
 from fc_bench import registry
-from fc_bench.scoring.anchors import anchors_of
 from fc_bench.errors import UserError
-from fc_bench.scoring.faces import Face, FaceFinder
 from fc_bench.inspection.copies import Copies
 from fc_bench.inspection.looks import Finding, Look, Person, Photograph, Seen, listed, look_at, names_of
 from fc_bench.inspection.people import Resemblance
 from fc_bench.metrics.embedders import metric_classes
 from fc_bench.model.backbones.backbone import Backbone
-from fc_bench.suites.photographs import UNREADABLE, Crop, center_square, cut_out, face_square, read_photograph, shows_face
 from fc_bench.protocols import Subject, needs_faces
 from fc_bench.run_folder.records import write_png
+from fc_bench.scoring.anchors import anchors_of
+from fc_bench.scoring.faces import Face, FaceFinder
+from fc_bench.suites.photographs import (
+    UNREADABLE,
+    Crop,
+    center_square,
+    cut_out,
+    face_square,
+    read_photograph,
+    shows_face,
+)
 from fc_bench.suites.suite import Suite
 
 CROPPED = "photographs"

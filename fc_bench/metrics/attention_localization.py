@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fc_bench.scoring.faces import FaceModels, ReferenceFaces, match_faces
 from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
+from fc_bench.scoring.faces import FaceModels, ReferenceFaces, match_faces
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 as shares of the image's width and height."""

@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar
 
-from fc_bench.scoring.clip import ClipScorer
 from fc_bench.protocols import Column, Score, ScoredSample, Setting, Sibling, Subject
+from fc_bench.scoring.clip import ClipScorer
 
 MOST_KEPT = 4096
 """Embeddings of siblings in memory."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from fc_bench import registry
 from fc_bench.model.backbones.backbone import Backbone
-from fc_bench.suites.slugs import slug
 from fc_bench.protocols import Metric, Score, ScoredSample, Subject
+from fc_bench.suites.slugs import slug
 
 
 def metric_classes(names: Iterable[str], backbone: Backbone) -> dict[str, type[Metric]]:

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
 from fc_bench.scoring.anchors import anchors_of
 from fc_bench.scoring.faces import Face, FaceModels, ReferenceFaces, match_faces, similarities
-from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
 
 OF_ONE_IMAGE = ("in_order", "detection_rate", "face_count")
 """Columns that say something only where all faces are in one generated image."""

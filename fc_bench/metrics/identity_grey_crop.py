@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from fc_bench.scoring.faces import Face
 from fc_bench.metrics.identity import Identity, identity_score
 from fc_bench.protocols import Column, Score, ScoredSample, Subject
+from fc_bench.scoring.faces import Face
 
 
 class IdentityGreyCrop(Identity):

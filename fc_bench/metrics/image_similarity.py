@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
+from fc_bench.errors import UserError
+from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
 from fc_bench.scoring.anchors import anchors_of
 from fc_bench.scoring.clip import ClipScorer
-from fc_bench.errors import UserError
 from fc_bench.scoring.faces import Face, FaceModels, ReferenceFaces, match_faces
 from fc_bench.scoring.image_features import ImageFeatures
 from fc_bench.suites.photographs import read_photograph
-from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
 
 
 @dataclass(frozen=True)

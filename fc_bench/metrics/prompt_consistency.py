@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from fc_bench.scoring.clip import ClipScorer
 from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
+from fc_bench.scoring.clip import ClipScorer
 
 
 class PromptConsistency:

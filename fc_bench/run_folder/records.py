@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from PIL import Image
 
 from fc_bench.errors import UserError
-from fc_bench.run_folder.lock import PART, held
 from fc_bench.run_folder.json_lines import stream_fields, stream_lines
+from fc_bench.run_folder.lock import PART, held
 from fc_bench.run_folder.record_shapes import Sampled
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from weakref import WeakValueDictionary
 import numpy as np
 from PIL import Image
 
-from fc_bench.model.backbones.backbone import fingerprint
+from fc_bench.model.backbones.fingerprint import fingerprint
 from fc_bench.model.errors import ModelInputError, loading
-from fc_bench.scoring.preprocessing import Preprocessing
 from fc_bench.scoring.memo import Remembering
+from fc_bench.scoring.preprocessing import Preprocessing
 
 
 class ClipScorer:

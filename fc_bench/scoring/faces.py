@@ -18,9 +18,9 @@ from fc_bench.errors import UserError
 from fc_bench.model.backbones.backbone import Backbone, Recognizer
 from fc_bench.model.errors import MissingWeightsError
 from fc_bench.model.matching import greedy_matching
-from fc_bench.suites.photographs import Crop, cut_out, read_photograph
 from fc_bench.protocols import Subject
 from fc_bench.scoring.memo import Remembering
+from fc_bench.suites.photographs import Crop, cut_out, read_photograph
 
 MOST_VIEWS = 16
 """Squares of a photograph that are looked at."""

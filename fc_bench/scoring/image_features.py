@@ -8,8 +8,8 @@ from typing import Any
 from PIL import Image
 
 from fc_bench.model.errors import ModelInputError, loading
-from fc_bench.scoring.preprocessing import read_preprocessing
 from fc_bench.scoring.memo import Remembering
+from fc_bench.scoring.preprocessing import read_preprocessing
 
 
 class ImageFeatures:

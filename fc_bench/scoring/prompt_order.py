@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fc_bench.scoring.clip import ClipScorer
 from fc_bench.errors import UserError
-from fc_bench.run_folder.json_lines import stream_lines
-from fc_bench.suites.photographs import read_photograph
 from fc_bench.generation.plan import Plan, Remark, Sample
+from fc_bench.run_folder.json_lines import stream_lines
 from fc_bench.run_folder.records import SAMPLES, RunFolder
+from fc_bench.scoring.clip import ClipScorer
+from fc_bench.suites.photographs import read_photograph
 
 MOST_IMAGES = 400
 """Images of a method and a number of subjects that are looked at, of whole subject sets spread over all of them."""

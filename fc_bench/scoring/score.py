@@ -10,7 +10,6 @@ from typing import Any
 from PIL import Image
 
 from fc_bench.errors import raise_if_disk_refuses
-from fc_bench.run_folder.json_lines import LineWriter, stream_fields, stream_lines
 from fc_bench.progress import Progress
 from fc_bench.protocols import (
     Metric,
@@ -21,6 +20,7 @@ from fc_bench.protocols import (
     needs_attention,
     needs_siblings,
 )
+from fc_bench.run_folder.json_lines import LineWriter, stream_fields, stream_lines
 from fc_bench.run_folder.record_shapes import ANCHOR, ANCHOR_ROWS, Measured, Planned, Sampled
 from fc_bench.run_folder.records import PLAN, SAMPLES, SCORES, RunFolder
 from fc_bench.suites.suite import Suite

@@ -17,14 +17,15 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from fc_bench.errors import UserError
-from fc_bench.model.backbones.backbone import SchedulerName, sha256_of
+from fc_bench.model.backbones.fingerprint import sha256_of
+from fc_bench.model.backbones.schedulers import SchedulerName
 from fc_bench.model.settings import Settings
 from fc_bench.model.yaml_advice import described, strange_in, without_strange
 from fc_bench.model.yaml_file import line_of, nearest, placed, read_yaml
-from fc_bench.suites.named_files import named_file
-from fc_bench.suites.slugs import LONGEST_ID, id_of, is_id, slug
-from fc_bench.suites.photographs import Crop
 from fc_bench.protocols import Subject
+from fc_bench.suites.named_files import named_file
+from fc_bench.suites.photographs import Crop
+from fc_bench.suites.slugs import LONGEST_ID, id_of, is_id, slug
 
 NOUN = r"[A-Za-z][A-Za-z -]{0,49}"
 """What class nouns look like, whole."""

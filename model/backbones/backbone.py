@@ -6,36 +6,32 @@ resolution. Built-in ones lie in `model/backbones/`; `read_backbone` also takes 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from fc_bench.model.errors import NO_HUB_CACHE, MissingWeightsError, ModelInputError, lacks_home
-from fc_bench.model.backbones.layouts import RequiredFile, hub_command, hub_patterns, required_files
+from fc_bench.model.backbones.fingerprint import fingerprint
+from fc_bench.model.backbones.hub import HUB, NotFetchedError, cached, fetch
+from fc_bench.model.backbones.layouts import RequiredFile, hub_command, required_files
 from fc_bench.model.backbones.prepared import prepared_pipeline, read_configurations
+from fc_bench.model.backbones.schedulers import SchedulerName
+from fc_bench.model.errors import MissingWeightsError, ModelInputError
 from fc_bench.model.settings import Settings
 from fc_bench.model.user_cache import expanded
 from fc_bench.model.yaml_file import nearest, read_yaml
 
 BACKBONES = Path(__file__).parent
 
-SchedulerName = Literal["pndm", "ddim", "dpm", "euler"]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
 FILE = "backbone.yaml"
 """Of a folder that is a backbone, such as the result of a training."""
-HUB = "hub:"
 COMPONENTS = ("pipeline", "fastcomposer", "clip", "faces", "image_features")
 """What a backbone can consist of; the second and the last may be absent."""
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".onnx")
-READ_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".txt", ".model")
 
 
 class SamplerDefaults(Settings):
@@ -236,7 +232,7 @@ class Backbone(Settings):
         None for one on the hub of which the cache has nothing.
         """
         declared = self.declared_path(component) or self._fetched.get(component)
-        return declared if declared is not None else _cached(self.components()[component].removeprefix(HUB))
+        return declared if declared is not None else cached(self.components()[component].removeprefix(HUB))
 
     def missing_files(self, component: str) -> list[RequiredFile]:
         """The files of a component that are not here; of one on the hub of which nothing is, the component itself."""
@@ -298,12 +294,25 @@ class Backbone(Settings):
         """
         path = self.declared_path(component) or self._fetched.get(component)
         if path is None:
-            path = _fetch(self.components()[component].removeprefix(HUB), component, self)
-            self._fetched[component] = path
+            path = self._fetched[component] = self._fetch(component)
         missing = [item for item in required_files(component, path) if not item.present]
         if missing:
             raise self._missing({component: missing})
         return self._prepared(path) if component == "pipeline" else path
+
+    def _fetch(self, component: str) -> Path:
+        reference = self.components()[component].removeprefix(HUB)
+        try:
+            return fetch(reference, component)
+        except NotFetchedError as error:
+            if error.offline:
+                raise self._missing({component: self.missing_files(component)}) from None
+            repository = "/".join(reference.split("/")[:2])
+            raise MissingWeightsError(
+                f'Weights of the backbone "{self.name}" are missing: {component} could not be fetched from the hub '
+                f"repository {repository} ({error}).",
+                f"Fetch with: {self.fetch_command(component)}",
+            ) from None
 
     def _prepared(self, path: Path) -> Path:
         if path not in self._pipelines:
@@ -397,104 +406,3 @@ def _absolute(base: Backbone, value: str | None) -> str | None:
     if value is None or value.startswith((HUB, "~")):
         return value
     return str((base._file.parent / value).resolve())
-
-
-def files_of(path: Path) -> Iterator[Path]:
-    """The files below `path` that loading may read, in a stable order (`path` itself when it is a file)."""
-    if path.is_file():
-        yield path
-        return
-    yield from sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in READ_SUFFIXES)
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 of one file's content (hexadecimal)."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def fingerprint(path: Path) -> str:
-    """sha256 over relative names and contents of `files_of(path)` (hexadecimal); files not touched are read once."""
-    states = [(file, file.stat()) for file in files_of(path)]
-    return _fingerprint(path, tuple((file, state.st_size, state.st_mtime_ns) for file, state in states))
-
-
-@lru_cache(maxsize=256)
-def _fingerprint(path: Path, states: tuple[tuple[Path, int, int], ...]) -> str:
-    listing = [(file.relative_to(path).as_posix(), sha256_of(file)) for file, _, _ in states]
-    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-
-
-def make_scheduler(name: SchedulerName, config: Any) -> Any:
-    """The named diffusers scheduler with the noise schedule of `config` (a scheduler's config).
-
-    What only DDIM reads is set to Stable Diffusion's values: clipping predicted samples, its default, ruins latents.
-    """
-    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-    from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
-    from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
-    from diffusers.schedulers.scheduling_pndm import PNDMScheduler
-
-    if name == "ddim":
-        return DDIMScheduler.from_config(config, clip_sample=False, set_alpha_to_one=False)
-    if name == "pndm":
-        return PNDMScheduler.from_config(config, skip_prk_steps=True)
-    if name == "dpm":
-        return DPMSolverMultistepScheduler.from_config(config)
-    return EulerDiscreteScheduler.from_config(config)
-
-
-def _fetch(reference: str, component: str, backbone: Backbone) -> Path:
-    """`owner/name` -> snapshot folder, `owner/name/file` -> that file, through huggingface_hub's cache.
-
-    Pickled weights of a snapshot are fetched only where there are no safetensors.
-    """
-    from huggingface_hub import hf_hub_download, snapshot_download
-
-    owner, name, *inside = reference.split("/")
-    offline = os.environ.get("HF_HUB_OFFLINE") == "1"
-    try:
-        if inside:
-            return Path(hf_hub_download(f"{owner}/{name}", "/".join(inside), local_files_only=offline))
-        for pickled in (False, True):
-            take, leave = hub_patterns(component, pickled)
-            snapshot = Path(
-                snapshot_download(
-                    f"{owner}/{name}", allow_patterns=take, ignore_patterns=leave, local_files_only=offline
-                )
-            )
-            if any(snapshot.rglob("*.safetensors")):
-                break
-        return snapshot
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not lacks_home(error):
-            raise
-        if offline:
-            raise backbone._missing({component: backbone.missing_files(component)}) from None
-        reason = NO_HUB_CACHE if lacks_home(error) else (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise MissingWeightsError(
-            f'Weights of the backbone "{backbone.name}" are missing: {component} could not be fetched from the hub '
-            f"repository {owner}/{name} ({reason}).",
-            f"Fetch with: {backbone.fetch_command(component)}",
-        ) from None
-
-
-def _cached(reference: str) -> Path | None:
-    """What the Hugging Face cache has of `owner/name[/file]`, without asking the hub."""
-    from huggingface_hub import snapshot_download, try_to_load_from_cache
-
-    owner, name, *inside = reference.split("/")
-    if inside:
-        found = try_to_load_from_cache(f"{owner}/{name}", "/".join(inside))
-        return Path(found) if isinstance(found, str) else None
-    try:
-        return Path(snapshot_download(f"{owner}/{name}", local_files_only=True))
-    except (OSError, ValueError):
-        return None
-    except RuntimeError as error:
-        if lacks_home(error):
-            return None
-        raise

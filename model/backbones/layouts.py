@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from fc_bench.model.fastcomposer.overlay import TRAINED_LAYERS, UNET_DIFFERENCE
+
 SINGLE_FILE = ".safetensors"
 """Suffix of a whole pipeline in one file, under the names of the original implementation."""
 VARIANT = "fp16"
@@ -18,10 +20,6 @@ PIPELINE = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": TRANSFORMERS}
 """Models of a Stable-Diffusion-shaped pipeline."""
 OVERLAY = {"unet": DIFFUSERS, "image_encoder": TRANSFORMERS, "postfuse_module": DIFFUSERS}
 """Models that FastComposer trains."""
-TRAINED_LAYERS = "trained_layers.safetensors"
-"""Of an image encoder that is there as what training changed of the CLIP model it began with."""
-UNET_DIFFERENCE = "difference.safetensors"
-"""Of a UNet that is there as what fine-tuning changed of its base model's."""
 REDUCED = {"unet": UNET_DIFFERENCE, "image_encoder": TRAINED_LAYERS}
 """Parts of a FastComposer folder that may be there as what training changed of those they began with."""
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.backbones.layouts import is_single_file, variant_files
+from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.user_cache import made_once, writing_to_cache
 
 log = logging.getLogger(__name__)

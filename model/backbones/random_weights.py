@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fc_bench.model.backbones.backbone import Backbone, DtypeName, written_out
-from fc_bench.model.errors import ModelInputError
 from fc_bench.model.backbones.prepared import read_configurations
+from fc_bench.model.errors import ModelInputError
 from fc_bench.model.user_cache import made_once, writing_to_cache
 from fc_bench.model.whole import write_whole
 

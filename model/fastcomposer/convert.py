@@ -1,4 +1,7 @@
-"""Turn a published checkpoint into a pipeline folder: `python -m fc_bench.model.fastcomposer.convert CHECKPOINT BASE OUTPUT`."""
+"""Conversion of a published checkpoint to a pipeline folder.
+
+python -m fc_bench.model.fastcomposer.convert CHECKPOINT BASE OUTPUT
+"""
 
 import argparse
 import os

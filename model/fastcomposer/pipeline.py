@@ -16,15 +16,20 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
-from fc_bench.model.fastcomposer.checkpoint import load_components, load_whole
 from fc_bench.model.errors import ModelInputError, loading
+from fc_bench.model.fastcomposer.checkpoint import load_components, load_whole
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule, check_features
 from fc_bench.model.fastcomposer.prefixes import Prefix, ResumableSampling, sees_subjects
 from fc_bench.model.fastcomposer.prompts import PLACEHOLDER, ParsedPrompt, check_tokenizer, parse_prompt
-from fc_bench.model.fastcomposer.references import embed_references, load_image_encoder, reference_pixels, reference_size
+from fc_bench.model.fastcomposer.references import (
+    embed_references,
+    load_image_encoder,
+    reference_pixels,
+    reference_size,
+)
 from fc_bench.model.fastcomposer.subject_attention import SubjectAttention
-from fc_bench.model.text_memory import TextMemory
 from fc_bench.model.fastcomposer.unet_difference import load_unet
+from fc_bench.model.text_memory import TextMemory
 
 
 class FastComposerPipeline(StableDiffusionPipeline):

@@ -13,7 +13,7 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from fc_bench.model.errors import ModelInputError, loading
-from fc_bench.model.backbones.layouts import TRAINED_LAYERS
+from fc_bench.model.fastcomposer.overlay import TRAINED_LAYERS
 from fc_bench.model.pictures import UNREADABLE, in_rgb
 
 MIN_SIDE = 16

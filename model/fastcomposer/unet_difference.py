@@ -7,9 +7,9 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from fc_bench.model.fastcomposer.checkpoint import load_whole
 from fc_bench.model.errors import ModelInputError, loading
-from fc_bench.model.backbones.layouts import UNET_DIFFERENCE
+from fc_bench.model.fastcomposer.checkpoint import load_whole
+from fc_bench.model.fastcomposer.overlay import UNET_DIFFERENCE
 
 LEVELS = 127
 """Steps of an eight-bit difference on either side of zero."""

@@ -23,6 +23,8 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from fc_bench.model.command_line import as_command
 from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline, load_fastcomposer
+from fc_bench.model.fastcomposer.references import keep_trained_layers
+from fc_bench.model.fastcomposer.unet_difference import keep_difference
 from fc_bench.model.pocket import clip as clip_stage
 from fc_bench.model.pocket import quality
 from fc_bench.model.pocket.cards import write_cards
@@ -30,8 +32,6 @@ from fc_bench.model.pocket.people import HELD_OUT_RECOGNIZER_PEOPLE
 from fc_bench.model.pocket.render import render_seed
 from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, SUPERVISED_LAYERS, Workspace
 from fc_bench.model.pocket.vae import reconstruct
-from fc_bench.model.fastcomposer.references import keep_trained_layers
-from fc_bench.model.fastcomposer.unet_difference import keep_difference
 
 HERE = Path(__file__).parent
 VARIANTS = {"with-localization": FASTCOMPOSER_STAGES[True], "without-localization": FASTCOMPOSER_STAGES[False]}

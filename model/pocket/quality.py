@@ -19,8 +19,9 @@ from transformers import CLIPModel, CLIPTokenizer
 from fc_bench.model.autoencoder import posterior
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer.localization import capture_attention, cross_attention_layers
-from fc_bench.model.matching import greedy_matching
 from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline
+from fc_bench.model.fastcomposer.prompts import insert_placeholders, parse_prompt
+from fc_bench.model.matching import greedy_matching
 from fc_bench.model.pocket import vocabulary as words
 from fc_bench.model.pocket.base_unet import training_noise
 from fc_bench.model.pocket.canvas import SIZE
@@ -43,7 +44,6 @@ from fc_bench.model.pocket.render import (
 )
 from fc_bench.model.pocket.tokenizer import CONTEXT_LENGTH
 from fc_bench.model.pocket.vae import reconstruct, to_tensor
-from fc_bench.model.fastcomposer.prompts import insert_placeholders, parse_prompt
 
 DETECTION_THRESHOLD = 0.4
 _FIRST_SEED = 50_000_000

@@ -23,10 +23,10 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from fc_bench.model.fastcomposer.checkpoint import load_whole
 from fc_bench.model.command_line import as_command
 from fc_bench.model.durations import parse_duration
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.fastcomposer.checkpoint import load_whole
 from fc_bench.model.pocket import base_unet, clip, face_detector, face_recognizer, vae
 from fc_bench.model.pocket.dataset import (
     DatasetPlan,

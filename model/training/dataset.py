@@ -30,9 +30,15 @@ from torch.nn.functional import interpolate, pad
 from transformers import CLIPTokenizer
 
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.pictures import UNREADABLE, describe_unreadable, read_picture
-from fc_bench.model.fastcomposer.prompts import MAX_SUBJECTS, PLACEHOLDER, ends_with_word, insert_placeholders, parse_prompt
+from fc_bench.model.fastcomposer.prompts import (
+    MAX_SUBJECTS,
+    PLACEHOLDER,
+    ends_with_word,
+    insert_placeholders,
+    parse_prompt,
+)
 from fc_bench.model.fastcomposer.references import square
+from fc_bench.model.pictures import UNREADABLE, describe_unreadable, read_picture
 from fc_bench.model.text_file import encoding_of
 from fc_bench.model.training.augmentation import augment
 from fc_bench.model.training.config import DataConfig

@@ -28,20 +28,20 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fc_bench.model.attention import AttentionKind, attention_for
-from fc_bench.model.fastcomposer.checkpoint import load_whole
 from fc_bench.model.errors import ModelInputError, loading
+from fc_bench.model.fastcomposer.checkpoint import load_whole
 from fc_bench.model.fastcomposer.forward import FastComposer, Losses
 from fc_bench.model.fastcomposer.localization import map_sizes
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule, check_features
 from fc_bench.model.fastcomposer.prompts import check_tokenizer
 from fc_bench.model.fastcomposer.references import load_image_encoder, reference_size
+from fc_bench.model.fastcomposer.unet_difference import load_unet
 from fc_bench.model.training.batches import BatchSource, FileBatches, FrozenEncoders, ImageFiles, Stream
 from fc_bench.model.training.cache import CacheBuilder, CachedBatches
 from fc_bench.model.training.config import OptimizerConfig, TrainingConfig
 from fc_bench.model.training.dataset import read_records
 from fc_bench.model.training.draws import SampleDraws, subject_table
 from fc_bench.model.training.log import TrainingLog
-from fc_bench.model.fastcomposer.unet_difference import load_unet
 from fc_bench.model.yaml_file import read_yaml
 
 log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fc_bench.analysis.aggregate import Row
+from fc_bench.analysis.states import doubts
 from fc_bench.cost.amortisation import total_seconds
 from fc_bench.cost.figures import Figure
 from fc_bench.cost.results import GIB, MIB, MethodCost
@@ -17,7 +18,6 @@ from fc_bench.protocols import Column
 from fc_bench.reports.cost.notes import footnotes, machine
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.frame import Run, labels
-from fc_bench.analysis.states import doubts
 
 SUBJECTS = 1
 """Of a cost run's customization."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fc_bench.analysis.states import FC_BENCH, code_of, doubts, libraries_of, version_of
 from fc_bench.cost.results import MethodCost
 from fc_bench.reports.cost.cells import ROUGHLY
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.cost.tables import CROWDED, speed_ups
 from fc_bench.reports.literature import published_speed_up
-from fc_bench.analysis.states import FC_BENCH, code_of, doubts, libraries_of, version_of
 
 
 def cost_notes(run: CostRun, options: bool = True) -> list[str]:

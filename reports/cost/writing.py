@@ -13,7 +13,6 @@ from rich.console import Console
 
 from fc_bench.cost.amortisation import IMAGES, SUBJECTS, seconds_per_image, stored_bytes
 from fc_bench.cost.results import MethodCost
-from fc_bench.run_folder.records import write_atomically
 from fc_bench.reports.cost.notes import cost_notes, cost_provenance, footnotes
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.cost.tables import (
@@ -36,6 +35,7 @@ from fc_bench.reports.tables.latex import latex_tables
 from fc_bench.reports.tables.markdown import markdown_table
 from fc_bench.reports.tables.model import Table
 from fc_bench.reports.tables.terminal import print_table
+from fc_bench.run_folder.records import write_atomically
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from PIL import Image
 
 from fc_bench.analysis.aggregate import Row
 from fc_bench.analysis.measurements import rows_of
-from fc_bench.suites.photographs import UNREADABLE
-from fc_bench.run_folder.records import unpacked_maps
 from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.style import INK, Drawing, in_lines, new_figure, shortened
+from fc_bench.run_folder.records import unpacked_maps
+from fc_bench.suites.photographs import UNREADABLE
 
 ROWS_A_METHOD = 2
 """Samples shown of each method."""

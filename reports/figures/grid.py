@@ -14,12 +14,12 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from fc_bench.analysis.aggregate import Row
-from fc_bench.errors import UserError
 from fc_bench.analysis.measurements import rows_of
+from fc_bench.errors import UserError
 from fc_bench.model.yaml_file import nearest
-from fc_bench.suites.photographs import UNREADABLE
 from fc_bench.reports.figures.material import Choice, Material
 from fc_bench.reports.figures.style import GREY, INK, Drawing, in_lines, new_figure, shortened
+from fc_bench.suites.photographs import UNREADABLE
 
 RULE = (
     "First image of each prompt category's first prompt; the subject set moves on by one with every column, from the "

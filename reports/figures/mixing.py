@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from fc_bench.run_folder.records import SCORES
 from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.style import Drawing, in_lines, matrix_panel, new_figure
 from fc_bench.reports.frame import labels, who
 from fc_bench.reports.samples import recorded_similarities
+from fc_bench.run_folder.records import SCORES
 
 Matrix = list[list[float | None]]
 

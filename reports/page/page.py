@@ -18,7 +18,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from fc_bench.run_folder.records import write_atomically
 from fc_bench.reports.cost.writing import CostTables
 from fc_bench.reports.escaping import visible_data
 from fc_bench.reports.figures import Drawing
@@ -30,6 +29,7 @@ from fc_bench.reports.page.pictures import Images, embedded, linked
 from fc_bench.reports.page.provenance import cost_origin, quality_origin
 from fc_bench.reports.samples import sample_views
 from fc_bench.reports.tables.writing import Tables
+from fc_bench.run_folder.records import write_atomically
 
 SOURCES = Path(__file__).parent
 PAGE = "index.html"

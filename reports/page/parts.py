@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from fc_bench.analysis.aggregate import COST_COLUMNS, REFERENCES
+from fc_bench.analysis.states import machines_of
 from fc_bench.reports import frame
 from fc_bench.reports.cost import beside
 from fc_bench.reports.cost.notes import cost_notes
@@ -19,7 +20,6 @@ from fc_bench.reports.page.tables import Level, PageTable, page_table
 from fc_bench.reports.summary import PairedDifferences, summary
 from fc_bench.reports.tables.model import Table
 from fc_bench.reports.tables.writing import Tables
-from fc_bench.analysis.states import machines_of
 
 UNKNOWN = "not known"
 """Said of how images were made elsewhere."""

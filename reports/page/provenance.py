@@ -6,14 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fc_bench.analysis.states import FC_BENCH, LIBRARIES, code_of, machine_text, machines_of, version_of
+from fc_bench.analysis.states import UNKNOWN as UNKNOWN_STATE
 from fc_bench.cost.records import all_measurements
 from fc_bench.reports.cost.notes import machine
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.page.gallery import PageRun
 from fc_bench.reports.page.parts import UNKNOWN
 from fc_bench.reports.repeating import repeat_command
-from fc_bench.analysis.states import FC_BENCH, LIBRARIES, code_of, machine_text, machines_of, version_of
-from fc_bench.analysis.states import UNKNOWN as UNKNOWN_STATE
 
 
 def quality_origin(run: PageRun) -> dict[str, Any]:

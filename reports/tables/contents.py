@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from fc_bench.analysis.aggregate import COST_COLUMNS, OVERALL, REFERENCES, Row
 from fc_bench.analysis.differences import paired_rows
-from fc_bench.suites.slugs import slug
 from fc_bench.protocols import Column
 from fc_bench.reports.cost import beside as apart
 from fc_bench.reports.cost.beside import Beside
 from fc_bench.reports.cost.cells import ROUGHLY
 from fc_bench.reports.frame import Run, asked, columns, paired_samples, rows, who
 from fc_bench.reports.tables.model import NOTHING, Cell, Heading, Table
+from fc_bench.suites.slugs import slug
 
 Marks = Mapping[tuple[str, int], str]
 """Number of the footnote by (label, number of subjects)."""

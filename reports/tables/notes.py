@@ -8,10 +8,10 @@ from typing import Any
 
 from fc_bench.analysis.aggregate import COST_COLUMNS, columns_of, shared_seconds
 from fc_bench.analysis.comparability import Obstacles
+from fc_bench.analysis.states import CODE, FC_BENCH, MACHINE, doubts, states, weight_doubts
 from fc_bench.reports.frame import Asked, Run, asked, incomparable_costs, labels, who
 from fc_bench.reports.literature import EMBEDDER, published_rows
 from fc_bench.reports.tables.model import Cell
-from fc_bench.analysis.states import CODE, FC_BENCH, MACHINE, doubts, states, weight_doubts
 
 _MEANING = (
     "Mean over subjects (or sets of subjects) with its 95 % interval (expanded percentile bootstrap over them, from "

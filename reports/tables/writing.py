@@ -11,7 +11,6 @@ from typing import Literal
 from rich.console import Console
 
 from fc_bench.analysis.aggregate import COST_COLUMNS, REFERENCES
-from fc_bench.run_folder.records import write_atomically
 from fc_bench.reports.cost.beside import Beside
 from fc_bench.reports.escaping import markdown, plain
 from fc_bench.reports.frame import Run, columns, frame, incomparable_costs
@@ -24,6 +23,7 @@ from fc_bench.reports.tables.markdown import markdown_table
 from fc_bench.reports.tables.model import Table
 from fc_bench.reports.tables.notes import footnote_marks, footnotes, notes, provenance
 from fc_bench.reports.tables.terminal import print_table
+from fc_bench.run_folder.records import write_atomically
 
 Layout = Literal["suite", "paper"]
 """All that the suite measures, or the tables of FastComposer's paper."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fc_bench.errors import UserError
-from fc_bench.model.backbones.backbone import fingerprint
+from fc_bench.model.backbones.fingerprint import fingerprint
 from fc_bench.protocols import Checkpoints
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fc_bench.generation.plan import resolve_method
 from fc_bench.metrics.identity import Identity
 from fc_bench.model.backbones.backbone import read_backbone
-from fc_bench.generation.plan import resolve_method
 from fc_bench.protocols import Customization, Request, Sampler, ScoredSample, Setting, Subject, fill
 from fc_bench.registry import suite_file
 from fc_bench.suites.suite import read_suite

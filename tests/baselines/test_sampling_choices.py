@@ -11,10 +11,10 @@ from torch._dynamo.testing import CompileCounter
 
 from fc_bench.baselines.fastcomposer import FastComposer
 from fc_bench.baselines.text_only import TextOnly
+from fc_bench.commands.run import RunOptions, prepare
 from fc_bench.cost.worker import _assignment
 from fc_bench.errors import UserError
 from fc_bench.protocols import Request, fill
-from fc_bench.commands.run import RunOptions, prepare
 
 from .conftest import CASES
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from fc_bench import registry
 from fc_bench.baselines.tuning import loop
 from fc_bench.errors import UserError
-from fc_bench.model.backbones.backbone import fingerprint
+from fc_bench.model.backbones.fingerprint import fingerprint
 from fc_bench.protocols import Customization, Request, Restorable, Setting, Subject
 
 ADAPTERS = ["dreambooth with text encoder", "dreambooth-lora", "textual-inversion", "custom-diffusion"]

@@ -34,9 +34,9 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from fc_bench.cli.app import quiet_libraries
-from fc_bench.run_folder.json_lines import stream_lines
 from fc_bench.generation.plan import make_plan, resolve_method
+from fc_bench.quiet_libraries import quiet_libraries
+from fc_bench.run_folder.json_lines import stream_lines
 from fc_bench.run_folder.records import JOBS, PLAN, SAMPLES, SCORES
 
 METHODS = ("text-only", "fastcomposer", "textual-inversion", "dreambooth", "dreambooth-lora")
@@ -176,10 +176,10 @@ def plan(folder: Path) -> None:
     """Settle, check and write down what is asked."""
     from rich.console import Console
 
-    from fc_bench.inspection.inspector import Inspector
-    from fc_bench.model.backbones.backbone import read_backbone
     from fc_bench.commands.run import setting_of
     from fc_bench.commands.session import session
+    from fc_bench.inspection.inspector import Inspector
+    from fc_bench.model.backbones.backbone import read_backbone
     from fc_bench.suites.suite import read_suite
 
     without_models()

@@ -34,8 +34,8 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
-from fc_bench.cli.app import quiet_libraries
 from fc_bench.progress import silence_loading_bars
+from fc_bench.quiet_libraries import quiet_libraries
 
 ROOT = Path(__file__).parents[2]
 TABLE = "reports/benchmarks.md"
@@ -106,10 +106,10 @@ def prefixes(asked: Asked) -> Iterator[Ratio]:
 def adapters(asked: Asked) -> Iterator[Ratio]:
     import tuning_speed as tuning
 
-    from fc_bench.model.backbones.backbone import read_backbone
-    from fc_bench.generation.plan import resolve_method
-    from fc_bench.registry import suite_file
     from fc_bench.commands.run import setting_of
+    from fc_bench.generation.plan import resolve_method
+    from fc_bench.model.backbones.backbone import read_backbone
+    from fc_bench.registry import suite_file
     from fc_bench.suites.suite import read_suite
 
     suite = read_suite(suite_file("pocket-tuning"))
@@ -129,17 +129,16 @@ def adapters(asked: Asked) -> Iterator[Ratio]:
 
 def scoring(asked: Asked) -> Iterator[Ratio]:
     """Of the photographs themselves, each as if it were an image of its subject."""
-    from fc_bench.scoring import clip
-    from fc_bench.scoring import faces
-    from fc_bench.scoring.clip import ClipScorer
-    from fc_bench.scoring.faces import FaceModels
+    from fc_bench.commands.run import setting_of
     from fc_bench.metrics.identity import Identity, identity_score
     from fc_bench.metrics.prompt_consistency import PromptConsistency
     from fc_bench.model.backbones.backbone import read_backbone
-    from fc_bench.suites.photographs import read_photograph
     from fc_bench.protocols import ScoredSample
     from fc_bench.registry import suite_file
-    from fc_bench.commands.run import setting_of
+    from fc_bench.scoring import clip, faces
+    from fc_bench.scoring.clip import ClipScorer
+    from fc_bench.scoring.faces import FaceModels
+    from fc_bench.suites.photographs import read_photograph
     from fc_bench.suites.suite import read_suite
 
     suite = read_suite(suite_file("pocket"))
@@ -171,9 +170,9 @@ def scoring(asked: Asked) -> Iterator[Ratio]:
 
 
 def harness(asked: Asked) -> Iterator[Ratio]:
+    from fc_bench.commands.run import RunOptions, prepare
     from fc_bench.generation.plan import resolve_method
     from fc_bench.protocols import Customization, Request
-    from fc_bench.commands.run import RunOptions, prepare
 
     run: Any = {"methods": ("fastcomposer",), "limit_subjects": asked.subjects}
     prepared = prepare(RunOptions(device="cpu", **run))
@@ -244,16 +243,16 @@ class Sleeping:
 
 
 def ray(asked: Asked) -> Iterator[Ratio]:
+    from fc_bench.commands.run import MethodMaker, setting_of
     from fc_bench.generation.executor import Loaded, Options
-    from fc_bench.generation.recorder import Recorder, pending_units
-    from fc_bench.model.backbones.backbone import read_backbone
     from fc_bench.generation.plan import MethodRow, make_plan
-    from fc_bench.progress import progress
     from fc_bench.generation.ray_cluster import Cluster, Connection
     from fc_bench.generation.ray_executor import RayExecutor
-    from fc_bench.run_folder.records import RunFolder
+    from fc_bench.generation.recorder import Recorder, pending_units
+    from fc_bench.model.backbones.backbone import read_backbone
+    from fc_bench.progress import progress
     from fc_bench.registry import suite_file
-    from fc_bench.commands.run import MethodMaker, setting_of
+    from fc_bench.run_folder.records import RunFolder
     from fc_bench.suites.suite import read_suite
 
     suite = read_suite(suite_file("pocket"))
@@ -285,9 +284,9 @@ def ray(asked: Asked) -> Iterator[Ratio]:
 
 def driver(turns: int, plan: Any, row: Any) -> Iterator[Ratio]:
     """Records a second of the single writer: images of noise, which compress least."""
-    from fc_bench.generation.batches import Generated
-    from fc_bench.generation.executor import Made, Unit
+    from fc_bench.generation.executor import Made
     from fc_bench.generation.recorder import Recorder
+    from fc_bench.generation.units import Generated, Unit
     from fc_bench.progress import progress
     from fc_bench.run_folder.records import RunFolder, png_of
 

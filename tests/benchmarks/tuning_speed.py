@@ -30,12 +30,13 @@ from fc_bench.baselines.tuning.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.class_images import class_images
 from fc_bench.baselines.tuning.latents import pixels, square
 from fc_bench.baselines.tuning.rescaling import draw_rescaling, rescale, valid_region, whole
-from fc_bench.model.backbones.backbone import read_backbone
-from fc_bench.suites.photographs import read_photograph
+from fc_bench.commands.run import resolve_sampler
+from fc_bench.generation.device import resolve_device
 from fc_bench.generation.plan import resolve_method
+from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import Setting, Subject
 from fc_bench.registry import suite_file
-from fc_bench.commands.run import resolve_device, resolve_sampler
+from fc_bench.suites.photographs import read_photograph
 from fc_bench.suites.suite import read_suite
 
 

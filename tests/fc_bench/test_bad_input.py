@@ -537,7 +537,7 @@ def test_device_number_beyond_those_present_is_refused(monkeypatch):
     import torch
 
     from fc_bench.errors import UserError
-    from fc_bench.commands.run import resolve_device
+    from fc_bench.generation.device import resolve_device
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

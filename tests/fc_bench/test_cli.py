@@ -152,7 +152,7 @@ def test_validate_with_a_backbone_measures_prompts(fc_bench, suite_data, write_s
 
 
 def test_doctor_lists_every_file_with_size_and_checksum(fc_bench, tiny_backbone):
-    from fc_bench.model.backbones.backbone import sha256_of
+    from fc_bench.model.backbones.fingerprint import sha256_of
 
     done = fc_bench("doctor", "--backbone", tiny_backbone)
     assert done.code == 0, done.err

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from fc_bench import registry
+from fc_bench.generation.plan import resolve_method
 from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.model.errors import MissingWeightsError, ModelInputError, loading
 from fc_bench.model.user_cache import cache_folder, expanded, made_once, writing_to_cache
-from fc_bench.generation.plan import resolve_method
 from fc_bench.protocols import Sampler, Setting
 
 STRANGER = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
@@ -144,7 +144,7 @@ def test_current_folder_that_was_removed_is_refused(fc_bench, monkeypatch, tmp_p
 
 
 def test_onnxruntime_leaves_nothing_in_the_home_folder(tmp_path):
-    program = "from fc_bench.cli.app import quiet_libraries; quiet_libraries(); import onnxruntime"
+    program = "from fc_bench.quiet_libraries import quiet_libraries; quiet_libraries(); import onnxruntime"
     environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
     subprocess.run([sys.executable, "-c", program], env={**environment, "HOME": str(tmp_path)}, check=True)
     assert list(tmp_path.iterdir()) == []

@@ -10,19 +10,19 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from fc_bench.cli.run import overrides_of
-from fc_bench.errors import UserError
 from fc_bench.analysis.gate import read_gate
+from fc_bench.cli.run import overrides_of
+from fc_bench.commands.sweep import values_in
+from fc_bench.errors import UserError
+from fc_bench.generation.plan import resolve_method
 from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.model.durations import parse_duration
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.settings import LARGEST, LARGEST_WHOLE
 from fc_bench.model.training.config import load_config
 from fc_bench.model.yaml_file import read_yaml
-from fc_bench.generation.plan import resolve_method
 from fc_bench.protocols import Sampler, Setting
 from fc_bench.suites.suite import SuiteFile
-from fc_bench.commands.sweep import values_in
 
 NO_NUMBERS = ["nan", ".nan", "true", "''", "[1]", "1e-400", "1.0e-400", "1e400", "1.0e+400", "-inf", "9" * 5000]
 

@@ -14,7 +14,12 @@ from torch import Tensor
 
 from fc_bench.model.fastcomposer.checkpoint import read_checkpoint, split_components
 from fc_bench.model.fastcomposer.forward import FastComposer, TrainingBatch, resize_latent_masks
-from fc_bench.model.fastcomposer.localization import attention_masks, cross_attention_layers, localization_loss, map_sizes
+from fc_bench.model.fastcomposer.localization import (
+    attention_masks,
+    cross_attention_layers,
+    localization_loss,
+    map_sizes,
+)
 from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline, load_fastcomposer
 from fc_bench.model.fastcomposer.prompts import PLACEHOLDER, parse_prompt, plain_text
 from fc_bench.model.fastcomposer.references import embed_references, reference_pixels

@@ -12,8 +12,8 @@ import pytest
 from fc_bench.analysis.aggregate import result_rows
 from fc_bench.analysis.comparison import Report, compare
 from fc_bench.analysis.gate import Gate
-from fc_bench.run_folder.records import JOBS, PLAN, SAMPLES, SCORES, RunFolder
 from fc_bench.reports.reference import REPOSITORY
+from fc_bench.run_folder.records import JOBS, PLAN, SAMPLES, SCORES, RunFolder
 
 SHIFTS = {"identity": -0.3, "prompt_consistency": 0.1}
 REFERENCE = REPOSITORY / "reports" / "reference" / "pocket"

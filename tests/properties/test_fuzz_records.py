@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from fc_bench.analysis.comparison import compare
-from fc_bench.errors import UserError
 from fc_bench.analysis.gate import Gate
+from fc_bench.errors import UserError
 from fc_bench.run_folder.json_lines import read_lines, records_at, stream_blocks
 from fc_bench.run_folder.record_shapes import KINDS
 from fc_bench.run_folder.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
-from fc_bench.builtin import POCKET_SUITE
 from fc_bench.analysis.comparison import Report, compare
 from fc_bench.analysis.gate import Gate, read_gate
+from fc_bench.builtin import POCKET_SUITE
 from fc_bench.run_folder.records import SCORES, RunFolder
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from fc_bench.run_folder.records import JOBS, PLAN, RUN, SAMPLES, SCORES
 from fc_bench.reports.frame import Run, read_runs
+from fc_bench.run_folder.records import JOBS, PLAN, RUN, SAMPLES, SCORES
 
 REFERENCE = Path(__file__).parents[2] / "reports" / "reference" / "pocket"
 HOSTILE = '=1+1人<script>alert("x")</script>$a_b%&#{}~^\\|[x](javascript:y)`z`'

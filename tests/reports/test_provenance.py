@@ -11,8 +11,8 @@ import pytest
 
 from fc_bench.analysis.comparison import compare
 from fc_bench.analysis.gate import Gate
-from fc_bench.run_folder.records import RUN, RunFolder
 from fc_bench.reports.report import read, write_report, write_report_page
+from fc_bench.run_folder.records import RUN, RunFolder
 
 OLD = "0123456789abcdef0123456789abcdef01234567"
 DIFFERENT, NOT_KNOWN = "come from different states", "come from one state is not known"

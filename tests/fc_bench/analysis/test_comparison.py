@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from fc_bench.analysis.comparison import compare
-from fc_bench.errors import UserError
 from fc_bench.analysis.gate import Gate, QualityTolerance, read_gate
+from fc_bench.errors import UserError
 from fc_bench.model.errors import ModelInputError
 from fc_bench.run_folder.records import RunFolder
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from fc_bench.errors import UserError
-from fc_bench.scoring.faces import Face, FaceFinder
-from fc_bench.model.backbones.backbone import read_backbone
-from fc_bench.suites.photographs import cut_out
 from fc_bench.commands.portraits import crop_of, photographs_in, portraits
+from fc_bench.errors import UserError
+from fc_bench.model.backbones.backbone import read_backbone
+from fc_bench.scoring.faces import Face, FaceFinder
+from fc_bench.suites.photographs import cut_out
 
 EYES_AND_MOUTH = np.array([[-20, -15], [20, -15], [0, 0], [-15, 25], [15, 25]], dtype=float)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from fc_bench.errors import UserError
 from fc_bench.commands.score import Asked, read_manifest
+from fc_bench.errors import UserError
 from fc_bench.suites.suite import read_suite
 
 

@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from fc_bench.analysis.aggregate import result_rows
-from fc_bench.errors import UserError
-from fc_bench.run_folder.records import RunFolder
 from fc_bench.commands.run import RunOptions
 from fc_bench.commands.sweep import combinations, range_options, values_in
+from fc_bench.errors import UserError
+from fc_bench.run_folder.records import RunFolder
 
 
 @pytest.fixture

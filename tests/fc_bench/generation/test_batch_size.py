@@ -11,9 +11,9 @@ import yaml
 from PIL import Image
 from rich.console import Console
 
-from fc_bench.generation.batch_size import Filling
 from fc_bench.commands.run import RunOptions
 from fc_bench.commands.run import run as execute
+from fc_bench.generation.batch_size import Filling
 
 
 class StandIn:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from fc_bench.generation.method_checks import refusal
-from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.generation.plan import options_of
+from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import AskedSet, Sampler, Setting, Subject, fill
 
 FITTING = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fc_bench.errors import UserError
-from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.generation.plan import MethodRow, resolve_method
+from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import Sampler, Setting
 
 

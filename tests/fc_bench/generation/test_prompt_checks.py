@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from fc_bench import registry
-from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.generation.prompt_checks import prompt_readers, unlearnt_words
+from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import fill
 from fc_bench.suites.suite import read_suite
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fc_bench.generation.executor import Pending, Unit
 from fc_bench.generation.plan import Job, MethodRow
-from fc_bench.protocols import Subject
 from fc_bench.generation.ray_executor import _Queue
+from fc_bench.generation.units import Pending, Unit
+from fc_bench.protocols import Subject
 from fc_bench.suites.suite import SubjectSet
 
 

@@ -13,17 +13,17 @@ from PIL import Image
 from rich.console import Console
 
 from fc_bench.baselines.fastcomposer import FastComposer, FastComposerOptions
-from fc_bench.model.backbones.backbone import read_backbone
+from fc_bench.commands.run import RunOptions, setting_of
+from fc_bench.commands.run import run as execute
 from fc_bench.generation.plan import MethodRow, make_plan
 from fc_bench.generation.shared_prefixes import PrefixStore, planned_calls, told_calls
+from fc_bench.generation.worker import InProcess, Worker
+from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import Sampler
 from fc_bench.registry import suite_file
 from fc_bench.reports.frame import read_runs
 from fc_bench.reports.tables.notes import notes
-from fc_bench.commands.run import RunOptions, setting_of
-from fc_bench.commands.run import run as execute
 from fc_bench.suites.suite import read_suite
-from fc_bench.generation.worker import InProcess, Worker
 
 
 @pytest.fixture

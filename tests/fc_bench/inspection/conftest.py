@@ -11,9 +11,9 @@ import yaml
 from PIL import Image
 
 from fc_bench.builtin import DATASETS
-from fc_bench.scoring.faces import FaceFinder
 from fc_bench.inspection.looks import Person, Photograph
 from fc_bench.model.backbones.backbone import read_backbone
+from fc_bench.scoring.faces import FaceFinder
 from fc_bench.suites.photographs import read_photograph
 
 Pictures = Mapping[str, Sequence[Image.Image]]

@@ -11,11 +11,11 @@ from PIL import Image, ImageOps
 
 from fc_bench.baselines.tuning.concepts import photographs_of
 from fc_bench.builtin import DATASETS, POCKET_FULL_SUITE, POCKET_SUITE
+from fc_bench.commands.run import RunOptions, prepare, setting_of
+from fc_bench.generation.plan import make_plan, resolve_method
 from fc_bench.inspection.inspector import Inspector, cropped, inspector_of, write_crops
 from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.suites.photographs import center_square, cut_out, read_photograph
-from fc_bench.generation.plan import make_plan, resolve_method
-from fc_bench.commands.run import RunOptions, prepare, setting_of
 from fc_bench.suites.suite import read_suite
 
 REFERENCE = DATASETS.parent / "reports" / "reference" / "pocket"

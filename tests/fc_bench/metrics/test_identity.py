@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fc_bench.scoring.faces import Face
 from fc_bench.metrics.identity import identity_score
 from fc_bench.model.matching import greedy_matching
+from fc_bench.scoring.faces import Face
 
 
 def face(*embedding: float, side: float = 10) -> Face:

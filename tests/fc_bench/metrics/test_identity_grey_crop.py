@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fc_bench.scoring.faces import FaceModels
 from fc_bench.metrics.identity import Identity
 from fc_bench.metrics.identity_grey_crop import IdentityGreyCrop
 from fc_bench.model.backbones.backbone import read_backbone
-from fc_bench.suites.photographs import read_photograph
 from fc_bench.protocols import Sampler, ScoredSample, Setting
 from fc_bench.registry import suite_file
+from fc_bench.scoring.faces import FaceModels
+from fc_bench.suites.photographs import read_photograph
 from fc_bench.suites.suite import read_suite
 
 

@@ -9,11 +9,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from fc_bench.scoring.image_features import ImageFeatures
 from fc_bench.metrics.image_similarity import ImageSimilarity, face_crop
 from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.model.errors import ModelInputError
 from fc_bench.protocols import ScoredSample
+from fc_bench.scoring.image_features import ImageFeatures
 
 SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from fc_bench.analysis.aggregate import sample_rows
-from fc_bench.errors import UserError
-from fc_bench.generation.recorder import pending_ids
 from fc_bench.analysis.measurements import read_measurements
-from fc_bench.model.backbones.backbone import read_backbone
+from fc_bench.errors import UserError
 from fc_bench.generation.plan import make_plan, resolve_method
+from fc_bench.generation.recorder import pending_ids
+from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import Sampler, Setting, fill, seed_of
 from fc_bench.run_folder.records import PLAN, RUN, SAMPLES, SCORES, RunFolder, write_lines
 from fc_bench.scoring.score import pending_scores

@@ -8,9 +8,9 @@ import yaml
 from PIL import Image
 
 from fc_bench.errors import UserError
-from fc_bench.scoring.faces import FaceModels
 from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.model.errors import ModelInputError
+from fc_bench.scoring.faces import FaceModels
 
 
 @pytest.fixture(scope="module")

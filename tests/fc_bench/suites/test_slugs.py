@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fc_bench.errors import UserError
-from fc_bench.suites.slugs import id_of, is_id
 from fc_bench.commands.init_suite import nouns_of
+from fc_bench.errors import UserError
 from fc_bench.suites.slots import fill_slots, parse_slots, parse_subject
+from fc_bench.suites.slugs import id_of, is_id
 
 
 @pytest.mark.parametrize(

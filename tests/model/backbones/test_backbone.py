@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from fc_bench.model.backbones.backbone import Backbone, backbone_names, fingerprint, make_scheduler, read_backbone
+from fc_bench.model.backbones.backbone import Backbone, backbone_names, read_backbone
+from fc_bench.model.backbones.fingerprint import fingerprint
+from fc_bench.model.backbones.schedulers import make_scheduler
 from fc_bench.model.errors import MissingWeightsError, ModelInputError
 
 

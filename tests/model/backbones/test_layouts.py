@@ -14,8 +14,8 @@ import torch
 import yaml
 
 from fc_bench.model.backbones.backbone import Backbone, read_backbone
-from fc_bench.model.errors import MissingWeightsError, ModelInputError
 from fc_bench.model.backbones.layouts import hub_command, hub_names, required_files
+from fc_bench.model.errors import MissingWeightsError, ModelInputError
 from fc_bench.model.fastcomposer.pipeline import load_fastcomposer
 
 from .original_layout import place_upsamplers, single_file_state, write_single_file
@@ -235,7 +235,7 @@ def test_trained_layers_on_the_clip_they_began_with_are_the_whole_image_encoder(
 def test_trained_layers_of_another_clip_are_refused(tiny_backbone, tmp_path):
     from safetensors.torch import save_file
 
-    from fc_bench.model.backbones.layouts import TRAINED_LAYERS
+    from fc_bench.model.fastcomposer.overlay import TRAINED_LAYERS
     from fc_bench.model.fastcomposer.references import load_image_encoder
 
     save_file({"vision_model.encoder.layers.7.mlp.fc1.weight": torch.zeros(2, 2)}, tmp_path / TRAINED_LAYERS)

@@ -12,8 +12,8 @@ import yaml
 
 from fc_bench.model.backbones import random_weights
 from fc_bench.model.backbones.backbone import read_backbone, required_files
-from fc_bench.model.errors import ModelInputError
 from fc_bench.model.backbones.random_weights import build_models, read_architecture, with_random_weights
+from fc_bench.model.errors import ModelInputError
 
 TINY: dict[str, dict[str, Any]] = {
     "unet": {

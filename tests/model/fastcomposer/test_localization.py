@@ -8,7 +8,12 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.fastcomposer.localization import attention_masks, capture_attention, cross_attention_layers, localization_loss
+from fc_bench.model.fastcomposer.localization import (
+    attention_masks,
+    capture_attention,
+    cross_attention_layers,
+    localization_loss,
+)
 from fc_bench.model.fastcomposer.localization import map_sizes as sizes_of
 
 from .conftest import GOLDEN

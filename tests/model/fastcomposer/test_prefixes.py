@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fc_bench.model.backbones.backbone import make_scheduler
+from fc_bench.model.backbones.schedulers import make_scheduler
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline
 from fc_bench.model.fastcomposer.prefixes import text_only_iterations

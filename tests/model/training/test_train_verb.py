@@ -14,8 +14,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from fc_bench.run_folder.lock import held
 from fc_bench.model.backbones.backbone import read_backbone
+from fc_bench.run_folder.lock import held
 
 
 @pytest.fixture
@@ -230,8 +230,8 @@ def test_only_fastcomposer_is_trained_ahead_of_its_subjects(fc_bench, recipe):
 
 @pytest.mark.parametrize("name", ["pocket", "ffhq"])
 def test_shipped_recipes_are_well_formed(name):
-    from fc_bench.model.yaml_file import read_yaml
     from fc_bench.commands.train import RECIPES, TrainingFile
+    from fc_bench.model.yaml_file import read_yaml
 
     file = read_yaml(RECIPES / f"{name}.yaml", TrainingFile)
     backbone = read_backbone(file.backbone)
@@ -251,8 +251,8 @@ def test_shipped_recipes_are_well_formed(name):
 def test_the_validation_inspects_photographs_and_gets_their_squares(recipe, suite, portrait, tmp_path):
     from PIL import Image
 
-    from fc_bench.errors import UserError
     from fc_bench.commands.train import Validation, prepare
+    from fc_bench.errors import UserError
 
     people = suite.parent / "people"
     tall = Image.new("RGB", (128, 200), (120, 120, 120))

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field
 
 from fc_bench.baselines.pipeline_method import MethodOptions, PipelineMethod
-from fc_bench.suites.photographs import read_photograph
 from fc_bench.protocols import Setting, Subject
+from fc_bench.suites.photographs import read_photograph
 
 
 class IPAdapterOptions(MethodOptions):

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from fc_bench.run_folder.records import RunFolder
 from fc_bench.reports.cost.beside import costs_beside
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.frame import read_runs
 from fc_bench.reports.tables.writing import Tables
+from fc_bench.run_folder.records import RunFolder
 
 FEW = {
     "methods": ("text-only", "fastcomposer", "dreambooth", "custom-diffusion"),

@@ -11,7 +11,6 @@ import pytest
 from fc_bench.cost.amortisation import break_even, seconds_per_image, speed_up
 from fc_bench.cost.figures import Figure
 from fc_bench.cost.results import MethodCost
-from fc_bench.run_folder.records import RunFolder
 from fc_bench.reports.cost.cells import in_bytes
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.figures import draw, draw_cost
@@ -21,6 +20,7 @@ from fc_bench.reports.figures.speed_up import speed_ups
 from fc_bench.reports.figures.storage import storage
 from fc_bench.reports.figures.style import looks, styled
 from fc_bench.reports.frame import read_runs, rows
+from fc_bench.run_folder.records import RunFolder
 
 FREE = MethodCost("free", "free", True, load=Figure(1.0), customize=Figure(0.0), image=Figure(0.5, 0.45, 0.55))
 TUNED = MethodCost(

@@ -11,7 +11,6 @@ import pytest
 
 from fc_bench.cost.figures import Figure
 from fc_bench.cost.results import MethodCost
-from fc_bench.run_folder.records import RunFolder
 from fc_bench.reports.cost.notes import cost_notes
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.cost.tables import amortised, break_evens, phases, speed_ups, storage
@@ -20,6 +19,7 @@ from fc_bench.reports.literature import published_cost
 from fc_bench.reports.page.tables import page_table
 from fc_bench.reports.reference import publish
 from fc_bench.reports.tables.latex import PACKAGES
+from fc_bench.run_folder.records import RunFolder
 
 SECONDS = {"text-only": 1.0, "fastcomposer": 1.25, "dreambooth": 1.0, "custom-diffusion": 1.5}
 """Of an image in the made-up cost run."""

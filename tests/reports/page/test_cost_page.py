@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from fc_bench.run_folder.records import RunFolder
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.cost.writing import CostTables
 from fc_bench.reports.figures import draw_cost
 from fc_bench.reports.frame import read_runs
 from fc_bench.reports.page.page import write_page
 from fc_bench.reports.tables.writing import Tables
+from fc_bench.run_folder.records import RunFolder
 
 pytestmark = pytest.mark.browser
 PIXEL = """async () => {

@@ -1,0 +1,67 @@
+"""Weights in a hub's repository: fetched into the libraries' own cache, or found there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fc_bench.model.backbones.layouts import hub_patterns
+from fc_bench.model.errors import NO_HUB_CACHE, lacks_home
+
+HUB = "hub:"
+"""Begins a reference to a hub's repository."""
+
+
+class NotFetchedError(Exception):
+    """A repository's files are not to be had; the text says why. `offline`: nothing was asked of the hub."""
+
+    def __init__(self, reason: str, offline: bool) -> None:
+        super().__init__(reason)
+        self.offline = offline
+
+
+def fetch(reference: str, component: str) -> Path:
+    """`owner/name` -> snapshot folder, `owner/name/file` -> that file, through huggingface_hub's cache.
+
+    Pickled weights of a snapshot are fetched only where there are no safetensors. Raises NotFetchedError.
+    """
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    owner, name, *inside = reference.split("/")
+    offline = os.environ.get("HF_HUB_OFFLINE") == "1"
+    try:
+        if inside:
+            return Path(hf_hub_download(f"{owner}/{name}", "/".join(inside), local_files_only=offline))
+        for pickled in (False, True):
+            take, leave = hub_patterns(component, pickled)
+            snapshot = Path(
+                snapshot_download(
+                    f"{owner}/{name}", allow_patterns=take, ignore_patterns=leave, local_files_only=offline
+                )
+            )
+            if any(snapshot.rglob("*.safetensors")):
+                break
+        return snapshot
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not lacks_home(error):
+            raise
+        reason = NO_HUB_CACHE if lacks_home(error) else (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise NotFetchedError(reason, offline) from None
+
+
+def cached(reference: str) -> Path | None:
+    """What the Hugging Face cache has of `owner/name[/file]`, without asking the hub."""
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
+
+    owner, name, *inside = reference.split("/")
+    if inside:
+        found = try_to_load_from_cache(f"{owner}/{name}", "/".join(inside))
+        return Path(found) if isinstance(found, str) else None
+    try:
+        return Path(snapshot_download(f"{owner}/{name}", local_files_only=True))
+    except (OSError, ValueError):
+        return None
+    except RuntimeError as error:
+        if lacks_home(error):
+            return None
+        raise
