@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from fc_bench.baselines.tuning.base_pipeline import BasePipeline
+from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.concepts import Pictures, originals_of, paired_rows
 from fc_bench.baselines.tuning.latents import BATCH, Posteriors, encode, square
 from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws, Tuned

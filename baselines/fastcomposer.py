@@ -85,7 +85,7 @@ class FastComposer:
     @classmethod
     def check(cls, setting: Setting, options: FastComposerOptions, asked: Sequence[AskedSet]) -> None:
         """Raise ModelInputError for a prompt that is too long, or whose noun the placeholder cannot follow."""
-        from fc_bench.baselines.tuning.base_pipeline import read_tokenizer
+        from fc_bench.baselines.base_pipeline import read_tokenizer
         from fc_bench.model.fastcomposer.prompts import parse_prompt
 
         tokenizer = read_tokenizer(setting.backbone.path("pipeline"))
@@ -137,7 +137,7 @@ class FastComposer:
         yield from zip(images, attention.maps(), strict=True)
 
     def _drawn(self, customization: Customization, requests: Sequence[Request], **inputs: Any) -> Sequence[Image.Image]:
-        from fc_bench.baselines.tuning.base_pipeline import drawn
+        from fc_bench.baselines.base_pipeline import drawn
         from fc_bench.model.compiling import compiled
 
         references = [customization.state for _ in requests]

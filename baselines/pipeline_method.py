@@ -42,7 +42,7 @@ class PipelineMethod:
     Options: ClassVar[type[BaseModel]] = MethodOptions
 
     def __init__(self, setting: Setting, options: Any) -> None:
-        from fc_bench.baselines.tuning.base_pipeline import BasePipeline
+        from fc_bench.baselines.base_pipeline import BasePipeline
 
         self.base = BasePipeline(setting)
         self.pipeline = self.base.pipeline()

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from pydantic import BaseModel, Field
 from transformers import CLIPTokenizer
 
-from fc_bench.baselines.tuning.base_pipeline import BasePipeline
+from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.concepts import photographs_of
 from fc_bench.baselines.tuning.latents import encode, pixels
 from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws, Tuned

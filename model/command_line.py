@@ -133,15 +133,19 @@ def exit_code_of(
     return code or _undelivered(tell)
 
 
-def as_command(main: Callable[Arguments, int], interrupted: str = INTERRUPTED) -> Callable[Arguments, int]:
-    """A main of `python -m ...` that returns the exit code, whatever happens in it."""
+def as_command(
+    main: Callable[Arguments, int],
+    interrupted: str = INTERRUPTED,
+    refusals: tuple[type[Exception], ...] = (ModelInputError,),
+) -> Callable[Arguments, int]:
+    """A main of `python -m ...` that returns the exit code, whatever happens in it; see `exit_code_of`."""
 
     @wraps(main)
     def command(*arguments: Arguments.args, **named: Arguments.kwargs) -> int:
         def tell(line: str) -> None:
             print(f"error: {line}", file=sys.stderr)
 
-        return exit_code_of(lambda: main(*arguments, **named), tell, interrupted=interrupted)
+        return exit_code_of(lambda: main(*arguments, **named), tell, refusals, interrupted)
 
     return command
 

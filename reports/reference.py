@@ -18,14 +18,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fc_bench.cli.app import tell
 from fc_bench.cost.records import KIND, MEASUREMENTS
 from fc_bench.errors import UserError
-from fc_bench.model.command_line import exit_code_of
+from fc_bench.model.command_line import as_command
 from fc_bench.model.errors import ModelInputError
 from fc_bench.reports.cost.writing import cost_headline
+from fc_bench.reports.quality.writing import effects_markdown, headline_markdown
 from fc_bench.reports.report import read, write_report
-from fc_bench.reports.tables.writing import effects_markdown, headline_markdown
 from fc_bench.run_folder.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
 
 REPOSITORY = Path(__file__).parents[1]
@@ -102,4 +101,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code_of(main, tell, (UserError, ModelInputError)))
+    sys.exit(as_command(main, refusals=(UserError, ModelInputError))())

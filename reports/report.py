@@ -16,7 +16,7 @@ from fc_bench.reports.figures.style import ENDINGS
 from fc_bench.reports.frame import ANCHORS, Run, alike, labels, read_runs, run_names
 from fc_bench.reports.page.page import PAGE, write_page
 from fc_bench.reports.page.pictures import Images
-from fc_bench.reports.tables.writing import Layout, Tables, write_tables
+from fc_bench.reports.quality.writing import Layout, Tables, write_tables
 from fc_bench.run_folder.records import QUALITY, RunFolder, remove_abandoned
 
 REPORT, FIGURES = "report", "figures"

@@ -13,7 +13,7 @@ from fc_bench.analysis.statistics import Estimate
 from fc_bench.protocols import Column
 from fc_bench.reports import frame
 from fc_bench.reports.frame import Run
-from fc_bench.reports.tables.contents import number
+from fc_bench.reports.quality.contents import number
 
 FOCUS = "fastcomposer"
 """The method whose place is told where it was run."""

@@ -24,7 +24,7 @@ from fc_bench.suites.suite import digest
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
-    from fc_bench.baselines.tuning.base_pipeline import BasePipeline
+    from fc_bench.baselines.base_pipeline import BasePipeline
 
 BATCH = 8
 """Images drawn together; each has its own noise, so the number changes nothing."""

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fc_bench.baselines.tuning.base_pipeline import BasePipeline
+from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.class_images import ClassImages, class_images
 from fc_bench.baselines.tuning.latents import Posteriors, encode, pixels, square
 from fc_bench.baselines.tuning.loop import PICTURES, Draws

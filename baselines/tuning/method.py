@@ -12,8 +12,8 @@ from PIL import Image
 from pydantic import BaseModel, Field
 from transformers import CLIPTokenizer
 
+from fc_bench.baselines.base_pipeline import BasePipeline, read_tokenizer
 from fc_bench.baselines.pipeline_method import MethodOptions
-from fc_bench.baselines.tuning.base_pipeline import BasePipeline, read_tokenizer
 from fc_bench.baselines.tuning.concepts import ClassPictures, check_photographs, class_prompt
 from fc_bench.baselines.tuning.loop import LoopSettings, Training, Tuned, tune
 from fc_bench.baselines.tuning.text import PromptLengths

@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 from pydantic import BaseModel, Field, field_validator
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from fc_bench.baselines.tuning.base_pipeline import BasePipeline
+from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.concepts import Examples, encoded, photographs_of
 from fc_bench.baselines.tuning.loop import Batch, Draws
 from fc_bench.baselines.tuning.method import ClassImageCount, TunedMethod, TuningOptions

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging
 
+from fc_bench.baselines.base_pipeline import check_length
 from fc_bench.errors import UserError
 
 
@@ -25,12 +26,6 @@ def encode_prompts(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompt
     )
     features = text_encoder(tokens.input_ids.to(text_encoder.device))[0]
     return features[[distinct.index(prompt) for prompt in prompts]]
-
-
-def check_length(prompt: str, length: int, longest: int) -> None:
-    """Raise UserError for a prompt of more tokens than the text encoder reads."""
-    if length > longest:
-        raise UserError(f'The prompt "{prompt}" takes {length} tokens, the text encoder at most {longest}; shorten it.')
 
 
 class PromptLengths:

@@ -80,7 +80,7 @@ def _write_models(folder: Path, configurations: Mapping[str, Mapping[str, Any]],
     import torch
     from diffusers import StableDiffusionPipeline
 
-    from fc_bench.model.pocket.vocabulary import words
+    from fc_bench.model.pocket_vocabulary import words
     from fc_bench.model.word_tokenizer import word_tokenizer
 
     torch.manual_seed(SEED)

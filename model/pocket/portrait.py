@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fc_bench.model.pocket.canvas import Canvas, Points, ellipse, hsv
 from fc_bench.model.pocket.people import Person
-from fc_bench.model.pocket.vocabulary import EYE_COLORS
+from fc_bench.model.pocket_vocabulary import EYE_COLORS
 
 _RAINBOW = [(228, 40, 50), (250, 150, 40), (250, 226, 60), (60, 180, 80), (50, 110, 220), (140, 70, 190)]
 _PINK = (250, 60, 160)

@@ -17,7 +17,7 @@ from PIL import Image
 from fc_bench.model.command_line import as_command
 from fc_bench.model.pocket.people import EVALUATION_PEOPLE, TRAINING_PEOPLE, Person, make_person
 from fc_bench.model.pocket.render import render_photograph
-from fc_bench.model.pocket.vocabulary import CLASS_NOUNS
+from fc_bench.model.pocket_vocabulary import CLASS_NOUNS
 
 SUBJECTS = 16
 TUNING_SUBJECTS = 6

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from transformers import CLIPTokenizer
 
-from fc_bench.model.pocket.vocabulary import words
+from fc_bench.model.pocket_vocabulary import words
 from fc_bench.model.word_tokenizer import word_tokenizer
 
 CONTEXT_LENGTH = 64

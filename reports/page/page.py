@@ -27,8 +27,8 @@ from fc_bench.reports.page.gallery import filters, gallery_data, page_runs, pict
 from fc_bench.reports.page.parts import cost_part, quality_part
 from fc_bench.reports.page.pictures import Images, embedded, linked
 from fc_bench.reports.page.provenance import cost_origin, quality_origin
+from fc_bench.reports.quality.writing import Tables
 from fc_bench.reports.samples import sample_views
-from fc_bench.reports.tables.writing import Tables
 from fc_bench.run_folder.records import write_atomically
 
 SOURCES = Path(__file__).parent

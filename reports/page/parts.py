@@ -17,9 +17,9 @@ from fc_bench.reports.figures import Drawing
 from fc_bench.reports.frame import Run
 from fc_bench.reports.page.figures import page_figure
 from fc_bench.reports.page.tables import Level, PageTable, page_table
+from fc_bench.reports.quality.writing import Tables
 from fc_bench.reports.summary import PairedDifferences, summary
 from fc_bench.reports.tables.model import Table
-from fc_bench.reports.tables.writing import Tables
 
 UNKNOWN = "not known"
 """Said of how images were made elsewhere."""

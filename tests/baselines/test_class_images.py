@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning import concepts
-from fc_bench.baselines.tuning.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.class_images import class_images
 from fc_bench.baselines.tuning.concepts import ClassPictures
 from fc_bench.errors import UserError

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fc_bench.baselines.tuning.base_pipeline import BasePipeline
+from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.latents import encode, pixels, square
 from fc_bench.baselines.tuning.loop import Batch, Draws, diffusion_loss
 from fc_bench.baselines.tuning.text import FrozenPrompts, encode_prompts, single_token

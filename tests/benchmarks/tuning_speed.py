@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.custom_diffusion import BEFORE, CustomDiffusion, install_processors
 from fc_bench.baselines.dreambooth import DreamBooth
-from fc_bench.baselines.tuning.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.class_images import class_images
 from fc_bench.baselines.tuning.latents import pixels, square
 from fc_bench.baselines.tuning.rescaling import draw_rescaling, rescale, valid_region, whole

@@ -13,15 +13,15 @@ import pytest
 from rich.console import Console
 
 from fc_bench.reports.frame import frame, incomparable_costs, read_runs, rows
+from fc_bench.reports.quality.contents import contents
+from fc_bench.reports.quality.notes import footnote_marks, footnotes, notes
+from fc_bench.reports.quality.writing import Tables, write_tables
 from fc_bench.reports.tables.comma_separated import csv_frame, csv_tables
-from fc_bench.reports.tables.contents import contents
 from fc_bench.reports.tables.html import html_table
 from fc_bench.reports.tables.latex import PACKAGES, latex_table, latex_tables
 from fc_bench.reports.tables.markdown import markdown_table
 from fc_bench.reports.tables.model import Cell, Heading, Table
-from fc_bench.reports.tables.notes import footnote_marks, footnotes, notes
 from fc_bench.reports.tables.terminal import print_table
-from fc_bench.reports.tables.writing import Tables, write_tables
 
 
 def shown(table: Table) -> dict[str, dict[str, Cell]]:

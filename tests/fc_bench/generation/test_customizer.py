@@ -602,7 +602,7 @@ def test_remarks_of_earlier_commands_stay(run, folder):
 )
 def test_what_is_kept_is_shown_with_three_significant_digits_whatever_its_size(mib, shown):
     from fc_bench.analysis.aggregate import COST_COLUMNS
-    from fc_bench.reports.tables.contents import Contents
+    from fc_bench.reports.quality.contents import Contents
 
     cells = {"n_ok": 1, "n_total": 1, "low": None, "high": None}
     who = {"label": "m", "kind": "method", "subjects": 1, "category": "all"}

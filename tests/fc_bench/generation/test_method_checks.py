@@ -90,8 +90,8 @@ def test_prompt_that_is_too_long_with_the_method_s_words_alone_is_refused(
 
 
 def test_prompt_of_the_class_images_that_is_too_long_is_refused(tiny_backbone, monkeypatch):
+    from fc_bench.baselines.base_pipeline import read_tokenizer
     from fc_bench.baselines.tuning import method as tuned
-    from fc_bench.baselines.tuning.base_pipeline import read_tokenizer
 
     def short(folder):
         tokenizer = read_tokenizer(folder)

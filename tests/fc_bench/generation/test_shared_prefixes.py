@@ -22,7 +22,7 @@ from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import Sampler
 from fc_bench.registry import suite_file
 from fc_bench.reports.frame import read_runs
-from fc_bench.reports.tables.notes import notes
+from fc_bench.reports.quality.notes import notes
 from fc_bench.suites.suite import read_suite
 
 

@@ -49,7 +49,7 @@ def test_slots_of_a_prompt_and_class_images_take_the_article_of_the_noun():
 
 
 def test_pocket_world_knows_both_articles():
-    from fc_bench.model.pocket.vocabulary import words
+    from fc_bench.model.pocket_vocabulary import words
 
     assert {"a", "an"} <= set(words())
 

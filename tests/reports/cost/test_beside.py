@@ -9,7 +9,7 @@ import pytest
 from fc_bench.reports.cost.beside import costs_beside
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.frame import read_runs
-from fc_bench.reports.tables.writing import Tables
+from fc_bench.reports.quality.writing import Tables
 from fc_bench.run_folder.records import RunFolder
 
 FEW = {

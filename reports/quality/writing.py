@@ -15,13 +15,13 @@ from fc_bench.reports.cost.beside import Beside
 from fc_bench.reports.escaping import markdown, plain
 from fc_bench.reports.frame import Run, columns, frame, incomparable_costs
 from fc_bench.reports.literature import published_tables
+from fc_bench.reports.quality.contents import Contents, contents, differences
+from fc_bench.reports.quality.notes import footnote_marks, footnotes, notes, provenance
 from fc_bench.reports.tables.comma_separated import csv_frame, csv_tables
-from fc_bench.reports.tables.contents import Contents, contents, differences
 from fc_bench.reports.tables.html import html_document
 from fc_bench.reports.tables.latex import latex_tables
 from fc_bench.reports.tables.markdown import markdown_table
 from fc_bench.reports.tables.model import Table
-from fc_bench.reports.tables.notes import footnote_marks, footnotes, notes, provenance
 from fc_bench.reports.tables.terminal import print_table
 from fc_bench.run_folder.records import write_atomically
 

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from fc_bench.baselines.tuning.text import check_length
+from fc_bench.errors import UserError
 from fc_bench.model.backbones.schedulers import make_scheduler
 from fc_bench.model.compiling import compiled
 from fc_bench.model.errors import loading
@@ -161,3 +161,9 @@ def drawn(pipeline: Any, sampler: Sampler, requests: Sequence[Request], **inputs
         width=sampler.resolution,
         generator=[request.generator() for request in requests],
     ).images
+
+
+def check_length(prompt: str, length: int, longest: int) -> None:
+    """Raise UserError for a prompt of more tokens than the text encoder reads."""
+    if length > longest:
+        raise UserError(f'The prompt "{prompt}" takes {length} tokens, the text encoder at most {longest}; shorten it.')
