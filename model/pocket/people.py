@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fc_bench.model.pocket import vocabulary as words
+from fc_bench.model import pocket_vocabulary as words
 
 TRAINING_PEOPLE = range(0, 100_000)
 """Seeds of the people that the generator and CLIP are trained on."""

@@ -16,13 +16,13 @@ from scipy.stats import rankdata, spearmanr
 from torch.nn import functional as F  # noqa: N812
 from transformers import CLIPModel, CLIPTokenizer
 
+from fc_bench.model import pocket_vocabulary as words
 from fc_bench.model.autoencoder import posterior
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer.localization import capture_attention, cross_attention_layers
 from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline
 from fc_bench.model.fastcomposer.prompts import insert_placeholders, parse_prompt
 from fc_bench.model.matching import greedy_matching
-from fc_bench.model.pocket import vocabulary as words
 from fc_bench.model.pocket.base_unet import training_noise
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.clip import normalize

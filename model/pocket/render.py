@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fc_bench.model import pocket_vocabulary as words
 from fc_bench.model.articles import with_article
-from fc_bench.model.pocket import vocabulary as words
 from fc_bench.model.pocket.canvas import SIZE, Canvas, shrink
 from fc_bench.model.pocket.people import Person, describe, make_person
 from fc_bench.model.pocket.portrait import Pose, draw_person

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fc_bench.model import pocket_vocabulary as vocabulary
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.pocket import people, vocabulary
+from fc_bench.model.pocket import people
 from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.dataset import DatasetPlan, read_packed, read_photographs, write_dataset
 from fc_bench.model.pocket.people import Person, make_person, trait_vector
