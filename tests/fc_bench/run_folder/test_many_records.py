@@ -24,7 +24,7 @@ from fc_bench.suites.suite import digest, digests_of_each, read_suite
 
 COLUMNS = {"identity": ("identity", "detected"), "prompt-consistency": ("prompt_consistency",)}
 METRICS: dict[str, Any] = dict.fromkeys(COLUMNS)
-REFERENCE = Path(__file__).parents[2] / "reports" / "reference" / "pocket" / RUN
+REFERENCE = Path(__file__).parents[3] / "reports" / "reference" / "pocket" / RUN
 BYTES = 1000
 """Of memory per sample: a million stay well below 1 GiB."""
 

@@ -33,7 +33,7 @@ def test_slots_are_filled_with_articles(template, mentions, expected):
 
 def test_prompts_of_the_reference_run_are_what_the_suite_says():
     nouns = {subject.id: subject.noun for subject in read_suite(POCKET_SUITE).subjects}
-    plan = Path(__file__).parents[2] / "reports" / "reference" / "pocket" / "plan.jsonl"
+    plan = Path(__file__).parents[3] / "reports" / "reference" / "pocket" / "plan.jsonl"
     for line in plan.read_text().splitlines():
         sample = json.loads(line)
         assert fill(sample["template"], [nouns[name] for name in sample["subjects"]]) == sample["prompt"]

@@ -18,7 +18,7 @@ from fc_bench.model.backbones.layouts import hub_command, hub_names, required_fi
 from fc_bench.model.errors import MissingWeightsError, ModelInputError
 from fc_bench.model.fastcomposer.pipeline import load_fastcomposer
 
-from .original_layout import place_upsamplers, single_file_state, write_single_file
+from ..original_layout import place_upsamplers, single_file_state, write_single_file
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 

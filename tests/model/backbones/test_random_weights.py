@@ -92,7 +92,7 @@ def test_stable_diffusion_s_architecture_has_the_published_sizes():
         "image_encoder": 303_966_208,
         "postfuse_module": 2_958_336,
     }
-    card = (Path(random_weights.__file__).parent / "backbones" / "sd15" / "README.md").read_text()
+    card = (Path(random_weights.__file__).parent / "sd15" / "README.md").read_text()
     assert all(f"{size:,} |" in card for size in sizes.values())
 
 

@@ -19,7 +19,7 @@ from fc_bench.model.fastcomposer.convert import convert_checkpoint, main
 from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline, load_fastcomposer
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule
 
-from .conftest import GOLDEN
+from ..conftest import GOLDEN
 
 PUBLISHED = GOLDEN / "pytorch_model.bin"
 

@@ -16,7 +16,7 @@ from fc_bench.model.fastcomposer.localization import (
 )
 from fc_bench.model.fastcomposer.localization import map_sizes as sizes_of
 
-from .conftest import GOLDEN
+from ..conftest import GOLDEN
 
 PAPER = {"down_blocks.1", "down_blocks.2", "mid_block", "up_blocks.1", "up_blocks.2"}
 

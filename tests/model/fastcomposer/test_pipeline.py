@@ -24,7 +24,7 @@ from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline, load_fastcomposer
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule
 
-from .conftest import GOLDEN
+from ..conftest import GOLDEN
 
 TWO = "a man <|image|> and a woman <|image|> on the beach"
 ONE = "a man <|image|> in the snow"

@@ -18,7 +18,7 @@ from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline
 from fc_bench.model.fastcomposer.prompts import parse_prompt
 from fc_bench.model.fastcomposer.subject_attention import SubjectAttention, watched_layers
 
-from .conftest import GOLDEN
+from ..conftest import GOLDEN
 
 TWO = "a man <|image|> and a woman <|image|> on the beach"
 ONE = "a man <|image|> in the snow"

@@ -23,7 +23,7 @@ from fc_bench.model.training.__main__ import main
 from fc_bench.model.training.config import OptimizerConfig, TrainingConfig, load_config
 from fc_bench.model.training.loop import Training, learning_rate_factor, train
 
-from .conftest import GOLDEN
+from ..conftest import GOLDEN
 
 
 def configured(fields: dict, **changes: object) -> TrainingConfig:
