@@ -43,21 +43,23 @@ class _Loader(yaml.SafeLoader):
     Infinity is `inf` then, as on the command line and in JSON, which has no number for it.
     """
 
-    def construct_yaml_float(self, node: yaml.ScalarNode) -> float | str:
-        value = super().construct_yaml_float(node)
-        if not math.isfinite(value):
-            return str(value)
-        return str(node.value) if vanishes(node.value) else value
 
-    def construct_yaml_int(self, node: yaml.ScalarNode) -> int | str:
-        try:
-            return super().construct_yaml_int(node)
-        except ValueError:
-            return str(node.value)
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float | str:
+    value = loader.construct_yaml_float(node)
+    if not math.isfinite(value):
+        return str(value)
+    return str(node.value) if vanishes(node.value) else value
 
 
-_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+def _int(loader: _Loader, node: yaml.ScalarNode) -> int | str:
+    try:
+        return loader.construct_yaml_int(node)
+    except ValueError:
+        return str(node.value)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
+_Loader.add_constructor("tag:yaml.org,2002:int", _int)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -77,7 +77,7 @@ class FastComposerPipeline(StableDiffusionPipeline):
         )
 
     @torch.no_grad()
-    def __call__(
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are this pipeline's own
         self,
         prompt: str | list[str],
         subject_images: Sequence[Sequence[Image.Image]] | None = None,
