@@ -81,7 +81,7 @@ def test_each_file_tells_its_prompt_and_its_seconds(base, own_cache):
 def test_a_cache_that_cannot_be_written_is_told_with_the_variable(base, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FC_BENCH_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="set FC_BENCH_CACHE to a folder that can be written"):
+    with pytest.raises(UserError, match="set FC_BENCH_CACHE to a writable folder"):
         class_images(base, MAN, 1)
 
 

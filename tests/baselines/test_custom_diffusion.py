@@ -20,7 +20,7 @@ from fc_bench.baselines.custom_diffusion import (
     read_keys_and_values,
 )
 from fc_bench.baselines.tuning import latents
-from fc_bench.baselines.tuning.merging import caption_features, captions, mention_features, merge, whitening
+from fc_bench.baselines.tuning.merge import caption_features, captions, mention_features, merge, whitening
 from fc_bench.errors import UserError
 from fc_bench.protocols import Customization, Subject
 
@@ -204,7 +204,7 @@ def test_a_merge_is_refused_when_captions_or_words_do_not_decide_it():
     with pytest.raises(UserError, match="span 9 of its 16 features"):
         whitening(features @ torch.diag(torch.arange(16) < 9).double())
     words = torch.randn(2, 16, generator=generator, dtype=torch.float64)
-    with pytest.raises(UserError, match="cannot tell the subjects' words apart"):
+    with pytest.raises(UserError, match="does not distinguish the subjects' words"):
         merge({}, [{}, {}], [words, words], whitening(features))
 
 
@@ -245,7 +245,7 @@ def test_an_artefact_of_another_unet_is_refused(setting, tunable, tmp_path):
     stored = load_file(file)
     name = next(name for name in stored if "to_k_custom_diffusion" in name)
     for change, problem in (
-        ({name: None}, "lacks"),
+        ({name: None}, "does not have"),
         ({name.replace("to_k", "to_q"): stored[name].clone()}, "holds"),
         ({name: stored[name][:2].clone()}, "shape"),
     ):

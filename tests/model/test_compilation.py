@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
-from fc_bench.model.compiling import compiled
+from fc_bench.model.compilation import compiled
 
 
 class Model(nn.Module):
