@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from fc_bench.model.backbones.layouts import hub_patterns
-from fc_bench.model.errors import NO_HUB_CACHE, lacks_home
+from fc_bench.model.errors import NO_HUB_CACHE, is_missing_home
 
 HUB = "hub:"
 """Begins a reference to a hub's repository."""
@@ -43,9 +43,11 @@ def fetch(reference: str, component: str) -> Path:
                 break
         return snapshot
     except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not lacks_home(error):
+        if isinstance(error, RuntimeError) and not is_missing_home(error):
             raise
-        reason = NO_HUB_CACHE if lacks_home(error) else (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (
+            NO_HUB_CACHE if is_missing_home(error) else (str(error).strip().splitlines() or [type(error).__name__])[0]
+        )
         raise NotFetchedError(reason, offline) from None
 
 
@@ -62,6 +64,6 @@ def cached(reference: str) -> Path | None:
     except (OSError, ValueError):
         return None
     except RuntimeError as error:
-        if lacks_home(error):
+        if is_missing_home(error):
             return None
         raise

@@ -33,13 +33,13 @@ def base(setting) -> BasePipeline:
 def encoded_prompts(monkeypatch) -> list[str]:
     """The prompts of all class images that are encoded, one for each time."""
     found = []
-    encoded = concepts.encoded
+    encode_pictures = concepts.encode_pictures
 
-    def noted(base, parts):
+    def recorded(base, parts):
         found.extend(prompt for _, prompt in parts)
-        return encoded(base, parts)
+        return encode_pictures(base, parts)
 
-    monkeypatch.setattr(concepts, "encoded", noted)
+    monkeypatch.setattr(concepts, "encode_pictures", recorded)
     return found
 
 

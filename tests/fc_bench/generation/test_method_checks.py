@@ -86,7 +86,11 @@ def test_prompt_that_is_too_long_with_the_method_s_words_alone_is_refused(
     own = write_suite(suite_data)
     assert run(suite=own).code == 0
     shutil.rmtree(tmp_path / "run")
-    refused(run(*arguments(method), suite=own), tmp_path, "has 78 tokens, but the text encoder reads at most 77; shorten it.")
+    refused(
+        run(*arguments(method), suite=own),
+        tmp_path,
+        "has 78 tokens, but the text encoder reads at most 77; shorten it.",
+    )
 
 
 def test_prompt_of_the_class_images_that_is_too_long_is_refused(tiny_backbone, monkeypatch):
