@@ -201,7 +201,7 @@ def test_the_merge_changes_other_captions_least_among_all_that_meet_the_targets(
 def test_a_merge_is_refused_when_captions_or_words_do_not_decide_it():
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(60, 16, generator=generator, dtype=torch.float64)
-    with pytest.raises(UserError, match="span 9 of its 16 features"):
+    with pytest.raises(UserError, match="span only 9 of its 16 features"):
         whitening(features @ torch.diag(torch.arange(16) < 9).double())
     words = torch.randn(2, 16, generator=generator, dtype=torch.float64)
     with pytest.raises(UserError, match="does not distinguish the subjects' words"):

@@ -140,8 +140,8 @@ def test_a_single_file_is_converted_once_and_keeps_its_number_format(variant, ba
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda state: {"conditioner.weight": torch.zeros(1)}, "no checkpoint of Stable Diffusion v1.x|holds no"),
-        (lambda state: {k: v for k, v in state.items() if "cond_stage" not in k}, "holds no text encoder"),
+        (lambda state: {"conditioner.weight": torch.zeros(1)}, "not a checkpoint of Stable Diffusion v1.x|has no"),
+        (lambda state: {k: v for k, v in state.items() if "cond_stage" not in k}, "has no text encoder"),
         (
             lambda state: {k: v for k, v in state.items() if "time_embed.0.bias" not in k},
             "Stable Diffusion v1.x|missing",
