@@ -136,8 +136,7 @@ class Backbone(Settings):
     closed_vocabulary: bool = False
     """Whether the models were trained only on the words of the tokenizer, and not on pieces of other words."""
     architecture: str | None = None
-    """Folder (relative to the file) with the models' configurations, for random weights and for pipelines in one
-    file."""
+    """Folder (relative to the file) with the models' configurations, which random weights need."""
     _file: Path = PrivateAttr(default=Path())
     _requested: str = PrivateAttr(default="")
     _fetched: dict[str, Path] = PrivateAttr(default_factory=dict)
@@ -165,7 +164,7 @@ class Backbone(Settings):
         names = [item.name for item in faces]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
-            raise ValueError(f'two face models have the name "{twice}"; give each its own name')
+            raise ValueError(f'two face models are called "{twice}"; give each its own name')
         return faces
 
     @field_validator("licenses", "fetch")
@@ -210,8 +209,8 @@ class Backbone(Settings):
         """
         if self.fastcomposer is None:
             raise ModelInputError(
-                f'The backbone "{self.name}" ({self._file}) declares no FastComposer checkpoint; add one to its file or '
-                "choose another backbone."
+                f'The backbone "{self.name}" ({self._file}) declares no FastComposer checkpoint; add one to its file, '
+                "or choose another backbone."
             )
         name = name or self.fastcomposer.default
         if name not in self.fastcomposer.variants:
@@ -319,7 +318,7 @@ class Backbone(Settings):
                 raise self._missing({component: self.missing_files(component)}) from None
             repository = "/".join(reference.split("/")[:2])
             raise MissingWeightsError(
-                f'Weights of the backbone "{self.name}" are missing: {component} could not be downloaded from the hub '
+                f'Weights of the backbone "{self.name}" are missing: {component} could not be fetched from the hub '
                 f"repository {repository} ({error}).",
                 f"Fetch with: {self.fetch_command(component)}",
             ) from None
