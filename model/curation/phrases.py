@@ -85,7 +85,7 @@ def phrases_of_nouns(caption: str, nouns: tuple[str, ...]) -> list[Phrase]:
 
 
 def _until(caption: str, start: int, end: int) -> int:
-    """The end of a description from `start` on, at the end of the sentence or before words that lead to a new phrase."""
+    """The end of a description from `start` on: the end of the sentence, or before words that lead to a new phrase."""
     description = re.split(r"[.;]", caption[start:end], maxsplit=1)[0]
     return start + len(re.sub(r"(?:[\s,]|\b(?:and|or|next to|beside|with)\b)+$", "", description, flags=re.IGNORECASE))
 
