@@ -48,6 +48,7 @@ class CaptureProcessor:
         attention_mask: Tensor | None = None,
         **_: object,
     ) -> Tensor:
+        """The layer's output, as from plain cross-attention; stores the image tokens' columns in `capture`."""
         query = attn.head_to_batch_dim(attn.to_q(hidden_states))
         key = attn.head_to_batch_dim(attn.to_k(encoder_hidden_states))
         value = attn.head_to_batch_dim(attn.to_v(encoder_hidden_states))

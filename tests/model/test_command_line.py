@@ -1,4 +1,4 @@
-"""Output trouble is no verdict: what each way to end a command comes to, and what is shown of characters."""
+"""Exit codes and messages for every way in which a command can end, and the output of unusual characters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def shell(line: str, program: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "ascii:strict", "utf-8"])
-def test_characters_that_a_console_lacks_are_replaced(encoding):
+def test_characters_outside_a_console_s_encoding_are_replaced(encoding):
     done = command(
         "def work():\n print('identity ↑ é \\udce9')\n print('ś ┃', file=sys.stderr)\nrun(work)",
         PYTHONIOENCODING=encoding,

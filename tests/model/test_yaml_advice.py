@@ -1,4 +1,4 @@
-"""What people write into YAML by mistake is told in one line, with the file's line and how it should read."""
+"""Mistakes in YAML files are reported in one line, with the line in the file and the corrected line."""
 
 from __future__ import annotations
 
@@ -140,19 +140,19 @@ def read(folder: Path, text: str, schema: Any = SuiteFile) -> Any:
     return read_yaml(file, schema)
 
 
-def told(folder: Path, text: str, schema: Any = SuiteFile) -> str:
+def report(folder: Path, text: str, schema: Any = SuiteFile) -> str:
     with pytest.raises(ModelInputError) as caught:
         read(folder, text, schema)
     return str(caught.value).removeprefix(f"{folder / 'file.yaml'}:")
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_mistake_is_told_with_its_line_and_the_line_as_it_should_be(case, tmp_path):
+def test_mistake_is_reported_with_its_line_and_the_line_as_it_should_be(case, tmp_path):
     right, wrong, what = MISTAKES[case]
     place = line_for(right)
     assert WHOLE.count(place) == 1
     read(tmp_path, WHOLE.replace(place, right))
-    sentence = told(tmp_path, WHOLE.replace(place, wrong))
+    sentence = report(tmp_path, WHOLE.replace(place, wrong))
     number = WHOLE[: WHOLE.index(place)].count("\n") + 1
     assert sentence.startswith(f"{number}: "), sentence
     assert sentence.endswith(f"; write: {right.strip()}"), sentence
@@ -172,9 +172,9 @@ def test_whole_file_is_read_and_a_byte_order_mark_at_its_beginning_is_none_of_it
         ("a sketch of a {subject}", "is listed twice"),
     ],
 )
-def test_prompts_that_look_the_same_are_told_with_the_line_of_the_second(added, what, tmp_path):
+def test_prompts_that_look_the_same_are_reported_with_the_line_of_the_second(added, what, tmp_path):
     last = "      - a sketch of a {subject}\n"
-    sentence = told(tmp_path, WHOLE.replace(last, f"{last}      - {added}\n"))
+    sentence = report(tmp_path, WHOLE.replace(last, f"{last}      - {added}\n"))
     assert sentence.startswith("22: ")
     assert what in sentence
 
@@ -201,16 +201,16 @@ def test_prompts_that_look_the_same_are_told_with_the_line_of_the_second(added, 
         (("three people", "three\apeople"), 3, "the character U+0007; remove it"),
     ],
 )  # fmt: skip
-def test_other_mistakes_are_told_with_their_line(change, number, what, tmp_path):
+def test_other_mistakes_are_reported_with_their_line(change, number, what, tmp_path):
     assert WHOLE.count(change[0]) == 1
-    sentence = told(tmp_path, WHOLE.replace(*change))
+    sentence = report(tmp_path, WHOLE.replace(*change))
     assert sentence.startswith(f"{number}: ")
     assert what in sentence
 
 
-def test_file_indented_by_tabs_is_told_at_its_first_tab(tmp_path):
+def test_file_indented_by_tabs_is_reported_at_its_first_tab(tmp_path):
     text = re.sub(r"^(  )+", lambda blanks: "\t" * (len(blanks[0]) // 2), WHOLE, flags=re.MULTILINE)
-    assert told(tmp_path, text).startswith("8: malformed YAML: YAML needs spaces instead of a tab; write: pattern:")
+    assert report(tmp_path, text).startswith("8: malformed YAML: YAML needs spaces instead of a tab; write: pattern:")
 
 
 class Settings(BaseModel):
@@ -244,8 +244,8 @@ class Settings(BaseModel):
         ("name: a\n\tsteps: 1\n", 2, "YAML needs spaces instead of a tab"),
     ],
 )
-def test_files_of_other_schemas_are_told_the_same_way(text, number, what, tmp_path):
-    sentence = told(tmp_path, text, Settings)
+def test_files_of_other_schemas_are_reported_the_same_way(text, number, what, tmp_path):
+    sentence = report(tmp_path, text, Settings)
     assert sentence.startswith(f"{number}: ")
     assert what in sentence
 
@@ -275,7 +275,7 @@ def test_file_damaged_anywhere_is_read_or_refused(tmp_path):
 def test_large_file_with_an_error_is_refused_soon(tmp_path):
     begun = time.monotonic()
     prompts = "".join(f"      - a {{subject}} number {number}\n" for number in range(20_000))
-    sentence = told(tmp_path, WHOLE.replace("      - a sketch of a {subject}\n", prompts) + "\tx: [\n")
+    sentence = report(tmp_path, WHOLE.replace("      - a sketch of a {subject}\n", prompts) + "\tx: [\n")
     assert "malformed YAML" in sentence
     assert time.monotonic() - begun < 60
 

@@ -161,7 +161,7 @@ def test_a_conversion_prints_no_remarks_of_libraries(tmp_path: Path) -> None:
     assert not [remark for remark in ("[transformers]", "torchvision", "Warning") if remark in done.stderr]
 
 
-def test_a_model_that_the_cache_lacks_is_told_with_the_command_that_fetches_it(
+def test_a_model_missing_in_the_cache_is_reported_with_the_command_that_fetches_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
