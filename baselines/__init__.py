@@ -1,1 +1,1 @@
-"""Adapters: one file per method."""
+"""The built-in methods, one file each."""

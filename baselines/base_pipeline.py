@@ -1,6 +1,7 @@
-"""The backbone's pipeline part by part: frozen parts are shared, what a method changes is read afresh from its files.
+"""The backbone's pipeline, part by part.
 
-A method never trains a part it shares, so no customization can leave a trace in the next one.
+Methods share the frozen parts. A part that a method changes is read from its files again. No method trains a shared
+part, so one customization cannot affect the next.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from fc_bench.errors import UserError
 from fc_bench.model.backbones.schedulers import make_scheduler
-from fc_bench.model.compiling import compiled
+from fc_bench.model.compilation import compiled
 from fc_bench.model.errors import loading
 from fc_bench.model.text_memory import TextMemory
 from fc_bench.protocols import Request, Sampler, Setting
 
 
 class BasePipeline:
-    """The Stable Diffusion pipeline of a run's backbone, on its device in its number format."""
+    """The Stable Diffusion pipeline of a run's backbone, on the run's device and in its number format.
+
+    Its parts raise ModelInputError when their files cannot be loaded.
+    """
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
@@ -40,34 +44,34 @@ class BasePipeline:
 
     @cached_property
     def unet(self) -> UNet2DConditionModel:
-        """The frozen UNet, shared: for methods that train something else."""
+        """The shared, frozen UNet, for methods that train other parts."""
         return self._read(UNet2DConditionModel, "unet", self.dtype)
 
     @cached_property
     def text_encoder(self) -> CLIPTextModel:
-        """The frozen text encoder, shared."""
+        """The shared, frozen text encoder."""
         return self._read(CLIPTextModel, "text_encoder", self.dtype)
 
     @cached_property
     def tokenizer(self) -> CLIPTokenizer:
-        """The tokenizer, shared: add no token to it."""
+        """The shared tokenizer. Do not add tokens to it."""
         return self.fresh_tokenizer()
 
     def fresh_unet(self, dtype: torch.dtype | None = None) -> UNet2DConditionModel:
-        """A UNet of one's own, in the run's number format unless another is given."""
+        """A separate copy of the UNet, in the run's number format unless `dtype` is given."""
         return self._read(UNet2DConditionModel, "unet", dtype or self.dtype)
 
     def fresh_text_encoder(self, dtype: torch.dtype | None = None) -> CLIPTextModel:
-        """A text encoder of one's own."""
+        """A separate copy of the text encoder, in the run's number format unless `dtype` is given."""
         return self._read(CLIPTextModel, "text_encoder", dtype or self.dtype)
 
     def fresh_tokenizer(self) -> CLIPTokenizer:
-        """A tokenizer of one's own."""
+        """A separate copy of the tokenizer."""
         return read_tokenizer(self._folder)
 
     def noise_schedule(self) -> DDPMScheduler:
-        """The forward process of training, with the pipeline's schedule and prediction type."""
-        untyped: Any = DDPMScheduler.from_config(self._scheduler_config())  # declared as if it gave unused options, too
+        """The forward diffusion process for training, with the pipeline's noise schedule and prediction type."""
+        untyped: Any = DDPMScheduler.from_config(self._scheduler_config())  # its declared type includes unused options
         return untyped
 
     def pipeline(
@@ -76,7 +80,7 @@ class BasePipeline:
         text_encoder: CLIPTextModel | None = None,
         tokenizer: CLIPTokenizer | None = None,
     ) -> StableDiffusionPipeline:
-        """A stock pipeline with the run's sampler: the parts given, the shared ones for the rest."""
+        """A stock pipeline with the run's sampler; shared parts stand in for those that are not given."""
         absent: Any = None
         pipeline = StableDiffusionPipeline(
             vae=self.vae,
@@ -92,25 +96,28 @@ class BasePipeline:
         return pipeline
 
     def placed(self, model: Any) -> Any:
-        """A model on the run's device, frozen; convolutions run faster with channels last in memory."""
+        """The model, frozen and on the run's device; other models than text encoders use channels-last memory."""
         model = model.to(self.device).requires_grad_(False).eval()
         return model if isinstance(model, CLIPTextModel) else model.to(memory_format=torch.channels_last)
 
     def sample(
         self, pipeline: StableDiffusionPipeline, requests: Sequence[Request], **inputs: Any
     ) -> Iterator[Image.Image]:
-        """One image per request, in one batch with the run's sampler; each has its own noise.
+        """One image per request, sampled in one batch with the run's sampler; each image has its own noise.
 
-        `inputs` are further ones of the pipeline. Raises UserError for a prompt that the text encoder would cut off.
+        `inputs` are additional arguments of the pipeline. Raises UserError for a prompt that the text encoder would
+        truncate.
         """
         self._check_lengths(pipeline, [request.prompt for request in requests])
-        embeddings = self._remembered(pipeline, requests) if self.setting.remembers_text else {}
+        embeddings = self._text_embeddings(pipeline, requests) if self.setting.remembers_text else {}
         with compiled(pipeline.unet, self.setting.compiled):
-            images = drawn(pipeline, self.setting.sampler, requests, **embeddings, **inputs)
+            images = draw_images(pipeline, self.setting.sampler, requests, **embeddings, **inputs)
         yield from images
 
-    def _remembered(self, pipeline: StableDiffusionPipeline, requests: Sequence[Request]) -> dict[str, torch.Tensor]:
-        """The embeddings that the pipeline would compute of the prompts and of the null prompt."""
+    def _text_embeddings(
+        self, pipeline: StableDiffusionPipeline, requests: Sequence[Request]
+    ) -> dict[str, torch.Tensor]:
+        """The pipeline's embeddings of the prompts and of the null prompt, each computed once."""
         prompts = [request.prompt for request in requests] + [""] * len(requests)
         tokens = pipeline.tokenizer(
             [pipeline.maybe_convert_prompt(prompt, pipeline.tokenizer) for prompt in prompts],
@@ -141,15 +148,15 @@ class BasePipeline:
 
 
 def read_tokenizer(pipeline: Path) -> CLIPTokenizer:
-    """The tokenizer of a pipeline's folder; raises ModelInputError when it cannot be read."""
+    """The tokenizer in a pipeline's folder; raises ModelInputError when it cannot be read."""
     with loading(f"the tokenizer {pipeline / 'tokenizer'}"):
         return CLIPTokenizer.from_pretrained(pipeline / "tokenizer")
 
 
-def drawn(pipeline: Any, sampler: Sampler, requests: Sequence[Request], **inputs: Any) -> Sequence[Image.Image]:
-    """The requests' images in one batch of a pipeline, each with its own noise; `inputs` are the pipeline's own.
+def draw_images(pipeline: Any, sampler: Sampler, requests: Sequence[Request], **inputs: Any) -> Sequence[Image.Image]:
+    """The requests' images from one batch of a pipeline, each with its own noise.
 
-    They may hold the prompts' embeddings, which then stand in for the prompts.
+    `inputs` are additional arguments of the pipeline. Prompt embeddings among them replace the prompts.
     """
     prompts = None if "prompt_embeds" in inputs else [request.prompt for request in requests]
     return pipeline(
@@ -164,6 +171,8 @@ def drawn(pipeline: Any, sampler: Sampler, requests: Sequence[Request], **inputs
 
 
 def check_length(prompt: str, length: int, longest: int) -> None:
-    """Raise UserError for a prompt of more tokens than the text encoder reads."""
+    """Raise UserError for a prompt with more tokens than the text encoder reads."""
     if length > longest:
-        raise UserError(f'The prompt "{prompt}" takes {length} tokens, the text encoder at most {longest}; shorten it.')
+        raise UserError(
+            f'The prompt "{prompt}" has {length} tokens, but the text encoder reads at most {longest}; shorten it.'
+        )

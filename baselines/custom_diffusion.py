@@ -1,4 +1,4 @@
-"""Custom Diffusion (arXiv 2212.04488): the text's keys and values in cross-attention, and a new token, are learnt."""
+"""Custom Diffusion (arXiv 2212.04488) trains the keys and values of cross-attention and a new token per subject."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from fc_bench.baselines.base_pipeline import BasePipeline
+from fc_bench.baselines.tuning.augmentation import LARGEST, Rescaling, draw_rescaling, identity, rescale, valid_region
 from fc_bench.baselines.tuning.concepts import Pictures, originals_of, paired_rows
 from fc_bench.baselines.tuning.latents import BATCH, Posteriors, encode, square
-from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws, Tuned
-from fc_bench.baselines.tuning.merging import caption_features, captions, mention_features, merge, whitening
+from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws, TuningResult
+from fc_bench.baselines.tuning.merge import caption_features, captions, mention_features, merge, whitening
 from fc_bench.baselines.tuning.method import ClassImageCount, Photographs, Steps, TunedMethod, TuningOptions
-from fc_bench.baselines.tuning.rescaling import LARGEST, Rescaling, draw_rescaling, rescale, valid_region, whole
 from fc_bench.baselines.tuning.text import FrozenPrompts, single_token
 from fc_bench.baselines.tuning.tokens import NewTokens, load_tokens, save_tokens, token_of
 from fc_bench.errors import UserError
@@ -31,90 +31,95 @@ from fc_bench.protocols import Checkpoints, Setting, Subject
 
 FILE = "pytorch_custom_diffusion_weights.safetensors"
 BEFORE = "photo of a"
-"""What stands before the mention in a photograph's prompt."""
+"""The words before the mention in a photograph's prompt."""
 BLOCK = BATCH
-"""Rescaled photographs encoded together: as many steps' as fill a batch of the encoder, one step's at the least."""
+"""Rescaled photographs that are encoded together. A block spans at least one step."""
 
 
 class CustomDiffusionOptions(TuningOptions):
-    """Defaults are those for faces: 5e-6 for each of a step's two photographs and two class images."""
+    """Options; the defaults suit faces. The learning rate is 5e-6 times the four images of a step.
+
+    Each step has two photographs and two class images.
+    """
 
     steps: Steps = 750
     learning_rate: float = Field(default=2e-5, gt=0)
     batch_size: Photographs = 2
     initializers: tuple[str, str] = ("sks", "olis")
-    """The one-token words whose embeddings the first and the second subject's token start from; tuned apart, every
-    subject is the first."""
+    """One-token words whose embeddings initialize the tokens of the first and the second subject. With
+    two_subjects=merge, every subject uses the first word."""
     class_images: ClassImageCount = 200
-    """Class images of each class noun for prior preservation, 0 for none."""
+    """Number of class images per class noun for prior preservation; 0 for none."""
     prior_weight: float = Field(default=1.0, ge=0)
-    """Weight of the class images' loss."""
+    """Weight of the class images in the loss."""
     augmentation: bool = True
-    """Photographs rescaled by chance, with prompts that say so; without it all are seen whole."""
+    """Whether photographs are randomly rescaled, with prompts that describe their size."""
     two_subjects: Literal["joint", "merge"] = "joint"
-    """One training of both subjects, or two whose weights are merged in closed form (section 3.2)."""
+    """joint: train both subjects together; merge: train each alone and merge the weights in closed form (section
+    3.2 of the paper)."""
 
 
 class CustomDiffusion(TunedMethod):
-    """Mentions are `<p03> man`; photographs are "photo of a <p03> man", with words for how they are rescaled.
+    """Tunes cross-attention; mentions are `<p03> man`, prompts of photographs "photo of a <p03> man".
 
-    Class images are those of "a photo of a man", as for every method with prior preservation, so that all share them.
+    A rescaled photograph's prompt also describes its size. The class images show "a photo of a man", as for every
+    method with prior preservation, so all methods share them.
     """
 
-    description: ClassVar[str] = "cross-attention's keys and values and a new token tuned"
+    description: ClassVar[str] = "tunes the keys and values of cross-attention and a new token"
     Options: ClassVar[type[BaseModel]] = CustomDiffusionOptions
 
     def __init__(self, setting: Setting, options: CustomDiffusionOptions) -> None:
         super().__init__(setting, options)
-        self._root = self._kept_by_merging() if options.two_subjects == "merge" else None
+        self._root = self._regularization() if options.two_subjects == "merge" else None
 
     @classmethod
     def remark(cls, options: CustomDiffusionOptions, subjects: int) -> str | None:
-        """Published comparisons train two subjects jointly."""
+        """A remark for merged subjects, because published comparisons train two subjects jointly."""
         if subjects == 1 or options.two_subjects == "joint":
             return None
-        return "subjects tuned apart and merged in closed form, where published comparisons train them jointly"
+        return "subjects are tuned separately and merged in closed form; published comparisons train them jointly"
 
     @property
     def tunes_apart(self) -> bool:
-        """When weights are merged."""
+        """True if the subjects' weights are merged."""
         return self.options.two_subjects == "merge"
 
     @property
     def step_period(self) -> int:
-        """Steps whose rescaled photographs are encoded together."""
+        """Number of steps whose rescaled photographs are encoded together."""
         return block_steps(self.options) if self.options.augmentation else 1
 
     @classmethod
     def words_for(cls, options: CustomDiffusionOptions, subject: Subject, position: int) -> str:
-        """`<p03> man`"""
+        """The new token and the class noun: `<p03> man`."""
         return f"{token_of(subject)} {subject.noun}"
 
     @classmethod
     def new_tokens(cls, options: CustomDiffusionOptions, subject: Subject) -> list[str]:
-        """One."""
+        """The subject's only new token."""
         return [token_of(subject)]
 
     @classmethod
     def check_words(
         cls, tokenizer: CLIPTokenizer, options: CustomDiffusionOptions, subjects: Sequence[Subject]
     ) -> None:
-        """Raise UserError when an initializer of as many subjects, tuned together, is not one token."""
+        """Raise UserError when an initializer that these subjects use is not exactly one token."""
         initial_tokens(tokenizer, options, 1 if options.two_subjects == "merge" else len(subjects))
 
     def train(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
-    ) -> list[Tuned]:
-        """Train on all subjects' photographs; write keys and values, and `token-<id>.safetensors` for each."""
+    ) -> list[TuningResult]:
+        """Train on all subjects' photographs; write the keys and values, and one `token-<id>.safetensors` each."""
         training = _KeysAndValues(self.base, self.options, subjects, self.class_pictures.of(subjects))
         tuned = self.tune(training, subjects, seed, checkpoints, self.options.prior_weight)
         training.save(artefact_folder)
         return [tuned]
 
     def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
-        """A UNet with the tuned, or merged, keys and values in the place of its own, and the subjects' tokens.
+        """A pipeline with the tuned or merged keys and values in its UNet, and with the subjects' tokens.
 
-        Folding them in is exact: what the training's attention adds, the detached first token, is about gradients.
+        This equals the attention of training, which differs only in its gradients (it detaches the first token).
         """
         base, unet = self.base, self.base.fresh_unet()
         pipeline = base.pipeline(unet, base.fresh_text_encoder(), base.fresh_tokenizer())
@@ -131,31 +136,31 @@ class CustomDiffusion(TunedMethod):
         unet.load_state_dict(weights, strict=False)
         return pipeline
 
-    def _kept_by_merging(self) -> Tensor:
-        """What the merge keeps of the base model, the same for all subjects."""
+    def _regularization(self) -> Tensor:
+        """The merge's regularization, which keeps the base model's behavior; the same for all subjects."""
         encoder = self.base.fresh_text_encoder(torch.float32)
         return whitening(caption_features(self.base.tokenizer, encoder, captions()))
 
 
 def block_steps(options: CustomDiffusionOptions) -> int:
-    """Steps of a block; blocks start at multiples of it, wherever a training goes on."""
+    """Number of steps in a block; blocks start at its multiples, also after a training is resumed."""
     return max(1, BLOCK // options.batch_size)
 
 
 def initial_tokens(tokenizer: CLIPTokenizer, options: CustomDiffusionOptions, subjects: int) -> list[int]:
-    """Ids of the tokens that as many subjects' start from; raises UserError when a word is not one token."""
+    """Ids of the tokens that initialize so many subjects; raises UserError when a word is not exactly one token."""
     return [single_token(tokenizer, word, "The option initializers:") for word in options.initializers[:subjects]]
 
 
 def token_file(subject: Subject) -> str:
-    """Name of a token's file: without brackets, which are not for file names everywhere."""
+    """Name of a token's file, without brackets, which some file systems do not allow."""
     return f"token-{subject.id}.safetensors"
 
 
 def read_keys_and_values(unet: UNet2DConditionModel, file: Path) -> dict[str, Tensor]:
-    """The UNet's cross-attention weights of an artefact, by their names in the UNet.
+    """The cross-attention weights in an artefact, by their names in the UNet.
 
-    Raises UserError when it holds others than those of this UNet, or not all.
+    Raises UserError when their names or shapes differ from those of this UNet.
     """
     with loading(f"the artefact {file}"):
         stored = {name: tensor for name, tensor in load_file(file).items() if tensor.numel()}
@@ -168,11 +173,13 @@ def read_keys_and_values(unet: UNet2DConditionModel, file: Path) -> dict[str, Te
     }
     if found.keys() != wanted:
         odd = min(found.keys() ^ wanted)
-        problem = "holds" if odd in found else "lacks"
+        problem = "has the unexpected weight" if odd in found else "does not have the weight"
         raise UserError(f"The artefact {file} {problem} {odd}: it belongs to another UNet; customize again.")
     for name, tensor in found.items():
         if tensor.shape != unet.get_parameter(name).shape:
-            raise UserError(f"The artefact {file} has {name} of another shape: it belongs to another UNet.")
+            raise UserError(
+                f"The artefact {file} has {name} in another shape: it belongs to another UNet; customize again."
+            )
     return found
 
 
@@ -181,7 +188,10 @@ def _is_cross_attention(processor: str) -> bool:
 
 
 def install_processors(unet: UNet2DConditionModel) -> dict[str, CustomDiffusionAttnProcessor2_0]:
-    """Give a UNet's cross-attention diffusers' Custom Diffusion, from its own weights, in float32; by layer's name."""
+    """Install diffusers' Custom Diffusion processors in a UNet's cross-attention; returns them by layer name.
+
+    They start from the UNet's own weights, in float32.
+    """
     processors: dict[str, Any] = dict(unet.attn_processors)
     for name in filter(_is_cross_attention, processors):
         layer: Any = unet.get_submodule(name.removesuffix(".processor"))
@@ -197,7 +207,7 @@ def install_processors(unet: UNet2DConditionModel) -> dict[str, CustomDiffusionA
 
 @dataclass(frozen=True)
 class _Block:
-    """Photographs as shown, one row each: latents' posteriors, valid regions, prompts."""
+    """Photographs as a training step sees them, one per row: posteriors of latents, valid regions, prompts."""
 
     posteriors: Posteriors
     masks: Tensor
@@ -205,7 +215,7 @@ class _Block:
 
 
 class _KeysAndValues:
-    """The training of a UNet of its own, in cross-attention's keys and values, and of the subjects' tokens."""
+    """The training of a separate UNet's cross-attention keys and values, and of the subjects' tokens."""
 
     def __init__(
         self,
@@ -233,10 +243,10 @@ class _KeysAndValues:
         self._block: tuple[int, _Block] | None = None
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Keys and values, and the tokens' embeddings, at one learning rate.
+        """Keys and values, and the embeddings of the tokens, with one learning rate.
 
-        The embeddings do not decay: toward 0 is away from the words they stand among. (In the diffusers example the
-        decay meant for them shrinks the whole table.)
+        The embeddings have no weight decay, because decay toward 0 would move them away from the other words. (In the
+        diffusers example, their decay shrinks the whole embedding table.)
         """
         rate = self._options.learning_rate
         weights = [parameter for processor in self.processors.values() for parameter in processor.parameters()]
@@ -246,9 +256,9 @@ class _KeysAndValues:
         ]
 
     def batch(self, step: int, draws: Draws) -> Batch:
-        """Rescaled photographs and class images with their prompts."""
+        """The step's rescaled photographs and class images with their prompts."""
         own, prior = self._rows(step, draws)
-        block, rows = self._shown(step, own, draws)
+        block, rows = self._photographs_of_step(step, own, draws)
         count = len(rows)
         shape = (count + len(prior), *block.posteriors.mean.shape[1:])
         noise = torch.randn(shape, generator=draws.torch(PICTURES, step)).to(self._base.device)
@@ -262,8 +272,8 @@ class _KeysAndValues:
     def save(self, folder: Path) -> None:
         """Write the artefact in diffusers' format.
 
-        `save_attn_procs` of diffusers leaves out of a safetensors file that self-attention has no weights, without
-        which its own `load_attn_procs` refuses the file; here an empty tensor says so.
+        diffusers' `load_attn_procs` needs an entry for self-attention layers, which have no weights. Its own
+        `save_attn_procs` omits that entry in safetensors files. Here an empty tensor is written for each layer.
         """
         weights = {
             f"{name}.{key}": value for name, p in self.processors.items() for key, value in p.state_dict().items()
@@ -278,33 +288,34 @@ class _KeysAndValues:
         classes = len(self._class_pictures) if self._class_pictures else 0
         return paired_rows(step, self._options.batch_size, draws, len(self._photographs), classes)
 
-    def _shown(self, step: int, own: list[int], draws: Draws) -> tuple[_Block, list[int]]:
-        """The step's photographs as it shows them: rows of what is encoded once, or of the step's block."""
+    def _photographs_of_step(self, step: int, own: list[int], draws: Draws) -> tuple[_Block, list[int]]:
+        """The encoded photographs and the rows that this step uses."""
         if not self._options.augmentation:
             if self._block is None:
                 everyone = list(range(len(self._photographs)))
-                self._block = (0, self._encoded(everyone, [whole(self._canvas)] * len(everyone)))
+                self._block = (0, self._encode(everyone, [identity(self._canvas)] * len(everyone)))
             return self._block[1], own
         steps = block_steps(self._options)
         index, position = divmod(step, steps)
         if self._block is None or self._block[0] != index:
-            self._block = (index, self._rescaled(range(index * steps, (index + 1) * steps), draws))
+            self._block = (index, self._rescale(range(index * steps, (index + 1) * steps), draws))
         return self._block[1], list(range(position * len(own), (position + 1) * len(own)))
 
-    def _rescaled(self, steps: range, draws: Draws) -> _Block:
-        """The photographs of a block of steps, each rescaled anew."""
-        rows, hows = [], []
+    def _rescale(self, steps: range, draws: Draws) -> _Block:
+        """The photographs of a block of steps, each with its own rescaling."""
+        rows, rescalings = [], []
         for step in steps:
-            drawn = draws.numpy(AUGMENTATION, step)
+            generator = draws.numpy(AUGMENTATION, step)
             for row in self._rows(step, draws)[0]:
                 rows.append(row)
-                hows.append(draw_rescaling(drawn, self._canvas))
-        return self._encoded(rows, hows)
+                rescalings.append(draw_rescaling(generator, self._canvas))
+        return self._encode(rows, rescalings)
 
-    def _encoded(self, rows: list[int], hows: list[Rescaling]) -> _Block:
-        shown = list(zip(rows, hows, strict=True))
-        pictures = torch.stack([rescale(self._photographs[row], how, self._canvas) for row, how in shown])
+    def _encode(self, rows: list[int], rescalings: list[Rescaling]) -> _Block:
+        pairs = list(zip(rows, rescalings, strict=True))
+        pictures = torch.stack([rescale(self._photographs[row], rescaling, self._canvas) for row, rescaling in pairs])
         posteriors = encode(self._base.vae, pictures)
         cells = posteriors.mean.shape[-1]
-        masks = torch.stack([valid_region(how, self._canvas, cells) for how in hows])
-        return _Block(posteriors, masks.to(self._base.device), [how.prefix + self._prompts[row] for row, how in shown])
+        masks = torch.stack([valid_region(rescaling, self._canvas, cells) for rescaling in rescalings])
+        prompts = [rescaling.prefix + self._prompts[row] for row, rescaling in pairs]
+        return _Block(posteriors, masks.to(self._base.device), prompts)

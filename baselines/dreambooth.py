@@ -1,4 +1,4 @@
-"""DreamBooth (arXiv 2208.12242): the whole UNet, and if asked the text encoder, learns a rare token for the subject."""
+"""DreamBooth (arXiv 2208.12242) trains the whole UNet, and optionally the text encoder, on a rare token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from pydantic import BaseModel, Field
 from transformers import CLIPTextModel
 
-from fc_bench.baselines.tuning.loop import Tuned
+from fc_bench.baselines.tuning.loop import TuningResult
 from fc_bench.baselines.tuning.method import Steps
 from fc_bench.baselines.tuning.rare_token import RareTokenMethod, RareTokenOptions, RareTokenTraining
 from fc_bench.model.errors import loading
@@ -19,31 +19,31 @@ from fc_bench.protocols import Checkpoints, Subject
 
 
 class DreamBoothOptions(RareTokenOptions):
-    """Defaults are the diffusers example's for faces; it recommends to train the text encoder for them."""
+    """Options; the defaults are those of the diffusers example for faces, which also trains the text encoder."""
 
     steps: Steps = 800
     learning_rate: float = Field(default=2e-6, gt=0)
     train_text_encoder: bool = True
-    """Whether the text encoder learns, too."""
+    """Whether to train the text encoder as well."""
 
 
 class DreamBooth(RareTokenMethod):
-    """Joint training for two subjects: one model, a rare token each."""
+    """Tunes the whole UNet; two subjects are trained jointly, in one model with one rare token each."""
 
-    description: ClassVar[str] = "the whole UNet (and text encoder) tuned to a rare token"
+    description: ClassVar[str] = "tunes the whole UNet (and text encoder) to a rare token"
     Options: ClassVar[type[BaseModel]] = DreamBoothOptions
 
     @classmethod
     def remark(cls, options: DreamBoothOptions, subjects: int) -> str | None:
-        """Two subjects are no part of the published comparison."""
+        """A remark for two subjects, because the published comparison has only single subjects."""
         if subjects == 1:
             return None
-        return "joint training, a rare token for each subject: an extension, DreamBooth has no published way for two"
+        return "two subjects are trained jointly, with a rare token each; this is an extension of published DreamBooth"
 
     def train(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
-    ) -> list[Tuned]:
-        """Train on all subjects' photographs; write `unet/` and, if trained, `text_encoder/`."""
+    ) -> list[TuningResult]:
+        """Train on all subjects' photographs; write `unet/` and, if it is trained, `text_encoder/`."""
         options: DreamBoothOptions = self.options
         examples = self.examples(subjects)
         unet = self.base.fresh_unet(torch.float32).requires_grad_(True)
@@ -54,11 +54,11 @@ class DreamBooth(RareTokenMethod):
         tuned = self.tune(training, subjects, seed, checkpoints, options.prior_weight)
         for name, model in (("unet", unet), ("text_encoder", encoder)):
             if model is not None:
-                _in_format(model, self.base.dtype).save_pretrained(artefact_folder / name)
+                _to_dtype(model, self.base.dtype).save_pretrained(artefact_folder / name)
         return [tuned]
 
     def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
-        """The tuned UNet, and text encoder, beside the base model's other parts."""
+        """A pipeline of the tuned UNet, the tuned text encoder if there is one, and the base model's other parts."""
         (artefact,) = artefacts
         base, encoder = self.base, None
         with loading(f"the artefact {artefact}"):
@@ -68,6 +68,6 @@ class DreamBooth(RareTokenMethod):
         return base.pipeline(base.placed(unet), encoder)
 
 
-def _in_format(model: Any, dtype: torch.dtype) -> Any:
-    """The model in a number format, without the library's warning about modules that want another one."""
+def _to_dtype(model: Any, dtype: torch.dtype) -> Any:
+    """The model in a number format, without the library's warning about modules that prefer another format."""
     return torch.nn.Module.to(model, dtype)

@@ -1,4 +1,4 @@
-"""DreamBooth through low-rank adapters (LoRA, arXiv 2106.09685) of the attention: kilobytes per subject."""
+"""DreamBooth with low-rank adapters (LoRA, arXiv 2106.09685) of the attention layers, kilobytes per subject."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from peft import LoraConfig
 from peft.utils.save_and_load import get_peft_model_state_dict
 from pydantic import BaseModel, Field
 
-from fc_bench.baselines.tuning.loop import Tuned
+from fc_bench.baselines.tuning.loop import TuningResult
 from fc_bench.baselines.tuning.method import Steps
 from fc_bench.baselines.tuning.rare_token import RareTokenMethod, RareTokenOptions, RareTokenTraining
 from fc_bench.baselines.tuning.text import quiet_transformers
@@ -25,42 +25,42 @@ from fc_bench.protocols import Checkpoints, Subject
 
 UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
-"""Projections with an adapter, as in the diffusers example."""
+"""The projections that have an adapter, as in the diffusers example."""
 
 
 class DreamBoothLoRAOptions(RareTokenOptions):
-    """Defaults are the diffusers example's."""
+    """Options; the defaults are those of the diffusers example."""
 
     steps: Steps = 500
     learning_rate: float = Field(default=1e-4, gt=0)
     rank: int = Field(default=4, ge=1, le=1024)
-    """Of the adapters."""
+    """Rank of the adapters."""
 
 
 class DreamBoothLoRA(RareTokenMethod):
-    """One adapter per subject, trained on that subject alone; a set's adapters are active together."""
+    """Tunes one adapter per subject, on that subject alone; all adapters of a subject set are active together."""
 
-    description: ClassVar[str] = "low-rank adapters of the attention tuned to a rare token"
+    description: ClassVar[str] = "tunes low-rank adapters of the attention layers to a rare token"
     Options: ClassVar[type[BaseModel]] = DreamBoothLoRAOptions
 
     def train(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
-    ) -> list[Tuned]:
-        """Train each subject's adapter under the rare token of its position; write `<id>/pytorch_lora_weights...`."""
-        tuned = []
+    ) -> list[TuningResult]:
+        """Train each subject's adapter with the rare token of its position; write `<id>/pytorch_lora_weights...`."""
+        results = []
         for position, subject in enumerate(subjects):
-            own = replace(checkpoints, folder=_made(checkpoints.folder / subject.id)) if checkpoints else None
-            tuned.append(self._train_one(subject, position, seed + position, artefact_folder / subject.id, own))
-        return tuned
+            own = replace(checkpoints, folder=_created(checkpoints.folder / subject.id)) if checkpoints else None
+            results.append(self._train_one(subject, position, seed + position, artefact_folder / subject.id, own))
+        return results
 
     def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
-        """The base model with the subjects' adapters, not fused."""
+        """The base model with the subjects' adapters, which are not fused into its weights."""
         (artefact,) = artefacts
         encoder = self.base.fresh_text_encoder() if self.options.train_text_encoder else None
         pipeline = self.base.pipeline(self.base.fresh_unet(), encoder)
         names = [f"subject_{position}" for position in range(len(subjects))]
         with quiet_transformers(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are what is wanted
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are intended
             for name, subject in zip(names, subjects, strict=True):
                 with loading(f"the artefact {artefact / subject.id}"):
                     pipeline.load_lora_weights(str(artefact / subject.id), adapter_name=name)
@@ -69,7 +69,7 @@ class DreamBoothLoRA(RareTokenMethod):
 
     def _train_one(
         self, subject: Subject, position: int, seed: int, folder: Path, checkpoints: Checkpoints | None
-    ) -> Tuned:
+    ) -> TuningResult:
         options: DreamBoothLoRAOptions = self.options
         torch.manual_seed(seed)  # peft draws the adapters' initial weights from the global generator
         unet = self.base.fresh_unet()
@@ -79,27 +79,27 @@ class DreamBoothLoRA(RareTokenMethod):
             encoder = self.base.fresh_text_encoder()
             _add_adapter(encoder, options.rank, TEXT_LAYERS)
         training = RareTokenTraining(self.base, options, self.examples([subject], position), unet, encoder)
-        tuned = self.tune(training, [subject], seed, checkpoints, options.prior_weight)
+        result = self.tune(training, [subject], seed, checkpoints, options.prior_weight)
         layers = {"unet_lora_layers": _layers(unet, self.base.dtype)}
         if encoder is not None:
             layers["text_encoder_lora_layers"] = _layers(encoder, self.base.dtype)
-        untyped: Any = StableDiffusionPipeline  # whose declaration wants modules
+        untyped: Any = StableDiffusionPipeline  # its declaration expects modules
         untyped.save_lora_weights(folder, **layers)
-        return tuned
+        return result
 
 
 def _add_adapter(model: Any, rank: int, layers: list[str]) -> None:
-    """Only the adapter is trained, in float32."""
+    """Add a trainable adapter in float32; the model's own weights stay frozen."""
     model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=layers))
     cast_training_params(model, torch.float32)
 
 
 def _layers(model: Any, dtype: torch.dtype) -> dict[str, Any]:
-    """The adapter's weights under diffusers' names, in the number format they are sampled in."""
+    """The adapter's weights under diffusers' names, in the number format of sampling."""
     state = convert_state_dict_to_diffusers(get_peft_model_state_dict(model))
     return {name: tensor.to(dtype) for name, tensor in state.items()}
 
 
-def _made(folder: Path) -> Path:
+def _created(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""FastComposer (arXiv 2305.10431): subjects from one photograph each, without tuning."""
+"""FastComposer (arXiv 2305.10431) generates subjects from one photograph each, without tuning."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from fc_bench.suites.photographs import read_photograph
 
 
 class FastComposerOptions(MethodOptions):
-    """Of the tuning-free method."""
+    """Options of FastComposer."""
 
     alpha: float = Field(default=0.7, ge=0, le=1)
-    """Share of the steps with subject conditioning (paper, section 4.3)."""
+    """Share of the sampling steps with subject conditioning (section 4.3 of the paper)."""
     checkpoint: str | None = None
-    """Name of the checkpoint's variant; the backbone's default if not given."""
+    """Name of the checkpoint variant; None: the backbone's default."""
 
 
 class FastComposer:
     """The backbone's FastComposer checkpoint with delayed subject conditioning."""
 
-    description: ClassVar[str] = "subject embeddings fused into the prompt, delayed conditioning; one photograph each"
+    description: ClassVar[str] = "fuses subject embeddings into the prompt, delayed conditioning; one photograph each"
     max_subjects: ClassVar[int] = 4
     uses_photographs: ClassVar[bool] = True
     Options: ClassVar[type[BaseModel]] = FastComposerOptions
@@ -52,7 +52,7 @@ class FastComposer:
         pipeline.scheduler = make_scheduler(setting.sampler.scheduler, pipeline.scheduler.config)
         pipeline.set_progress_bar_config(disable=True)
         for part in (pipeline.unet, pipeline.vae):
-            part.to(memory_format=torch.channels_last)  # as every other method's
+            part.to(memory_format=torch.channels_last)  # as in every other method
         if setting.remembers_text:
             pipeline.text_memory = TextMemory()
         self._pipeline = pipeline
@@ -62,13 +62,13 @@ class FastComposer:
 
     @classmethod
     def complete_options(cls, backbone: Backbone, options: FastComposerOptions) -> FastComposerOptions:
-        """With the checkpoint's name, so that the default one is the same row whether it is named or not."""
+        """The options with the checkpoint's name filled in, so that naming the default gives the same method."""
         variant = backbone.variant(options.checkpoint).removeprefix("fastcomposer/")
         return options.model_copy(update={"checkpoint": variant})
 
     @classmethod
     def weights(cls, backbone: Backbone, options: FastComposerOptions) -> Mapping[str, Path]:
-        """The pipeline, the chosen checkpoint and, where that holds the trained layers alone, the CLIP below them."""
+        """The pipeline and the chosen checkpoint, and CLIP if the checkpoint holds only the trained layers."""
         checkpoint = backbone.path(backbone.variant(options.checkpoint))
         parts = {"pipeline": backbone.path("pipeline"), "checkpoint": checkpoint}
         if holds_trained_layers(checkpoint):
@@ -77,14 +77,14 @@ class FastComposer:
 
     @classmethod
     def text_only_iterations(cls, options: FastComposerOptions, sampler: Sampler) -> int:
-        """Those before the subjects are seen."""
+        """Number of sampling iterations before subject conditioning starts."""
         from fc_bench.model.fastcomposer.prefixes import text_only_iterations
 
         return text_only_iterations(options.alpha, sampler.steps, sampler.iterations)
 
     @classmethod
     def check(cls, setting: Setting, options: FastComposerOptions, asked: Sequence[AskedSet]) -> None:
-        """Raise ModelInputError for a prompt that is too long, or whose noun the placeholder cannot follow."""
+        """Raise ModelInputError for a prompt that is too long, or whose noun cannot carry the placeholder."""
         from fc_bench.baselines.base_pipeline import read_tokenizer
         from fc_bench.model.fastcomposer.prompts import parse_prompt
 
@@ -101,12 +101,12 @@ class FastComposer:
     def customize(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
     ) -> Customization:
-        """Read the reference photographs; nothing is trained and nothing kept."""
+        """Read the reference photographs; nothing is trained and no artefact is written."""
         return Customization(tuple(subjects), state=[read_photograph(subject.photographs[0]) for subject in subjects])
 
     def prefix(self, requests: Sequence[Request], iterations: int, earlier: Any = None) -> Any:
-        """The batch's first iterations, from the plain prompts."""
-        from fc_bench.model.compiling import compiled
+        """The batch's first iterations, conditioned on the plain prompts."""
+        from fc_bench.model.compilation import compiled
 
         with compiled(self._pipeline.unet, self._compiled):
             return self._pipeline.text_only_prefix(
@@ -123,27 +123,27 @@ class FastComposer:
     def generate(
         self, customization: Customization, requests: Sequence[Request], prefix: Any = None
     ) -> Iterator[Image.Image]:
-        """One batch through the pipeline."""
-        yield from self._drawn(customization, requests, prefix=prefix)
+        """The images of one batch."""
+        yield from self._draw(customization, requests, prefix=prefix)
 
     def generate_with_attention(
         self, customization: Customization, requests: Sequence[Request], prefix: Any = None
     ) -> Iterator[tuple[Image.Image, np.ndarray | None]]:
-        """The same images, with the cross-attention of the subjects' image tokens in the steps that see them."""
+        """The same images, with the cross-attention of the subjects' image tokens in the conditioned steps."""
         from fc_bench.model.fastcomposer.subject_attention import SubjectAttention
 
         attention = SubjectAttention()
-        images = self._drawn(customization, requests, subject_attention=attention, prefix=prefix)
+        images = self._draw(customization, requests, subject_attention=attention, prefix=prefix)
         yield from zip(images, attention.maps(), strict=True)
 
-    def _drawn(self, customization: Customization, requests: Sequence[Request], **inputs: Any) -> Sequence[Image.Image]:
-        from fc_bench.baselines.base_pipeline import drawn
-        from fc_bench.model.compiling import compiled
+    def _draw(self, customization: Customization, requests: Sequence[Request], **inputs: Any) -> Sequence[Image.Image]:
+        from fc_bench.baselines.base_pipeline import draw_images
+        from fc_bench.model.compilation import compiled
 
         references = [customization.state for _ in requests]
         inputs |= {"subject_images": references, "alpha": self._alpha}
         with compiled(self._pipeline.unet, self._compiled):
-            return drawn(self._pipeline, self._sampler, requests, **inputs)
+            return draw_images(self._pipeline, self._sampler, requests, **inputs)
 
 
 def _mention(subject: Subject) -> str:

@@ -1,6 +1,6 @@
-"""What methods have in common that are the backbone's pipeline with something put into it, and tune nothing.
+"""The common part of methods that extend the backbone's pipeline and tune nothing.
 
-Such a method says what it loads (`__init__`) and what its pipeline gets for a set of subjects (`inputs`).
+Such a method defines what it loads (`__init__`) and which inputs its pipeline gets for a subject set (`inputs`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from fc_bench.protocols import Checkpoints, Customization, Request, Setting, Sub
 
 
 class MethodOptions(Settings):
-    """Options of a method; the text below a field is what `fc-bench list` shows, `~` in a `Path` is the home folder."""
+    """Base class of a method's options.
+
+    `fc-bench list` shows the docstring of each field. A `~` in a `Path` is the home folder.
+    """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
@@ -31,9 +34,9 @@ class MethodOptions(Settings):
 
 
 class PipelineMethod:
-    """The backbone's Stable Diffusion pipeline, this method's own, as `pipeline`; its parts and device as `base`.
+    """Base class of methods without tuning; `pipeline` is the method's own pipeline, `base` has its parts and device.
 
-    A method of this kind states `description`, and `Options` where it has any; what is here besides is what most do.
+    A subclass defines `description`, and `Options` if it has any. It overrides the other members where it differs.
     """
 
     description: ClassVar[str]
@@ -48,32 +51,32 @@ class PipelineMethod:
         self.pipeline = self.base.pipeline()
 
     def inputs(self, subjects: Sequence[Subject]) -> Mapping[str, Any]:
-        """What the pipeline is called with for these subjects, beside prompts and sampler; nothing here."""
+        """Additional arguments of the pipeline for these subjects, besides prompts and sampler; none by default."""
         return {}
 
     @classmethod
     def weights(cls, backbone: Backbone, options: BaseModel) -> Mapping[str, Path]:
-        """The pipeline, and every option that is a `Path`; raises UserError when one does not exist."""
+        """The pipeline and every option that is a `Path`; raises UserError when one of these does not exist."""
         given = {
             name: value for name in type(options).model_fields if isinstance(value := getattr(options, name), Path)
         }
         for name, path in given.items():
             if not path.exists():
                 raise UserError(
-                    f'The weights {path} of the option "{name}" do not exist; get them or correct the option.'
+                    f'The option "{name}" names the weights {path}, which do not exist; get them or correct the option.'
                 )
         return {"pipeline": backbone.path("pipeline"), **given}
 
     def mention(self, subject: Subject, position: int) -> str:
-        """The class noun alone."""
+        """The class noun."""
         return subject.noun
 
     def customize(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
     ) -> Customization:
-        """Nothing is trained and nothing kept."""
+        """Compute the pipeline's inputs; nothing is trained and no artefact is written."""
         return Customization(tuple(subjects), state=self.inputs(subjects))
 
     def generate(self, customization: Customization, requests: Sequence[Request]) -> Iterator[Image.Image]:
-        """One batch through the pipeline, each image with its own noise."""
+        """The images of one batch, each with its own noise."""
         yield from self.base.sample(self.pipeline, requests, **(customization.state or {}))

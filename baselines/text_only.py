@@ -1,4 +1,4 @@
-"""The base model without any subject: what identity is by chance, and the best prompt consistency to hope for."""
+"""The base model without any subject: the chance level of identity and an upper bound for prompt consistency."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""Textual Inversion (arXiv 2208.01618): everything is frozen but the embedding of one new token, the subject."""
+"""Textual Inversion (arXiv 2208.01618) trains only the embedding of a new token that stands for the subject."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers import CLIPTokenizer
 from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.concepts import photographs_of
 from fc_bench.baselines.tuning.latents import encode, pixels
-from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws, Tuned
+from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws, TuningResult
 from fc_bench.baselines.tuning.method import Photographs, Steps, TunedMethod, TuningOptions
 from fc_bench.baselines.tuning.text import single_token
 from fc_bench.baselines.tuning.tokens import NewTokens, load_tokens, save_tokens, token_of, vectors_of
@@ -24,7 +24,7 @@ from fc_bench.protocols import Checkpoints, Subject
 
 FILE = "learned_embeds.safetensors"
 FLIPPED_SHARE = 0.5
-"""Share of the photographs that are seen mirrored, as in the diffusers example."""
+"""Share of the photographs that are mirrored, as in the diffusers example."""
 TEMPLATES = (
     "a photo of a {}",
     "a rendering of a {}",
@@ -54,13 +54,13 @@ TEMPLATES = (
     "a photo of a cool {}",
     "a photo of a small {}",
 )
-"""The prompts of training: the paper's, a subset of CLIP's ImageNet templates (appendix E)."""
+"""The training prompts of the paper (appendix E), a subset of CLIP's ImageNet templates."""
 
 
 class TextualInversionOptions(TuningOptions):
-    """Defaults are the diffusers example's: a learning rate of 5e-4 for each photograph of a batch of 4.
+    """Options; the defaults are those of the diffusers example: a learning rate of 5e-4 times the batch size of 4.
 
-    Weight decay applies to the trained embedding, as there; no other row of the table is ever touched.
+    As in the example, weight decay applies to the trained embedding. No other row of the embedding table changes.
     """
 
     steps: Steps = 3000
@@ -68,45 +68,45 @@ class TextualInversionOptions(TuningOptions):
     batch_size: Photographs = 4
     max_grad_norm: GradientNorm = None
     initializer: str | None = None
-    """The one-token word whose embedding the new ones start from; None: the subject's class noun."""
+    """One-token word whose embedding initializes the new ones; None: the subject's class noun."""
     vectors: int = Field(default=1, ge=1, le=16)
-    """Embeddings that stand for the subject, one after the other."""
+    """Number of consecutive embeddings that represent the subject."""
 
 
 class TextualInversion(TunedMethod):
-    """Subjects are learnt one by one and loaded together."""
+    """Tunes each subject's embedding separately and loads those of a subject set together."""
 
-    description: ClassVar[str] = "the embedding of a new token learnt, everything else frozen"
+    description: ClassVar[str] = "tunes the embedding of a new token; everything else is frozen"
     Options: ClassVar[type[BaseModel]] = TextualInversionOptions
     shared_parts: ClassVar[tuple[str, ...]] = ("vae", "unet", "tokenizer")
 
     @property
     def tunes_apart(self) -> bool:
-        """Always: an embedding knows nothing of another one."""
+        """Always true, because embeddings do not depend on each other."""
         return True
 
     @classmethod
     def words_for(cls, options: TextualInversionOptions, subject: Subject, position: int) -> str:
-        """The token alone, `<p03>`."""
+        """The new token: `<p03>`."""
         return token_of(subject)
 
     @classmethod
     def new_tokens(cls, options: TextualInversionOptions, subject: Subject) -> list[str]:
-        """As many as there are vectors."""
+        """One token per vector."""
         return vectors_of(token_of(subject), options.vectors)
 
     @classmethod
     def check_words(
         cls, tokenizer: CLIPTokenizer, options: TextualInversionOptions, subjects: Sequence[Subject]
     ) -> None:
-        """Raise UserError when the initializer, or a subject's noun in its place, is not one token."""
+        """Raise UserError when the initializer, or the class noun that replaces it, is not exactly one token."""
         for subject in subjects:
             initial_token(tokenizer, options, subject)
 
     def train(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
-    ) -> list[Tuned]:
-        """Learn one subject's embedding; write `learned_embeds.safetensors`."""
+    ) -> list[TuningResult]:
+        """Train one subject's embedding; write `learned_embeds.safetensors`."""
         (subject,) = subjects
         training = _Embedding(self.base, self.options, subject)
         tuned = self.tune(training, subjects, seed, checkpoints)
@@ -114,7 +114,7 @@ class TextualInversion(TunedMethod):
         return [tuned]
 
     def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
-        """The base model, whose text encoder knows the tokens of all subjects."""
+        """The base model with the tokens of all subjects in its text encoder."""
         pipeline = self.base.pipeline(
             text_encoder=self.base.fresh_text_encoder(), tokenizer=self.base.fresh_tokenizer()
         )
@@ -124,15 +124,18 @@ class TextualInversion(TunedMethod):
 
 
 def initial_token(tokenizer: CLIPTokenizer, options: TextualInversionOptions, subject: Subject) -> int:
-    """The id of the token that a subject's new ones start from; raises UserError when the word is not one token."""
+    """Id of the token that initializes a subject's new tokens; raises UserError when its word is not one token."""
     if options.initializer is not None:
         return single_token(tokenizer, options.initializer, "The option initializer:")
-    remedy = "set the option initializer to a word that is one"
+    remedy = "set the option initializer to a word that is one token"
     return single_token(tokenizer, subject.noun, f"The class noun of {subject.id} as initializer:", remedy)
 
 
 class _Embedding:
-    """Photographs, mirrored by chance, each under a template drawn for it, through the shared frozen UNet."""
+    """The training of new embeddings through the shared, frozen UNet.
+
+    Photographs are mirrored at random, and each has a randomly drawn prompt template.
+    """
 
     def __init__(self, base: BasePipeline, options: TextualInversionOptions, subject: Subject) -> None:
         start = initial_token(base.tokenizer, options, subject)
@@ -152,7 +155,7 @@ class _Embedding:
         return [{"params": [self.tokens.rows], "lr": options.learning_rate, "weight_decay": options.weight_decay}]
 
     def batch(self, step: int, draws: Draws) -> Batch:
-        """Photographs with their prompts."""
+        """The step's photographs with their prompts."""
         count = self._options.batch_size
         drawn = draws.numpy(AUGMENTATION, step)
         mirrored = drawn.random(count) < FLIPPED_SHARE

@@ -10,19 +10,20 @@ _SPELLED = re.compile(
     r"(?!(?:F[LR]?|[HL]|MN?|N|RH?|S(?:CH|[CPT]R|[CP]L|[CHKLMNPQTVW])?)[AEIOUY](?:[A-Z]|$))"
     r"(?:[AEFHILMNORSX](?=[-. ]|$)|[AEFHILMNORSX][A-Z0-9])"
 )
-"""Capitals read letter by letter, the first of which begins with a vowel sound: MRI, X-ray; not NASA, not MAN."""
+"""Capitals that are read letter by letter and start with a vowel sound: MRI, X-ray; not NASA, not MAN."""
 _YOU = re.compile(r"U(?=[-. ]|$)|U[A-Z]{1,3}(?![A-Za-z])")
-"""The letter U: UFO, UN, U-boat."""
+"""The letter U read as "you": UFO, UN, U-boat."""
 _VOWEL_SOUND = re.compile(r"hour(?!i)|heir|honest|honou?r|[aefhilmnorsx]-|[aeiou]")
 _CONSONANT_SOUND = re.compile(r"e[uw]|onc?e(?![a-z])|oui|uni(?:[^nmd]|mo|$)|ukr|u[bcfghjkqrst][aeiou]|u-")
-"""Vowels that sound as `you` or `w`: European, ewe, one-eyed, unicorn, user; but uninvited, umbrella."""
+"""Vowels that sound like "you" or "w": European, ewe, one-eyed, unicorn, user; not uninvited, umbrella."""
 
 
 def article(phrase: str) -> str:
-    """`a` or `an`, by the sound that the phrase begins with.
+    """`a` or `an`, by the first sound of the phrase.
 
-    Letters decide, except for a silent h (hour, honest), vowels that sound as `you` or `one` (university, European,
-    one-eyed) and words that are spelled (MRI, X-ray). What begins with no letter, such as a learnt token, takes `a`.
+    The first letter decides, except for a silent h (hour, honest), vowels that sound like "you" or "one" (university,
+    European, one-eyed), and words that are spelled out (MRI, X-ray). A phrase that starts with another character, such
+    as a new token, takes `a`.
     """
     if _SPELLED.match(phrase):
         return "an"
@@ -32,22 +33,22 @@ def article(phrase: str) -> str:
 
 
 def with_article(phrase: str) -> str:
-    """The phrase after its article."""
+    """The phrase with its indefinite article before it."""
     return f"{article(phrase)} {phrase}"
 
 
 def insert(texts: Sequence[str], phrases: Iterable[str]) -> str:
-    """Texts with a phrase between each two of them, where an indefinite article at the end of a text suits its phrase.
+    """The texts joined by one phrase per gap; an indefinite article before a phrase is adapted to it.
 
-    There are as many phrases as gaps. An article keeps its first letter, so that `A` stays a capital.
+    The article keeps its first letter, so `A` stays a capital. Raises ValueError unless there is one phrase per gap.
     """
-    whole = texts[0]
+    joined = texts[0]
     for phrase, following in zip(phrases, texts[1:], strict=True):
-        whole = f"{_suited(whole, phrase)}{phrase}{following}"
-    return whole
+        joined = f"{_with_fitting_article(joined, phrase)}{phrase}{following}"
+    return joined
 
 
-def _suited(text: str, phrase: str) -> str:
+def _with_fitting_article(text: str, phrase: str) -> str:
     found = _ARTICLE.search(text)
     if found is None:
         return text

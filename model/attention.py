@@ -1,4 +1,4 @@
-"""Which implementation of attention a UNet computes with."""
+"""The implementation of attention in a UNet."""
 
 from typing import Literal
 
@@ -7,7 +7,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 
 AttentionKind = Literal["sdpa", "eager"]
-"""Fused (PyTorch's scaled dot product attention) or written out."""
+"""sdpa: PyTorch's fused scaled dot product attention; eager: separate matrix products."""
 
 
 def attention_for(device: torch.device) -> AttentionKind:
@@ -16,5 +16,5 @@ def attention_for(device: torch.device) -> AttentionKind:
 
 
 def use_attention(unet: UNet2DConditionModel, kind: AttentionKind) -> None:
-    """Let every attention layer compute in this way."""
+    """Set the implementation of every attention layer."""
     unet.set_attn_processor(AttnProcessor() if kind == "eager" else AttnProcessor2_0())

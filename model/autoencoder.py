@@ -1,4 +1,4 @@
-"""The VAE's two directions with their types: diffusers declares that both may return bare tuples."""
+"""Typed calls of the VAE's encoder and decoder, because diffusers declares that both may return bare tuples."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 def posterior(vae: AutoencoderKL, pixels: Tensor) -> DiagonalGaussianDistribution:
-    """Distribution of the latents, unscaled, of images [batch, 3, height, width] in -1..1."""
+    """Distribution of the unscaled latents of images [batch, 3, height, width] in -1..1."""
     encoded: Any = vae.encode(pixels)
     return encoded.latent_dist
 
 
 def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
-    """Images [batch, 3, height, width], about -1..1, of unscaled latents."""
+    """Images [batch, 3, height, width] in about -1..1, decoded from unscaled latents."""
     untyped: Any = latents  # declared as FloatTensor
     decoded: Any = vae.decode(untyped)
     return decoded.sample

@@ -1,7 +1,7 @@
-"""The border of every command: standard streams that cannot make it fail, and what its exit code means.
+"""Exit codes and standard streams of every command; a failing stream never stops a command.
 
-0 done, 1 the gate of `fc-bench compare` found a regression, 2 the caller can put it right, 3 runs that cannot be
-compared, 4 incomplete, and the codes below.
+Exit codes: 0 done, 1 the gate of `fc-bench compare` found a regression, 2 an error that the caller can correct, 3 the
+runs cannot be compared, 4 incomplete, and the codes below.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ Arguments = ParamSpec("Arguments")
 
 EXIT_USAGE = 2
 EXIT_DEFECT = 70
-"""An exception that nobody expected (EX_SOFTWARE of sysexits.h)."""
+"""An unexpected exception (EX_SOFTWARE of sysexits.h)."""
 EXIT_OUTPUT = 74
-"""The work is done, standard output or error took no more, as on a full disk (EX_IOERR)."""
+"""The work is done, but standard output or error could not be written, as on a full disk (EX_IOERR)."""
 EXIT_INTERRUPTED = 130
 EXIT_CLOSED_PIPE = 141
-"""The work is done, nobody reads standard output or error any more; what shells show for SIGPIPE."""
+"""The work is done, but the reader of standard output or error is gone; shells show this code for SIGPIPE."""
 EXIT_TERMINATED = 143
 INTERRUPTED = "interrupted; the same command continues."
 
-_PLACE_REFUSES = (
+_ACCESS_ERRORS = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.EIO, errno.ESTALE,
 )  # fmt: skip
-"""Rights, space, length of a name, a broken disk or share."""
+"""Errors of permissions, disk space, name length, and broken disks or network shares."""
 
 
 class PassedOnError(Exception):
-    """Carries an exception past a library that would turn it into an exit code of its own."""
+    """A wrapper that carries an exception past a library that would turn it into its own exit code."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
@@ -49,20 +49,20 @@ class PassedOnError(Exception):
 
 
 class _Output(io.FileIO):
-    """A standard stream that keeps its first failure and goes on to the null device.
+    """A standard stream that keeps its first failure and then writes to the null device.
 
-    What cannot be shown must not stop what is computed and recorded, whichever thread or library shows it.
+    A failure of the output must not stop the computation, whichever thread or library writes.
     """
 
-    trouble: OSError | None = None
+    failure: OSError | None = None
 
     def write(self, data: Any, /) -> int:
         try:
-            while (written := super().write(data)) is None:  # somebody made it non-blocking
+            while (written := super().write(data)) is None:  # the stream is non-blocking
                 select.select([], [self.fileno()], [])
             return written
         except OSError as error:
-            self.trouble = error
+            self.failure = error
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.fileno())
             os.close(null)
@@ -70,12 +70,12 @@ class _Output(io.FileIO):
 
 
 def open_streams() -> None:
-    """Make standard output and error take every character and fail nobody.
+    """Make standard output and error accept every character and never raise.
 
-    A character that the encoding lacks is replaced; a stream that was closed from the start is the null device.
-    Streams that somebody put in their place (a test, a notebook) stay as they are.
+    Characters outside the encoding are replaced. A stream that was closed from the start becomes the null device.
+    Streams that a test or a notebook has replaced stay as they are.
     """
-    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:  # or the next file opened would be standard output
+    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:  # otherwise the next opened file would become standard output
         os.set_inheritable(free, True)
     os.close(free)
     sys.stdout = _tolerant(sys.stdout, sys.__stdout__, "replace")
@@ -98,11 +98,11 @@ def exit_code_of(
     refusals: tuple[type[Exception], ...] = (ModelInputError,),
     interrupted: str = INTERRUPTED,
 ) -> int:
-    """Run a command to its exit code; `tell` shows a line that says why it is not 0.
+    """Run a command and return its exit code; `tell` prints a line that explains a code other than 0.
 
-    An exception among `refusals`, or a place that cannot be used, is one line (2); Ctrl-C and SIGTERM give
-    `interrupted` (130, 143); what nobody expected is a traceback (70). Output that was not delivered turns 0 into
-    `EXIT_OUTPUT` or `EXIT_CLOSED_PIPE`.
+    An exception among `refusals`, or an inaccessible file, gives one line (2). Ctrl-C and SIGTERM give `interrupted`
+    (130, 143). An unexpected exception gives a traceback (70). If output was lost, `EXIT_OUTPUT` or `EXIT_CLOSED_PIPE`
+    replaces 0.
     """
     open_streams()
     terminated: list[int] = []
@@ -126,11 +126,11 @@ def exit_code_of(
             code = EXIT_USAGE
         else:
             traceback.print_exception(error)
-            lines, code = ["this is a defect, no verdict; what was recorded before it is whole."], EXIT_DEFECT
+            lines, code = ["this is a bug, not a result; everything recorded before it is intact."], EXIT_DEFECT
     sys.stdout.flush()
     for line in lines:
         tell(line)
-    return code or _undelivered(tell)
+    return code or _code_of_lost_output(tell)
 
 
 def as_command(
@@ -138,7 +138,7 @@ def as_command(
     interrupted: str = INTERRUPTED,
     refusals: tuple[type[Exception], ...] = (ModelInputError,),
 ) -> Callable[Arguments, int]:
-    """A main of `python -m ...` that returns the exit code, whatever happens in it; see `exit_code_of`."""
+    """Wrap the main function of `python -m ...` so that it always returns an exit code; see `exit_code_of`."""
 
     @wraps(main)
     def command(*arguments: Arguments.args, **named: Arguments.kwargs) -> int:
@@ -151,30 +151,30 @@ def as_command(
 
 
 def _refusal(error: BaseException, refusals: tuple[type[Exception], ...]) -> list[str]:
-    """What to say of an exception that the caller can put right, line by line; empty for any other."""
+    """The lines to print for an exception that the caller can correct; empty for any other exception."""
     if isinstance(error, MissingWeightsError):
         return [error.message, error.remedy]
     if isinstance(error, refusals):
         return [str(error)]
-    if isinstance(error, OSError) and error.errno in _PLACE_REFUSES and error.filename is not None:
+    if isinstance(error, OSError) and error.errno in _ACCESS_ERRORS and error.filename is not None:
         return [describe_refusal(error)]
     if isinstance(error, OSError) and str(error.strerror).startswith("No usable temporary"):
-        return ["no folder for temporary files can be written; set TMPDIR to one."]
+        return ["no folder for temporary files is writable; set TMPDIR to a writable folder."]
     if isinstance(error, OSError) and "MPLCONFIGDIR" in str(error):
-        return ["no cache folder of Matplotlib can be written; set MPLCONFIGDIR to one, or TMPDIR."]
+        return ["no cache folder of Matplotlib is writable; set MPLCONFIGDIR or TMPDIR to a writable folder."]
     if isinstance(error, UnicodeEncodeError) and sys.getfilesystemencoding() != "utf-8":
-        return [f"this locale has no file names with {error.object[error.start]!a}; set PYTHONUTF8=1 and repeat."]
+        return [f"this locale does not allow {error.object[error.start]!a} in file names; set PYTHONUTF8=1 and repeat."]
     return []
 
 
-def _undelivered(tell: Callable[[str], None]) -> int:
-    """0, or the code for output that was not delivered; whether it was is known once it is flushed."""
+def _code_of_lost_output(tell: Callable[[str], None]) -> int:
+    """0, or the exit code if output was lost, which is known only after a flush."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-        trouble = getattr(getattr(getattr(stream, "buffer", None), "raw", None), "trouble", None)
-        if isinstance(trouble, BrokenPipeError):
+        failure = getattr(getattr(getattr(stream, "buffer", None), "raw", None), "failure", None)
+        if isinstance(failure, BrokenPipeError):
             return EXIT_CLOSED_PIPE
-        if trouble is not None:
-            tell(f"the output could not be written ({trouble.strerror}); everything else is done.")
+        if failure is not None:
+            tell(f"the output could not be written ({failure.strerror}); everything else is done.")
             return EXIT_OUTPUT
     return 0

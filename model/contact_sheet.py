@@ -1,4 +1,4 @@
-"""Contact sheets: pictures in labelled rows, to check by eye what was read, curated, trained or composed."""
+"""Contact sheets: pictures in labeled rows, for visual checks of data, training and composed images."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from PIL import Image, ImageDraw, ImageFont
 
 INK, GREY, PAPER = (30, 30, 30), (120, 120, 120), (255, 255, 255)
 GAP = 6
-"""Pixels around every tile."""
+"""Space around each tile, in pixels."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture with the text below it; None leaves the place empty."""
+    """A picture with a caption below it; None leaves the tile empty."""
 
     image: Image.Image | None
     caption: str = ""
 
 
 def in_rows(tiles: Sequence[Tile], length: int) -> list[Sequence[Tile]]:
-    """The tiles in rows of so many."""
+    """The tiles in rows of `length` tiles."""
     return [tiles[start : start + length] for start in range(0, len(tiles), length)]
 
 
 def contact_sheet(rows: Sequence[Sequence[Tile]], side: int = 192, title: str = "") -> Image.Image:
-    """The rows of tiles as one RGB picture; each picture is fitted into `side` x `side` pixels, proportions kept.
+    """The rows of tiles as one RGB picture; each picture is scaled into `side` x `side` pixels without distortion.
 
-    Captions are wrapped to the tile's width and never cut off. Raises ValueError when there is no tile.
+    Captions are wrapped to the tile's width and never truncated. Raises ValueError when there is no tile.
     """
     if not any(rows):
         raise ValueError("a contact sheet needs at least one tile")
@@ -57,7 +57,7 @@ def contact_sheet(rows: Sequence[Sequence[Tile]], side: int = 192, title: str = 
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """matplotlib's own, which has letters of many languages."""
+    """The font that comes with Matplotlib, which covers many languages."""
     import matplotlib
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
@@ -71,6 +71,6 @@ def _fitted(image: Image.Image, side: int) -> Image.Image:
 
 
 def _height(draw: ImageDraw.ImageDraw, texts: Sequence[str], font: ImageFont.FreeTypeFont) -> int:
-    """Pixels that the tallest of the texts takes, with a gap; 0 when all are empty."""
+    """Height of the tallest text in pixels, with a gap; 0 if all texts are empty."""
     boxes = [draw.multiline_textbbox((0, 0), text, font=font) for text in texts if text]
     return max((int(box[3]) for box in boxes), default=-GAP) + GAP

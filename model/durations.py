@@ -1,4 +1,4 @@
-"""Durations as people write them."""
+"""Durations written like 90s, 30m or 2h."""
 
 import re
 
@@ -11,7 +11,7 @@ def parse_duration(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text.strip())
     seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
     if not seconds:
-        raise ModelInputError(f"'{text}' is no duration: write it like 90s, 30m or 2h")
+        raise ModelInputError(f"'{text}' is not a duration: write it like 90s, 30m or 2h")
     if seconds > LARGEST_WHOLE:
-        raise ModelInputError(f"'{text[:40]}' is too long a duration: write it like 90s, 30m or 2h")
+        raise ModelInputError(f"the duration '{text[:40]}' is too long: write it like 90s, 30m or 2h")
     return seconds

@@ -1,4 +1,4 @@
-"""What the model packages say about bad input."""
+"""Errors of the model packages about bad input."""
 
 import os
 import re
@@ -8,11 +8,11 @@ from pathlib import Path
 
 
 class ModelInputError(ValueError):
-    """Bad input, told in one sentence: what is wrong, where, and what to do."""
+    """Bad input; its text is one sentence with what is wrong, where, and what to do."""
 
 
 class MissingWeightsError(ModelInputError):
-    """Weights that are not here: what is missing, and on a line of its own the command that fetches it."""
+    """Missing weights; `message` says what is missing, and `remedy` how to get it (often a shell command)."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(f"{message} {remedy}")
@@ -22,16 +22,16 @@ class MissingWeightsError(ModelInputError):
 NO_HUB_CACHE = "the user has no home folder for the Hugging Face cache; set HF_HOME to a folder"
 
 
-def lacks_home(error: BaseException) -> bool:
-    """Whether pathlib raised it for a user without a home folder, as it does from within libraries."""
+def is_missing_home(error: BaseException) -> bool:
+    """Whether pathlib raised the error because the user has no home folder; libraries pass such errors on."""
     return isinstance(error, RuntimeError) and "home directory" in str(error)
 
 
 @contextmanager
 def loading(what: str) -> Iterator[None]:
-    """Tell as a ModelInputError that libraries fail to load `what` inside the block.
+    """Turn loading errors of libraries inside the block into a ModelInputError about `what`.
 
-    Where `what` has the hub id `owner/name` of a model that is not here, with the command that fetches it.
+    If `what` has a hub id `owner/name`, the error names the command that downloads it.
     """
     from safetensors import SafetensorError
 
@@ -41,21 +41,21 @@ def loading(what: str) -> Iterator[None]:
         raise
     except (OSError, ValueError, SafetensorError, RuntimeError) as error:
         if isinstance(error, RuntimeError):
-            if not lacks_home(error):
+            if not is_missing_home(error):
                 raise
             raise ModelInputError(f"{what} cannot be loaded ({NO_HUB_CACHE})") from None
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         hub = _hub_id(what) if isinstance(error, OSError) else None
         if hub is None:
             raise ModelInputError(f"{what} cannot be loaded ({reason}): check that its folder is complete") from error
-        why = "the network is not to be used" if os.environ.get("HF_HUB_OFFLINE") == "1" else reason
+        why = "network access is disabled" if os.environ.get("HF_HUB_OFFLINE") == "1" else reason
         raise ModelInputError(
-            f"{what} cannot be loaded ({why}): {hub} is no folder here and not whole in the local cache; "
-            f"fetch it with: hf download {hub}"
+            f"{what} cannot be loaded ({why}): {hub} is not a local folder, and the local cache does not have all of "
+            f"it; download it with: hf download {hub}"
         ) from error
 
 
 def _hub_id(what: str) -> str | None:
-    """The first word that reads `owner/name` and is no path here."""
+    """The first word of the form `owner/name` that is not a local path."""
     words = (word.strip("()") for word in what.split())
     return next((word for word in words if re.fullmatch(r"\w[\w.-]*/[\w.-]+", word) and not Path(word).exists()), None)

@@ -1,10 +1,10 @@
-"""Matching one to one: subjects with the faces found in a picture, phrases with segments."""
+"""One-to-one matching, of subjects with the faces in a picture or of phrases with segments."""
 
 import numpy as np
 
 
 def greedy_matching(matrix: np.ndarray) -> dict[int, int]:
-    """Row -> column, one to one: the largest entry first, then the largest of the rows and columns still free."""
+    """Row -> column, one to one; takes the largest entry of the free rows and columns until none is left."""
     left = np.array(matrix, dtype=np.float64)
     matched: dict[int, int] = {}
     for _ in range(min(left.shape)):
@@ -16,7 +16,7 @@ def greedy_matching(matrix: np.ndarray) -> dict[int, int]:
 
 
 def optimal_matching(matrix: np.ndarray) -> dict[int, int]:
-    """Row -> column, one to one, with the largest sum: what is high in a whole row or column decides nothing."""
+    """Row -> column, one to one, with the largest sum; adding a constant to a row or column does not change it."""
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(np.asarray(matrix, dtype=np.float64), maximize=True)

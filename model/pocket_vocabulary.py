@@ -1,6 +1,6 @@
-"""The closed vocabulary of the pocket world: what a picture can show and the words for it.
+"""The closed vocabulary of the pocket world: everything that a picture can show, with its words.
 
-Everything a caption may say is listed here once, so that the renderer, the captions, the tokenizer and the suite agree.
+The renderer, the captions, the tokenizer and the suite all use these lists.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ STYLES = {
     "black-and-white": "a black-and-white photograph of",
     "watercolor": "a watercolor painting of",
 }
-"""Style name -> the words a caption begins with."""
+"""Style name -> the first words of a caption."""
 
 CONTEXTS = {
     "snow": "in the snow",
@@ -28,7 +28,7 @@ CONTEXTS = {
     "house": "in front of a blue house",
     "meadow": "in a flower meadow",
 }
-"""Context name -> the words a caption ends with."""
+"""Context name -> the last words of a caption."""
 
 ACCESSORIES = {
     "hat": ("wearing a red hat", "wearing red hats"),
@@ -52,7 +52,7 @@ SKIN_TONES = {
     "brown": (172, 118, 78),
     "dark": (106, 70, 48),
 }
-"""Skin word -> RGB; a person's tone lies anywhere between neighbors."""
+"""Skin word -> RGB; a person's skin tone can lie anywhere between two neighbors."""
 
 HAIR_COLORS = {
     "black": (34, 30, 34),
@@ -110,7 +110,7 @@ GEOMETRY_WORDS = {
     "freckles": ("freckles", 0, _ANY),
     "a mole": ("mole", 0, _ANY),
 }
-"""Words -> the trait they speak of and the open range in which they are true; lengths in half face widths."""
+"""Words -> the trait they describe and the open range in which they hold; lengths in half face widths."""
 
 CLASS_NOUNS = ("man", "woman")
 
@@ -121,7 +121,7 @@ _RARE_TOKENS = "sks zwx"
 
 
 def phrases() -> Iterator[str]:
-    """Every phrase a caption can be made of."""
+    """Every phrase that a caption can contain."""
     yield from STYLES.values()
     yield from CONTEXTS.values()
     for singular, plural in (*ACCESSORIES.values(), *ACTIONS.values()):
@@ -139,7 +139,7 @@ def phrases() -> Iterator[str]:
 
 
 def words() -> list[str]:
-    """The sorted words of the closed vocabulary, letters apart from punctuation, as CLIP's tokenizer splits them."""
+    """The sorted words of the closed vocabulary; as in CLIP's tokenizer, punctuation is separate from letters."""
     found: set[str] = set()
     for phrase in phrases():
         found.update(re.findall(r"[a-z]+|[^a-z\s]+", phrase.lower()))

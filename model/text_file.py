@@ -1,4 +1,4 @@
-"""Text files as other programs leave them."""
+"""Encodings of text files from other programs."""
 
 import codecs
 from pathlib import Path
@@ -12,7 +12,7 @@ _MARKS = (
 
 
 def encoding_of(path: Path) -> str:
-    """UTF-16 or UTF-32 where the file's byte order mark says so, otherwise UTF-8 with or without one."""
+    """The encoding of a text file: UTF-16 or UTF-32 if its byte order mark says so, otherwise UTF-8."""
     with path.open("rb") as file:
         begin = file.read(4)
     return next((encoding for mark, encoding in _MARKS if begin.startswith(mark)), "utf-8-sig")

@@ -1,4 +1,4 @@
-"""Text embeddings that are computed once: every batch has the null prompt, and most prompts come again."""
+"""A cache of text embeddings, because every batch has the null prompt and most prompts occur repeatedly."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -9,18 +9,17 @@ import torch
 from torch import Tensor, nn
 
 MOST = 512
-"""Prompts kept of a text encoder: of Stable Diffusion v1.5 in float32 they take 116 MiB."""
+"""Number of prompts kept per text encoder; they take 116 MiB for Stable Diffusion v1.5 in float32."""
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class TextMemory:
-    """Last hidden states of prompts, each computed once as long as its text encoder does not change.
+    """Last hidden states of prompts, each computed once while its text encoder does not change.
 
-    A prompt is encoded by itself, so that its embedding depends on no batch. Whether a text encoder has changed is seen
-    at its tensors: others than before, written to, or with another sum of their bits. One in training, or with adapters
-    that may be switched, is never remembered. What is remembered costs nothing the second time: where costs are
-    measured, a user's next prompt has to be encoded, so nothing may be remembered there; of a run the images that came
-    first bear it.
+    Each prompt is encoded alone, so its embedding does not depend on a batch. A text encoder counts as changed if its
+    tensors are other objects, have been written to, or have another sum of bits. A text encoder in training mode, or
+    with adapters, is never cached. Cost measurements must not use this cache, because a user's next prompt has to be
+    encoded. In a run, the first images with a prompt bear the cost of encoding it.
     """
 
     def __init__(self, most: int = MOST) -> None:
@@ -29,7 +28,7 @@ class TextMemory:
 
     @torch.no_grad()
     def __call__(self, text_encoder: Any, input_ids: Tensor) -> Tensor:
-        """[prompts, length, features] of the token ids [prompts, length]."""
+        """The last hidden states [prompts, length, features] of token ids [prompts, length]."""
         input_ids = input_ids.to(text_encoder.device)
         if text_encoder.training or getattr(text_encoder, "_hf_peft_config_loaded", False):
             return text_encoder(input_ids).last_hidden_state

@@ -1,4 +1,4 @@
-"""Files and folders that take their names when they are whole: an interruption leaves nothing half-made under them."""
+"""Atomic creation of files and folders: an interruption leaves no incomplete file or folder under the final name."""
 
 import os
 import secrets
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """Write a file that replaces the one that is there; raises OSError."""
+    """Write a file atomically and replace an existing one; raises OSError."""
     part = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     part.write_bytes(content)
     os.replace(part, file)
@@ -17,7 +17,10 @@ def write_whole(file: Path, content: bytes) -> None:
 
 @contextmanager
 def made_in_whole(folder: Path) -> Iterator[Path]:
-    """A folder to fill that takes its name when it is whole; another process that was faster has the name."""
+    """A temporary folder that is renamed to `folder` when the block ends.
+
+    If another process has created `folder` meanwhile, that folder is kept. Raises OSError.
+    """
     part = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     part.mkdir()
     try:

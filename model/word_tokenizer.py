@@ -1,4 +1,4 @@
-"""Tokenizers of CLIP's kind for a given list of words."""
+"""CLIP tokenizers for a given list of words."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def word_tokenizer(words: Iterable[str], length: int, size: int | None = None) -> CLIPTokenizer:
-    """A CLIPTokenizer of prompts of `length` tokens in which each of the words is one token.
+    """A CLIPTokenizer with `length` tokens per prompt, in which each of the words is one token.
 
-    Any other text still tokenizes, byte by byte, as in CLIP. With `size` the vocabulary is filled up, with tokens that
-    no text has, to so many entries: that of a text encoder it is made for. Raises ValueError when it holds more.
+    As in CLIP, other text is tokenized byte by byte. With `size`, unused tokens fill the vocabulary up to the size of a
+    text encoder's vocabulary. Raises ValueError when the words need more than `size` tokens.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))

@@ -1,4 +1,4 @@
-"""Reading a YAML file into a pydantic model, with errors that name the file and the line."""
+"""YAML files read into pydantic models, with errors that name the file and the line."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from fc_bench.model.yaml_repair import advice_on_malformed
 Schema = TypeVar("Schema", bound=BaseModel)
 
 MOST_ERRORS = 100
-"""That are looked at for the one that says most."""
+"""Number of validation errors among which the most specific one is chosen."""
 LONGEST_QUOTED = 60
-"""Characters of a value that an error quotes."""
+"""Largest number of characters of a value that an error quotes."""
 LARGEST_FILE = 4 << 20
-"""Bytes; a suite or a backbone is a few kilobytes, anything near this is another kind of file."""
+"""Largest size in bytes; suites and backbones have a few kilobytes, and a larger file is something else."""
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader; a number that is not finite, or larger or smaller than Python has any, stays text.
+    """The safe loader, but numbers that are not finite or do not fit into Python's numbers stay text.
 
-    Infinity is `inf` then, as on the command line and in JSON, which has no number for it.
+    Infinity becomes `inf`, as on the command line and in JSON, which has no infinity.
     """
 
 
@@ -63,7 +63,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`did you mean "x"?` when a known name is close, otherwise the list of known names; for the end of a sentence."""
+    """The end of a sentence: `did you mean "x"?` if a known name is similar, otherwise the list of known names."""
     known = sorted(known)
     spelled = {each.lower(): each for each in reversed(known)}
     close = get_close_matches(name.lower(), spelled, n=1, cutoff=0.6)
@@ -73,14 +73,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def read_yaml(path: Path, schema: type[Schema]) -> Schema:
-    """The file's content as `schema`, read with the safe loader.
+    """The file's content as an instance of `schema`, read with the safe loader.
 
-    Raises ModelInputError with `file:line` for an unreadable file, malformed YAML, a key given twice, an unknown key
-    (with the nearest known one) or a value that the schema rejects.
+    Raises ModelInputError with `file:line` for an unreadable file, malformed YAML, a repeated key, an unknown key (with
+    the most similar known one) or a value that the schema rejects.
     """
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise ModelInputError(f"{path}: larger than {LARGEST_FILE >> 20} MiB, which no such YAML file is.")
+            raise ModelInputError(f"{path}: larger than {LARGEST_FILE >> 20} MiB, which is too large for such a file.")
         text = path.read_text(encoding=encoding_of(path))
     except UnicodeDecodeError as error:
         raise ModelInputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}).") from None
@@ -94,18 +94,18 @@ def read_yaml(path: Path, schema: type[Schema]) -> Schema:
     try:
         read = schema.model_validate(data)
     except ValidationError as error:
-        raise ModelInputError(_rejected(error, root, path, text, schema)) from None
+        raise ModelInputError(_describe_rejected(error, root, path, text, schema)) from None
     _refuse(str(path), advice_on_misread(root, read, text))
     return read
 
 
 def read_value(text: str) -> Any:
-    """A value as a YAML file would hold it: number, text, list, ...; raises ModelInputError for malformed YAML."""
+    """The value of a YAML text: number, text, list, ...; raises ModelInputError for malformed YAML."""
     return _parsed(text, "the value", ())[1]
 
 
 def _parsed(text: str, where: str, known: Collection[str]) -> tuple[yaml.Node | None, Any]:
-    """The root node and the content of a YAML text; `known` are the keys that there may be."""
+    """The root node and the content of a YAML text; `known` are the allowed keys."""
     try:
         root = yaml.compose(text, Loader=_Loader)
         if root is not None:
@@ -113,7 +113,7 @@ def _parsed(text: str, where: str, known: Collection[str]) -> tuple[yaml.Node | 
             _refuse(where, advice_on_characters(root, text))
         return root, yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
-        raise ModelInputError(_malformed(error, where, text, known)) from None
+        raise ModelInputError(_describe_malformed(error, where, text, known)) from None
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         character = f"U+{int(error.character):04X}" if isinstance(error.character, int) else repr(error.character)
@@ -125,18 +125,18 @@ def _parsed(text: str, where: str, known: Collection[str]) -> tuple[yaml.Node | 
 
 
 def line_of(path: Path, location: Sequence[str | int]) -> int:
-    """The line (from 1) of the value at `location` in the YAML file, or of its closest parent there."""
+    """The line (from 1) of the value at `location` in the YAML file, or of its closest existing parent."""
     root = yaml.compose(path.read_text(encoding=encoding_of(path)), Loader=yaml.SafeLoader)
     return _line(root, location) if root is not None else 1
 
 
 def placed(message: str, *location: str | int) -> PydanticCustomError:
-    """An error for a validator to raise about what stands at a location below the model that it validates."""
+    """An error for a validator to raise about the value at a location below the validated model."""
     return PydanticCustomError("placed", "{message}", {"message": message, "location": location})
 
 
 def sentence(error: ValidationError, schema: type[BaseModel]) -> str:
-    """The first validation error as a sentence without a place: what is wrong and what to do."""
+    """The first validation error as a sentence without file and line: what is wrong and what to do."""
     return _sentence(error.errors()[0], schema)
 
 
@@ -147,13 +147,13 @@ def _sentence(first: ErrorDetails, schema: type[BaseModel]) -> str:
     name = ".".join(str(part) for part in location)
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     if first["type"] not in ("value_error", "placed"):
-        message += _given(first["input"])
+        message += _describe_input(first["input"])
     message += "" if message.endswith("?") else "."
     return f"{name}: {message}" if name else message
 
 
-def _given(value: Any) -> str:
-    """What was given instead, as the end of a sentence, where it fits one."""
+def _describe_input(value: Any) -> str:
+    """The rejected value as the end of a sentence; empty if it is too long."""
     if value is None or isinstance(value, (bool, float, str)) or (isinstance(value, int) and abs(value) < 10**40):
         written = json.dumps(value, ensure_ascii=False)
         return f", not {written}" if len(written) <= LONGEST_QUOTED else ""
@@ -165,8 +165,8 @@ def _refuse(where: str, advice: Advice | None) -> None:
         raise ModelInputError(f"{where}:{advice.line}: {advice}")
 
 
-def _malformed(error: yaml.MarkedYAMLError, where: str, text: str, known: Collection[str]) -> str:
-    """Where and why a text is no YAML, and how the line should read where that can be told."""
+def _describe_malformed(error: yaml.MarkedYAMLError, where: str, text: str, known: Collection[str]) -> str:
+    """Where and why a text is malformed YAML, with the corrected line if one is known."""
     advice = advice_on_malformed(text, error, known)
     if advice is not None:
         return f"{where}:{advice.line}: malformed YAML: {advice}"
@@ -176,12 +176,12 @@ def _malformed(error: yaml.MarkedYAMLError, where: str, text: str, known: Collec
     return f"{place}: malformed YAML: {problem}."
 
 
-def _rejected(error: ValidationError, root: yaml.Node, path: Path, text: str, schema: type[BaseModel]) -> str:
-    """The error that says most, with its line, and how the line should read where that can be told."""
-    first = _telling(error.errors(), root)
+def _describe_rejected(error: ValidationError, root: yaml.Node, path: Path, text: str, schema: type[BaseModel]) -> str:
+    """The most specific error with its line, and with the corrected line if one is known."""
+    first = _most_specific(error.errors(), root)
     location = (*first["loc"], *first.get("ctx", {}).get("location", ()))
-    way = _way(root, location)
-    node, holder = way[-1], way[-2] if len(way) > 1 else None
+    nodes = _path_to(root, location)
+    node, holder = nodes[-1], nodes[-2] if len(nodes) > 1 else None
     if first["type"] == "extra_forbidden":
         node = next((key for key, value in _pairs(root) if value is node), node)
     advice = None
@@ -196,18 +196,21 @@ def _rejected(error: ValidationError, root: yaml.Node, path: Path, text: str, sc
     return f"{path}:{advice.line}: {name}: {advice}" if name else f"{path}:{advice.line}: {advice}"
 
 
-def _telling(errors: Sequence[ErrorDetails], root: yaml.Node) -> ErrorDetails:
-    """The first error; of the ways in which one value may be meant the one that got farthest, and a wrong key before
-    what is missing for its sake."""
+def _most_specific(errors: Sequence[ErrorDetails], root: yaml.Node) -> ErrorDetails:
+    """The first error, or a more specific one about the same value.
+
+    Among alternative types of one value, the deepest error is chosen. A wrong key comes before the missing key that it
+    should have been.
+    """
     first = errors[0]
     if first["type"] == "missing":
         wrong = [each for each in errors if each["type"] == "extra_forbidden" and each["loc"][:-1] == first["loc"][:-1]]
         return wrong[0] if wrong else first
-    start = _way(root, first["loc"])
-    same = [each for each in errors[:MOST_ERRORS] if _way(root, each["loc"])[: len(start)] == start]
+    start = _path_to(root, first["loc"])
+    same = [each for each in errors[:MOST_ERRORS] if _path_to(root, each["loc"])[: len(start)] == start]
     lists = [each for each in same if each["type"] == "list_type"]
-    deepest = max(same, key=lambda each: len(_way(root, each["loc"])))
-    return lists[0] if lists and len(_way(root, deepest["loc"])) == len(start) else deepest
+    deepest = max(same, key=lambda each: len(_path_to(root, each["loc"])))
+    return lists[0] if lists and len(_path_to(root, deepest["loc"])) == len(start) else deepest
 
 
 def _every_key(schema: type[BaseModel]) -> set[str]:
@@ -224,7 +227,7 @@ def _every_key(schema: type[BaseModel]) -> set[str]:
 
 
 def _known_keys(schema: type[BaseModel], location: Sequence[Any]) -> list[str]:
-    """Field names of the model that sits at `location` below `schema`, as far as annotations tell."""
+    """Field names of the model at `location` below `schema`, according to the annotations."""
     current: type[BaseModel] = schema
     for part in location:
         field = current.model_fields.get(str(part)) if isinstance(part, str) else None
@@ -240,7 +243,7 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _line(root: yaml.Node, location: Sequence[Any]) -> int:
-    node = _way(root, location)[-1]
+    node = _path_to(root, location)[-1]
     return next((key for key, value in _pairs(root) if value is node), node).start_mark.line + 1
 
 
@@ -256,23 +259,23 @@ def _pairs(root: yaml.Node) -> Iterator[tuple[yaml.Node, yaml.Node]]:
             waiting += node.value
 
 
-def _way(root: yaml.Node, location: Sequence[Any]) -> list[yaml.Node]:
-    """The nodes on the way to what stands at a location, as far as there are some; the last one may be a key."""
-    way = [root]
+def _path_to(root: yaml.Node, location: Sequence[Any]) -> list[yaml.Node]:
+    """The nodes on the path to a location, as far as they exist; the last one may be a key."""
+    path = [root]
     for place, part in enumerate(location):
-        node = way[-1]
+        node = path[-1]
         if isinstance(node, yaml.MappingNode):
             is_key = tuple(location[place + 1 :]) == ("[key]",)
             own = [pair for pair in node.value if pair[0].value == str(part)]
             own = own or [pair for pair in node.value if constructed(pair[0]) == part]
-            way += [pair[0] if is_key else pair[1] for pair in own[:1]]
+            path += [pair[0] if is_key else pair[1] for pair in own[:1]]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            way.append(node.value[part])
-    return way
+            path.append(node.value[part])
+    return path
 
 
 def _refuse_aliases_and_repeated_keys(root: yaml.Node, where: str, text: str) -> None:
-    """Aliases can grow a small file without bound and repeated keys hide one of two values: both are refused."""
+    """Refuse aliases, which can expand a small file without bound, and repeated keys, which hide a value."""
     seen, items = set[int](), set[int]()
     waiting = [root]
     while waiting:

@@ -1,4 +1,4 @@
-"""Text that is no YAML: the change of one line that makes it some, found by trial."""
+"""Repair advice for malformed YAML: a change of one line that makes the file readable, found by trial."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import yaml
 from fc_bench.model.yaml_advice import Advice, quoted, strange_in, why_quotes, without_strange
 
 LARGEST_TEXT = 100_000
-"""Characters of a file whose lines are tried otherwise; each trial reads it again."""
+"""Largest file, in characters, for which repairs are tried, because each trial parses it again."""
 MOST_TRIALS = 80
 _LINE = re.compile(
     r"(?P<start>\s*(?:- +)*)(?:(?P<key>[^\s'\"{\[#:&*!|>%@`-][^:{\[]*):\s+)?(?P<value>.*?)(?P<rest>\s+#.*)?"
 )
-"""A line of block style: dashes, maybe a key, a value, maybe a comment."""
+"""A line in block style: dashes, an optional key, a value and an optional comment."""
 
 
 def advice_on_malformed(text: str, error: yaml.MarkedYAMLError, known: Collection[str]) -> Advice | None:
-    """The change of one line that lets the file be read further; `known` are the keys of the schema.
+    """A change of one line after which the parser gets further; `known` are the keys of the schema.
 
-    None where no change of a line near the error does.
+    None if no change of a line near the error helps.
     """
     if len(text) > LARGEST_TEXT:
         return None
@@ -44,14 +44,14 @@ def advice_on_malformed(text: str, error: yaml.MarkedYAMLError, known: Collectio
 
 
 def _opens_a_quote(line: str) -> bool:
-    """Whether the line's value begins with a quotation mark that it does not close."""
+    """Whether the line's value starts with a quotation mark that is not closed."""
     parts = _LINE.fullmatch(line)
     value = parts["value"] if parts else ""
     return value[:1] in ("'", '"') and value.count(value[0]) % 2 == 1
 
 
 def _reads_further(lines: Sequence[str], place: int, corrected: str, failed: int) -> bool:
-    """Whether the file can be read beyond where it failed with another line in a place."""
+    """Whether the parser gets past the failed line if the line at `place` is replaced."""
     try:
         for event in yaml.parse("\n".join([*lines[:place], corrected, *lines[place + 1 :]]), Loader=yaml.SafeLoader):
             if event.start_mark is not None and event.start_mark.line > failed + 1:
@@ -66,22 +66,22 @@ def _reads_further(lines: Sequence[str], place: int, corrected: str, failed: int
 
 
 def _tag_of(event: yaml.NodeEvent) -> str | None:
-    """A tag that is written out."""
+    """The explicit tag of a node."""
     return getattr(event, "tag", None)
 
 
 def _corrections(lines: Sequence[str], place: int, known: Collection[str]) -> Iterator[tuple[str, str]]:
-    """What may be wrong with a line, and the line without it, the likeliest first."""
+    """Possible problems of a line with the corrected line, the most likely first."""
     line = lines[place]
     if "\t" in line:
         indent, rest = line[: len(line) - len(line.lstrip())], line.lstrip().replace("\t", " ")
         for step in (2, 4, 8):
-            yield "a tab stands where YAML takes spaces", indent.replace("\t", " " * step) + rest
+            yield "YAML needs spaces instead of a tab", indent.replace("\t", " " * step) + rest
         for column in _columns(lines[:place]):
-            yield "a tab stands where YAML takes spaces", " " * column + rest
+            yield "YAML needs spaces instead of a tab", " " * column + rest
         return
     if (strange := strange_in(line)) is not None:
-        yield f"the character U+{ord(strange):04X} stands where YAML takes a space", without_strange(line)
+        yield f"YAML needs a space instead of the character U+{ord(strange):04X}", without_strange(line)
         return
     yield "a space is missing after the colon", re.sub(r"^(\s*(?:- +)?[\w.-]+)[:：](?=[^\s/])", r"\1: ", line)
     yield "the colon is missing after the key", _with_colon(line, known, _heads_more(lines, place))
@@ -89,26 +89,26 @@ def _corrections(lines: Sequence[str], place: int, known: Collection[str]) -> It
     yield "a closing bracket is missing", line + _unclosed(line)
     own, text = _indent(line), line.lstrip()
     if re.match(r"[-–—]\S|[–—]", text):
-        yield "a list item begins with a dash and a space", f"{' ' * own}- {text.lstrip('-–—').lstrip()}"
+        yield "a list item starts with a dash and a space", f"{' ' * own}- {text.lstrip('-–—').lstrip()}"
     yield from _quotations(line)
     dashes = [_indent(other) for other in lines[:place] if re.match(r" *- ", other)]
     columns = [column for column in _columns(lines[:place]) if column != own]
     is_pair = re.match(r"([\w.-]+):(?:\s|$)", text)
     items = [f"{' ' * column}- {text}" for column in dict.fromkeys(reversed(dashes)) if column in (own, own - 2)]
     shifted = [
-        (f"the line is indented by {own} spaces, those that it belongs to by {column}", " " * column + text)
+        (f"the line is indented by {own} spaces, but the lines it belongs to by {column}", " " * column + text)
         for column in columns
     ]
     for what, corrected in shifted if is_pair else ():
         yield what, corrected
     for corrected in items:
-        yield "a list item begins with a dash", corrected
+        yield "a list item starts with a dash", corrected
     for what, corrected in () if is_pair else shifted:
         yield what, corrected
 
 
 def _heads_more(lines: Sequence[str], place: int) -> bool:
-    """Whether a line is one word alone and the next one is indented further."""
+    """Whether a line is a single word and the next line is indented further."""
     following = next((line for line in lines[place + 1 :] if line.strip()), "")
     return re.fullmatch(r" *[\w.-]+", lines[place]) is not None and _indent(following) > _indent(lines[place])
 
@@ -118,7 +118,7 @@ def _indent(line: str) -> int:
 
 
 def _columns(lines: Sequence[str]) -> list[int]:
-    """The columns in which earlier lines begin, and what stands behind their dashes, the nearest first."""
+    """The columns where earlier lines start, and where the text after their dashes starts; nearest lines first."""
     columns: dict[int, None] = {}
     for line in reversed(lines):
         if line.strip():
@@ -128,7 +128,7 @@ def _columns(lines: Sequence[str]) -> list[int]:
 
 
 def _with_colon(line: str, known: Collection[str], before_more: bool) -> str:
-    """A known key with a colon after it, as any word has that stands alone before lines indented further."""
+    """The line with a colon after its key; any single word counts as a key if the next line is indented further."""
     found = re.fullmatch(r"(\s*(?:- +)?)([\w.-]+)(?:\s+(?:= *)?(.*)| *= *(.+))?", line)
     if not found or (found[2] not in known and (found[3] or found[4] or not before_more)):
         return line
@@ -141,7 +141,7 @@ def _with_commas(line: str, known: Collection[str]) -> str:
 
 
 def _unclosed(line: str) -> str:
-    """The brackets that a line leaves open, closed."""
+    """The closing brackets that are missing in a line."""
     left: list[str] = []
     for character in re.sub(r"\"[^\"]*\"|'[^']*'", "", line):
         if character in "[{":
@@ -152,7 +152,7 @@ def _unclosed(line: str) -> str:
 
 
 def _quotations(line: str) -> Iterator[tuple[str, str]]:
-    """The line with its value, or what is in its list, in quotes."""
+    """The line with quotes around its value or the items of its list."""
     parts = _LINE.fullmatch(line)
     if parts is None or not parts["value"] or re.fullmatch(r"---.*|\.\.\.", parts["value"]):
         return
@@ -167,7 +167,7 @@ def _quotations(line: str) -> Iterator[tuple[str, str]]:
         if _opens_a_quote(line):
             yield "a closing quotation mark is missing", f"{head}{value}{first}{rest}"
         escape = first == '"' and "\\" in inner
-        why = "a backslash in double quotes begins an escape" if escape else "quotes belong around the whole text"
+        why = "a backslash in double quotes starts an escape" if escape else "the quotes must enclose the whole text"
         yield why, f"{head}{quoted(inner)}{rest}"
         return
     if first in ("[", "{") and _is_whole(value) and (first == "[" or ":" in value):
@@ -179,7 +179,7 @@ def _quotations(line: str) -> Iterator[tuple[str, str]]:
 
 
 def _without_end(value: str) -> tuple[str, str]:
-    """A value without the comma or the brackets that end a list begun in an earlier line, and these."""
+    """A value, and separately the comma or brackets after it that belong to a list from an earlier line."""
     end = ""
     while value.endswith((",", "]", "}")) and (value[-1] == "," or _closes_more(value)):
         value, end = value[:-1].rstrip(), value[-1] + end
@@ -191,7 +191,7 @@ def _closes_more(value: str) -> bool:
 
 
 def _is_whole(value: str) -> bool:
-    """Whether the bracket that a value begins with is closed at its end, or nowhere."""
+    """Whether the first bracket of a value is closed at the end of the value or not at all."""
     depth = 0
     for place, character in enumerate(value):
         depth += (character in "[{") - (character in "]}")
@@ -201,7 +201,7 @@ def _is_whole(value: str) -> bool:
 
 
 def _quoted_item(item: str, pair: bool) -> str:
-    """An item of a list, or the value of a key's pair, in quotes where it is text with braces or blanks in it."""
+    """An item of a list, or the value of a key-value pair, quoted if it is text with braces or colons."""
     key, colon, value = item.partition(":") if pair else ("", "", item)
     value = value.strip()
     if not value or value[0] in "\"'[" or (value[0] == "{" and ": " in value) or not set(value) & set("{}:"):
@@ -210,7 +210,7 @@ def _quoted_item(item: str, pair: bool) -> str:
 
 
 def _split(text: str) -> list[str]:
-    """The items of a list, at the commas that stand in no quotes and no brackets."""
+    """The items of a list, split at commas outside quotes and brackets."""
     items, depth, quote, start = [], 0, "", 0
     for place, character in enumerate(text):
         if quote:

@@ -1,1 +1,1 @@
-"""What the methods that tune share: the base model's parts, class images, the loop, the adapters' common half."""
+"""The shared code of the tuned methods: training data, class images, the training loop and their base class."""

@@ -1,4 +1,4 @@
-"""What a customization leaves on the way, to go on from after an interruption."""
+"""Checkpoints of a customization, which continues from the newest one after an interruption."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fc_bench.protocols import Checkpoints
 
 
 @dataclass(frozen=True)
-class Reached:
-    """How far a customization has come: steps, seconds spent on them, and the losses of the last steps."""
+class Progress:
+    """Progress of a customization: steps taken, their seconds, and the losses of the last steps."""
 
     steps: int
     seconds: float
@@ -25,9 +25,9 @@ class Reached:
 
 
 class CheckpointFile:
-    """The newest state of one customization: trained parameters, the optimizer's and the scaler's state.
+    """The newest checkpoint of one customization: trained parameters and the states of optimizer and scaler.
 
-    `identity` says what the customization is: another one's checkpoint is refused.
+    `identity` identifies the customization. A checkpoint with another identity is refused.
     """
 
     def __init__(
@@ -45,16 +45,16 @@ class CheckpointFile:
         self._scaler = scaler
 
     def due(self, steps: int) -> bool:
-        """Whether a checkpoint is to be left after so many steps."""
+        """Whether a checkpoint is due after this number of steps."""
         return self._checkpoints is not None and steps % self._checkpoints.every == 0
 
-    def save(self, reached: Reached) -> None:
-        """Leave a checkpoint in the place of the earlier one, by atomic rename."""
+    def save(self, progress: Progress) -> None:
+        """Replace the earlier checkpoint, by atomic rename."""
         state = {
             "identity": self._identity,
-            "steps": reached.steps,
-            "seconds": reached.seconds,
-            "losses": reached.losses,
+            "steps": progress.steps,
+            "seconds": progress.seconds,
+            "losses": progress.losses,
             "parameters": [parameter.detach() for parameter in self._parameters],
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
@@ -63,10 +63,13 @@ class CheckpointFile:
         torch.save(state, partial)
         os.replace(partial, self._file())
 
-    def restore(self) -> Reached:
-        """Go on from the checkpoint if there is one; raises UserError when it is damaged or another customization's."""
+    def restore(self) -> Progress:
+        """Load the checkpoint if there is one.
+
+        Raises UserError when the checkpoint is damaged or belongs to another customization.
+        """
         if self._checkpoints is None or not self._file().exists():
-            return Reached(0, 0.0, [])
+            return Progress(0, 0.0, [])
         state = self._read()
         if state.get("identity") != self._identity:
             raise UserError(
@@ -77,12 +80,12 @@ class CheckpointFile:
                 parameter.copy_(value)
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
-        return Reached(int(state["steps"]), float(state["seconds"]), list(state["losses"]))
+        return Progress(int(state["steps"]), float(state["seconds"]), list(state["losses"]))
 
     def _read(self) -> dict[str, Any]:
         try:
             return torch.load(self._file(), map_location="cpu", weights_only=True)
-        except Exception as error:  # whatever zip, pickle or the file system say of a damaged file
+        except Exception as error:  # zip, pickle and the file system raise many types for a damaged file
             raise UserError(
                 f"The checkpoint {self._file()} cannot be read ({type(error).__name__}); delete it to tune from the "
                 "beginning."

@@ -1,7 +1,7 @@
-"""Prior preservation's class images: the base model's own idea of a class noun, drawn once and kept for all subjects.
+"""Class images for prior preservation: images of a class noun from the base model, generated once for all subjects.
 
-DreamBooth (arXiv 2208.12242, section 3.3) and Custom Diffusion train on them beside the subject's photographs. They lie
-in the cache folder of the user (`FC_BENCH_CACHE`, else `~/.cache/fc-bench`) under a name that says what decides them.
+DreamBooth (arXiv 2208.12242, section 3.3) and Custom Diffusion train on them beside the subject's photographs. The
+user's cache folder (`FC_BENCH_CACHE`, else `~/.cache/fc-bench`) keeps them in a folder named by a hash of their inputs.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     from fc_bench.baselines.base_pipeline import BasePipeline
 
 BATCH = 8
-"""Images drawn together; each has its own noise, so the number changes nothing."""
+"""Number of images generated together; it does not change them, because each image has its own noise."""
 
 
 @dataclass(frozen=True)
 class ClassImages:
-    """The class images of one prompt; drawing them took `seconds`, whenever that was."""
+    """The class images of one prompt, and the `seconds` that it took to generate them, now or earlier."""
 
     images: list[Image.Image]
     seconds: float
 
     @property
     def sha256(self) -> str:
-        """Over all pixels (hexadecimal): what a customization was trained on."""
+        """Hash of all pixels (hexadecimal), which identifies the training data."""
         return hashlib.sha256(b"".join(image.tobytes() for image in self.images)).hexdigest()
 
 
 def class_images(base: BasePipeline, prompt: str, count: int) -> ClassImages:
-    """The first `count` class images of a prompt, from the cache as far as they are there.
+    """The first `count` class images of a prompt, from the cache where it has them.
 
-    Raises UserError when the cache folder cannot be written.
+    Raises UserError when the cache folder cannot be written or changes meanwhile.
     """
     folder = _folder(base, prompt)
     files = [folder / f"{number:04}.png" for number in range(count)]
@@ -55,16 +55,15 @@ def class_images(base: BasePipeline, prompt: str, count: int) -> ClassImages:
     if missing:
         pipeline = base.pipeline(base.fresh_unet())
         for start in range(0, len(missing), BATCH):
-            _draw(base, pipeline, prompt, missing[start : start + BATCH])
-    drawn = [found[file] or _read(file) for file in files]
-    whole = [image for image in drawn if image is not None]
-    if len(whole) != count:
+            _generate(base, pipeline, prompt, missing[start : start + BATCH])
+    images = [image for file in files if (image := found[file] or _read(file)) is not None]
+    if len(images) != count:
         raise UserError(f"Class images in {folder} changed while they were read; repeat the command.")
-    return ClassImages(whole, sum(float(image.info["seconds"]) for image in whole))
+    return ClassImages(images, sum(float(image.info["seconds"]) for image in images))
 
 
-def _draw(base: BasePipeline, pipeline: StableDiffusionPipeline, prompt: str, files: list[Path]) -> None:
-    """Draw and keep images, each with its share of the batch's seconds."""
+def _generate(base: BasePipeline, pipeline: StableDiffusionPipeline, prompt: str, files: list[Path]) -> None:
+    """Generate images and write each with its share of the batch's seconds."""
     requests = [Request(prompt, prompt, seed_from(f"class image\n{prompt}\n{int(file.stem)}")) for file in files]
     begun = time.perf_counter()
     images = list(base.sample(pipeline, requests))
@@ -74,16 +73,16 @@ def _draw(base: BasePipeline, pipeline: StableDiffusionPipeline, prompt: str, fi
             write_png(file, image, {"prompt": prompt, "seconds": f"{seconds:.4f}"})
         except OSError as error:
             raise UserError(
-                f"Class images cannot be kept in {file.parent} ({error.strerror}); set FC_BENCH_CACHE to a folder that "
-                "can be written."
+                f"Class images cannot be written to {file.parent} ({error.strerror}); set FC_BENCH_CACHE to a writable "
+                "folder."
             ) from None
 
 
 def _folder(base: BasePipeline, prompt: str) -> Path:
-    """Named by all that decides the pixels, down to the libraries that round."""
+    """The cache folder of a prompt, named by a hash of everything that affects pixels, library versions included."""
     setting = base.setting
     libraries = {name: version(name) for name in ("torch", "diffusers", "transformers")}
-    decides = [
+    inputs = [
         setting.backbone.fingerprint("pipeline"),
         asdict(setting.sampler),
         setting.dtype,
@@ -91,11 +90,11 @@ def _folder(base: BasePipeline, prompt: str) -> Path:
         libraries,
         prompt,
     ]
-    return cache_folder() / "class-images" / f"{setting.backbone.name}-{digest(decides)[:16]}"
+    return cache_folder() / "class-images" / f"{setting.backbone.name}-{digest(inputs)[:16]}"
 
 
 def _read(file: Path) -> Image.Image | None:
-    """A class image drawn earlier; None when it is not there or damaged, so that it is drawn again."""
+    """A cached class image; None if it is missing or damaged and has to be generated again."""
     try:
         with Image.open(file) as image:
             image.load()

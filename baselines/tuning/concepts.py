@@ -1,4 +1,4 @@
-"""What a customization is trained on: the subjects' photographs and, for prior preservation, class images."""
+"""The training data of a customization: the subjects' photographs and, for prior preservation, class images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_photographs(subject: Subject, count: int) -> None:
     """Raise UserError when the subject has fewer photographs."""
     if len(subject.photographs) < count:
         raise UserError(
-            f"The subject {subject.id} has {len(subject.photographs)} photographs, tuning takes {count}; "
+            f"The subject {subject.id} has {len(subject.photographs)} photographs, but tuning needs {count}; "
             f"add some or set the option photographs to {len(subject.photographs)}."
         )
 
@@ -52,33 +52,33 @@ class Pictures:
         return len(self.prompts)
 
 
-def encoded(base: BasePipeline, parts: Sequence[tuple[Sequence[Image.Image], str]]) -> Pictures:
-    """Pictures of several concepts, one after the other, each part with its prompt."""
+def encode_pictures(base: BasePipeline, parts: Sequence[tuple[Sequence[Image.Image], str]]) -> Pictures:
+    """The encoded pictures of several concepts, one concept after the other; each concept has one prompt."""
     images = torch.stack([pixels(image) for part, _ in parts for image in part])
     prompts = [prompt for part, prompt in parts for _ in part]
     return Pictures(encode(base.vae, images), tuple(prompts))
 
 
 def class_prompt(subject: Subject) -> str:
-    """What the subject's class images show; the same for all methods, which share them."""
+    """The prompt of the subject's class images; it is the same for all methods, so that they share the images."""
     return f"a photo of {with_article(subject.noun)}"
 
 
 class ClassPictures:
-    """Encoded class images by prompt, made when first needed and kept for all subjects of a run."""
+    """Encoded class images by prompt, prepared at their first use and kept for all subjects of a run."""
 
     def __init__(self, base: BasePipeline, count: int) -> None:
         self._base = base
         self.count = count
-        """Class images of each prompt; 0 for none."""
-        self._stand_ins: list[Image.Image] | None = None
+        """Number of class images per prompt; 0 for none."""
+        self._substitutes: list[Image.Image] | None = None
         self._encoded: dict[str, Pictures] = {}
-        self._about: dict[str, dict[str, Any]] = {}
+        self._descriptions: dict[str, dict[str, Any]] = {}
         self.seconds = 0.0
-        """Seconds spent on drawing, reading and encoding class images since this object exists."""
+        """Seconds that this object has spent on generating, reading and encoding class images."""
 
     def of(self, subjects: Sequence[Subject]) -> Pictures | None:
-        """The class images of each of the subjects' class nouns, one after the other; None when none are asked for."""
+        """The class images of the subjects' class nouns, one noun after the other; None if `count` is 0."""
         if not self.count:
             return None
         found = [self._of(prompt) for prompt in dict.fromkeys(map(class_prompt, subjects))]
@@ -87,25 +87,30 @@ class ClassPictures:
         )
         return Pictures(posteriors, tuple(prompt for part in found for prompt in part.prompts))
 
-    def stand_in(self, images: Sequence[Image.Image]) -> None:
-        """Take these, as squares, for the class images of every prompt: what drawing them costs is not to be paid."""
+    def substitute(self, images: Sequence[Image.Image]) -> None:
+        """Use these images, cropped to squares, as the class images of every prompt; none are generated."""
         side = self._base.setting.sampler.resolution
-        self._stand_ins = [square(image, side) for image in images]
+        self._substitutes = [square(image, side) for image in images]
         self._encoded.clear()
 
-    def about(self, subjects: Sequence[Subject]) -> dict[str, dict[str, Any]]:
-        """By prompt: which images the subjects were trained beside, and how long drawing them took once."""
-        return {prompt: self._about[prompt] for prompt in map(class_prompt, subjects) if prompt in self._about}
+    def describe(self, subjects: Sequence[Subject]) -> dict[str, dict[str, Any]]:
+        """For each prompt: number and hash of the class images used, and the seconds that generating them took."""
+        known = self._descriptions
+        return {prompt: known[prompt] for prompt in map(class_prompt, subjects) if prompt in known}
 
     def _of(self, prompt: str) -> Pictures:
         if prompt not in self._encoded:
             begun = time.perf_counter()
-            if self._stand_ins is None:
-                drawn = class_images(self._base, prompt, self.count)
+            if self._substitutes is None:
+                own = class_images(self._base, prompt, self.count)
             else:
-                drawn = ClassImages(self._stand_ins, 0.0)
-            self._encoded[prompt] = encoded(self._base, [(drawn.images, prompt)])
-            self._about[prompt] = {"count": len(drawn.images), "sha256": drawn.sha256, "seconds_to_draw": drawn.seconds}
+                own = ClassImages(self._substitutes, 0.0)
+            self._encoded[prompt] = encode_pictures(self._base, [(own.images, prompt)])
+            self._descriptions[prompt] = {
+                "count": len(own.images),
+                "sha256": own.sha256,
+                "seconds_to_draw": own.seconds,
+            }
             self.seconds += time.perf_counter() - begun
         return self._encoded[prompt]
 
@@ -113,25 +118,29 @@ class ClassPictures:
 def paired_rows(
     step: int, batch_size: int, draws: Draws, photographs: int, class_images: int
 ) -> tuple[list[int], list[int]]:
-    """A step's rows of so many photographs and class images: epochs over the larger set, the other one repeats."""
+    """Rows of the photographs and of the class images in one step; each list has `batch_size` entries.
+
+    An epoch goes through the larger of the two sets, and the smaller one repeats. Without class images their list is
+    empty.
+    """
     items = draws.items(step, batch_size, max(photographs, class_images))
     return [item % photographs for item in items], [item % class_images for item in items] if class_images else []
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Photographs, and class images beside them, of one customization."""
+    """The photographs of one customization and, with prior preservation, its class images."""
 
     photographs: Pictures
     class_pictures: Pictures | None
 
     def rows(self, step: int, batch_size: int, draws: Draws) -> tuple[list[int], list[int]]:
-        """Rows of the step's photographs and of its class images."""
+        """Rows of the step's photographs and class images."""
         prior = len(self.class_pictures) if self.class_pictures else 0
         return paired_rows(step, batch_size, draws, len(self.photographs), prior)
 
     def batch(self, step: int, batch_size: int, draws: Draws) -> tuple[Tensor, list[str], int]:
-        """Latents of a step, their prompts, and how many of them are photographs (they come first)."""
+        """Latents of a step, their prompts, and the number of photographs among them, which come first."""
         own, prior = self.rows(step, batch_size, draws)
         shape = (len(own) + len(prior), *self.photographs.posteriors.mean.shape[1:])
         noise = torch.randn(shape, generator=draws.torch(PICTURES, step)).to(self.photographs.posteriors.mean.device)

@@ -1,6 +1,6 @@
-"""Photographs as the posteriors of their latents, encoded once and sampled anew at every step.
+"""Photographs as posteriors of their latents, which are encoded once and sampled anew at every step.
 
-That is exactly what encoding at every step gives, as long as the pixels are the same; one sample kept would not be.
+For unchanged pixels this equals encoding them at every step. A single stored sample would not.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor
 from fc_bench.model.autoencoder import posterior
 
 BATCH = 8
-"""Pictures encoded together."""
+"""Number of pictures that are encoded together."""
 
 
 @dataclass(frozen=True)
 class Posteriors:
-    """Means and standard deviations of latents, as the UNet sees them, each [pictures, channels, height, width]."""
+    """Means and standard deviations of scaled latents, each [pictures, channels, height, width]."""
 
     mean: Tensor
     std: Tensor
@@ -34,7 +34,7 @@ class Posteriors:
 
 
 def square(image: Image.Image, side: int) -> Image.Image:
-    """The centre of a picture at `side` x `side` pixels: shorter side resized (bilinear), longer one cropped."""
+    """The center of a picture at `side` x `side` pixels; resized by its shorter side (bilinear), then cropped."""
     scale = side / min(image.size)
     size = [max(side, round(length * scale)) for length in image.size]
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
@@ -42,13 +42,13 @@ def square(image: Image.Image, side: int) -> Image.Image:
 
 
 def pixels(image: Image.Image) -> Tensor:
-    """[3, height, width] in -1..1."""
+    """The picture's pixels, float32 [3, height, width] in -1..1."""
     return torch.from_numpy(np.array(image, dtype=np.float32) / 127.5 - 1.0).permute(2, 0, 1)
 
 
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pictures: Tensor) -> Posteriors:
-    """Posteriors, in float32, of pictures [pictures, 3, height, width] in -1..1."""
+    """Posteriors of pictures [pictures, 3, height, width] in -1..1, in float32."""
     means, deviations = [], []
     for batch in pictures.split(BATCH):
         found = posterior(vae, batch.to(vae.device, vae.dtype))

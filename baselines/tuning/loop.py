@@ -1,6 +1,6 @@
-"""The fine-tuning loop that all methods share: the diffusion loss, with or without prior preservation, and AdamW.
+"""The training loop of all tuned methods: AdamW on the diffusion loss, with or without prior preservation.
 
-Every random draw is a function of seed and step, so a customization continued from a checkpoint takes the same steps.
+Every random draw is a function of seed and step, so a resumed customization takes the same steps.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
-from fc_bench.baselines.tuning.checkpoint import CheckpointFile, Reached
+from fc_bench.baselines.tuning.checkpoint import CheckpointFile, Progress
 from fc_bench.errors import UserError
 from fc_bench.protocols import Checkpoints
 
 CHECK_EVERY = 25
-"""Steps between two looks at whether the loss is still a number; looking waits for an accelerator."""
+"""Number of steps between two checks that the loss is finite; a check synchronizes with the accelerator."""
 ORDER, DIFFUSION, PICTURES, AUGMENTATION = range(4)
-"""Streams of random draws."""
+"""The streams of random draws."""
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How a customization is optimized; `max_grad_norm` None: gradients are not clipped."""
+    """Settings of the optimization; gradients are not clipped if `max_grad_norm` is None."""
 
     steps: int
     max_grad_norm: float | None
@@ -37,10 +37,10 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the UNet is trained on in one step: photographs first, then as many class images, or none.
+    """One training step's input of the UNet: photographs, then the same number of class images or none.
 
-    `latents` [batch, channels, height, width] as the UNet sees them, `text` [batch, length, features]. With `mask`
-    [photographs, 1, height, width] only its pixels of the photographs count.
+    `latents` are scaled latents [batch, channels, height, width], `text` is [batch, length, features]. A `mask`
+    [photographs, 1, height, width] restricts the photographs' loss to its pixels.
     """
 
     latents: Tensor
@@ -50,21 +50,21 @@ class Batch:
 
 
 class Draws:
-    """Random draws of a customization, on the CPU, by seed, stream and position."""
+    """The random draws of a customization, made on the CPU, as a function of seed, stream and position."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
     def numpy(self, stream: int, position: int) -> np.random.Generator:
-        """A fresh generator."""
+        """A new NumPy generator for a position of a stream."""
         return np.random.default_rng([self._seed, stream, position])
 
     def torch(self, stream: int, position: int) -> torch.Generator:
-        """A fresh generator."""
+        """A new torch generator for a position of a stream."""
         return torch.Generator().manual_seed(int(self.numpy(stream, position).integers(2**63)))
 
     def items(self, step: int, batch_size: int, count: int) -> list[int]:
-        """The step's items of `count`, in epochs that each shuffle all of them."""
+        """The step's items out of `count`; each epoch shuffles all of them."""
         chosen = []
         for position in range(step * batch_size, (step + 1) * batch_size):
             epoch, index = divmod(position, count)
@@ -73,36 +73,39 @@ class Draws:
 
 
 class Training(Protocol):
-    """What one customization trains and on what; made by a method, run by `tune`."""
+    """The parameters and the data of one customization; a method creates it and `tune` runs it."""
 
     unet: UNet2DConditionModel
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """AdamW's parameter groups, each with its learning rate and weight decay, the same ones in the same order."""
+        """AdamW's parameter groups with learning rate and weight decay; every call returns the same order."""
         ...
 
     def batch(self, step: int, draws: Draws) -> Batch:
-        """The step's batch; latents' posterior noise comes from the draws, text may carry a gradient."""
+        """The step's batch; its random numbers come from `draws`, and its text may carry a gradient."""
         ...
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """What `tune` did: all steps, the first of this process, its seconds, those before, updates made, the mean loss.
-
-    With float16 a step whose gradients overflow makes no update. `last_loss` is over up to `CHECK_EVERY` last steps.
-    """
+class TuningResult:
+    """Steps, seconds and final loss of one training."""
 
     steps: int
+    """All steps, including those before an interruption."""
     continued_from: int
+    """Steps that the checkpoint already had; 0 without one."""
     seconds: float
+    """Seconds of this process."""
     earlier_seconds: float
+    """Seconds before the interruption."""
     updates: int
+    """Optimizer updates; in float16, a step with overflowing gradients makes none."""
     last_loss: float
+    """Mean loss of the last steps, at most `CHECK_EVERY` of them."""
 
     @property
     def seconds_per_step(self) -> float:
-        """Over all steps."""
+        """Mean seconds over all steps."""
         return (self.seconds + self.earlier_seconds) / self.steps
 
 
@@ -114,11 +117,11 @@ def tune(
     precision: torch.dtype,
     checkpoints: Checkpoints | None = None,
     identity: str = "",
-) -> Tuned:
-    """Take the steps, from the newest checkpoint on if there is one; `identity` says whose it has to be.
+) -> TuningResult:
+    """Train all steps, starting from the newest checkpoint if there is one with this `identity`.
 
-    `precision` other than float32 computes under autocast; with float16 the loss is scaled. Raises UserError when the
-    loss, or a weight after the last step, is no longer a number, and when no update could be made at all.
+    A `precision` other than float32 uses autocast, and float16 also scales the loss. Raises UserError when the loss or
+    a final weight is not finite, when no step made an update, and when the checkpoint belongs to another customization.
     """
     unet = training.unet
     device = unet.device
@@ -149,21 +152,22 @@ def tune(
             _require_finite(losses, taken)
             losses = losses[-CHECK_EVERY:]
         if due:
-            file.save(Reached(taken, before.seconds + time.perf_counter() - begun, losses))
+            file.save(Progress(taken, before.seconds + time.perf_counter() - begun, losses))
     unet.eval()
     updates = _require_updates(optimizer, parameters, settings.steps)
     seconds = time.perf_counter() - begun
     last = float(torch.stack([loss.cpu() for loss in losses]).mean())
-    return Tuned(settings.steps, before.steps, seconds, before.seconds, updates, last)
+    return TuningResult(settings.steps, before.steps, seconds, before.seconds, updates, last)
 
 
 def diffusion_loss(
     unet: UNet2DConditionModel, schedule: DDPMScheduler, batch: Batch, draws: Draws, step: int, prior_weight: float
 ) -> Tensor:
-    """Mean squared error of the photographs plus `prior_weight` times that of the class images (DreamBooth, eq. 2).
+    """Mean squared error of the photographs plus `prior_weight` times that of the class images, a scalar.
 
-    With a mask the photographs' squared errors are summed over channels and averaged over its pixels (Custom
-    Diffusion's valid region).
+    This is equation 2 of DreamBooth (arXiv 2208.12242). With a mask (Custom Diffusion's valid region), the photographs'
+    squared errors are summed over channels and averaged over the pixels of the mask. Raises UserError for an unknown
+    prediction type.
     """
     generator = draws.torch(DIFFUSION, step)
     latents = batch.latents
@@ -185,7 +189,10 @@ def _target(schedule: DDPMScheduler, latents: Any, noise: Any, timesteps: Any) -
         return noise
     if kind == "v_prediction":
         return schedule.get_velocity(latents, noise, timesteps)
-    raise UserError(f'The backbone\'s UNet predicts "{kind}"; tuning knows "epsilon" and "v_prediction".')
+    raise UserError(
+        f'The backbone\'s UNet has the prediction type "{kind}", but tuning supports only "epsilon" and '
+        '"v_prediction"; choose another backbone.'
+    )
 
 
 def _masked_mean(errors: Tensor, mask: Tensor) -> Tensor:
@@ -200,13 +207,13 @@ def _require_finite(losses: Sequence[Tensor], taken: int) -> None:
     bad = ~torch.isfinite(torch.stack([loss.cpu() for loss in losses]))
     if bool(bad.any()):
         step = taken - len(losses) + int(bad.nonzero()[0]) + 1
-        raise UserError(f"Tuning diverged: the loss of step {step} is not a number; lower the learning rate.")
+        raise UserError(f"Tuning diverged: the loss of step {step} is not finite; lower the learning rate.")
 
 
 def _require_updates(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], steps: int) -> int:
-    """The number of updates made; UserError for none, or for weights that are not numbers."""
+    """The number of optimizer updates; raises UserError when there is none or a weight is not finite."""
     if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
-        raise UserError(f"Tuning diverged: a weight is not a number after step {steps}; lower the learning rate.")
+        raise UserError(f"Tuning diverged: a weight is not finite after step {steps}; lower the learning rate.")
     state = optimizer.state.get(parameters[0], {})
     updates = int(state["step"]) if state else 0
     if not updates:

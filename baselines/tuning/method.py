@@ -1,4 +1,4 @@
-"""The common half of the adapters that tune: options, customizing through an artefact, generating from it."""
+"""The base class of the tuned methods: options, customization into an artefact, generation from the artefact."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers import CLIPTokenizer
 from fc_bench.baselines.base_pipeline import BasePipeline, read_tokenizer
 from fc_bench.baselines.pipeline_method import MethodOptions
 from fc_bench.baselines.tuning.concepts import ClassPictures, check_photographs, class_prompt
-from fc_bench.baselines.tuning.loop import LoopSettings, Training, Tuned, tune
+from fc_bench.baselines.tuning.loop import LoopSettings, Training, TuningResult, tune
 from fc_bench.baselines.tuning.text import PromptLengths
 from fc_bench.baselines.tuning.tokens import check_new_tokens
 from fc_bench.model.backbones.backbone import Backbone
@@ -25,34 +25,33 @@ from fc_bench.suites.suite import digest
 
 Steps = Annotated[int, Field(ge=1, le=1_000_000)]
 Photographs = Annotated[int, Field(ge=1, le=1024)]
-"""Of a step, or of a subject."""
+"""A number of photographs, of a step or of a subject."""
 ClassImageCount = Annotated[int, Field(ge=0, le=100_000)]
 
 
 class TuningOptions(MethodOptions):
-    """What every method that tunes can be told."""
+    """The options of every tuned method."""
 
     steps: Steps
-    """Steps for each subject: a joint training of two takes twice as many."""
+    """Training steps per subject; joint training of two subjects takes twice as many."""
     learning_rate: float = Field(gt=0)
-    """AdamW's, constant."""
+    """Learning rate of AdamW, constant."""
     batch_size: Photographs = 1
-    """Photographs a step; class images come on top, as many."""
+    """Photographs per step; prior preservation adds the same number of class images."""
     photographs: Photographs = 5
-    """Photographs of each subject that are used, the first ones."""
+    """Number of photographs used per subject, from the first on."""
     weight_decay: float = Field(default=1e-2, ge=0)
-    """AdamW's."""
+    """Weight decay of AdamW."""
     max_grad_norm: GradientNorm = 1.0
-    """Gradients are clipped to this norm; null or inf: they are not."""
+    """Largest norm of the gradients, which are clipped to it; null or inf: no clipping."""
     gradient_checkpointing: bool = False
-    """Less memory for more time; the same result."""
+    """Whether to trade time for memory; the result is the same."""
 
 
 class TunedMethod(ABC):
-    """A method that trains something for its subjects and samples from what it has written.
+    """Base class of methods that train for their subjects and generate from the written artefact.
 
-    Images always come from the artefact as it was written, never from the trained weights in memory, so that a fresh
-    process gives the same ones.
+    Images always come from the artefact and never from the weights in memory, so a new process generates the same ones.
     """
 
     description: ClassVar[str]
@@ -60,62 +59,62 @@ class TunedMethod(ABC):
     uses_photographs: ClassVar[bool] = True
     Options: ClassVar[type[BaseModel]]
     shared_parts: ClassVar[tuple[str, ...]] = ("vae", "text_encoder", "tokenizer")
-    """What all customizations use of the base model as it is."""
+    """The parts of the base model that all customizations use unchanged."""
 
     def __init__(self, setting: Setting, options: Any) -> None:
         self.base = BasePipeline(setting)
         self.options = options
         self.class_pictures = ClassPictures(self.base, getattr(options, "class_images", 0))
         for part in self.shared_parts:
-            getattr(self.base, part)  # read now: it is no subject's cost
+            getattr(self.base, part)  # read here, so that no subject's time includes it
 
     @property
     def tunes_apart(self) -> bool:
-        """Whether subjects are customized one by one and then loaded together."""
+        """Whether each subject is tuned separately and a subject set loads all its artefacts together."""
         return False
 
     @property
     def step_period(self) -> int:
-        """Steps after which the work of a step repeats."""
+        """Number of steps after which the work of a step repeats."""
         return 1
 
     @property
     def class_image_count(self) -> int:
-        """Class images of each class noun."""
+        """Number of class images per class noun."""
         return self.class_pictures.count
 
     def use_class_images(self, images: Sequence[Image.Image]) -> None:
-        """Train beside these instead of drawing any."""
-        self.class_pictures.stand_in(images)
+        """Use these images as class images instead of generating any."""
+        self.class_pictures.substitute(images)
 
     @classmethod
     def weights(cls, backbone: Backbone, options: Any) -> Mapping[str, Path]:
-        """The pipeline."""
+        """The weights that the method loads: the pipeline."""
         return {"pipeline": backbone.path("pipeline")}
 
     @classmethod
     def references(cls, options: Any) -> int:
-        """How many photographs of a subject are used at most."""
+        """The largest number of photographs used per subject."""
         return options.photographs
 
     @classmethod
     @abstractmethod
     def words_for(cls, options: Any, subject: Subject, position: int) -> str:
-        """What stands in a prompt for the subject at `position` of its set, from the options alone."""
+        """The subject's mention in a prompt, at `position` of its set, determined by the options alone."""
 
     @classmethod
     def new_tokens(cls, options: Any, subject: Subject) -> list[str]:
-        """The tokens that the text encoder is taught for a subject; the first one stands in the prompt for all."""
+        """The tokens that are added to the text encoder for a subject; prompts have the first one for all of them."""
         return []
 
     @classmethod
     @abstractmethod
     def check_words(cls, tokenizer: CLIPTokenizer, options: Any, subjects: Sequence[Subject]) -> None:
-        """Raise UserError for words of the options or the subjects that the method cannot use with this tokenizer."""
+        """Raise UserError for words in the options or subjects that the method cannot use with this tokenizer."""
 
     @classmethod
     def check(cls, setting: Setting, options: Any, asked: Sequence[AskedSet]) -> None:
-        """Raise UserError for photographs that are too few, and words or prompts that the text encoder cannot take."""
+        """Raise UserError for too few photographs, and for words or prompts that do not fit the text encoder."""
         tokenizer = read_tokenizer(setting.backbone.path("pipeline"))
         lengths = PromptLengths(tokenizer)
         for one in asked:
@@ -133,49 +132,49 @@ class TunedMethod(ABC):
                     lengths.check(class_prompt(subject))
 
     def mention(self, subject: Subject, position: int) -> str:
-        """What stands in a prompt for the subject."""
+        """The subject's mention in a prompt."""
         return self.words_for(self.options, subject, position)
 
     @abstractmethod
     def train(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
-    ) -> list[Tuned]:
-        """Train for the subjects and write the artefact; what each training took."""
+    ) -> list[TuningResult]:
+        """Train for the subjects and write the artefact; returns the result of each training."""
 
     @abstractmethod
     def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
-        """A pipeline that knows the subjects, from the artefacts alone; the shared parts stay as they are."""
+        """A pipeline customized to the subjects, from the artefacts alone; shared parts do not change."""
 
     def customize(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
     ) -> Customization:
         """Train, write the artefact and load it."""
         before = self.class_pictures.seconds
-        tuned = self.train(subjects, seed, artefact_folder, checkpoints)
-        steps = sum(part.steps for part in tuned)
+        results = self.train(subjects, seed, artefact_folder, checkpoints)
+        steps = sum(result.steps for result in results)
         return Customization(
             tuple(subjects),
             artefact_folder,
             steps=steps,
-            seconds_per_step=sum(part.seconds_per_step * part.steps for part in tuned) / steps,
-            earlier_seconds=sum(part.earlier_seconds for part in tuned),
+            seconds_per_step=sum(result.seconds_per_step * result.steps for result in results) / steps,
+            earlier_seconds=sum(result.earlier_seconds for result in results),
             shared_seconds=self.class_pictures.seconds - before,
             details={
-                "updates": [part.updates for part in tuned],
-                "last_loss": [part.last_loss for part in tuned],
-                "continued_from": [part.continued_from for part in tuned],
-                "class_images": self.class_pictures.about(subjects),
+                "updates": [result.updates for result in results],
+                "last_loss": [result.last_loss for result in results],
+                "continued_from": [result.continued_from for result in results],
+                "class_images": self.class_pictures.describe(subjects),
             },
             state=self.load(subjects, [artefact_folder]),
         )
 
     def restore(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> Customization:
-        """The customization from its artefact, or from each subject's when tuned apart."""
+        """The customization from its artefact, or from one artefact per subject if they were tuned separately."""
         kept = artefacts[0] if len(artefacts) == 1 else None
         return Customization(tuple(subjects), kept, state=self.load(subjects, artefacts))
 
     def generate(self, customization: Customization, requests: Sequence[Request]) -> Iterator[Image.Image]:
-        """One batch through the customized pipeline."""
+        """The images of one batch."""
         yield from self.base.sample(customization.state, requests)
 
     def tune(
@@ -185,8 +184,8 @@ class TunedMethod(ABC):
         seed: int,
         checkpoints: Checkpoints | None,
         prior_weight: float = 1.0,
-    ) -> Tuned:
-        """Run the shared loop with the method's options."""
+    ) -> TuningResult:
+        """Run the shared training loop with the method's options."""
         options: TuningOptions = self.options
         settings = LoopSettings(options.steps * len(subjects), options.max_grad_norm, prior_weight)
         identity = digest([seed, [subject.id for subject in subjects], options.model_dump(mode="json")])

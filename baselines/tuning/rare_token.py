@@ -1,4 +1,4 @@
-"""Methods that bind a subject to a rare token before its class noun, with prior preservation (DreamBooth's way)."""
+"""The base class of methods that bind a subject to a rare token, with prior preservation, as DreamBooth does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, field_validator
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from fc_bench.baselines.base_pipeline import BasePipeline
-from fc_bench.baselines.tuning.concepts import Examples, encoded, photographs_of
+from fc_bench.baselines.tuning.concepts import Examples, encode_pictures, photographs_of
 from fc_bench.baselines.tuning.loop import Batch, Draws
 from fc_bench.baselines.tuning.method import ClassImageCount, TunedMethod, TuningOptions
 from fc_bench.baselines.tuning.text import FrozenPrompts, encode_prompts, single_token
@@ -19,44 +19,47 @@ from fc_bench.protocols import Subject
 
 
 class RareTokenOptions(TuningOptions):
-    """What such a method can be told beside the common options."""
+    """The options of methods with rare tokens."""
 
     rare_tokens: tuple[str, str] = ("sks", "ohwx")
-    """What stands before the class noun of a set's first and second subject; one token each."""
+    """The words before the class noun of the first and the second subject; each must be one token."""
     class_images: ClassImageCount = 200
-    """Class images of each class noun for prior preservation, 0 for none."""
+    """Number of class images per class noun for prior preservation; 0 for none."""
     prior_weight: float = Field(default=1.0, ge=0)
-    """Weight of the class images' loss."""
+    """Weight of the class images in the loss."""
     train_text_encoder: bool = False
-    """Whether the text encoder learns, too."""
+    """Whether to train the text encoder as well."""
 
     @field_validator("rare_tokens")
     @classmethod
-    def _different(cls, tokens: tuple[str, str]) -> tuple[str, str]:
+    def _check_difference(cls, tokens: tuple[str, str]) -> tuple[str, str]:
         if tokens[0] == tokens[1]:
             raise ValueError("two subjects need two different rare tokens")
         return tokens
 
 
 class RareTokenMethod(TunedMethod):
-    """Mentions are `sks man`; photographs are "a photo of a sks man", class images "a photo of a man"."""
+    """Base class of methods whose mentions are `sks man`.
+
+    The prompt of photographs is "a photo of a sks man", that of class images "a photo of a man".
+    """
 
     Options: ClassVar[type[BaseModel]]
 
     @classmethod
     def words_for(cls, options: RareTokenOptions, subject: Subject, position: int) -> str:
-        """The rare token of the position and the class noun."""
+        """The rare token of the position, then the class noun."""
         return f"{options.rare_tokens[position]} {subject.noun}"
 
     @classmethod
     def check_words(cls, tokenizer: CLIPTokenizer, options: RareTokenOptions, subjects: Sequence[Subject]) -> None:
-        """Raise UserError when a rare token of as many subjects is not one token."""
+        """Raise UserError when a rare token that these subjects use is not exactly one token."""
         check_rare_tokens(tokenizer, options.rare_tokens[: len(subjects)])
 
     def examples(self, subjects: Sequence[Subject], first_position: int = 0) -> Examples:
-        """Photographs of subjects that stand at `first_position` and after, and class images of their nouns.
+        """The photographs of the subjects, and class images of their nouns; positions count from `first_position`.
 
-        Raises UserError when a rare token is not one token.
+        Raises UserError when a rare token is not exactly one token or a subject has too few photographs.
         """
         used = self.options.rare_tokens[first_position : first_position + len(subjects)]
         check_rare_tokens(self.base.tokenizer, used)
@@ -65,17 +68,17 @@ class RareTokenMethod(TunedMethod):
             (photographs_of(subject, count, side), f"a photo of {with_article(self.mention(subject, position))}")
             for position, subject in enumerate(subjects, first_position)
         ]
-        return Examples(encoded(self.base, parts), self.class_pictures.of(subjects))
+        return Examples(encode_pictures(self.base, parts), self.class_pictures.of(subjects))
 
 
 def check_rare_tokens(tokenizer: CLIPTokenizer, tokens: Sequence[str]) -> None:
-    """Raise UserError when one of them is not one token of the text encoder."""
+    """Raise UserError when one of the words is not exactly one token of the text encoder."""
     for token in tokens:
         single_token(tokenizer, token, "The option rare_tokens:")
 
 
 class RareTokenTraining:
-    """Trains what a method makes trainable in a UNet of its own and, if there is one, a text encoder of its own."""
+    """The training of a method's trainable parameters in its UNet and, if given, its text encoder."""
 
     def __init__(
         self,
@@ -97,7 +100,7 @@ class RareTokenTraining:
         self._examples = examples
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Whatever is trainable, at one learning rate."""
+        """All trainable parameters, with one learning rate."""
         models = [self.unet, *([self.text_encoder] if self.text_encoder is not None else [])]
         return [
             {
@@ -109,7 +112,7 @@ class RareTokenTraining:
         ]
 
     def batch(self, step: int, draws: Draws) -> Batch:
-        """Photographs and class images with their prompts."""
+        """The step's photographs and class images with their prompts."""
         latents, prompts, photographs = self._examples.batch(step, self._options.batch_size, draws)
         if self._frozen is not None:
             return Batch(latents, self._frozen(prompts), photographs)

@@ -1,4 +1,4 @@
-"""Prompts as the text encoder's features, and what a method may say in them."""
+"""Text features of prompts, and checks that prompts and words fit the text encoder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from fc_bench.errors import UserError
 
 
 def encode_prompts(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: Sequence[str]) -> Tensor:
-    """[prompts, length, features], padded to the tokenizer's full length; equal prompts are encoded once.
+    """Features of the prompts [prompts, length, features], padded to the tokenizer's full length.
 
-    Carries a gradient where the text encoder does.
+    Equal prompts are encoded once. The features carry a gradient if the text encoder does.
     """
     distinct = list(dict.fromkeys(prompts))
     tokens = tokenizer(
@@ -29,29 +29,30 @@ def encode_prompts(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompt
 
 
 class PromptLengths:
-    """How many tokens prompts take, also with tokens that the text encoder is yet to be taught."""
+    """A check of prompt lengths, which also counts tokens that are not yet in the text encoder."""
 
     def __init__(self, tokenizer: CLIPTokenizer) -> None:
         self._tokenizer = tokenizer
         self._longest = int(tokenizer.model_max_length)
-        self._taken: dict[str, int] = {}
+        self._lengths: dict[str, int] = {}
         self.vocabulary = frozenset(tokenizer.get_vocab())
 
     def check(self, prompt: str, new_tokens: Mapping[str, int] | None = None) -> None:
-        """Raise UserError when the prompt would be cut off; a new token stands for so many."""
+        """Raise UserError when the prompt would be truncated; `new_tokens` maps each new token to its length."""
         counts = new_tokens or {}
         parts = re.split("|".join(map(re.escape, counts)), prompt) if counts else [prompt]
-        taught = sum(prompt.count(token) * count for token, count in counts.items())
-        check_length(prompt, sum(map(self._length, parts)) + taught + 2, self._longest)
+        added = sum(prompt.count(token) * count for token, count in counts.items())
+        check_length(prompt, sum(map(self._length, parts)) + added + 2, self._longest)
 
     def _length(self, text: str) -> int:
-        if text not in self._taken:
-            self._taken[text] = len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) if text.strip() else 0
-        return self._taken[text]
+        if text not in self._lengths:
+            ids = self._tokenizer(text, add_special_tokens=False)["input_ids"] if text.strip() else []
+            self._lengths[text] = len(ids)
+        return self._lengths[text]
 
 
 class FrozenPrompts:
-    """Features of prompts under a text encoder that does not change, each computed once."""
+    """Features of prompts from a frozen text encoder; each prompt is encoded once."""
 
     def __init__(self, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
         self._tokenizer = tokenizer
@@ -59,7 +60,7 @@ class FrozenPrompts:
         self._features: dict[str, Tensor] = {}
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """[prompts, length, features]"""
+        """Features of the prompts [prompts, length, features]."""
         for prompt in prompts:
             if prompt not in self._features:
                 with torch.no_grad():
@@ -69,7 +70,7 @@ class FrozenPrompts:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without transformers' remarks about weights that something else is about to fill in."""
+    """Suppress transformers' warnings about weights that are filled in later."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -79,9 +80,9 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def single_token(tokenizer: CLIPTokenizer, word: str, what: str, remedy: str = "choose another") -> int:
-    """The id of a word that has to be one token; raises UserError, naming the pieces, when it is none or several."""
+    """The id of a word that must be one token; raises UserError, which names the pieces, when it is not."""
     pieces = tokenizer.tokenize(word)
     if len(pieces) != 1:
-        shown = ", ".join(f'"{piece}"' for piece in pieces) or "nothing"
-        raise UserError(f'{what} "{word}" has to be one token of the text encoder but becomes {shown}; {remedy}.')
+        found = ", ".join(f'"{piece}"' for piece in pieces) or "nothing"
+        raise UserError(f'{what} "{word}" has to be one token of the text encoder, but it becomes {found}; {remedy}.')
     return tokenizer.get_vocab()[pieces[0]]

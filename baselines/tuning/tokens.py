@@ -1,4 +1,4 @@
-"""New tokens: embeddings learnt beside the text encoder's frozen table, kept in a file, loaded by diffusers."""
+"""New tokens: embeddings trained beside the text encoder's frozen table, stored in a file that diffusers loads."""
 
 from __future__ import annotations
 
@@ -18,33 +18,37 @@ from fc_bench.protocols import Subject
 
 
 def token_of(subject: Subject) -> str:
-    """`<id>`: in brackets, because an added token also matches inside words; lower case, as prompts are read."""
+    """The subject's token `<id>`.
+
+    It has brackets because an added token also matches inside words. It is lower case because prompts are lowercased.
+    """
     return f"<{subject.id.lower()}>"
 
 
 def vectors_of(token: str, count: int) -> list[str]:
-    """The tokens of several vectors, diffusers' `<id>`, `<id>_1`, ...; in a prompt they stand one after the other."""
+    """The tokens of several vectors in diffusers' naming: `<id>`, `<id>_1`, ...; a prompt has them in this order."""
     return [token, *(f"{token}_{number}" for number in range(1, count))]
 
 
 def check_new_tokens(known: Container[str], tokens: Sequence[str]) -> None:
-    """Raise UserError when the text encoder knows one of the tokens already, or two subjects would have the same."""
+    """Raise UserError when a token is in the text encoder's vocabulary already or belongs to two subjects."""
     for place, token in enumerate(tokens):
         if token in tokens[:place]:
             raise UserError(
-                f"Two subjects of a set would have the token {token}, whose ids differ in capitals alone; give one of "
-                "them another id in the suite."
+                f"Two subjects of a set would have the same token {token}, because their ids differ only in capitals; "
+                "give one of them another id in the suite."
             )
         if token in known:
             raise UserError(
-                f"The text encoder already knows the token {token}; give the subject another id in the suite."
+                f"The text encoder already has the token {token}; give the subject another id in the suite."
             )
 
 
 class NewTokens:
-    """A tokenizer and a text encoder of one's own that know new tokens; the tokens' embeddings alone can be trained.
+    """A tokenizer and a text encoder with new tokens, whose embeddings are the only trainable parameters.
 
-    Each starts as the embedding of another token. Raises UserError when the tokenizer knows one of them already.
+    `starts` are the ids of the tokens that initialize them. Raises UserError when the tokenizer already has one of the
+    new tokens.
     """
 
     def __init__(
@@ -68,15 +72,15 @@ class NewTokens:
         return self._table.rows
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
-        """[prompts, length, features] with a gradient for the rows."""
+        """Features of the prompts [prompts, length, features], with a gradient for `rows`."""
         return encode_prompts(self._tokenizer, self._text_encoder, prompts)
 
 
 class _ExtendedTable(nn.Module):
-    """Token embeddings: the frozen table's below `first`, trained ones from there on.
+    """Token embeddings: the frozen table for ids below `first`, trained rows from there on.
 
-    The table is no parameter of the training at all, so neither an update nor weight decay can reach it, and the
-    optimizer keeps state for the new rows alone.
+    The table is not a parameter of the training, so updates and weight decay cannot change it. The optimizer keeps
+    state only for the new rows.
     """
 
     def __init__(self, table: nn.Module, first: int, starts: Sequence[int]) -> None:
@@ -93,16 +97,15 @@ class _ExtendedTable(nn.Module):
 
 
 def save_tokens(rows: Tensor, token: str, file: Path) -> None:
-    """Write a token's embeddings [vectors, features] as diffusers' Textual Inversion example does."""
+    """Write a token's embeddings [vectors, features] in the format of diffusers' Textual Inversion example."""
     save_file({token: rows.detach().cpu().contiguous()}, file, metadata={"format": "pt"})
 
 
 def load_tokens(pipeline: StableDiffusionPipeline, token: str, file: Path) -> None:
-    """Teach a pipeline, whose tokenizer and text encoder have to be one's own, a token from its file.
+    """Add a token from its file to a pipeline, whose tokenizer and text encoder must not be shared.
 
-    diffusers enlarges the table with random rows before it fills them in: the global generator moves on, and
-    transformers' remark about such rows is not for the reader of a run. Raises ModelInputError when the file cannot be
-    read.
+    diffusers adds random rows to the table and then overwrites them, so the global generator advances. transformers
+    would warn about these rows, which is not useful here. Raises ModelInputError when the file cannot be read.
     """
     with quiet_transformers(), loading(f"the token {file}"):
         pipeline.load_textual_inversion(str(file.parent), token=token, weight_name=file.name, use_safetensors=True)

@@ -1,7 +1,7 @@
-"""Backbones: what all methods of a run share, declared in a YAML file.
+"""Backbones: the models that all methods of a run share, declared in a YAML file.
 
 A backbone names the diffusion pipeline, the FastComposer checkpoints, the CLIP scorer, the face models and the native
-resolution. Built-in ones lie in `model/backbones/`; `read_backbone` also takes the path of one's own file.
+resolution. The built-in backbones are in `model/backbones/`; `read_backbone` also accepts the path of another file.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ BACKBONES = Path(__file__).parent
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
 FILE = "backbone.yaml"
-"""Of a folder that is a backbone, such as the result of a training."""
+"""Name of the file in a backbone's folder, for example in the output of a training."""
 COMPONENTS = ("pipeline", "fastcomposer", "clip", "faces", "image_features")
-"""What a backbone can consist of; the second and the last may be absent."""
+"""The components of a backbone; `fastcomposer` and `image_features` are optional."""
 
 
 class SamplerDefaults(Settings):
-    """Sampler settings used where a suite gives none."""
+    """Sampler settings for suites without their own."""
 
     scheduler: SchedulerName = "pndm"
     steps: int = Field(default=50, ge=1, le=1000)
@@ -43,7 +43,7 @@ class SamplerDefaults(Settings):
 
 
 class FastComposerParts(Settings):
-    """FastComposer checkpoints: name of the variant -> folder, `pytorch_model.bin`, or `hub:owner/name/file`."""
+    """FastComposer checkpoints; variant name -> folder, `pytorch_model.bin`, or `hub:owner/name/file`."""
 
     default: str
     variants: dict[str, str] = Field(min_length=1)
@@ -56,10 +56,11 @@ class FastComposerParts(Settings):
 
 
 class Recognizer(Settings):
-    """A face recognizer that insightface does not know, beside a detector that it does: how its input is made.
+    """A face recognizer that insightface does not support, with the preprocessing of its input.
 
-    The face is cropped by its `box`, widened by `margin` pixels of the network's input (FaceNet, facenet-pytorch's
-    convention), or `aligned` to ArcFace's five landmarks; then resized to `size` and normalized to (x - mean) / std.
+    The face detector is one that insightface supports. With `crop: box`, the face is cropped by its box, widened by
+    `margin` pixels of the network's input (the convention of FaceNet in facenet-pytorch). With `crop: aligned`, it is
+    aligned to ArcFace's five landmarks. The crop is resized to `size` and normalized to (x - mean) / std.
     """
 
     file: str = Field(pattern=r"^[^/\\]+\.onnx$")
@@ -72,7 +73,7 @@ class Recognizer(Settings):
     channels: Literal["rgb", "bgr"] = "rgb"
 
     @model_validator(mode="after")
-    def _margin_leaves_a_face(self) -> Recognizer:
+    def _check_margin(self) -> Recognizer:
         if self.margin >= self.size:
             raise ValueError(f"the margin {self.margin} is not smaller than the size {self.size}")
         return self
@@ -82,70 +83,69 @@ _Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
 
 
 class Faces(Settings):
-    """Face models: a folder of ONNX files that `insightface.app.FaceAnalysis` loads, and how they are called."""
+    """Face models: a folder of ONNX files for `insightface.app.FaceAnalysis`, and their settings."""
 
     name: str
-    """Name of the embedder, printed with every identity value."""
+    """Name of the embedder, shown with every identity value."""
     pack: str
     det_size: tuple[_Side, _Side] = (640, 640)
     det_thresh: float = Field(default=0.5, gt=0, lt=1)
     recognizer: Recognizer | None = None
-    """Instead of the recognizer that insightface finds in the pack."""
+    """A recognizer that replaces the one that insightface finds in the pack."""
 
 
 class Dtypes(Settings):
-    """Number format of the generating models per kind of device; scoring is always float32."""
+    """Number format of image generation per device type; scoring always uses float32."""
 
     cpu: DtypeName = "float32"
     cuda: DtypeName = "float16"
 
     def on(self, device: str) -> DtypeName:
-        """Of a device, as torch names it."""
+        """The number format for a device, given by torch's name for it."""
         return self.cuda if device.startswith("cuda") else self.cpu
 
 
 class Backbone(Settings):
-    """A backbone file; component values are folders (relative to the file), `~` paths, or `hub:owner/name[/file]`.
+    """A backbone file; its components are folders (relative to the file), `~` paths, or `hub:owner/name[/file]`.
 
-    The pipeline may also be one `.safetensors` file in the original layout of Stable Diffusion v1.x.
+    The pipeline can also be one `.safetensors` file in the original layout of Stable Diffusion v1.x.
     """
 
     extends: str | None = None
-    """A built-in backbone that gives what is left out; of its mappings (`sampler`, ..., each of `methods`) entries are
-    taken one by one."""
+    """A built-in backbone that provides missing fields and, in mappings such as `sampler`, missing entries."""
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str
     pipeline: str
     fastcomposer: FastComposerParts | None = None
     clip: str
     faces: tuple[Faces, ...] = Field(min_length=1)
-    """One mapping, or a list of them: each measures identity in columns of its own, the first is the main one."""
+    """Face models, one mapping or a list; each has its own identity columns, and the first one is the main one."""
     image_features: str | None = None
-    """A self-supervised vision transformer for similarity of images, with a class token (None: there is none)."""
+    """A self-supervised vision transformer with a class token, for image similarity; None: there is none."""
     resolution: int = Field(ge=8, le=4096, multiple_of=8)
     sampler: SamplerDefaults = SamplerDefaults()
     dtype: Dtypes = Dtypes()
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Method -> options that suit this backbone, used where the command line gives none."""
+    """Method -> default options for this backbone."""
     licenses: dict[str, str] = Field(default_factory=dict)
     """License and origin of each component, shown by `fc-bench doctor`."""
     how_to_get: str = ""
-    """What to do when weights are missing that no command fetches; ends the error message."""
+    """The advice at the end of the error message for missing weights that no command downloads."""
     fetch: dict[str, str] = Field(default_factory=dict)
-    """Shell command that fetches a component, where it is not that of its hub repository."""
+    """Shell commands that download components, if they differ from those of their hub repositories."""
     closed_vocabulary: bool = False
-    """Its models know the words of the tokenizer alone: others, which it cuts into pieces, they never saw."""
+    """Whether the models were trained only on the words of the tokenizer, and not on pieces of other words."""
     architecture: str | None = None
-    """Folder (relative to the file) with the models' configurations, to be filled with random weights."""
+    """Folder (relative to the file) with the models' configurations, which random weights need."""
     _file: Path = PrivateAttr(default=Path())
-    _asked_for: str = PrivateAttr(default="")
+    _requested: str = PrivateAttr(default="")
     _fetched: dict[str, Path] = PrivateAttr(default_factory=dict)
     _pipelines: dict[Path, Path] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
-    def _extended(cls, data: Any) -> Any:
-        """With what the file leaves out taken from the backbone that it extends."""
+    def _extend(cls, data: Any) -> Any:
+        """The content of the file, completed by the backbone that it extends."""
         name = data.get("extends") if isinstance(data, dict) else None
         if name is None:
             return data
@@ -155,28 +155,28 @@ class Backbone(Settings):
 
     @field_validator("faces", mode="before")
     @classmethod
-    def _one_or_several(cls, faces: Any) -> Any:
+    def _as_list(cls, faces: Any) -> Any:
         return [faces] if isinstance(faces, dict) else faces
 
     @field_validator("faces")
     @classmethod
-    def _names_differ(cls, faces: tuple[Faces, ...]) -> tuple[Faces, ...]:
+    def _check_names(cls, faces: tuple[Faces, ...]) -> tuple[Faces, ...]:
         names = [item.name for item in faces]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
-            raise ValueError(f'two face models are called "{twice}"; give each a name of its own')
+            raise ValueError(f'two face models are called "{twice}"; give each its own name')
         return faces
 
     @field_validator("licenses", "fetch")
     @classmethod
-    def _known_components(cls, told: dict[str, str]) -> dict[str, str]:
-        for name in told:
+    def _check_components(cls, by_component: dict[str, str]) -> dict[str, str]:
+        for name in by_component:
             if name.split("/")[0] not in COMPONENTS:
-                raise ValueError(f'"{name}" is no component; known: {", ".join(COMPONENTS)}')
-        return told
+                raise ValueError(f'"{name}" is not a component; known: {", ".join(COMPONENTS)}')
+        return by_component
 
     def components(self) -> dict[str, str]:
-        """Component name -> value as written in the file: those that are declared.
+        """The declared components: component name -> value in the file.
 
         The names are `pipeline`, `fastcomposer/<variant>`, `clip`, `faces`, `faces/<name>` and `image_features`.
         """
@@ -190,11 +190,11 @@ class Backbone(Settings):
         }
 
     def faces_component(self, number: int) -> str:
-        """Component name of the face models at that place of `faces`."""
+        """Component name of the face models with this index in `faces`."""
         return "faces" if number == 0 else f"faces/{self.faces[number].name}"
 
     def always_needed(self) -> list[str]:
-        """The components without which nothing runs: pipeline, CLIP and the face models."""
+        """The components that every run needs: pipeline, CLIP and the face models."""
         return ["pipeline", "clip", *(self.faces_component(number) for number in range(len(self.faces)))]
 
     @property
@@ -203,9 +203,15 @@ class Backbone(Settings):
         return any(value.startswith(HUB) for value in self.components().values())
 
     def variant(self, name: str | None) -> str:
-        """Component name of a FastComposer variant (None: the default); raises ModelInputError when there is none."""
+        """Component name of a FastComposer variant; None means the default.
+
+        Raises ModelInputError when the backbone does not have the variant.
+        """
         if self.fastcomposer is None:
-            raise ModelInputError(f'The backbone "{self.name}" ({self._file}) declares no FastComposer checkpoint.')
+            raise ModelInputError(
+                f'The backbone "{self.name}" ({self._file}) declares no FastComposer checkpoint; add one to its file, '
+                "or choose another backbone."
+            )
         name = name or self.fastcomposer.default
         if name not in self.fastcomposer.variants:
             known = nearest(name, self.fastcomposer.variants)
@@ -213,51 +219,51 @@ class Backbone(Settings):
         return f"fastcomposer/{name}"
 
     def architecture_folder(self) -> Path | None:
-        """Where the configurations lie; None when the backbone declares none."""
+        """The folder of the models' configurations; None if the backbone declares none."""
         return None if self.architecture is None else (self._file.parent / expanded(self.architecture)).resolve()
 
     def declared_path(self, component: str) -> Path | None:
-        """Where a local component should lie, without looking; None for one on the hub."""
+        """The declared path of a local component, which may not exist; None for a component on the hub."""
         value = self.components()[component]
         if value.startswith(HUB):
             return None
         try:
             return (self._file.parent / expanded(value)).resolve()
         except ModelInputError:
-            return Path(value)  # as written: what lies in a home folder that is not known is missing
+            return Path(value)  # files in an unknown home folder count as missing
 
     def found_path(self, component: str) -> Path | None:
-        """Where a component lies now, whole or not: its local place, or in the Hugging Face cache; nothing is fetched.
+        """The current path of a component, complete or not, locally or in the Hugging Face cache; downloads nothing.
 
-        None for one on the hub of which the cache has nothing.
+        None for a component on the hub if the cache has nothing of it.
         """
         declared = self.declared_path(component) or self._fetched.get(component)
         return declared if declared is not None else cached(self.components()[component].removeprefix(HUB))
 
     def missing_files(self, component: str) -> list[RequiredFile]:
-        """The files of a component that are not here; of one on the hub of which nothing is, the component itself."""
+        """The missing files of a component; the component itself if it is on the hub and the cache has none of it."""
         path = self.found_path(component)
         if path is None:
             return [RequiredFile(Path(self.components()[component].removeprefix(HUB)), False)]
         return [item for item in required_files(component, path) if not item.present]
 
     def fetch_command(self, component: str) -> str | None:
-        """The shell command that fetches a component, where one does.
+        """The shell command that downloads a component; None if there is none.
 
-        It asks for pickled weights once the cache has the repository and no safetensors of it.
+        It includes pickled weights if the cache has the repository without safetensors.
         """
-        told = self.fetch.get(component) or self.fetch.get(component.split("/")[0])
+        declared = self.fetch.get(component) or self.fetch.get(component.split("/")[0])
         value = self.components()[component]
-        if told is not None or not value.startswith(HUB):
-            return told
+        if declared is not None or not value.startswith(HUB):
+            return declared
         path = self.found_path(component)
         pickled = path is not None and path.is_dir() and not any(path.rglob("*.safetensors"))
         return hub_command(component, value.removeprefix(HUB), pickled)
 
     def advice(self, component: str) -> str:
-        """What to do about missing files of a component that no command fetches: a sentence without its full stop.
+        """What to do about a component's missing files that no command downloads, as a sentence without its period.
 
-        What the backbone that it extends says of its own files is not said of those that replace them.
+        The advice of an extended backbone applies only to that backbone's own files.
         """
         base = read_backbone(self.extends) if self.extends else None
         if base is not None and self.how_to_get == base.how_to_get:
@@ -267,19 +273,22 @@ class Backbone(Settings):
         return (self.how_to_get.rstrip(".") if inherited else "") or "Put the files there"
 
     def by_hand(self, missing: Mapping[str, str]) -> str:
-        """What to do about those missing components, each with its first file, that no command fetches; else ""."""
-        told: dict[str, list[str]] = {}
+        """What to do about missing components that no command downloads; "" if there are none.
+
+        `missing` maps each missing component to its first missing file.
+        """
+        by_advice: dict[str, list[str]] = {}
         for component, file in missing.items():
             if self.fetch_command(component) is None:
-                told.setdefault(self.advice(component), []).append(f"{component} ({file})")
+                by_advice.setdefault(self.advice(component), []).append(f"{component} ({file})")
         sentences = [
             f"{advice}." if len(files) == len(missing) else f"No command fetches {', '.join(files)}. {advice}."
-            for advice, files in told.items()
+            for advice, files in by_advice.items()
         ]
         return " ".join(sentences)
 
     def require(self, *components: str) -> None:
-        """Raise MissingWeightsError when files of these components are not here and using them does not fetch them."""
+        """Raise MissingWeightsError for missing files of these components that their use does not download."""
         offline = os.environ.get("HF_HUB_OFFLINE") == "1"
         local = [name for name in components if offline or self.declared_path(name) is not None]
         missing = {name: files for name in local if (files := self.missing_files(name))}
@@ -287,10 +296,10 @@ class Backbone(Settings):
             raise self._missing(missing)
 
     def path(self, component: str) -> Path:
-        """Local folder or file of a component; one on the hub is fetched into the Hugging Face cache first.
+        """The local folder or file of a component, which is downloaded into the Hugging Face cache if necessary.
 
-        A pipeline in one file, or in half precision alone, is the folder in the user's cache that it is loaded from.
-        Raises MissingWeightsError naming the first missing file.
+        For a pipeline in one file, or only in half precision, it is the prepared folder in the user's cache. Raises
+        MissingWeightsError with the first missing file.
         """
         path = self.declared_path(component) or self._fetched.get(component)
         if path is None:
@@ -322,10 +331,10 @@ class Backbone(Settings):
         return self._pipelines[path]
 
     def _missing(self, missing: Mapping[str, Sequence[RequiredFile]]) -> MissingWeightsError:
-        """What to raise about these files, by component."""
+        """The error about missing files, given by component."""
         uncached = [name for name in missing if self.declared_path(name) is None]
         those = f"{', '.join(uncached)} {'is' if len(uncached) == 1 else 'are'}" if len(missing) > 1 else "it is"
-        why = f"; {those} not in the local cache, and the network is not to be used" if uncached else ""
+        why = f"; {those} not in the local cache, and network access is disabled" if uncached else ""
         count = sum(map(len, missing.values()))
         (component, files), *others = missing.items()
         more = f" and {count - 1} more ({', '.join(missing)})" if others else ""
@@ -337,18 +346,18 @@ class Backbone(Settings):
             return MissingWeightsError(
                 text, f"{by_hand} Fetch the others with: {known}" if by_hand else f"Fetch with: {known}"
             )
-        asked_for = shlex.quote(self._asked_for or self.name)
-        return MissingWeightsError(text, f"{by_hand} `fc-bench doctor --backbone {asked_for}` lists every file.")
+        requested = shlex.quote(self._requested or self.name)
+        return MissingWeightsError(text, f"{by_hand} `fc-bench doctor --backbone {requested}` lists every file.")
 
     def fingerprint(self, component: str) -> str:
-        """sha256 over names and contents of the component's files (hexadecimal)."""
+        """sha256 of the names and contents of the component's files (hexadecimal)."""
         return fingerprint(self.path(component))
 
 
 def read_backbone(name_or_path: str) -> Backbone:
-    """The built-in backbone of that name, or the one in a YAML file (of a folder, its backbone.yaml).
+    """The built-in backbone with this name, or the backbone in a YAML file or in the backbone.yaml of a folder.
 
-    Raises ModelInputError when there is none.
+    Raises ModelInputError when there is none or its file is wrong.
     """
     known = backbone_names()
     if name_or_path in known:
@@ -358,10 +367,11 @@ def read_backbone(name_or_path: str) -> Backbone:
         path = path / FILE if path.is_dir() else path
     else:
         raise ModelInputError(
-            f'Unknown backbone "{name_or_path}", {nearest(name_or_path, known)} Or give the path of a YAML file.'
+            f'Unknown backbone "{name_or_path}", {nearest(name_or_path, known)} You can also give the path of a YAML '
+            "file."
         )
     backbone = read_yaml(path, Backbone)
-    backbone._file, backbone._asked_for = path.resolve(), name_or_path
+    backbone._file, backbone._requested = path.resolve(), name_or_path
     return backbone
 
 
@@ -371,7 +381,7 @@ def backbone_names() -> list[str]:
 
 
 def written_out(backbone: Backbone) -> dict[str, Any]:
-    """The content of a backbone's file that means the same anywhere: relative places are absolute."""
+    """The content of a backbone's file with absolute paths, so that it is valid in any folder."""
     data = backbone.model_dump(mode="json", exclude_none=True, exclude={"extends"})
     for key in ("pipeline", "clip", "image_features", "architecture"):
         data[key] = _absolute(backbone, data.get(key))
@@ -384,7 +394,7 @@ def written_out(backbone: Backbone) -> dict[str, Any]:
 
 
 def _merged(base: Backbone, data: Mapping[str, Any]) -> dict[str, Any]:
-    """A backbone's file over the one it extends."""
+    """The content of a backbone's file, completed by the backbone that it extends."""
     merged = written_out(base)
     for key, value in data.items():
         both = key in ("sampler", "dtype", "methods", "licenses", "fetch") and isinstance(value, dict)
@@ -395,14 +405,14 @@ def _merged(base: Backbone, data: Mapping[str, Any]) -> dict[str, Any]:
             }
     for component in ("pipeline", "clip", "faces", "fastcomposer", "image_features"):
         if component in data:
-            for told in ("licenses", "fetch"):
-                if component not in (data.get(told) or {}):
-                    merged.get(told, {}).pop(component, None)
+            for field in ("licenses", "fetch"):
+                if component not in (data.get(field) or {}):
+                    merged.get(field, {}).pop(component, None)
     return merged
 
 
 def _absolute(base: Backbone, value: str | None) -> str | None:
-    """A place of a built-in backbone's file as it reads elsewhere."""
+    """A path from a backbone's file as an absolute path."""
     if value is None or value.startswith((HUB, "~")):
         return value
     return str((base._file.parent / value).resolve())

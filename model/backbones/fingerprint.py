@@ -1,4 +1,4 @@
-"""Content hashes of weights: what a run records, and what tells whether two runs used the same."""
+"""Content hashes of weights, which a run records and which show whether two runs used the same weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ READ_SUFFIXES = (*WEIGHT_SUFFIXES, ".json", ".txt", ".model")
 
 
 def files_of(path: Path) -> Iterator[Path]:
-    """The files below `path` that loading may read, in a stable order (`path` itself when it is a file)."""
+    """The files below `path` that libraries can load, in a stable order; `path` itself if it is a file."""
     if path.is_file():
         yield path
         return
@@ -21,7 +21,7 @@ def files_of(path: Path) -> Iterator[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """sha256 of one file's content (hexadecimal)."""
+    """sha256 of a file's content (hexadecimal); raises OSError."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
@@ -30,7 +30,7 @@ def sha256_of(path: Path) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """sha256 over relative names and contents of `files_of(path)` (hexadecimal); files not touched are read once."""
+    """sha256 of the relative names and contents of `files_of(path)` (hexadecimal); unchanged files are read once."""
     states = [(file, file.stat()) for file in files_of(path)]
     return _fingerprint(path, tuple((file, state.st_size, state.st_mtime_ns) for file, state in states))
 

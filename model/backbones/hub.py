@@ -1,4 +1,4 @@
-"""Weights in a hub's repository: fetched into the libraries' own cache, or found there."""
+"""Weights in a Hugging Face Hub repository, downloaded into the local cache or found there."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import os
 from pathlib import Path
 
 from fc_bench.model.backbones.layouts import hub_patterns
-from fc_bench.model.errors import NO_HUB_CACHE, lacks_home
+from fc_bench.model.errors import NO_HUB_CACHE, is_missing_home
 
 HUB = "hub:"
-"""Begins a reference to a hub's repository."""
+"""Prefix of a reference to a hub repository."""
 
 
 class NotFetchedError(Exception):
-    """A repository's files are not to be had; the text says why. `offline`: nothing was asked of the hub."""
+    """A repository's files cannot be downloaded; the text gives the reason.
+
+    `offline` is true if network access is disabled, so that the hub was not contacted.
+    """
 
     def __init__(self, reason: str, offline: bool) -> None:
         super().__init__(reason)
@@ -21,9 +24,10 @@ class NotFetchedError(Exception):
 
 
 def fetch(reference: str, component: str) -> Path:
-    """`owner/name` -> snapshot folder, `owner/name/file` -> that file, through huggingface_hub's cache.
+    """The snapshot folder of `owner/name`, or the file of `owner/name/file`, in huggingface_hub's cache.
 
-    Pickled weights of a snapshot are fetched only where there are no safetensors. Raises NotFetchedError.
+    Missing files are downloaded. Pickled weights of a snapshot are downloaded only if there are no safetensors. Raises
+    NotFetchedError.
     """
     from huggingface_hub import hf_hub_download, snapshot_download
 
@@ -43,14 +47,16 @@ def fetch(reference: str, component: str) -> Path:
                 break
         return snapshot
     except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not lacks_home(error):
+        if isinstance(error, RuntimeError) and not is_missing_home(error):
             raise
-        reason = NO_HUB_CACHE if lacks_home(error) else (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (
+            NO_HUB_CACHE if is_missing_home(error) else (str(error).strip().splitlines() or [type(error).__name__])[0]
+        )
         raise NotFetchedError(reason, offline) from None
 
 
 def cached(reference: str) -> Path | None:
-    """What the Hugging Face cache has of `owner/name[/file]`, without asking the hub."""
+    """The cached folder or file of `owner/name[/file]`; None if the Hugging Face cache has nothing of it."""
     from huggingface_hub import snapshot_download, try_to_load_from_cache
 
     owner, name, *inside = reference.split("/")
@@ -62,6 +68,6 @@ def cached(reference: str) -> Path | None:
     except (OSError, ValueError):
         return None
     except RuntimeError as error:
-        if lacks_home(error):
+        if is_missing_home(error):
             return None
         raise

@@ -1,4 +1,4 @@
-"""Layouts: which files each component of a backbone consists of, in the forms in which they are published."""
+"""Layouts: the files of each component of a backbone, in all forms in which they are published."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path, PurePosixPath
 from fc_bench.model.fastcomposer.overlay import TRAINED_LAYERS, UNET_DIFFERENCE
 
 SINGLE_FILE = ".safetensors"
-"""Suffix of a whole pipeline in one file, under the names of the original implementation."""
+"""Suffix of a complete pipeline in one file, with the weight names of the original implementation."""
 VARIANT = "fp16"
-"""Of weights published in half precision beside the others, or in their place."""
+"""Name of the half-precision variant of weights, published beside or instead of the others."""
 DIFFUSERS, TRANSFORMERS = ("diffusion_pytorch_model", "diffusion_pytorch_model"), ("model", "pytorch_model")
-"""Names of weights, as safetensors and as .bin."""
+"""File names of weights, as safetensors and as .bin."""
 PIPELINE = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": TRANSFORMERS}
-"""Models of a Stable-Diffusion-shaped pipeline."""
+"""Models of a Stable Diffusion pipeline."""
 OVERLAY = {"unet": DIFFUSERS, "image_encoder": TRANSFORMERS, "postfuse_module": DIFFUSERS}
 """Models that FastComposer trains."""
 REDUCED = {"unet": UNET_DIFFERENCE, "image_encoder": TRAINED_LAYERS}
-"""Parts of a FastComposer folder that may be there as what training changed of those they began with."""
+"""Parts of a FastComposer folder that can be stored as the changes that training made to their initial weights."""
 
 
 @dataclass(frozen=True)
 class RequiredFile:
-    """One file a component needs."""
+    """A file that a component needs, and whether it exists."""
 
     path: Path
     present: bool
@@ -38,9 +38,9 @@ def is_single_file(path: Path) -> bool:
 
 
 def required_files(component: str, path: Path) -> list[RequiredFile]:
-    """What must lie at `path` for `component`, present or not, in a stable order.
+    """The files that `component` needs at `path`, present or not, in a stable order.
 
-    Of the forms in which a part may be there, the one that is there is listed; where there is none, the first.
+    If a part can have several forms, the form that exists is listed, or the first one if none exists.
     """
     if component == "pipeline":
         if is_single_file(path):
@@ -69,12 +69,12 @@ def required_files(component: str, path: Path) -> list[RequiredFile]:
 
 
 def holds_trained_layers(checkpoint: Path) -> bool:
-    """Whether a FastComposer folder keeps of its image encoder what training changed of the CLIP it began with."""
+    """Whether a FastComposer folder stores only the trained layers of its image encoder."""
     return (checkpoint / "image_encoder" / TRAINED_LAYERS).is_file()
 
 
 def variant_files(folder: Path) -> dict[str, Path]:
-    """Plain name -> file of what a pipeline folder has in the half-precision variant alone; empty where nothing is."""
+    """Plain name -> file of the weights that a pipeline folder has only in the half-precision variant."""
     found: dict[str, Path] = {}
     for part, names in PIPELINE.items():
         plain = [name for name in _forms(names) if VARIANT not in name]
@@ -88,9 +88,9 @@ def variant_files(folder: Path) -> dict[str, Path]:
 
 
 def hub_patterns(component: str, pickled: bool = False) -> tuple[list[str], list[str]]:
-    """Which files of a hub repository a component consists of: patterns to take and, of these, to leave out.
+    """Patterns of a component's files in a hub repository: patterns to include, and patterns to exclude from these.
 
-    Pickled weights are for repositories that have no safetensors.
+    `pickled` asks for pickled weights, for repositories without safetensors.
     """
     weights = "bin" if pickled else "safetensors"
     if component == "pipeline":
@@ -100,9 +100,9 @@ def hub_patterns(component: str, pickled: bool = False) -> tuple[list[str], list
 
 
 def hub_command(component: str, reference: str, pickled: bool = False) -> str:
-    """The shell command that brings a component from a hub repository, `owner/name[/file]`, into the local cache.
+    """The shell command that downloads a component from a hub repository, `owner/name[/file]`, into the local cache.
 
-    Pickled weights too, beside safetensors, where it is known that the repository may have no others.
+    `pickled` also downloads pickled weights, for repositories that may have no safetensors.
     """
     owner, name, *inside = reference.split("/")
     command = ["hf", "download", f"{owner}/{name}"]
@@ -116,7 +116,7 @@ def hub_command(component: str, reference: str, pickled: bool = False) -> str:
 
 
 def hub_names(component: str, reference: str) -> list[str]:
-    """Names of the files that a component on the hub needs, as far as they are known without looking there."""
+    """Names of the files that a component on the hub needs, as far as they are known without contacting the hub."""
     _, _, *inside = reference.split("/")
     if inside:
         return ["/".join(inside)]
@@ -125,7 +125,7 @@ def hub_names(component: str, reference: str) -> list[str]:
 
 
 def _forms(names: tuple[str, str]) -> Iterator[str]:
-    """File names that weights may have, in the order in which libraries look for them; shards have an index."""
+    """Possible file names of weights, in the order in which libraries look for them; shards have an index."""
     stems = list(zip(names, ("safetensors", "bin"), strict=True))
     for stem, suffix in stems:
         yield from (f"{stem}.{suffix}", f"{stem}.{suffix}.index.json")
@@ -145,14 +145,14 @@ def _model(path: Path, folder: str, names: tuple[str, str]) -> list[RequiredFile
 
 
 def _tokenizer(path: Path, folder: str) -> list[RequiredFile]:
-    """In one file, or as a vocabulary with its merges."""
+    """The files of a tokenizer: one file, or a vocabulary and its merges."""
     if (path / folder / "tokenizer.json").is_file():
         return [_one(path, f"{folder}tokenizer.json")]
     return [_one(path, f"{folder}vocab.json"), _one(path, f"{folder}merges.txt")]
 
 
 def _shards(index: Path) -> Sequence[Path]:
-    """The files that an index of weights names; none where it cannot be read, which loading it says."""
+    """The files that an index of weights names; empty if it cannot be read, which loading will report."""
     try:
         names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
         return [index.parent / name for name in sorted(set(names))]

@@ -1,6 +1,6 @@
-"""Prepared pipelines: what is published in one file or in half precision alone, as the folder that libraries load.
+"""Prepared pipelines: folders that libraries can load, made from pipelines in one file or only in half precision.
 
-Made once, in the user's cache; deleting it there makes room, and the next use makes it again.
+They are created once, in the user's cache. They can be deleted there, and the next use creates them again.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from fc_bench.model.user_cache import made_once, writing_to_cache
 
 log = logging.getLogger(__name__)
 PARTS = ("unet", "vae", "text_encoder", "scheduler", "tokenizer", "image_encoder", "postfuse_module")
-"""Configurations that an architecture's folder holds, a JSON file each."""
+"""Parts of an architecture; its folder has a JSON configuration for each."""
 KIND = "pipelines"
-"""Folder of the cache."""
+"""Name of the folder in the cache."""
 FORMAT = 1
-"""Of what is written; a new one is written anew."""
+"""Version of the written files; another version is written again."""
 
 
 def read_configurations(folder: Path) -> dict[str, dict[str, Any]]:
@@ -41,25 +41,25 @@ def read_configurations(folder: Path) -> dict[str, dict[str, Any]]:
 def prepared_pipeline(
     path: Path, architecture: Mapping[str, Mapping[str, Any]] | None, tokenizer: Callable[[], Path]
 ) -> Path:
-    """A diffusers folder of the pipeline at `path`: itself, or one in the cache made from it.
+    """A diffusers folder of the pipeline at `path`: the folder itself, or one in the cache that is made from it.
 
-    A single file needs the `architecture` (see `read_configurations`) and a tokenizer's folder, which it does not hold.
-    Raises ModelInputError when the file is none of that architecture or the cache cannot be written.
+    A single file also needs the `architecture` (see `read_configurations`) and a tokenizer's folder, which it does not
+    contain. Raises ModelInputError when the file does not fit the architecture or the cache cannot be written.
     """
     if is_single_file(path):
         if architecture is None:
             raise ModelInputError(
-                f"The pipeline {path} is one file, which does not say how its models are built; add `extends: sd15` to "
-                "the backbone's file, or name a folder of configurations (`architecture:`)."
+                f"The pipeline {path} is a single file, which does not describe its architecture; add `extends: sd15` "
+                "to the backbone's file, or name a folder of configurations (`architecture:`)."
             )
         words = tokenizer()
-        decides = [FORMAT, *_state(path), architecture, str(words)]
-        return _made(path.stem, decides, lambda part: _convert(path, architecture, words, part))
+        inputs = [FORMAT, *_state(path), architecture, str(words)]
+        return _prepare(path.stem, inputs, lambda part: _convert(path, architecture, words, part))
     variants = variant_files(path)
     if not variants:
         return path
-    decides = [FORMAT, str(path), *(item for file in variants.values() for item in _state(file))]
-    return _made(path.name, decides, lambda part: _link(path, variants, part))
+    inputs = [FORMAT, str(path), *(item for file in variants.values() for item in _state(file))]
+    return _prepare(path.name, inputs, lambda part: _link(path, variants, part))
 
 
 def _state(file: Path) -> tuple[str, int, int]:
@@ -67,13 +67,13 @@ def _state(file: Path) -> tuple[str, int, int]:
     return str(file.resolve()), state.st_size, state.st_mtime_ns
 
 
-def _made(stem: str, decides: Any, make: Callable[[Path], None]) -> Path:
+def _prepare(stem: str, inputs: Any, make: Callable[[Path], None]) -> Path:
     with writing_to_cache(KIND, f"The pipeline {stem} cannot be prepared in"):
-        return made_once(KIND, stem, decides, make)
+        return made_once(KIND, stem, inputs, make)
 
 
 def _convert(file: Path, architecture: Mapping[str, Mapping[str, Any]], tokenizer: Path, output: Path) -> None:
-    """Write a single file as a pipeline folder, each model in the number format it has in the file."""
+    """Write a single file as a pipeline folder; each model keeps the number format that it has in the file."""
     import diffusers
     from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
     from diffusers.loaders.single_file_utils import (
@@ -105,7 +105,7 @@ def _convert(file: Path, architecture: Mapping[str, Mapping[str, Any]], tokenize
             "text_encoder": text,
         }
     except (LookupError, ValueError, AttributeError) as error:
-        raise ModelInputError(f"{what} is no checkpoint of Stable Diffusion v1.x ({error}): {advice}") from None
+        raise ModelInputError(f"{what} is not a checkpoint of Stable Diffusion v1.x ({error}): {advice}") from None
     from accelerate import init_empty_weights
 
     with init_empty_weights(include_buffers=False):
@@ -116,7 +116,7 @@ def _convert(file: Path, architecture: Mapping[str, Mapping[str, Any]], tokenize
         }
     for name, model in models.items():
         if not weights[name]:
-            raise ModelInputError(f"{what} holds no {name.replace('_', ' ')}: {advice}")
+            raise ModelInputError(f"{what} has no {name.replace('_', ' ')}: {advice}")
         dtype = next(iter(weights[name].values())).dtype
         load_strictly(model, weights[name], dtype, f"{what}, {name}", advice)
     check_tokenizer(words, models["text_encoder"])
@@ -134,7 +134,7 @@ def _convert(file: Path, architecture: Mapping[str, Mapping[str, Any]], tokenize
 
 
 def _link(folder: Path, variants: Mapping[str, Path], output: Path) -> None:
-    """The folder's files by links, its variants under the names that libraries look for first."""
+    """Link the folder's files into `output`, with the variants under the names that libraries look for first."""
     for file in folder.rglob("*"):
         if file.is_file():
             place = output / file.relative_to(folder)

@@ -1,7 +1,7 @@
-"""A backbone with random weights in the place of its own: the true architecture, measurable without a download.
+"""A backbone with random weights in its true architecture, for cost measurements without a download.
 
-Time, memory and storage do not depend on the weights' values. What is written are ordinary diffusers and transformers
-folders, read as any others are, so that loading is measured, too; only the images mean nothing.
+Time, memory and storage do not depend on the values of the weights. The written files are ordinary diffusers and
+transformers folders, so the measurements include loading. Only the images are meaningless.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     import torch
 
 KIND = "random-weights"
-"""Folder of the cache."""
+"""Name of the folder in the cache."""
 SEED = 20230510
 FORMAT = 1
-"""Of what is written; a new one is written anew."""
+"""Version of the written files; another version is written again."""
 
 
 def with_random_weights(backbone: Backbone, dtype: DtypeName) -> Path:
-    """File of the backbone on random weights in the number format, made in the user's cache unless it is there.
+    """The file of a backbone with random weights in this number format; it is created in the user's cache if missing.
 
-    Every FastComposer checkpoint is the same one, an overlay of UNet, image encoder and post-fuse module. Scorers and
-    face models stay the backbone's own. Raises ModelInputError when the backbone declares no architecture, its
-    configurations are damaged, or the cache cannot be written.
+    All FastComposer checkpoints are one overlay of UNet, image encoder and post-fuse module. CLIP and the face models
+    stay those of the backbone. Raises ModelInputError when the backbone declares no architecture, its configurations
+    are damaged, or the cache cannot be written.
     """
     configurations = read_architecture(backbone)
     decides = [FORMAT, SEED, dtype, configurations]
@@ -46,20 +46,20 @@ def with_random_weights(backbone: Backbone, dtype: DtypeName) -> Path:
 
 
 def read_architecture(backbone: Backbone) -> dict[str, dict[str, Any]]:
-    """The configuration of each of `prepared.PARTS`; raises ModelInputError when there are none or one is damaged."""
+    """The configuration of each part in `prepared.PARTS`; raises ModelInputError when one is missing or damaged."""
     folder = backbone.architecture_folder()
     if folder is None:
         raise ModelInputError(
-            f'The backbone "{backbone.name}" declares no architecture to fill with random weights; leave '
-            "--random-weights out, or name a folder of configurations in its file (`architecture:`)."
+            f'The backbone "{backbone.name}" declares no architecture for random weights; leave out '
+            "--random-weights, or name a folder of configurations in its file (`architecture:`)."
         )
     return read_configurations(folder)
 
 
 def build_models(configurations: Mapping[str, Mapping[str, Any]]) -> dict[str, torch.nn.Module]:
-    """UNet, VAE, text encoder, image encoder and post-fuse module of an architecture, as torch initializes them.
+    """UNet, VAE, text encoder, image encoder and post-fuse module with torch's initial weights.
 
-    In the default number format, on the default device.
+    They have the default number format and are on the default device.
     """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
@@ -75,7 +75,7 @@ def build_models(configurations: Mapping[str, Mapping[str, Any]]) -> dict[str, t
 
 
 def _write_models(folder: Path, configurations: Mapping[str, Mapping[str, Any]], dtype: DtypeName) -> None:
-    """The pipeline and, beside it, FastComposer's parts; both name one file of the UNet's weights."""
+    """Write the pipeline and FastComposer's parts; both share one file with the UNet's weights."""
     import diffusers
     import torch
     from diffusers import StableDiffusionPipeline
@@ -86,13 +86,15 @@ def _write_models(folder: Path, configurations: Mapping[str, Mapping[str, Any]],
     torch.manual_seed(SEED)
     models: dict[str, Any] = build_models(configurations)
     for model in models.values():
-        torch.nn.Module.to(model, getattr(torch, dtype))  # the library's own would warn
-    told = configurations["tokenizer"]
+        torch.nn.Module.to(model, getattr(torch, dtype))  # the library's own method would warn
+    tokenizer = configurations["tokenizer"]
     absent: Any = None
     StableDiffusionPipeline(
         vae=models["vae"],
         text_encoder=models["text_encoder"],
-        tokenizer=word_tokenizer([*told["words"], *words()], told["model_max_length"], told["vocab_size"]),
+        tokenizer=word_tokenizer(
+            [*tokenizer["words"], *words()], tokenizer["model_max_length"], tokenizer["vocab_size"]
+        ),
         unet=models["unet"],
         scheduler=getattr(diffusers, configurations["scheduler"]["_class_name"]).from_config(
             dict(configurations["scheduler"])
@@ -107,14 +109,14 @@ def _write_models(folder: Path, configurations: Mapping[str, Mapping[str, Any]],
 
 
 def _write_backbone(folder: Path, backbone: Backbone) -> Path:
-    """A backbone's file beside the weights, named by its content: backbones of one architecture share the weights."""
+    """Write a backbone file beside the weights, named by its content; backbones of one architecture share weights."""
     import yaml
 
     data = written_out(backbone) | {
         "description": f"{backbone.name}'s architecture with random weights",
         "pipeline": "pipeline",
         "licenses": {"pipeline": "none, random", "fastcomposer": "none, random"},
-        "how_to_get": "Delete the folder to have it made again",
+        "how_to_get": "Delete the folder; the next use creates it again",
     }
     if backbone.fastcomposer is not None:
         variants = dict.fromkeys(backbone.fastcomposer.variants, "fastcomposer")

@@ -1,4 +1,4 @@
-"""Schedulers by name, with the noise schedule of a pipeline."""
+"""Diffusers schedulers by name."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ SchedulerName = Literal["pndm", "ddim", "dpm", "euler"]
 
 
 def make_scheduler(name: SchedulerName, config: Any) -> Any:
-    """The named diffusers scheduler with the noise schedule of `config` (a scheduler's config).
+    """The named diffusers scheduler with the noise schedule of `config`, a scheduler's configuration.
 
-    What only DDIM reads is set to Stable Diffusion's values: clipping predicted samples, its default, ruins latents.
+    Options that only DDIM has are set to the values of Stable Diffusion, because DDIM's default clips predicted
+    samples, which damages latents.
     """
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
     from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler

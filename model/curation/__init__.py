@@ -1,1 +1,1 @@
-"""Curation: a folder of images becomes a training set, with captions, masks and the phrases that belong together."""
+"""Curation: a folder of images becomes a training set with captions, masks and matched noun phrases."""

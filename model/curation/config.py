@@ -1,4 +1,4 @@
-"""What a curation is: one YAML file. The defaults are the paper's models (arXiv 2305.10431, section 5.1)."""
+"""The configuration of a curation, one YAML file; its defaults are the paper's (arXiv 2305.10431, section 5.1)."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,66 +12,66 @@ from fc_bench.model.yaml_file import read_yaml
 
 
 class CaptionerConfig(Settings):
-    """An image-to-text model of transformers: BLIP-2, or any that AutoModelForImageTextToText loads."""
+    """An image-to-text model of transformers: BLIP-2 or another one that AutoModelForImageTextToText loads."""
 
     model: str = "Salesforce/blip2-opt-2.7b"
-    """Folder (relative to the file) or hub id, as everywhere here."""
+    """Folder (relative to the file) or hub id; the same holds for all models in this file."""
     prompt: str | None = None
-    """What the model is to continue or answer; null for a plain caption."""
+    """A prompt that the model continues or answers; null: a plain caption."""
     max_new_tokens: PositiveInt = 30
     batch_size: PositiveInt = 8
 
 
 class SegmenterConfig(Settings):
-    """A panoptic Mask2Former."""
+    """A Mask2Former for panoptic segmentation."""
 
     model: str = "facebook/mask2former-swin-large-coco-panoptic"
     threshold: Probability = 0.8
     """Lowest confidence of a segment."""
     min_share: Probability = 0.005
-    """Of the image's area; smaller segments are no subjects."""
+    """Smallest share of the image's area for a subject; smaller segments are ignored."""
     batch_size: PositiveInt = 4
 
 
 class PhrasesConfig(Settings):
-    """Where noun phrases come from: spaCy's noun chunks, or the class nouns listed, with what stands before them."""
+    """The source of noun phrases: spaCy's noun chunks, or listed class nouns with the words before them."""
 
     spacy: str | None = "en_core_web_sm"
     nouns: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _one(self) -> "PhrasesConfig":
+    def _check_source(self) -> "PhrasesConfig":
         if (self.spacy is None) == (not self.nouns):
-            raise ValueError("give `nouns:` with `spacy: null`, or a spaCy model alone")
+            raise ValueError("give either `nouns:` with `spacy: null`, or only a spaCy model")
         return self
 
 
 class MatcherConfig(Settings):
-    """CLIP, which says how well a phrase describes a segment's crop, and a sentence model for phrase and class."""
+    """CLIP, which measures how well a phrase describes a segment's crop, and a sentence model for phrase and class."""
 
     clip: str = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
     sentences: str | None = "sentence-transformers/all-mpnet-base-v2"
-    """Its similarity of the phrase and the segment's class multiplies CLIP's; null leaves it out."""
+    """A sentence model, whose similarity of phrase and class is multiplied with CLIP's similarity; null: none."""
     reads: Literal["description", "phrase"] = "description"
-    """What CLIP reads of a subject: the phrase with what the caption goes on to say of it, or the phrase alone, as the
-    paper does."""
+    """CLIP's text for a subject: the phrase with the caption's description after it, or only the phrase, as in the
+    paper."""
     assignment: Literal["optimal", "greedy"] = "optimal"
-    """The one-to-one matching with the largest sum, or, as the paper has it, the largest similarity first."""
+    """optimal: the one-to-one matching with the largest sum; greedy: the largest similarity first, as in the paper."""
     min_similarity: Annotated[float, Field(ge=-1, le=1)] = -1.0
-    """Of the product; phrases and segments less alike are not matched. -1 matches as many as there are."""
+    """Smallest similarity of a matched phrase and segment; -1: match as many as possible."""
     template: Annotated[str, Field(pattern=r"^[^{}]*\{\}[^{}]*$")] = "a photo of {}"
-    """With the phrase or description in the place of {}."""
+    """Template of CLIP's text, with {} for the phrase or description."""
     background: Literal["keep", "gray"] = "gray"
-    """What surrounds a segment in the crop that CLIP sees."""
+    """Whether the background of a segment's crop is gray or kept."""
 
 
 class CurationConfig(Settings):
-    """A whole curation; relative paths are relative to the file."""
+    """All settings of a curation; relative paths are relative to the file."""
 
     images: Path
-    """Folder that is searched, with all folders in it but the output, for .jpg, .jpeg, .png and .webp."""
+    """Folder with the images; its subfolders are searched as well, except for the output."""
     output: Path
-    """The training set, and what is computed on the way (`work/`)."""
+    """Folder of the training set and of intermediate results (`work/`)."""
     captioner: CaptionerConfig = CaptionerConfig()
     segmenter: SegmenterConfig = SegmenterConfig()
     phrases: PhrasesConfig = PhrasesConfig()
@@ -79,16 +79,16 @@ class CurationConfig(Settings):
     test_share: Probability = 0.01
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     sheet_images: PositiveInt = 40
-    """On the contact sheet."""
+    """Number of images on the contact sheet."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
 def load_curation(path: Path) -> CurationConfig:
-    """Read a curation's file. Raises ModelInputError with the file, line and field if something is wrong."""
+    """The curation's configuration in a YAML file; raises ModelInputError with file, line and field if it is wrong."""
     config, folder = read_yaml(path, CurationConfig), path.parent.resolve()
 
     def beside(section: Any, *names: str) -> Any:
-        """The section with each model that is a folder beside the file as its path; any other stays a name."""
+        """The section with the paths of those models that are folders beside the file; other models stay names."""
         named = {name: getattr(section, name) for name in names}
         folders = {name: folder / expanded(given) for name, given in named.items() if given}
         return section.model_copy(update={name: str(place) for name, place in folders.items() if place.is_dir()})

@@ -1,16 +1,16 @@
-"""The pipeline: captions, segments, phrases, matches, and the training set they make, stage by stage.
+"""The stages of a curation: captions, segments, matches of phrases and segments, and the training set.
 
     output/work/images.json          id -> image, in the order in which they were found
-           work/captions/<id>.json   one file an image and stage, so that an interrupted curation goes on where it was
+           work/captions/<id>.json   one file per image and stage, so that an interrupted curation can continue
            work/segments/<id>.npy, <id>.json
-           work/matches/<id>.json    every phrase's similarity to every segment, and which belong together
-           work/<stage>/<id>.unreadable   of an image that could not be read; tried again when the image changes
-           00000/00000000.jpg, .json, .npy   the training set, with `bbox` as the released one has it
+           work/matches/<id>.json    the phrases of the caption, and the matches of phrases and segments
+           work/<stage>/<id>.unreadable   for an unreadable image, which is read again when it changes
+           00000/00000000.jpg, .json, .npy   the training set, with `bbox` as in the released one
            image_ids.txt, image_ids_train.txt, image_ids_test.txt   its images, all and by split
-           sheet.png                 captions, phrases and masks, to check by eye
-           report.json               what became of the images
+           sheet.png                 captions, phrases and masks, for a visual check
+           report.json               how many images were kept, and why others were not
 
-FastComposer's data were made so (arXiv 2305.10431, section 5.1); the code never was released.
+This follows the description of FastComposer's data (arXiv 2305.10431, section 5.1), whose code was not released.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ from fc_bench.model.whole import write_whole
 log = logging.getLogger(__name__)
 
 NOTE = ".unreadable"
-"""Suffix of the note on an image that could not be read: its size and time, and why."""
+"""Suffix of a note about an unreadable image, with the image's size and time and the reason."""
 GRAY = 127
 MASK_COLORS = ((230, 60, 60), (60, 120, 230), (60, 180, 90), (230, 180, 40))
 
 
 @dataclass(frozen=True)
 class Match:
-    """A phrase that belongs to a segment."""
+    """A match of a phrase, at the characters [start, end), and a segment."""
 
     segment: int
     label: str
@@ -66,22 +66,23 @@ class Match:
 
 
 def curate(config: CurationConfig) -> dict[str, Any]:
-    """Do what is not done yet; the counts of `report.json`.
+    """Run all stages that are not finished; returns the counts in `report.json`.
 
-    Raises ModelInputError when there are no images, or a model cannot be loaded.
+    Raises ModelInputError when there are no images, a model cannot be loaded, or earlier results are damaged or have
+    other settings.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    images = _listed(config)
+    images = _list_images(config)
     work = config.output / "work"
     for stage in ("captions", "segments", "matches"):
         (work / stage).mkdir(parents=True, exist_ok=True)
-    _settle(config, work)
+    _check_settings(config, work)
     stages: dict[str, Callable[..., None]] = {"captions": _caption, "segments": _segment, "matches": _match}
     unfinished = [stage for stage in stages if _pending(config, stage, images)[1]]
     for place, stage in enumerate(unfinished):
         models = _models(config, stage, device)
         if place == 0:
-            for later in unfinished[1:]:  # what is missing is told before the first stage has worked for hours
+            for later in unfinished[1:]:  # missing models are reported before the first stage runs for hours
                 _models(config, later, torch.device("cpu"))
         stages[stage](config, images, *models)
         del models
@@ -89,7 +90,7 @@ def curate(config: CurationConfig) -> dict[str, Any]:
 
 
 def _models(config: CurationConfig, stage: str, device: torch.device) -> tuple[Any, ...]:
-    """What a stage works with, loaded."""
+    """The models of a stage."""
     dtype = getattr(torch, config.dtype)
     if stage == "captions":
         return (Captioner(config.captioner, device, dtype),)
@@ -98,10 +99,10 @@ def _models(config: CurationConfig, stage: str, device: torch.device) -> tuple[A
     return phrase_finder(config.phrases), Similarity(config.matcher, device, dtype)
 
 
-def _listed(config: CurationConfig) -> dict[str, Path]:
-    """Id -> image; an image keeps its id, new ones get the following ids."""
+def _list_images(config: CurationConfig) -> dict[str, Path]:
+    """Id -> image; known images keep their ids, and new images get the next ids."""
     if not config.images.is_dir():
-        raise ModelInputError(f"{config.images} is no folder: name one with images")
+        raise ModelInputError(f"{config.images} is not a folder: name a folder with images")
     images, output = config.images.resolve(), config.output.resolve()
     if output == images:
         raise ModelInputError(f"{config.output} is the folder of the images itself: name another output")
@@ -116,9 +117,9 @@ def _listed(config: CurationConfig) -> dict[str, Path]:
     if others:
         log.warning("Left out: %s; convert them to JPEG or PNG", describe_left_out(others))
     if not found:
-        raise ModelInputError(f"{config.images} holds no image ({', '.join(SUFFIXES)}): name another folder")
+        raise ModelInputError(f"{config.images} has no image ({', '.join(SUFFIXES)}): name another folder")
     file = config.output / "work" / "images.json"
-    remedy = f"restore it, or delete {file.parent} to begin anew: it says which image the results there belong to"
+    remedy = f"restore it, or delete {file.parent} to start again, because it assigns the results there to the images"
     known: dict[str, str] = _read(file, remedy=remedy) if file.is_file() else {}
     if not all(isinstance(name, str) for name in known.values()):
         raise ModelInputError(f"{file} is damaged: {remedy}")
@@ -133,45 +134,45 @@ def _listed(config: CurationConfig) -> dict[str, Path]:
     return {name: config.images / place for name, place in known.items() if place in here}
 
 
-def _settle(config: CurationConfig, work: Path) -> None:
-    """Stages with results of other settings are refused, so that no training set mixes two."""
-    asked = {
+def _check_settings(config: CurationConfig, work: Path) -> None:
+    """Refuse stages with results of other settings, so that no training set mixes different settings."""
+    current = {
         "captions": config.captioner.model_dump(mode="json", exclude={"batch_size"}),
         "segments": config.segmenter.model_dump(mode="json", exclude={"batch_size", "min_share"}),
         "matches": [config.phrases.model_dump(mode="json"), config.matcher.model_dump(mode="json"),
                     config.segmenter.min_share],
     }  # fmt: skip
-    for stage, settings in asked.items():
+    for stage, settings in current.items():
         file = work / f"{stage}.json"
         if not file.is_file() or not any((work / stage).glob("*.json")):
             continue
         remedy = (
-            f"delete it if {work / stage} was made with the present settings, else with the folder and those of the "
-            "stages after it"
+            f"delete it if {work / stage} was made with the current settings; otherwise delete it together with that "
+            "folder and the folders of later stages"
         )
         if _parsed(file, remedy) != settings:
             raise ModelInputError(
-                f"{work / stage} was made with other settings (see {file}): delete {file.name} and the folder, and "
-                "those of the stages after it, or name another output"
+                f"{work / stage} was made with other settings (see {file}): delete {file.name}, this folder and the "
+                "folders of later stages, or name another output"
             )
-    for stage, settings in asked.items():
+    for stage, settings in current.items():
         write_whole(work / f"{stage}.json", json.dumps(settings, indent=1).encode())
 
 
 def _pending(config: CurationConfig, stage: str, images: Mapping[str, Path]) -> tuple[Path, list[str]]:
-    """A stage's folder, and the images that it lacks; those noted unreadable only if they changed since."""
+    """A stage's folder, and the images without a result, except for unreadable ones that have not changed."""
     folder = config.output / "work" / stage
-    lacking = [name for name in images if not (folder / f"{name}.json").is_file()]
-    return folder, [name for name in lacking if _noted(folder / f"{name}{NOTE}") != _stamp(images[name])]
+    missing = [name for name in images if not (folder / f"{name}.json").is_file()]
+    return folder, [name for name in missing if _stamp_in(folder / f"{name}{NOTE}") != _stamp(images[name])]
 
 
 def _stamp(image: Path) -> str:
-    """What changes when an image does."""
+    """Size and time of an image, which change when the image changes."""
     status = image.stat() if image.exists() else image.lstat()
     return f"{status.st_size} bytes of {status.st_mtime_ns}"
 
 
-def _noted(note: Path) -> str | None:
+def _stamp_in(note: Path) -> str | None:
     return note.read_text(encoding="utf-8").split("\n")[0] if note.is_file() else None
 
 
@@ -204,9 +205,9 @@ def _match(config: CurationConfig, images: dict[str, Path], find: FindPhrases, s
         if phrases and large:
             crops = [_crop(picture, panoptic == one["id"], config.matcher.background) for one in large]
             texts, labels = [phrase.text(caption) for phrase in phrases], [one["label"] for one in large]
-            told = [phrase.description(caption) for phrase in phrases]
-            read = told if config.matcher.reads == "description" else texts
-            matches = matched(phrases, large, similarity.matrix(texts, crops, labels, read), config.matcher)
+            descriptions = [phrase.description(caption) for phrase in phrases]
+            read = descriptions if config.matcher.reads == "description" else texts
+            matches = match_phrases(phrases, large, similarity.matrix(texts, crops, labels, read), config.matcher)
         content = {
             "phrases": [asdict(phrase) for phrase in phrases],
             "matches": [asdict(match) for match in matches],
@@ -214,10 +215,13 @@ def _match(config: CurationConfig, images: dict[str, Path], find: FindPhrases, s
         _save(folder / f"{name}.json", content)
 
 
-def matched(
+def match_phrases(
     phrases: Sequence[Phrase], segments: Sequence[dict[str, Any]], similarities: np.ndarray, config: MatcherConfig
 ) -> list[Match]:
-    """One-to-one matches of phrases to segments, in the caption's order, none less alike than asked."""
+    """One-to-one matches of phrases and segments, in caption order, from similarities [phrases, segments].
+
+    Pairs below the configured smallest similarity are left out.
+    """
     assign = optimal_matching if config.assignment == "optimal" else greedy_matching
     found = [
         Match(segments[column]["id"], segments[column]["label"], phrases[row].start, phrases[row].end, float(value))
@@ -228,7 +232,7 @@ def matched(
 
 
 def _write(config: CurationConfig, images: dict[str, Path]) -> dict[str, Any]:
-    """The training set of all images with a subject, the sheet and the report."""
+    """Write the training set of all images with a subject, the contact sheet and the report."""
     work, counts = config.output / "work", Counter({"images": len(images)})
     kept: list[str] = []
     for name, source in images.items():
@@ -305,7 +309,7 @@ def _tile(output: Path, name: str) -> Tile:
 def _batches(
     pending: Sequence[str], images: dict[str, Path], size: int, folder: Path
 ) -> Iterator[tuple[list[str], list[Image.Image]]]:
-    """Images in batches; one that cannot be read is noted in the stage's folder instead."""
+    """Images in batches; for an unreadable image, a note is written into the stage's folder instead."""
     names: list[str] = []
     pictures: list[Image.Image] = []
     for count, name in enumerate(pending, start=1):
@@ -324,7 +328,7 @@ def _batches(
 
 
 def _crop(picture: Image.Image, mask: np.ndarray, background: str) -> Image.Image:
-    """The square around a segment, gray beyond the picture and, unless it is kept, around the segment."""
+    """The square around a segment, gray outside the picture and, unless the background is kept, outside the segment."""
     left, top, right, bottom = bounding_box(mask)
     pixels = np.asarray(picture)
     if background == "gray":
@@ -340,12 +344,12 @@ def _segmentation(file: Path) -> np.ndarray:
     try:
         return np.load(file)
     except (OSError, ValueError, EOFError) as error:
-        again = f"delete it and {file.stem}.json beside it, and repeat the command"
-        raise ModelInputError(f"{file} cannot be read ({error}): {again}") from error
+        remedy = f"delete it and {file.stem}.json beside it, and repeat the command"
+        raise ModelInputError(f"{file} cannot be read ({error}): {remedy}") from error
 
 
 def _read(file: Path, *fields: str, remedy: str = "delete it and repeat the command") -> dict[str, Any]:
-    """An object with these fields; raises ModelInputError, ending with `remedy`, for anything else."""
+    """A JSON object with these fields; raises ModelInputError, with `remedy` at its end, for anything else."""
     content = _parsed(file, remedy)
     if not isinstance(content, dict) or not all(field in content for field in fields):
         raise ModelInputError(f"{file} is damaged: {remedy}")

@@ -1,4 +1,4 @@
-"""The models of a curation, each through transformers' own classes: captions, panoptic segments, similarities."""
+"""The models of a curation, loaded with transformers: captioner, panoptic segmenter and similarity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fc_bench.model.errors import loading
 
 @dataclass(frozen=True)
 class PanopticSegment:
-    """A segment of a map: its value there (from 1), its class, the model's confidence."""
+    """A segment: its value in the segmentation map (from 1), its class and the model's confidence."""
 
     id: int
     label: str
@@ -25,7 +25,7 @@ class PanopticSegment:
 
 
 class Captioner:
-    """Captions of images by an image-to-text model."""
+    """An image-to-text model that writes captions; raises ModelInputError when it cannot be loaded."""
 
     def __init__(self, config: CaptionerConfig, device: torch.device, dtype: torch.dtype) -> None:
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -33,17 +33,17 @@ class Captioner:
         self._config, self._device, self._dtype = config, device, dtype
         with loading(f"the captioner {config.model}"):
             self._processor: Any = AutoProcessor.from_pretrained(config.model, local_files_only=_offline())
-            self._model: Any = _placed(AutoModelForImageTextToText, config.model, device, dtype)
+            self._model: Any = _load(AutoModelForImageTextToText, config.model, device, dtype)
 
     @torch.no_grad()
     def captions(self, images: Sequence[Image.Image]) -> list[str]:
-        """One caption each, without the prompt, on one line."""
+        """One caption per image, on one line and without the prompt."""
         prompts = [self._config.prompt] * len(images) if self._config.prompt else None
         inputs = self._processor(images=list(images), text=prompts, return_tensors="pt", padding=True)
         inputs = inputs.to(self._device, self._dtype)
         given = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
         tokens = self._model.generate(**inputs, max_new_tokens=self._config.max_new_tokens, do_sample=False)
-        # Depending on the model the prompt's tokens are repeated or not.
+        # Some models repeat the prompt's tokens.
         if given and tokens.shape[1] > given and torch.equal(tokens[:, :given], inputs["input_ids"]):
             tokens = tokens[:, given:]
         texts = self._processor.batch_decode(tokens, skip_special_tokens=True)
@@ -51,7 +51,7 @@ class Captioner:
 
 
 class Segmenter:
-    """Panoptic segmentation by a Mask2Former."""
+    """A Mask2Former for panoptic segmentation; raises ModelInputError when it cannot be loaded."""
 
     def __init__(self, config: SegmenterConfig, device: torch.device, dtype: torch.dtype) -> None:
         from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
@@ -59,11 +59,11 @@ class Segmenter:
         self._config, self._device, self._dtype = config, device, dtype
         with loading(f"the segmenter {config.model}"):
             self._processor: Any = AutoImageProcessor.from_pretrained(config.model, local_files_only=_offline())
-            self._model: Any = _placed(Mask2FormerForUniversalSegmentation, config.model, device, dtype)
+            self._model: Any = _load(Mask2FormerForUniversalSegmentation, config.model, device, dtype)
 
     @torch.no_grad()
     def segments(self, images: Sequence[Image.Image]) -> list[tuple[np.ndarray, list[PanopticSegment]]]:
-        """The map of each image, uint16 [height, width] with 0 where there is none, and its segments."""
+        """The segmentation map of each image, uint16 [height, width] with 0 for no segment, and its segments."""
         inputs = self._processor(images=list(images), return_tensors="pt").to(self._device, self._dtype)
         outputs = self._model(**inputs)
         found = self._processor.post_process_panoptic_segmentation(
@@ -77,7 +77,7 @@ class Segmenter:
                 PanopticSegment(int(info["id"]), str(names[int(info["label_id"])]), float(info["score"]))
                 for info in one["segments_info"]
             ]
-            # transformers counts from 0 or 1 by version and marks nothing with -1 or 0: count anew.
+            # Depending on its version, transformers numbers segments from 0 or 1, so they are numbered again here.
             panoptic = np.zeros(values.shape, dtype=np.uint16)
             kept = []
             for number, segment in enumerate(segments, start=1):
@@ -88,35 +88,38 @@ class Segmenter:
 
 
 class Similarity:
-    """How well phrases describe crops: CLIP's cosine, times that of phrase and class by a sentence model, if any."""
+    """The similarity of phrases and crops: CLIP's cosine, times a sentence model's cosine of phrase and class, if any.
+
+    Raises ModelInputError when a model cannot be loaded.
+    """
 
     def __init__(self, config: MatcherConfig, device: torch.device, dtype: torch.dtype) -> None:
         from transformers import AutoModel, AutoTokenizer, CLIPModel
 
         self._device, self._dtype, self._template = device, dtype, config.template
         with loading(f"the CLIP model {config.clip}"):
-            self._clip: Any = _placed(CLIPModel, config.clip, device, dtype)
+            self._clip: Any = _load(CLIPModel, config.clip, device, dtype)
             self._tokenizer: Any = AutoTokenizer.from_pretrained(config.clip, local_files_only=_offline())
         self._sentences: Any = None
         if config.sentences is not None:
             with loading(f"the sentence model {config.sentences}"):
-                self._sentences = _placed(AutoModel, config.sentences, device, dtype)
+                self._sentences = _load(AutoModel, config.sentences, device, dtype)
                 self._words: Any = AutoTokenizer.from_pretrained(config.sentences, local_files_only=_offline())
 
     @torch.no_grad()
     def matrix(
         self, phrases: Sequence[str], crops: Sequence[Image.Image], labels: Sequence[str], read: Sequence[str]
     ) -> np.ndarray:
-        """Similarities [phrases, crops]; `labels` are the crops' classes, `read` is what CLIP reads of each phrase."""
+        """Similarities [phrases, crops]; `labels` are the crops' classes, and `read` is CLIP's text for each phrase."""
         from fc_bench.model.fastcomposer.references import normalize, reference_pixels
 
         size = self._clip.config.vision_config.image_size
         pixels = normalize(torch.stack([reference_pixels(crop, size) for crop in crops])).to(self._device, self._dtype)
         texts = [self._template.format(text) for text in read]
         tokens = self._tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(self._device)
-        seen = _unit(_features(self._clip.get_image_features(pixel_values=pixels)))
-        said = _unit(_features(self._clip.get_text_features(**tokens)))
-        similarity = said @ seen.T
+        image_features = _unit(_features(self._clip.get_image_features(pixel_values=pixels)))
+        text_features = _unit(_features(self._clip.get_text_features(**tokens)))
+        similarity = text_features @ image_features.T
         if self._sentences is not None:
             similarity = similarity.clamp(min=0) * (self._embedded(phrases) @ self._embedded(labels).T).clamp(min=0)
         return similarity.cpu().numpy()
@@ -129,12 +132,12 @@ class Similarity:
         return _unit((hidden * mask).sum(dim=1) / mask.sum(dim=1))
 
 
-def _placed(kind: Any, name: str, device: torch.device, dtype: torch.dtype) -> Any:
+def _load(kind: Any, name: str, device: torch.device, dtype: torch.dtype) -> Any:
     return kind.from_pretrained(name, dtype=dtype, local_files_only=_offline()).to(device).eval()
 
 
 def _offline() -> bool:
-    """Libraries that were imported before the command forbade the network do not see it."""
+    """Whether network access is disabled; libraries that were imported before the command disabled it do not know."""
     return os.environ.get("HF_HUB_OFFLINE") == "1"
 
 

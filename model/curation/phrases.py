@@ -1,4 +1,4 @@
-"""Noun phrases of captions, as characters [start, end): spaCy's noun chunks, or phrases that end with listed nouns."""
+"""Noun phrases in captions, found as spaCy's noun chunks or as phrases that end with listed nouns."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer.prompts import ends_with_word
 
 BETWEEN = ("of", "in", "on", "with", "and", "or", "to", "at", "by", "for", "from", "near", "beside")
-"""Words that no noun phrase has between its determiner and its noun."""
+"""Words that do not occur between the determiner and the noun of a noun phrase."""
 DETERMINERS = ("a", "an", "the", "one", "two", "his", "her", "their", "another", "some")
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """Where a noun phrase stands in its caption.
+    """The characters [start, end) of a noun phrase in its caption.
 
-    `until` is where what the caption says of it right after ends (`a man` | ` with red hair`); None: with the phrase.
+    `until` is the end of the description that follows the phrase (`a man` | ` with red hair`); None without one.
     """
 
     start: int
@@ -28,11 +28,11 @@ class Phrase:
     until: int | None = None
 
     def text(self, caption: str) -> str:
-        """The phrase itself."""
+        """The text of the phrase."""
         return caption[self.start : self.end]
 
     def description(self, caption: str) -> str:
-        """The phrase with what is said of it."""
+        """The text of the phrase with its description."""
         return caption[self.start : self.until or self.end]
 
 
@@ -40,7 +40,7 @@ FindPhrases = Callable[[str], list[Phrase]]
 
 
 def phrase_finder(config: PhrasesConfig) -> FindPhrases:
-    """What finds the phrases of a caption; raises ModelInputError when spaCy or its model is not installed."""
+    """A function that finds the phrases in a caption; raises ModelInputError without spaCy or its model."""
     if config.spacy is None:
         return lambda caption: phrases_of_nouns(caption, config.nouns)
     try:
@@ -54,16 +54,18 @@ def phrase_finder(config: PhrasesConfig) -> FindPhrases:
         ) from None
 
     def chunks(caption: str) -> list[Phrase]:
-        found = [Phrase(chunk.start_char, chunk.end_char, _described(chunk)) for chunk in language(caption).noun_chunks]
+        found = [
+            Phrase(chunk.start_char, chunk.end_char, _end_of_subtree(chunk)) for chunk in language(caption).noun_chunks
+        ]
         return [phrase for phrase in found if ends_with_word(phrase.text(caption))]
 
     return chunks
 
 
 def phrases_of_nouns(caption: str, nouns: tuple[str, ...]) -> list[Phrase]:
-    """Every listed noun (as a whole word) with the nearest determiner up to three words before it, and what is between.
+    """The phrases from a determiner to a listed noun with at most three words in between.
 
-    Without such a determiner the phrase is the noun alone. What is said of it goes on to the next phrase, or to
+    Without such a determiner, the phrase is only the noun. The description of a phrase extends to the next phrase or to
     the end of the sentence.
     """
     found = []
@@ -83,13 +85,13 @@ def phrases_of_nouns(caption: str, nouns: tuple[str, ...]) -> list[Phrase]:
 
 
 def _until(caption: str, start: int, end: int) -> int:
-    """Where what is said from `start` on ends: with the sentence, or before the words that lead to the next phrase."""
-    said = re.split(r"[.;]", caption[start:end], maxsplit=1)[0]
-    return start + len(re.sub(r"(?:[\s,]|\b(?:and|or|next to|beside|with)\b)+$", "", said, flags=re.IGNORECASE))
+    """The end of a description from `start` on: the end of the sentence, or before words that lead to a new phrase."""
+    description = re.split(r"[.;]", caption[start:end], maxsplit=1)[0]
+    return start + len(re.sub(r"(?:[\s,]|\b(?:and|or|next to|beside|with)\b)+$", "", description, flags=re.IGNORECASE))
 
 
-def _described(chunk: Any) -> int:
-    """Where the subtree of a noun chunk's noun ends, without what is coordinated with it."""
+def _end_of_subtree(chunk: Any) -> int:
+    """The end of the subtree of a noun chunk's noun, without coordinated phrases."""
     own = [child for child in chunk.root.rights if child.dep_ not in ("cc", "conj", "punct")]
     last = max([chunk[-1], *(child.right_edge for child in own)], key=lambda token: token.i)
     return last.idx + len(last)

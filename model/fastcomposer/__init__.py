@@ -1,1 +1,1 @@
-"""FastComposer itself: its pipeline, training forward pass, post-fuse module, localization and checkpoints."""
+"""The FastComposer method: pipeline, training forward pass, post-fuse module, localization and checkpoints."""

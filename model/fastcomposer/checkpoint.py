@@ -1,4 +1,4 @@
-"""The published FastComposer checkpoint, one file with every weight under the authors' names, on current libraries."""
+"""The published FastComposer checkpoint, one file with the authors' weight names, loaded with current libraries."""
 
 import pickle
 import re
@@ -31,9 +31,9 @@ COMPONENTS = ("text_encoder", "image_encoder", "vae", "unet", "postfuse_module")
 
 
 def read_checkpoint(file: Path) -> dict[str, Tensor]:
-    """All tensors of a .bin (read weights-only) or .safetensors file, by their published names.
+    """All tensors of a .bin file (read weights-only) or .safetensors file, by their published names.
 
-    Raises ModelInputError if the file is missing, damaged, or holds anything but tensors.
+    Raises ModelInputError if the file is missing or damaged, or contains anything other than tensors.
     """
     try:
         if file.suffix == ".safetensors":
@@ -43,20 +43,22 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
         raise ModelInputError(f"the checkpoint {file} cannot be read ({error.strerror}): check the path") from error
     except pickle.UnpicklingError as error:
         raise ModelInputError(
-            f"the checkpoint {file} was refused, it holds more than weights and could run code: get it from its authors"
+            f"the checkpoint {file} was refused, because it contains more than weights and could run code: get it from "
+            "its authors"
         ) from error
-    except Exception as error:  # damaged bytes make the readers raise whatever they stumble over
-        raise ModelInputError(f"the checkpoint {file} is damaged or no PyTorch file: download it again") from error
+    except Exception as error:  # damaged files make the readers raise many types
+        raise ModelInputError(f"the checkpoint {file} is damaged or not a PyTorch file: download it again") from error
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
         raise ModelInputError(
-            f"the checkpoint {file} is no plain dictionary of tensors: it is no FastComposer checkpoint"
+            f"the checkpoint {file} is not a plain dictionary of tensors and therefore not a FastComposer checkpoint: "
+            "choose another file"
         )
     for name, value in content.items():
         if value.layout is not torch.strided or value.is_quantized or value.is_meta:
             raise ModelInputError(
-                f"the checkpoint {file} has {name} in a packed or empty form: save it with dense tensors"
+                f"the checkpoint {file} stores {name} in a sparse, quantized or empty form: save it with dense tensors"
             )
     return content
 
@@ -71,8 +73,8 @@ def split_components(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]
         component, _, name = key.partition(".")
         if component not in components:
             raise ModelInputError(
-                f"the checkpoint has the weight {key}, which belongs to none of {', '.join(COMPONENTS)}: "
-                "it is no FastComposer checkpoint"
+                f"the checkpoint has the weight {key}, which belongs to none of {', '.join(COMPONENTS)}, and is "
+                "therefore not a FastComposer checkpoint: choose another file"
             )
         if name.endswith("embeddings.position_ids"):
             continue
@@ -88,9 +90,9 @@ def load_components(
 ) -> dict[str, Any]:
     """The five models of a published checkpoint.
 
-    Their shapes come from the base pipeline (folder or hub id) and from `image_encoder` (a CLIP model's folder or hub
-    id, only its configuration is read; None means CLIP ViT-L/14, the published one). Raises ModelInputError if any
-    weight is missing, unexpected or of another shape.
+    The base pipeline (folder or hub id) and the CLIP model `image_encoder` (folder or hub id) determine their shapes.
+    Only the configuration of `image_encoder` is read, and None means the published CLIP ViT-L/14. Raises
+    ModelInputError if any weight is missing, unexpected or of another shape.
     """
     weights = split_components(read_checkpoint(file))
     if image_encoder is None:
@@ -116,14 +118,14 @@ def load_components(
 
 
 def load_whole(kind: type[ModelMixin], folder: Path, dtype: torch.dtype = torch.float32) -> Any:
-    """The model of a folder. Raises ModelInputError if its weights are not just those that its configuration names."""
+    """The model in a folder; raises ModelInputError if its weights do not match its configuration exactly."""
     with loading(f"the model {folder}"):
         loaded: Any = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     model, report = loaded
     for fault in ("missing", "unexpected"):
         if names := sorted(report[f"{fault}_keys"]):
             raise ModelInputError(
-                f"the model {folder}: {len(names)} weights are {fault}, among them {names[0]}: restore its weights "
+                f"the model {folder}: {len(names)} weights are {fault}, for example {names[0]}: restore its weights "
                 "and its config.json"
             )
     return model
@@ -136,14 +138,14 @@ def load_strictly(
     where: str,
     advice: str = "use the base pipeline and image encoder that it was trained from",
 ) -> None:
-    """Give a model these weights; raises ModelInputError, ending with `advice`, unless they are just its own."""
+    """Load weights into a model; raises ModelInputError, with `advice` at its end, unless they match exactly."""
     expected = model.state_dict()
     missing, unexpected = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     if missing:
-        raise ModelInputError(f"{where}: {len(missing)} weights are missing, among them {missing[0]}: {advice}")
+        raise ModelInputError(f"{where}: {len(missing)} weights are missing, for example {missing[0]}: {advice}")
     if unexpected:
         raise ModelInputError(
-            f"{where}: {len(unexpected)} weights are unexpected, among them {unexpected[0]}: {advice}"
+            f"{where}: {len(unexpected)} weights are unexpected, for example {unexpected[0]}: {advice}"
         )
     for key, value in weights.items():
         if value.shape != expected[key].shape:

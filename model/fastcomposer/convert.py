@@ -22,13 +22,13 @@ def convert_checkpoint(
     image_encoder: Path | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Path:
-    """Write the checkpoint as a saved FastComposerPipeline (safetensors), see `pipeline.load_fastcomposer`.
+    """Write the checkpoint as a FastComposerPipeline folder (safetensors), which `pipeline.load_fastcomposer` reads.
 
-    The output folder appears when it is whole. Raises ModelInputError if it is there already or cannot be written, or
-    the checkpoint does not fit.
+    The output folder appears only when it is complete. Raises ModelInputError if it already exists or cannot be
+    written, or if the checkpoint does not fit.
     """
     if output.exists():
-        raise ModelInputError(f"{output} exists already: choose another output folder")
+        raise ModelInputError(f"{output} already exists: choose another output folder")
     if checkpoint.is_dir():
         raise ModelInputError(f"the checkpoint {checkpoint} is a folder: name the .bin or .safetensors file in it")
     if not checkpoint.is_file():
@@ -50,14 +50,14 @@ def convert_checkpoint(
 
 @as_command
 def main(command: list[str] | None = None) -> int:
-    """The command; returns the exit code."""
-    for library in ("TRANSFORMERS", "DIFFUSERS"):  # read when they are imported, which is why that comes later
+    """Run the conversion from the command line and return the exit code."""
+    for library in ("TRANSFORMERS", "DIFFUSERS"):  # must be set before these libraries are imported
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     parser = argparse.ArgumentParser(prog="python -m fc_bench.model.fastcomposer.convert", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="pytorch_model.bin or .safetensors in the published layout")
     parser.add_argument("base", help="Stable Diffusion v1.5: folder or hub id")
     parser.add_argument("output", type=Path, help="folder to write")
-    parser.add_argument("--image-encoder", help="CLIP model, if it is not ViT-L/14: folder or hub id")
+    parser.add_argument("--image-encoder", help="CLIP model other than ViT-L/14: folder or hub id")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")
     arguments = parser.parse_args(command)
     print(

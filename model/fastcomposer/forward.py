@@ -1,7 +1,7 @@
-"""FastComposer as it is trained: UNet, post-fuse module and image encoder under the denoising and localization losses.
+"""FastComposer's training forward pass: UNet, post-fuse module and image encoder with their losses.
 
-FastComposer (arXiv 2305.10431), sections 4.1 and 4.2. The frozen VAE and text encoder are not part of the module: their
-outputs arrive in the batch, computed in the same step or read from a cache.
+FastComposer (arXiv 2305.10431), sections 4.1 and 4.2. The frozen VAE and text encoder are not part of the module. Their
+outputs are in the batch, either computed in the same step or read from a cache.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,29 +25,29 @@ MaskNormalization = Literal["pixels", "area"]
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """One batch with every random draw made: the training forward is a function of it."""
+    """One training batch with all its random draws; the losses are a function of it."""
 
     latents: Tensor
     """Scaled latents, [batch, channels, height, width]."""
     noise: Tensor
-    """Like latents."""
+    """Standard normal noise, with the shape of `latents`."""
     timesteps: Tensor
-    """[batch]"""
+    """Diffusion timesteps, [batch]."""
     text_embeds: Tensor
     """The text encoder's last hidden states, [batch, length, features]."""
     image_tokens: Tensor
-    """Position of each subject's image token, ascending, 0 where there is no subject, [batch, subjects]."""
+    """Position of each subject's image token, ascending; 0 without a subject, [batch, subjects]."""
     subject_mask: Tensor
     """True where there is a subject, [batch, subjects]."""
     references: Tensor
-    """One reference for each subject present, in the order of `subject_mask`: pixels [n, 3, height, width], uint8 or
-    0..1, or hidden states below the trained vision layers [n, tokens, width]."""
+    """One reference per present subject, in the order of `subject_mask`: pixels [n, 3, height, width] (uint8, or float
+    in 0..1), or hidden states below the trained vision layers [n, tokens, width]."""
     latent_masks: Tensor
-    """Subjects' masks at the latents' size (bilinear), 0..1, [batch, subjects, height, width]."""
+    """Subjects' masks in 0..1 at the latents' size (bilinear), [batch, subjects, height, width]."""
     attention_masks: dict[int, Tensor]
     """Subjects' masks at the attention maps' sizes, see `localization.attention_masks`."""
     masked: Tensor
-    """True where the denoising loss counts only the subjects' masks, [batch]."""
+    """True for samples whose denoising loss counts only the subjects' masks, [batch]."""
 
     def to(self, device: torch.device) -> "TrainingBatch":
         """The batch on a device."""
@@ -61,7 +61,7 @@ class TrainingBatch:
 
 
 class Losses(NamedTuple):
-    """Scalars: total = denoising + weight x localization."""
+    """The losses of a batch, scalars; total = denoising + weight x localization."""
 
     total: Tensor
     denoising: Tensor
@@ -71,10 +71,10 @@ class Losses(NamedTuple):
 class FastComposer(nn.Module):
     """The trained parts and their forward pass.
 
-    `localization_groups` and `localization_normalize`: see `localization`; a `localization_weight` of 0 captures no
-    attention. `mask_normalization`: a masked denoising loss is the mean over all pixels ("pixels", the paper) or is
-    divided by the mean mask area of the batch's masked samples ("area", which keeps its scale; samples without a
-    subject are then not masked).
+    See `localization` for `localization_groups` and `localization_normalize`. A `localization_weight` of 0 captures no
+    attention. With the `mask_normalization` "pixels", as in the paper, a masked denoising loss is the mean over all
+    pixels. With "area", it is also divided by the mean mask area of the batch's masked samples, which keeps its scale;
+    samples without a subject are then not masked. Raises ModelInputError for an unsupported prediction type.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class FastComposer(nn.Module):
         prediction = scheduler.config["prediction_type"]
         if prediction not in ("epsilon", "v_prediction"):
             raise ModelInputError(
-                f"the scheduler predicts {prediction!r}, which cannot be trained: set "
+                f"the scheduler has the prediction type {prediction!r}, which training does not support: set "
                 "prediction_type to epsilon or v_prediction in scheduler_config.json"
             )
         self.unet = unet
@@ -104,7 +104,7 @@ class FastComposer(nn.Module):
         self.localization_normalize = localization_normalize
         self.mask_normalization = mask_normalization
         self.sum_over_processes: Callable[[Tensor], Tensor] = lambda totals: totals
-        """Adds up what data-parallel processes counted in their parts of a batch."""
+        """A function that sums totals over data-parallel processes."""
         self.vision_layers = len(image_encoder.vision_model.encoder.layers)
         image_encoder.set_attn_implementation(attention)
         use_attention(unet, attention)
@@ -112,14 +112,16 @@ class FastComposer(nn.Module):
         self.capture = capture_attention(unet, self.localization_layers) if localization_weight else None
 
     def train_parts(self, vision_layers: int | Literal["all"] = 2) -> dict[str, list[nn.Parameter]]:
-        """Freeze what is not trained and return what is, by part: UNet, post-fuse module, the last vision layers.
+        """Freeze all other parameters and return the trained ones of the UNet, post-fuse module and image encoder.
 
-        "all" trains the whole image encoder. Raises ModelInputError if it has fewer layers.
+        `vision_layers` is the number of trained last layers of the image encoder; "all" trains all of it. Raises
+        ModelInputError if the image encoder has fewer layers.
         """
         total = len(self.image_encoder.vision_model.encoder.layers)
         if vision_layers != "all" and vision_layers > total:
             raise ModelInputError(
-                f"{vision_layers} vision layers cannot be trained, the image encoder has {total}: lower vision_layers"
+                f"{vision_layers} vision layers cannot be trained, because the image encoder has only {total}: lower "
+                "vision_layers"
             )
         self.image_encoder.requires_grad_(vision_layers == "all")
         if vision_layers != "all":
@@ -150,19 +152,19 @@ class FastComposer(nn.Module):
         return Losses(total, denoising.detach(), localization.detach())
 
     def forget_attention(self) -> None:
-        """Release the attention that gradient checkpointing captured again in the backward pass."""
+        """Release the attention that gradient checkpointing captured again during the backward pass."""
         if self.capture is not None:
             self.capture.maps = {}
 
     def fused_text_embeds(self, batch: TrainingBatch) -> Tensor:
-        """Text embeddings with the subjects' references fused in, [batch, length, features]."""
+        """Text embeddings fused with the subjects' references, [batch, length, features]."""
         subject_embeds = self._subject_embeds(batch.references)
         mask = torch.zeros(batch.text_embeds.shape[:2], dtype=torch.bool, device=batch.text_embeds.device)
         sample, subject = batch.subject_mask.nonzero(as_tuple=True)
         mask[sample, batch.image_tokens[sample, subject]] = True
         if len(sample):
             return self.postfuse_module(batch.text_embeds, mask, subject_embeds)
-        # No subject in the batch: every parameter stays in the graph, as data-parallel training requires.
+        # Without a subject in the batch, data-parallel training still needs every parameter in the graph.
         mask[0, 0] = True
         unused = self.postfuse_module(batch.text_embeds, mask, subject_embeds)
         return batch.text_embeds + 0 * unused.sum()
@@ -200,5 +202,5 @@ class FastComposer(nn.Module):
 
 
 def resize_latent_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Subjects' masks [batch, subjects, height, width] at the latents' size, bilinear without antialiasing."""
+    """Subjects' masks [batch, subjects, height, width] at the latents' size, by bilinear resizing, not antialiased."""
     return interpolate(masks, size, mode="bilinear", align_corners=False)

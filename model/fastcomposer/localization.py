@@ -1,7 +1,7 @@
-"""Cross-attention localization: a subject's token should attend to its own person only.
+"""Cross-attention localization, a loss that restricts the attention to a subject's token to that subject's region.
 
-FastComposer (arXiv 2305.10431), section 4.2: the supervised cross-attention maps are those of the middle five of the
-seven attention groups of Stable Diffusion v1.5's UNet.
+FastComposer (arXiv 2305.10431), section 4.2. It supervises the cross-attention maps of the middle five of the seven
+attention groups in Stable Diffusion v1.5's UNet.
 """
 
 import re
@@ -19,8 +19,8 @@ from fc_bench.model.errors import ModelInputError
 class AttentionCapture:
     """The image tokens' cross-attention in the supervised layers of the UNet's last forward pass.
 
-    `image_tokens` [batch, subjects] is set before the pass; `maps` [batch, heads, pixels, subjects] by layer is filled
-    in by it, and again by the recomputation of gradient checkpointing.
+    `image_tokens` [batch, subjects] is set before the pass. The pass stores `maps` [batch, heads, pixels, subjects] by
+    layer; gradient checkpointing stores them again when it recomputes the pass.
     """
 
     def __init__(self) -> None:
@@ -28,13 +28,13 @@ class AttentionCapture:
         self.maps: dict[str, Tensor] = {}
 
     def start(self, image_tokens: Tensor) -> None:
-        """Forget the last pass and capture these tokens in the next one."""
+        """Clear the maps and capture these tokens in the next pass."""
         self.image_tokens = image_tokens
         self.maps = {}
 
 
-class CapturingAttention:
-    """Attention processor without parameters: plain cross-attention that keeps the image tokens' columns."""
+class CaptureProcessor:
+    """An attention processor for plain cross-attention that stores the image tokens' columns."""
 
     def __init__(self, capture: AttentionCapture, layer: str):
         self.capture = capture
@@ -48,6 +48,7 @@ class CapturingAttention:
         attention_mask: Tensor | None = None,
         **_: object,
     ) -> Tensor:
+        """The layer's output, as from plain cross-attention; stores the image tokens' columns in `capture`."""
         query = attn.head_to_batch_dim(attn.to_q(hidden_states))
         key = attn.head_to_batch_dim(attn.to_k(encoder_hidden_states))
         value = attn.head_to_batch_dim(attn.to_v(encoder_hidden_states))
@@ -62,11 +63,11 @@ class CapturingAttention:
 
 
 def cross_attention_layers(unet: UNet2DConditionModel, groups: int | Sequence[str] = 5) -> list[str]:
-    """Names of the supervised cross-attention layers (of `unet.attn_processors`).
+    """Names of the supervised cross-attention layers, as in `unet.attn_processors`.
 
-    `groups` is either the number of middle groups of all that have cross-attention (the paper's 5 are
-    down_blocks.1, down_blocks.2, mid_block, up_blocks.1 and up_blocks.2 of Stable Diffusion v1.5), or their names.
-    Raises ModelInputError for a number or name the UNet does not have.
+    `groups` is the number of middle groups among those with cross-attention, or a list of group names. The paper's 5
+    groups are down_blocks.1, down_blocks.2, mid_block, up_blocks.1 and up_blocks.2 of Stable Diffusion v1.5. Raises
+    ModelInputError for a number or name that the UNet does not have.
     """
     layers = [name for name in unet.attn_processors if ".attn2." in name]
     present = sorted({_group(name) for name in layers}, key=_order)
@@ -83,23 +84,23 @@ def cross_attention_layers(unet: UNet2DConditionModel, groups: int | Sequence[st
         unknown = [group for group in chosen if group not in present]
         if unknown or not chosen:
             raise ModelInputError(
-                f"the UNet has no cross-attention group {', '.join(unknown) or '(none was named)'}: choose among "
+                f"the UNet has no cross-attention group {', '.join(unknown) or '(none was named)'}: choose from "
                 f"{', '.join(present)}"
             )
     return [name for name in layers if _group(name) in chosen]
 
 
 def capture_attention(unet: UNet2DConditionModel, layers: Sequence[str]) -> AttentionCapture:
-    """Install capturing processors on these layers; all others keep theirs."""
+    """Install capture processors on these layers; all other layers keep their processors."""
     capture = AttentionCapture()
     processors: dict[str, Any] = dict(unet.attn_processors)
-    processors.update({layer: CapturingAttention(capture, layer) for layer in layers})
+    processors.update({layer: CaptureProcessor(capture, layer) for layer in layers})
     unet.set_attn_processor(processors)
     return capture
 
 
 def map_sizes(unet: UNet2DConditionModel, layers: Sequence[str], latent_size: tuple[int, int]) -> set[tuple[int, int]]:
-    """Heights and widths of the attention maps of these layers for latents of this height and width."""
+    """Heights and widths of these layers' attention maps, for latents of size `latent_size` (height, width)."""
     levels = [latent_size]
     for _ in unet.config["block_out_channels"][1:]:
         height, width = levels[-1]
@@ -108,7 +109,7 @@ def map_sizes(unet: UNet2DConditionModel, layers: Sequence[str], latent_size: tu
 
 
 def level_of(unet: UNet2DConditionModel, layer: str) -> int:
-    """How often the latents' side was halved where an attention layer works."""
+    """How many times the latents' side is halved before an attention layer."""
     deepest = len(unet.config["block_out_channels"]) - 1
     kind, _, index = _group(layer).partition(".")
     if kind == "mid_block":
@@ -117,9 +118,9 @@ def level_of(unet: UNet2DConditionModel, layer: str) -> int:
 
 
 def attention_masks(masks: Tensor, sizes: set[tuple[int, int]]) -> dict[int, Tensor]:
-    """Subjects' masks [batch, subjects, height, width] at the maps' sizes, by antialiased bilinear resize.
+    """Subjects' masks [batch, subjects, height, width] at the maps' sizes, by antialiased bilinear resizing.
 
-    Number of pixels -> [batch, subjects, pixels].
+    The result maps each number of pixels to masks [batch, subjects, pixels].
     """
     return {
         height * width: interpolate(
@@ -132,11 +133,12 @@ def attention_masks(masks: Tensor, sizes: set[tuple[int, int]]) -> dict[int, Ten
 def localization_loss(
     maps: Sequence[Tensor], masks: Mapping[int, Tensor], subject_mask: Tensor, normalize: bool = False
 ) -> Tensor:
-    """Mean attention outside the subject's mask minus mean attention inside, a scalar.
+    """Mean attention outside the subject's mask minus mean attention inside it, a scalar.
 
-    `maps` [batch, heads, pixels, subjects] of each layer, `masks` [batch, subjects, pixels] by number of pixels,
-    `subject_mask` [batch, subjects] true where there is a subject. Averaged over the subjects present, heads, batch
-    and layers; `normalize` divides each map by its maximum first. Equations 5 and 6 of the paper.
+    `maps` are [batch, heads, pixels, subjects] for each layer, `masks` [batch, subjects, pixels] by number of pixels,
+    and `subject_mask` [batch, subjects] is true where there is a subject. The mean goes over the present subjects,
+    heads, batch and layers; `normalize` divides each map by its maximum first. Raises ModelInputError without maps.
+    Equations 5 and 6 of FastComposer.
     """
     if not maps:
         raise ModelInputError("no attention was captured: run the UNet after AttentionCapture.start")
@@ -157,7 +159,9 @@ def localization_loss(
 def _group(layer: str) -> str:
     match = re.match(r"(mid_block|(?:down|up)_blocks\.\d+)", layer)
     if match is None:
-        raise ModelInputError(f"the attention layer {layer} is in no block of a UNet2DConditionModel")
+        raise ModelInputError(
+            f"the attention layer {layer} is not in a block of a UNet2DConditionModel: use such a UNet"
+        )
     return match.group(1)
 
 

@@ -1,6 +1,6 @@
-"""Names of the files of an overlay: what FastComposer's training changed of a base pipeline."""
+"""File names in an overlay, a folder with the weights that FastComposer's training changed in a base pipeline."""
 
 TRAINED_LAYERS = "trained_layers.safetensors"
-"""Of an image encoder that is there as what training changed of the CLIP model it began with."""
+"""An image encoder, stored as the layers that training changed in a CLIP model."""
 UNET_DIFFERENCE = "difference.safetensors"
-"""Of a UNet that is there as what fine-tuning changed of its base model's."""
+"""A UNet, stored as its difference to the base model's UNet."""

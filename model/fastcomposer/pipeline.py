@@ -1,4 +1,4 @@
-"""Generating images of given subjects: Stable Diffusion with fused text embeddings and delayed subject conditioning.
+"""FastComposer's pipeline: Stable Diffusion with fused text embeddings and delayed subject conditioning.
 
 FastComposer (arXiv 2305.10431), section 4.3.
 """
@@ -33,15 +33,15 @@ from fc_bench.model.text_memory import TextMemory
 
 
 class FastComposerPipeline(StableDiffusionPipeline):
-    """Text-to-image pipeline whose prompts carry up to four subjects, each given by one reference picture.
+    """Text-to-image pipeline for prompts with up to four subjects, each given by one reference picture.
 
-    Saved and loaded like any diffusers pipeline; the stock StableDiffusionPipeline loads the saved folder as the
-    text-only model on the same weights.
+    It is saved and loaded like any diffusers pipeline. The stock StableDiffusionPipeline loads its folder as the
+    text-only model with the same weights. Raises ModelInputError if its parts do not fit together.
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->postfuse_module->unet->vae"
     text_memory: TextMemory | None = None
-    """Where prompts that were encoded are kept; None encodes them anew."""
+    """A cache of text embeddings; None encodes every prompt."""
 
     def __init__(
         self,
@@ -99,15 +99,15 @@ class FastComposerPipeline(StableDiffusionPipeline):
         subject_attention: SubjectAttention | None = None,
         prefix: Prefix | None = None,
     ) -> StableDiffusionPipelineOutput | tuple[Any, ...]:
-        """Images of the prompts, `num_images_per_prompt` of each in turn.
+        """Images of the prompts, `num_images_per_prompt` for each prompt in turn.
 
-        `subject_images` holds, for each prompt, one reference picture for each placeholder in the prompt's order;
-        None generates from the text alone. Step i (from 0) is conditioned on the text alone while
-        i <= (1 - alpha) * num_inference_steps and on the fused embeddings afterwards: at 0 all steps are text-only, at
-        1 the first one is. `generator` is one for each image, best on the CPU, so that an image depends on neither its
-        batch nor the device. `subject_attention` watches where the subjects' tokens are attended to, and changes no
-        image. With a `prefix` (`text_only_prefix` of the same prompts, generators and sampler) sampling goes on from
-        there, to the same images. The other arguments are StableDiffusionPipeline's. Raises ModelInputError for
+        `subject_images` has, for each prompt, one reference picture per placeholder, in prompt order. None generates
+        from the text alone. Step i (from 0) is conditioned on the text alone while i <= (1 - alpha) *
+        num_inference_steps, and on the fused embeddings afterward. At alpha 0 all steps are text-only; at alpha 1 only
+        the first one is. Give one `generator` per image, on the CPU, so that an image does not depend on its batch or
+        the device. `subject_attention` records the attention of the subjects' tokens and does not change the images.
+        With a `prefix` (`text_only_prefix` of the same prompts, generators and sampler), sampling continues from there
+        and gives the same images. The other arguments are those of StableDiffusionPipeline. Raises ModelInputError for
         prompts, references and settings that do not fit.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
@@ -118,7 +118,7 @@ class FastComposerPipeline(StableDiffusionPipeline):
         negatives = negative_prompt if isinstance(negative_prompt, list) else [negative_prompt or ""] * len(prompts)
         if len(negatives) != len(prompts):
             raise ModelInputError(
-                f"{len(negatives)} negative prompts were given for {len(prompts)} prompts: give one for each"
+                f"{len(negatives)} negative prompts were given for {len(prompts)} prompts: give one per prompt"
             )
         negative = self.encode_text([parse_prompt(text, self.tokenizer) for text in negatives])
         text, fused, negative = (x.repeat_interleave(num_images_per_prompt, 0) for x in (text, fused, negative))
@@ -137,13 +137,12 @@ class FastComposerPipeline(StableDiffusionPipeline):
 
         delayed_conditioning: Any = after_step
         tokens = [own.image_tokens for own in parsed for _ in range(num_images_per_prompt)]
-        watching = nullcontext() if subject_attention is None else subject_attention.watching(self.unet, tokens)
-        with watching:
+        with nullcontext() if subject_attention is None else subject_attention.record(self.unet, tokens):
             if prefix is not None:
                 if callback_on_step_end is not None or latents is not None or eta or guidance_rescale:
                     raise ModelInputError(
-                        "a prefix was given together with latents, eta, guidance_rescale or a callback, which it "
-                        "cannot go on with: leave one out"
+                        "a prefix cannot be combined with latents, eta, guidance_rescale or a callback: leave out the "
+                        "prefix or the others"
                     )
                 sampling = self._resumed(prefix, num_inference_steps, guidance_scale, text)
 
@@ -182,10 +181,10 @@ class FastComposerPipeline(StableDiffusionPipeline):
         width: int | None = None,
         earlier: Prefix | None = None,
     ) -> Prefix:
-        """The first iterations of sampling these prompts, which see the text alone, as one batch.
+        """The state after the first, text-only iterations of sampling these prompts as one batch.
 
-        With an `earlier` prefix of the same batch it goes on from there. The other arguments are those of the call that
-        goes on from the prefix. Raises ModelInputError for prompts and settings that do not fit.
+        Sampling continues from an `earlier` prefix of the same batch if one is given. The other arguments must equal
+        those of the call that uses the prefix. Raises ModelInputError for prompts and settings that do not fit.
         """
         prompts = list(prompt)
         self._check(prompts, None, 0, 1, list(generator), height, width)
@@ -205,15 +204,15 @@ class FastComposerPipeline(StableDiffusionPipeline):
     def _resumed(self, prefix: Prefix, steps: int, guidance_scale: float, text: Tensor) -> ResumableSampling:
         if prefix.steps != steps or len(prefix.latents) != len(text):
             raise ModelInputError(
-                f"the prefix is of {len(prefix.latents)} images at {prefix.steps} steps, the call asks for {len(text)} "
-                f"at {steps}: give the prefix of the same batch and sampler"
+                f"the prefix has {len(prefix.latents)} images and {prefix.steps} steps, but the call has {len(text)} "
+                f"images and {steps} steps: give a prefix of the same batch and sampler"
             )
         sampling = ResumableSampling(self, steps, guidance_scale)
         sampling.resume(prefix)
         return sampling
 
     def _pictures(self, latents: Tensor, output_type: str) -> Any:
-        """What the stock pipeline makes of the last latents."""
+        """The images of the final latents, decoded as in the stock pipeline."""
         if output_type == "latent":
             return latents
         decoded: Any = self.vae.decode(latents / self.vae.config["scaling_factor"], return_dict=False)[0]
@@ -233,7 +232,7 @@ class FastComposerPipeline(StableDiffusionPipeline):
     def fuse_subjects(
         self, prompts: Sequence[ParsedPrompt], text_embeds: Tensor, subject_images: Sequence[Sequence[Image.Image]]
     ) -> Tensor:
-        """The text embeddings with each prompt's subjects fused in at its image tokens."""
+        """The text embeddings [prompts, length, features] with each prompt's subjects fused at its image tokens."""
         pictures = [picture for row in subject_images for picture in row]
         if not pictures:
             return text_embeds
@@ -257,10 +256,12 @@ class FastComposerPipeline(StableDiffusionPipeline):
         if not prompts:
             raise ModelInputError("no prompt was given: give at least one")
         if not 0 <= alpha <= 1:
-            raise ModelInputError(f"alpha is {alpha}, the fraction of steps with subjects: give a number from 0 to 1")
+            raise ModelInputError(
+                f"alpha, the fraction of steps with subject conditioning, is {alpha}: give a number from 0 to 1"
+            )
         images = len(prompts) * num_images_per_prompt
         if isinstance(generator, list) and len(generator) != images:
-            raise ModelInputError(f"{len(generator)} generators were given for {images} images: give one for each")
+            raise ModelInputError(f"{len(generator)} generators were given for {images} images: give one per image")
         for name, value in (("height", height), ("width", width)):
             if value is not None and (value <= 0 or value % self.vae_scale_factor):
                 raise ModelInputError(
@@ -270,14 +271,14 @@ class FastComposerPipeline(StableDiffusionPipeline):
             return
         if len(subject_images) != len(prompts) or any(isinstance(row, Image.Image) for row in subject_images):
             raise ModelInputError(
-                f"subject_images must be a list of {len(prompts)} lists, the reference pictures of each prompt, as in "
-                "[[first, second]] for one prompt with two subjects"
+                f"subject_images must be a list of {len(prompts)} lists with the reference pictures of each prompt: "
+                "give [[first, second]] for one prompt with two subjects"
             )
         for text, row in zip(prompts, subject_images, strict=True):
             if text.count(PLACEHOLDER) != len(row):
                 raise ModelInputError(
                     f"the prompt {text!r} has {text.count(PLACEHOLDER)} placeholders {PLACEHOLDER}, but {len(row)} "
-                    "reference pictures were given: give one picture for each placeholder"
+                    "reference pictures were given: give one picture per placeholder"
                 )
 
 
@@ -288,14 +289,14 @@ def load_fastcomposer(
     device: torch.device | str = "cpu",
     image_encoder: Path | str | None = None,
 ) -> FastComposerPipeline:
-    """A FastComposer pipeline from whatever holds its weights.
+    """A FastComposer pipeline from a checkpoint in any supported form.
 
-    `checkpoint` is a saved FastComposerPipeline folder (`base` is then not read), an overlay folder with the trained
-    parts unet/, image_encoder/ and postfuse_module/ (the rest comes from the pipeline folder or hub id `base`), or a
-    checkpoint file in the published layout. An overlay's UNet may be a difference to that of `base` (see
-    `unet_difference`). `image_encoder` names the CLIP model that a checkpoint's was built as, if that is not ViT-L/14
-    (see `checkpoint`), or that an overlay's trained layers belong to (see `references`). Raises ModelInputError if it
-    is none of these.
+    `checkpoint` is one of three forms: a saved FastComposerPipeline folder, for which `base` is not read; an overlay
+    folder with the trained parts unet/, image_encoder/ and postfuse_module/, whose other parts come from the pipeline
+    folder or hub id `base`; or a checkpoint file in the published layout. An overlay's UNet can be a difference to the
+    UNet of `base` (see `unet_difference`). `image_encoder` names a CLIP model. For a checkpoint file it gives the
+    architecture, if that is not ViT-L/14 (see `checkpoint`). For an overlay with only trained layers it gives the other
+    layers (see `references`). Raises ModelInputError for any other form and for weights that do not fit.
     """
     checkpoint = Path(checkpoint)
     with loading(f"the FastComposer weights {checkpoint} (on the pipeline {base})"):
@@ -317,7 +318,7 @@ def _load(
         models = _trained_parts(checkpoint, torch_dtype, base, image_encoder)
     else:
         raise ModelInputError(
-            f"{checkpoint} holds no FastComposer weights: give a saved pipeline folder, a folder with "
+            f"{checkpoint} has no FastComposer weights: give a saved pipeline folder, a folder with "
             f"{', '.join(parts)}, or a checkpoint file"
         )
     of_base = {name: models[name] for name in ("unet", "vae", "text_encoder") if name in models}

@@ -1,4 +1,4 @@
-"""The post-fuse module: a subject's image embedding fused into the text embedding of its noun."""
+"""The post-fuse module, which fuses a subject's image embedding into the text embedding of its noun."""
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -19,6 +19,7 @@ class FeedForward(nn.Module):
         self.residual = residual
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """The outputs [..., features] for inputs [..., in_features]."""
         outputs = self.fc2(nn.functional.gelu(self.fc1(self.layernorm(inputs))))
         return outputs + inputs if self.residual else outputs
 
@@ -27,15 +28,15 @@ def check_features(*, postfuse: int, text: int, image: int, unet: int) -> None:
     """Raise ModelInputError unless all parts have embeddings of the same number of features."""
     if not postfuse == text == image == unet:
         raise ModelInputError(
-            f"the models do not fit: the text encoder gives {text} features, the image encoder {image}, the post-fuse "
-            f"module fuses {postfuse} and the UNet's cross-attention reads {unet}: use models that belong together"
+            f"the models have different numbers of features: {text} in the text encoder, {image} in the image encoder, "
+            f"{postfuse} in the post-fuse module and {unet} in the UNet's cross-attention: use models that fit together"
         )
 
 
 class PostfuseModule(ModelMixin, ConfigMixin):
-    """h' = LayerNorm(MLP2(MLP1([h; e]) + h)) at every image token, h its text embedding and e its subject's.
+    """h' = LayerNorm(MLP2(MLP1([h; e]) + h)) at every image token, with text embedding h and subject embedding e.
 
-    14 tensors, 2,958,336 parameters at 768 features. FastComposer (arXiv 2305.10431), section 4.1.
+    It has 14 tensors and 2,958,336 parameters at 768 features. FastComposer (arXiv 2305.10431), section 4.1.
     """
 
     @register_to_config
@@ -46,17 +47,17 @@ class PostfuseModule(ModelMixin, ConfigMixin):
         self.layer_norm = nn.LayerNorm(features)
 
     def forward(self, text_embeds: Tensor, image_token_mask: Tensor, subject_embeds: Tensor) -> Tensor:
-        """The text embeddings with the image tokens' entries fused, [batch, length, features].
+        """The text embeddings with fused entries at the image tokens, [batch, length, features].
 
-        `image_token_mask` [batch, length] is true at image tokens; `subject_embeds` [image tokens, features] holds one
-        embedding for each of them, in the order of the batch and then of the prompt. Raises ModelInputError if their
+        `image_token_mask` [batch, length] is true at image tokens. `subject_embeds` [image tokens, features] has one
+        embedding per image token, in the order of the batch and then of the prompt. Raises ModelInputError if their
         numbers differ.
         """
         tokens = text_embeds[image_token_mask]
         if tokens.shape[0] != subject_embeds.shape[0]:
             raise ModelInputError(
                 f"{tokens.shape[0]} image tokens cannot be fused with {subject_embeds.shape[0]} subject embeddings: "
-                "give one embedding for each image token"
+                "give one embedding per image token"
             )
         fused = self.mlp1(torch.cat([tokens, subject_embeds.to(tokens.dtype)], dim=-1)) + tokens
         fused = self.layer_norm(self.mlp2(fused))

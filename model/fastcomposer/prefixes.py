@@ -1,7 +1,7 @@
-"""The first sampling steps, which see the text alone, as a state to branch from.
+"""The text-only first sampling steps, stored as a state from which sampling can branch.
 
-Under delayed subject conditioning (FastComposer, arXiv 2305.10431, section 4.3) they depend on the prompt without its
-subjects, the seed and the sampler: whoever the subjects are, sampling can go on from the same latents.
+With delayed subject conditioning (FastComposer, arXiv 2305.10431, section 4.3), these steps depend only on the plain
+prompt, the seed and the sampler. Sampling can continue from the same latents for any subjects.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -14,10 +14,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Prefix:
-    """A batch's sampling after its first `iterations`; lies in main memory and can be gone on from any number of times.
+    """The state of a batch after its first `iterations`, in main memory; any number of samplings can continue from it.
 
-    `latents` are [batch, channels, height, width], `scheduler` is what the scheduler remembers of its steps so far,
-    `steps` the number of steps it was set to.
+    `latents` are [batch, channels, height, width], `scheduler` is the scheduler's state, and `steps` is the number of
+    steps that the scheduler was set to.
     """
 
     iterations: int
@@ -27,28 +27,28 @@ class Prefix:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its tensors."""
+        """Total size of its tensors in bytes."""
         return self.latents.nbytes + sum(tensor.nbytes for tensor in _tensors(self.scheduler))
 
 
 def sees_subjects(iteration: int, alpha: float, steps: int) -> bool:
-    """Whether an iteration (from 0) is conditioned on the subjects: the authors' expression; the first never is.
+    """Whether an iteration (from 0) is conditioned on the subjects, by the authors' expression; the first never is.
 
-    PNDM runs one iteration more than steps.
+    PNDM has one more iteration than steps.
     """
     return iteration > (1 - alpha) * steps
 
 
 def text_only_iterations(alpha: float, steps: int, iterations: int) -> int:
-    """How many of a sampler's `iterations` for `steps` steps see the text alone."""
+    """Number of a sampler's `iterations` for `steps` steps that are conditioned on the text alone."""
     return sum(not sees_subjects(iteration, alpha, steps) for iteration in range(iterations))
 
 
 class ResumableSampling:
-    """Sampling with a diffusers pipeline that can stop after any iteration and go on from a `Prefix`.
+    """Sampling with a diffusers pipeline that can stop after any iteration and continue from a `Prefix`.
 
-    Each iteration computes what StableDiffusionPipeline's loop computes, with a sampler that draws no noise of its own.
-    The pipeline's scheduler is set to `steps`.
+    Each iteration equals that of StableDiffusionPipeline's loop with a deterministic sampler. Creating the object sets
+    the pipeline's scheduler to `steps`.
     """
 
     def __init__(self, pipeline: Any, steps: int, guidance_scale: float) -> None:
@@ -62,21 +62,24 @@ class ResumableSampling:
 
     @property
     def iterations(self) -> int:
-        """Of the whole sampling."""
+        """Number of iterations of the complete sampling."""
         return len(self._scheduler.timesteps)
 
     def begin(self, latents: Tensor) -> None:
-        """Start from initial latents, already scaled to the scheduler's first noise level."""
+        """Start from initial latents, which are already scaled to the scheduler's first noise level."""
         self._latents, self._next = latents, 0
 
     def resume(self, prefix: Prefix) -> None:
-        """Go on from a prefix of the same number of steps."""
+        """Continue from a prefix with the same number of steps."""
         device = self._pipeline._execution_device
         self._latents, self._next = prefix.latents.to(device), prefix.iterations
         vars(self._scheduler).update(_copied(prefix.scheduler, device))
 
     def advance(self, until: int, embeddings: Callable[[int], Tensor]) -> Tensor:
-        """The latents after the iterations before `until`; `embeddings` gives those of one, negatives first."""
+        """The latents after all iterations before `until`.
+
+        `embeddings` returns the text embeddings of an iteration; with guidance, the negative ones come first.
+        """
         pipeline, latents = self._pipeline, self._latents
         assert latents is not None
         guided = pipeline.do_classifier_free_guidance
@@ -93,18 +96,18 @@ class ResumableSampling:
         return latents
 
     def prefix(self) -> Prefix:
-        """Where sampling is now."""
+        """The current state of the sampling."""
         assert self._latents is not None
-        remembered = {
+        state = {
             name: value
             for name, value in vars(self._scheduler).items()
             if isinstance(value, list) or value is not self._fresh.get(name)
         }
-        return Prefix(self._next, self._steps, _copied(self._latents, "cpu"), _copied(remembered, "cpu"))
+        return Prefix(self._next, self._steps, _copied(self._latents, "cpu"), _copied(state, "cpu"))
 
 
 def _copied(value: Any, device: torch.device | str) -> Any:
-    """A copy whose tensors lie on a device."""
+    """A copy with its tensors on a device."""
     if isinstance(value, Tensor):
         return value.to(device, copy=True)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Prompts with subjects: `a man <|image|> and a woman <|image|> reading` becomes token ids and image tokens."""
+"""Prompts with subjects, such as `a man <|image|> and a woman <|image|> reading`, parsed into token ids."""
 
 import re
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ MAX_SUBJECTS = 4
 
 @dataclass(frozen=True)
 class ParsedPrompt:
-    """A prompt as the text encoder sees it: the placeholders are gone, the tokens before them are marked."""
+    """A prompt for the text encoder: its placeholders are removed, and the tokens before them are marked."""
 
     text: str
     """The prompt without placeholders."""
     input_ids: Tensor
     """Token ids padded to the tokenizer's length, [length]."""
     image_tokens: tuple[int, ...]
-    """Position of each subject's image token, the last token of its noun phrase, in the order of the prompt."""
+    """Position of each subject's image token (the last token of its noun phrase), in prompt order."""
 
     @property
     def image_token_mask(self) -> Tensor:
@@ -35,39 +35,39 @@ class ParsedPrompt:
 
 
 def check_tokenizer(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
-    """Raise ModelInputError for a tokenizer that lost its files, which libraries load empty, or does not fit."""
+    """Raise ModelInputError for a tokenizer that does not fit the text encoder or is empty because of missing files."""
     config = text_encoder.config
     if len(tokenizer) <= len(tokenizer.all_special_ids) or len(tokenizer) > config.vocab_size:
         raise ModelInputError(
-            f"the tokenizer has {len(tokenizer)} tokens and the text encoder {config.vocab_size}: restore the "
+            f"the tokenizer has {len(tokenizer)} tokens, but the text encoder has {config.vocab_size}: restore the "
             "tokenizer folder of the pipeline"
         )
     if tokenizer.model_max_length > config.max_position_embeddings:
         raise ModelInputError(
-            f"the tokenizer pads to {tokenizer.model_max_length} tokens, the text encoder reads "
+            f"the tokenizer pads to {tokenizer.model_max_length} tokens, but the text encoder reads at most "
             f"{config.max_position_embeddings}: restore model_max_length in the tokenizer_config.json of the pipeline"
         )
 
 
 def plain_text(prompt: str) -> str:
-    """The prompt without its placeholders, as it is scored and as text-only generation reads it."""
+    """The prompt without placeholders, for scoring and for text-only generation."""
     text = re.sub(rf"\s*{re.escape(PLACEHOLDER)}(?=\w)", " ", prompt)
     return re.sub(rf"\s*{re.escape(PLACEHOLDER)}", "", text).strip()
 
 
 def parse_prompt(prompt: str, tokenizer: CLIPTokenizer, truncate: bool = False) -> ParsedPrompt:
-    """Token ids and image tokens of a prompt whose placeholders follow the class nouns.
+    """Token ids and image tokens of a prompt with placeholders after the class nouns.
 
-    A prompt longer than the tokenizer's length is an error, unless `truncate` cuts it (and the subjects beyond) as
-    training on captions does. Raises ModelInputError for that, for a placeholder that follows no word or another
-    placeholder, and for more than four subjects. FastComposer (arXiv 2305.10431), section 4.1.
+    Raises ModelInputError for a prompt that is longer than the tokenizer's length, a placeholder that does not follow a
+    word, and more than four subjects. With `truncate`, as in training on captions, a long prompt is truncated instead
+    and loses the subjects beyond its end. FastComposer (arXiv 2305.10431), section 4.1.
     """
     pieces = prompt.split(PLACEHOLDER)
     num_subjects = len(pieces) - 1
     if num_subjects > MAX_SUBJECTS:
         raise ModelInputError(
-            f"the prompt {prompt!r} has {num_subjects} placeholders {PLACEHOLDER}, but FastComposer puts at most "
-            f"{MAX_SUBJECTS} subjects into an image: remove {num_subjects - MAX_SUBJECTS}"
+            f"the prompt {prompt!r} has {num_subjects} placeholders {PLACEHOLDER}, but FastComposer supports at most "
+            f"{MAX_SUBJECTS} subjects per image: remove {num_subjects - MAX_SUBJECTS}"
         )
     if tokenizer.bos_token_id is None or tokenizer.eos_token_id is None:
         raise ModelInputError("the tokenizer has no start or end token: use the CLIPTokenizer of the pipeline's folder")
@@ -77,9 +77,9 @@ def parse_prompt(prompt: str, tokenizer: CLIPTokenizer, truncate: bool = False) 
         ids.extend(piece_ids)
         if index < num_subjects:
             if not ends_with_word(piece):
-                where = f"number {index + 1} follows {piece.strip()[-1:]!r}, which is no word"
+                where = f"number {index + 1} follows {piece.strip()[-1:]!r}, which is not a word"
                 if not piece_ids:
-                    where = "stands first" if index == 0 else f"number {index + 1} follows another placeholder"
+                    where = "comes first" if index == 0 else f"number {index + 1} follows another placeholder"
                 raise ModelInputError(
                     f"in the prompt {prompt!r} a placeholder {PLACEHOLDER} {where}: put it right after the noun of its "
                     f"subject, as in 'a man {PLACEHOLDER} in the snow'"
@@ -89,7 +89,7 @@ def parse_prompt(prompt: str, tokenizer: CLIPTokenizer, truncate: bool = False) 
     length = tokenizer.model_max_length
     if len(ids) > length and not truncate:
         raise ModelInputError(
-            f"the prompt {prompt!r} has {len(ids)} tokens with start and end, but the text encoder reads at most "
+            f"the prompt {prompt!r} has {len(ids)} tokens, including start and end, but the text encoder reads at most "
             f"{length}: shorten it"
         )
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -99,11 +99,11 @@ def parse_prompt(prompt: str, tokenizer: CLIPTokenizer, truncate: bool = False) 
 
 
 def ends_with_word(text: str) -> bool:
-    """Whether the last character but spaces is a letter or digit, so that its token is a word's."""
+    """Whether the last character other than spaces is a letter or a digit, so that the last token is a word."""
     return text.rstrip()[-1:].isalnum()
 
 
 def insert_placeholders(caption: str, ends: Sequence[int]) -> str:
-    """The caption with a placeholder after each character position in `ends` (ascending ends of noun phrases)."""
+    """The caption with a placeholder at each character position in `ends`, the ascending ends of noun phrases."""
     bounds = [0, *ends, len(caption)]
     return f" {PLACEHOLDER}".join(caption[start:end] for start, end in pairwise(bounds))

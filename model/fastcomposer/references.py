@@ -1,4 +1,4 @@
-"""Reference pictures: preprocessing and embedding by the CLIP image encoder."""
+"""Reference pictures: preprocessing and embedding with the CLIP image encoder."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -24,18 +24,18 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 def load_image_encoder(
     folder: Path | str, dtype: torch.dtype = torch.float32, starting_from: Path | str | None = None
 ) -> CLIPVisionModelWithProjection:
-    """The vision tower and projection of a CLIPModel or CLIPVisionModelWithProjection folder.
+    """The vision tower and projection in a CLIPModel or CLIPVisionModelWithProjection folder.
 
-    A folder with `trained_layers.safetensors` holds what training changed; the rest comes from the CLIP model
-    `starting_from` that it began with. Raises ModelInputError if not all weights are found.
+    A folder with `trained_layers.safetensors` has only the layers that training changed; the other layers come from the
+    CLIP model `starting_from`, from which training started. Raises ModelInputError if weights are missing.
     """
     trained = Path(folder) / TRAINED_LAYERS
     if not trained.is_file():
         return _whole_image_encoder(folder, dtype)
     if starting_from is None:
         raise ModelInputError(
-            f"the image encoder {folder} holds the trained layers alone: name the CLIP model that it was trained from "
-            "as the image encoder"
+            f"the image encoder {folder} has only the trained layers: name the CLIP model that it was trained from as "
+            "the image encoder"
         )
     model = _whole_image_encoder(starting_from, dtype)
     with loading(f"the trained layers {trained}"):
@@ -43,17 +43,17 @@ def load_image_encoder(
     shapes = {key: value.shape for key, value in model.state_dict().items()}
     if unfit := sorted(key for key, value in layers.items() if value.shape != shapes.get(key)):
         raise ModelInputError(
-            f"the trained layers {trained} do not fit the CLIP model {starting_from}, among them {unfit[0]}: name the "
-            "one that they were trained from"
+            f"the trained layers {trained} do not fit the CLIP model {starting_from}, for example {unfit[0]}: name the "
+            "model that they were trained from"
         )
     model.load_state_dict({key: value.to(dtype) for key, value in layers.items()}, strict=False)
     return model
 
 
 def keep_trained_layers(folder: Path, starting_from: Path) -> None:
-    """Reduce an image encoder's folder to the layers in which it differs from the CLIP model it was trained from.
+    """Reduce an image encoder's folder to the layers that differ from the CLIP model `starting_from`.
 
-    Both are compared in the trained weights' own number format; `load_image_encoder` puts them together again.
+    The comparison uses the number format of the trained weights. `load_image_encoder` reads the folder.
     """
     trained = load_file(folder / "model.safetensors")
     dtype = next(iter(trained.values())).dtype
@@ -67,7 +67,7 @@ def keep_trained_layers(folder: Path, starting_from: Path) -> None:
 
 def _whole_image_encoder(folder: Path | str, dtype: torch.dtype) -> CLIPVisionModelWithProjection:
     verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # a CLIPModel's text tower is left out on purpose
+    transformers_logging.set_verbosity_error()  # the text tower of a CLIPModel is not needed
     try:
         with loading(f"the image encoder {folder}"):
             loaded: Any = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=dtype, output_loading_info=True)
@@ -77,21 +77,22 @@ def _whole_image_encoder(folder: Path | str, dtype: torch.dtype) -> CLIPVisionMo
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise ModelInputError(
-            f"the image encoder {folder} lacks {len(missing)} weights, among them {missing[0]}: name the "
+            f"the image encoder {folder}: {len(missing)} weights are missing, for example {missing[0]}: name the "
             "folder of a CLIP model with a vision tower"
         )
     return model
 
 
 def reference_size(image_encoder: CLIPVisionModelWithProjection) -> int:
-    """Height and width of the pictures that the image encoder reads."""
+    """Height and width of the image encoder's input, in pixels."""
     return cast(int, image_encoder.config.image_size)
 
 
 def reference_pixels(image: Image.Image, size: int) -> Tensor:
     """A reference picture padded with black to a square and resized, [3, size, size] in 0..1.
 
-    Transparent parts are white. Raises ModelInputError if it is not a picture or a side has fewer than 16 pixels.
+    Transparent parts become white. Raises ModelInputError if it is not a PIL image, cannot be decoded, or has fewer
+    than 16 pixels on a side.
     """
     if not isinstance(image, Image.Image):
         raise ModelInputError(
@@ -99,13 +100,13 @@ def reference_pixels(image: Image.Image, size: int) -> Tensor:
         )
     if min(image.size) < MIN_SIDE:
         raise ModelInputError(
-            f"a reference picture has {image.width} x {image.height} pixels, fewer than {MIN_SIDE} on a side: "
-            "give a larger one"
+            f"a reference picture has {image.width} x {image.height} pixels, but needs at least {MIN_SIDE} on each "
+            "side: give a larger one"
         )
     try:
         array = np.asarray(in_rgb(ImageOps.exif_transpose(image)))
     except UNREADABLE as error:
-        raise ModelInputError(f"a reference picture cannot be shown in RGB ({error}): convert it first") from error
+        raise ModelInputError(f"a reference picture cannot be converted to RGB ({error}): convert it first") from error
     return square(torch.from_numpy(array.copy()).permute(2, 0, 1), size).float() / 255
 
 
@@ -115,7 +116,10 @@ def square(pixels: Tensor, size: int) -> Tensor:
 
 
 def pad_to_square(pixels: Tensor) -> Tensor:
-    """A picture [channels, height, width] with zeros on both sides of the shorter axis (one row short if odd)."""
+    """A picture [channels, height, width] with zeros on both sides of its shorter axis.
+
+    If the difference between the sides is odd, the shorter axis stays one pixel shorter.
+    """
     height, width = pixels.shape[-2:]
     border = abs(height - width) // 2
     return pad(pixels, (border, border, 0, 0) if height > width else (0, 0, border, border))
@@ -136,12 +140,12 @@ def normalize(pixels: Tensor) -> Tensor:
 
 
 def embed_references(image_encoder: CLIPVisionModelWithProjection, pixels: Tensor) -> Tensor:
-    """One embedding for each reference: pixels [n, 3, height, width] in 0..1 -> [n, features]."""
+    """The embeddings [n, features] of references with pixels [n, 3, height, width] in 0..1."""
     return image_encoder(normalize(resize(pixels, reference_size(image_encoder))).to(image_encoder.dtype)).image_embeds
 
 
 def lower_hidden_states(image_encoder: CLIPVisionModelWithProjection, pixels: Tensor, upper_layers: int) -> Tensor:
-    """Hidden states below the last `upper_layers` layers, [n, tokens, width]: what freezing allows to compute once."""
+    """Hidden states below the last `upper_layers` layers, [n, tokens, width]; frozen layers make them constant."""
     vision = image_encoder.vision_model
     hidden = normalize(resize(pixels, reference_size(image_encoder))).to(image_encoder.dtype)
     hidden = vision.pre_layrnorm(vision.embeddings(hidden))
@@ -151,7 +155,7 @@ def lower_hidden_states(image_encoder: CLIPVisionModelWithProjection, pixels: Te
 
 
 def embed_hidden_states(image_encoder: CLIPVisionModelWithProjection, hidden: Tensor, upper_layers: int) -> Tensor:
-    """The rest of the image encoder after `lower_hidden_states`: [n, tokens, width] -> [n, features]."""
+    """The embeddings [n, features] of hidden states [n, tokens, width] from `lower_hidden_states`."""
     vision = image_encoder.vision_model
     for layer in vision.encoder.layers[len(vision.encoder.layers) - upper_layers :]:
         hidden = layer(hidden, None)

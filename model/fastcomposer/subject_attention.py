@@ -1,4 +1,4 @@
-"""Where a subject's token is attended to while an image is generated, watched without changing the image.
+"""Attention maps of the subjects' tokens, recorded during sampling without changing the image.
 
 FastComposer (arXiv 2305.10431), section 4.2, shows such maps; localization (`localization.py`) trains them.
 """
@@ -17,39 +17,45 @@ from torch.nn.functional import interpolate
 from fc_bench.model.fastcomposer.localization import level_of, map_sizes
 
 LEVELS = (1, 2)
-"""Cross-attention is watched at a half and a quarter of the latents' side, where localization is trained: 32 x 32 and
-16 x 16 of Stable Diffusion v1.5 at 512 pixels. The full side costs as much as all of these and is not supervised."""
+"""Levels of the recorded cross-attention: a half and a quarter of the latents' side, where localization is trained.
+
+In Stable Diffusion v1.5 at 512 pixels these are 32 x 32 and 16 x 16. The full side is not supervised, and it would cost
+as much as both of these.
+"""
 
 
 class SubjectAttention:
-    """The subject tokens' cross-attention in one call of a pipeline, averaged while it runs.
+    """The cross-attention of the subjects' tokens in one call of a pipeline, averaged while it runs.
 
-    Averaged are the probabilities that the token has at each place of the image, over heads, layers (`LEVELS`, or all
-    where a UNet has none there) and the denoising steps that are conditioned on the subjects; with classifier-free
-    guidance in its conditional half. The layers' own outputs are computed by their own processors.
+    The average goes over heads, layers and the denoising steps that are conditioned on the subjects. The layers are
+    those of `LEVELS`, or all if the UNet has none there. With classifier-free guidance, only the conditional half
+    counts. The layers' outputs still come from their own processors.
     """
 
     def __init__(self) -> None:
         self.conditioned = False
-        """Whether the steps to come see the subjects: set by the pipeline."""
+        """Whether the following steps are conditioned on the subjects; the pipeline sets it."""
         self._tokens: Sequence[Sequence[int]] = ()
         self._sums: dict[int, Tensor] = {}
         self._sizes: set[tuple[int, int]] = set()
 
     @contextmanager
-    def watching(self, unet: UNet2DConditionModel, image_tokens: Sequence[Sequence[int]]) -> Iterator[None]:
-        """Watch a UNet; `image_tokens` are the positions of each image's subject tokens, in the batch's order."""
-        layers = watched_layers(unet)
+    def record(self, unet: UNet2DConditionModel, image_tokens: Sequence[Sequence[int]]) -> Iterator[None]:
+        """Record a UNet's attention inside the block.
 
-        def see_size(_: Any, inputs: tuple[Tensor, ...]) -> None:
+        `image_tokens` are the positions of each image's subject tokens, in batch order.
+        """
+        layers = recorded_layers(unet)
+
+        def note_size(_: Any, inputs: tuple[Tensor, ...]) -> None:
             height, width = inputs[0].shape[-2:]
             self._sizes = map_sizes(unet, layers, (height, width))
 
         self.conditioned, self._tokens, self._sums = False, image_tokens, {}
         own: dict[str, Any] = dict(unet.attn_processors)
-        hook = unet.register_forward_pre_hook(see_size)
-        watched: dict[str, Any] = {name: _Watching(own[name], self) if name in layers else own[name] for name in own}
-        unet.set_attn_processor(watched)
+        hook = unet.register_forward_pre_hook(note_size)
+        recorders: dict[str, Any] = {name: _Recorder(own[name], self) if name in layers else own[name] for name in own}
+        unet.set_attn_processor(recorders)
         try:
             yield
         finally:
@@ -57,7 +63,7 @@ class SubjectAttention:
             hook.remove()
 
     def add(self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor) -> None:
-        """Add what a layer attends to; the images are the last ones of its batch."""
+        """Add the attention of one layer; the conditional images are the last ones in its batch."""
         most = max(map(len, self._tokens), default=0)
         if not self.conditioned or not most:
             return
@@ -66,15 +72,15 @@ class SubjectAttention:
         key = attn.to_k(encoder_hidden_states[-count:]).float().unflatten(2, (attn.heads, -1)).permute(0, 2, 3, 1)
         padded = torch.tensor([[*own, *[0] * (most - len(own))] for own in self._tokens], device=query.device)
         pixels, total = query.shape[2], query.new_zeros(count, most, query.shape[2])
-        for image in range(count):  # one by one, so that the probabilities of all tokens take little memory
+        for image in range(count):  # one image at a time to save memory
             probabilities = (query[image] @ key[image] * attn.scale).softmax(dim=-1)
             total[image] = probabilities[..., padded[image]].mean(0).T
         self._sums[pixels] = self._sums[pixels] + total if pixels in self._sums else total
 
     def maps(self) -> list[NDArray[np.float32] | None]:
-        """The maps of each image, float32 [subjects, height, width] at the finest size, each with the sum 1.
+        """The maps of each image, float32 [subjects, height, width] at the finest size; each map sums to 1.
 
-        None for an image without subjects, or when no step was conditioned on them.
+        None for an image without subjects, and for all images if no step was conditioned on subjects.
         """
         if not self._sums:
             return [None] * len(self._tokens)
@@ -89,8 +95,8 @@ class SubjectAttention:
         return [total[index, : len(own)].copy() if own else None for index, own in enumerate(self._tokens)]
 
 
-class _Watching:
-    """Attention processor without parameters: the layer's own one, and a look at its probabilities."""
+class _Recorder:
+    """An attention processor that calls the layer's own processor and records its probabilities."""
 
     def __init__(self, own: Any, attention: SubjectAttention):
         self._own = own
@@ -108,7 +114,7 @@ class _Watching:
         return self._own(attn, hidden_states, encoder_hidden_states, attention_mask, **further)
 
 
-def watched_layers(unet: UNet2DConditionModel) -> list[str]:
-    """Names of the cross-attention layers at a half and a quarter of the latents' side; all where there are none."""
+def recorded_layers(unet: UNet2DConditionModel) -> list[str]:
+    """Names of the cross-attention layers at `LEVELS`; all cross-attention layers if there are none."""
     layers = [name for name in unet.attn_processors if ".attn2." in name]
     return [name for name in layers if level_of(unet, name) in LEVELS] or layers

@@ -1,4 +1,4 @@
-"""A fine-tuned UNet as what fine-tuning changed of its base model's: eight bits a weight, half of half precision."""
+"""A fine-tuned UNet stored as its difference to the base model's UNet, in 8 bits per weight."""
 
 from pathlib import Path
 
@@ -12,24 +12,24 @@ from fc_bench.model.fastcomposer.checkpoint import load_whole
 from fc_bench.model.fastcomposer.overlay import UNET_DIFFERENCE
 
 LEVELS = 127
-"""Steps of an eight-bit difference on either side of zero."""
+"""Number of quantization levels on each side of zero."""
 SCALE = ".scale"
-"""Ends the name of a difference's step sizes, one an output channel."""
+"""Suffix for the names of step sizes; a difference has one step size per output channel."""
 
 
 def load_unet(folder: Path, base: Path | str | None = None, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
-    """The UNet of a folder, whole or as a difference to that of the pipeline `base` (a folder or hub id).
+    """The UNet in a folder, stored completely or as a difference to the UNet of `base`, a pipeline folder or hub id.
 
-    A difference may be added to another base than its own: what a fine-tune learned carries over in part (Ilharco et
-    al., Editing models with task arithmetic, arXiv 2212.04089). Raises ModelInputError if weights are missing or do
-    not fit, or a difference has no base.
+    A difference can also be added to another base than its own, because fine-tuned changes partly transfer (Ilharco et
+    al., Editing models with task arithmetic, arXiv 2212.04089). Raises ModelInputError if weights are missing or do not
+    fit, or if a difference has no base.
     """
     file = folder / UNET_DIFFERENCE
     if not file.is_file():
         return load_whole(UNet2DConditionModel, folder, dtype)
     if base is None:
         raise ModelInputError(
-            f"the UNet {folder} is there as a difference alone: name the pipeline that it was trained from"
+            f"the UNet {folder} is stored only as a difference: name the pipeline that it was trained from"
         )
     with loading(f"the UNet of {base}"):
         unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet", dtype=torch.float32)
@@ -41,20 +41,20 @@ def load_unet(folder: Path, base: Path | str | None = None, dtype: torch.dtype =
     unfit = [name for name, value in differences.items() if value.shape != shapes.get(name)]
     if unfit := sorted([*unfit, *(weights.keys() - differences.keys())]):
         raise ModelInputError(
-            f"the UNet's difference {file} does not fit the UNet of {base}, among others {unfit[0]}: name the pipeline "
+            f"the UNet's difference {file} does not fit the UNet of {base}, for example {unfit[0]}: name the pipeline "
             "that it was trained from"
         )
     for name, difference in differences.items():
-        weights[name] += _widened(difference, stored.get(name + SCALE))
+        weights[name] += _dequantized(difference, stored.get(name + SCALE))
     nn.Module.to(unet, dtype)
     return unet
 
 
 def keep_difference(folder: Path, base: Path) -> None:
-    """Reduce a fine-tuned UNet's folder to its difference to the UNet of the pipeline folder `base`.
+    """Reduce a fine-tuned UNet's folder to the difference from the UNet of the pipeline folder `base`.
 
-    Weights of two and more dimensions are rounded to eight bits, in steps of 1/127 of an output channel's greatest
-    difference; `load_unet` puts them together again.
+    Weights with at least two dimensions are rounded to 8 bits, in steps of 1/127 of the largest difference in their
+    output channel. `load_unet` reads the folder.
     """
     tuned, start = load_whole(UNet2DConditionModel, folder), load_whole(UNet2DConditionModel, base / "unet")
     before, stored = start.state_dict(), {}
@@ -71,7 +71,7 @@ def keep_difference(folder: Path, base: Path) -> None:
     save_file(stored, folder / UNET_DIFFERENCE)
 
 
-def _widened(difference: Tensor, scale: Tensor | None) -> Tensor:
+def _dequantized(difference: Tensor, scale: Tensor | None) -> Tensor:
     return difference.float() if scale is None else difference.float() * _along_rows(scale, difference)
 
 

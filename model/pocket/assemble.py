@@ -1,9 +1,9 @@
-"""Packing trained pocket models as the weights that ship, measuring them, and writing their cards.
+"""Pack trained pocket models as the shipped weights, measure them, and write their model cards.
 
     python -m fc_bench.model.pocket.assemble --training training-output
 
-writes `model/pocket/weights/` (fp16 safetensors and ONNX) and `model/pocket/cards/` (one Markdown card a model with how
-it was trained and its held-out quality, sample grids, and all numbers in quality.json).
+writes `model/pocket/weights/` (fp16 safetensors and ONNX) and `model/pocket/cards/`. The latter has a Markdown card per
+model with its training and its held-out quality, sample grids, and all numbers in quality.json.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ALPHA = 0.7
 
 
 def pack(work: Workspace, weights: Path) -> None:
-    """Copy every trained model into `weights`, in half precision, of the fine-tuned ones what they changed.
+    """Copy every trained model into `weights`, in half precision; fine-tuned models are reduced to their changes.
 
     Raises ModelInputError when a stage is missing.
     """
@@ -70,7 +70,7 @@ def pack(work: Workspace, weights: Path) -> None:
 
 
 def _forget_origin(config: Path) -> None:
-    """Drop the folder a model was loaded from, which means nothing elsewhere."""
+    """Remove the path from which a model was loaded, because it is meaningless on other machines."""
     content = json.loads(config.read_text(encoding="utf-8"))
     if content.pop("_name_or_path", None) is not None:
         config.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -84,19 +84,19 @@ def open_base(weights: Path) -> StableDiffusionPipeline:
 
 
 def open_fastcomposer(weights: Path, variant: str) -> FastComposerPipeline:
-    """A shipped FastComposer in single precision, without a progress bar."""
+    """A shipped FastComposer variant in single precision, without a progress bar."""
     return open_overlay(weights, weights / "fastcomposer" / variant)
 
 
 def open_overlay(weights: Path, overlay: Path) -> FastComposerPipeline:
-    """A fine-tune of the shipped base in single precision, without a progress bar."""
+    """A fine-tuned version of the shipped base in single precision, without a progress bar."""
     pipeline = load_fastcomposer(weights / "pipeline", overlay, image_encoder=weights / "clip")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 def measure(weights: Path, pictures: int = 64) -> dict[str, Any]:
-    """Held-out quality of everything in `weights`: the model's name -> its measures."""
+    """Held-out quality of all models in `weights`: model name -> measures."""
     faces = quality.open_face_pack(weights / "faces")
     base = open_base(weights)
     clip = CLIPModel.from_pretrained(weights / "clip", dtype=torch.float32).eval()
@@ -140,7 +140,7 @@ def _measure_people(faces: Any, generated: quality.GeneratedSet) -> dict[str, An
 
 
 def draw_grids(weights: Path, cards: Path) -> None:
-    """Sample grids: reconstructions, text-only samples, and FastComposer with and without localization."""
+    """Write sample grids: reconstructions, text-only samples, and FastComposer with and without localization."""
     base = open_base(weights)
     pictures = np.stack([render_seed(60_000_000 + i, HELD_OUT_RECOGNIZER_PEOPLE).image for i in range(8)])
     _save_grid(cards / "decoder.png", [list(pictures), list(reconstruct(base.vae, pictures, torch.device("cpu")))])
@@ -162,10 +162,10 @@ def _save_grid(path: Path, rows: list[list[Any]]) -> None:
     Image.fromarray(np.concatenate([np.concatenate(list(row), 1) for row in rows])).save(path)
 
 
-def folders_parser(command: str, told: str | None) -> argparse.ArgumentParser:
-    """The arguments of a command on trained models: the folders of the training, the packed weights and the cards."""
+def folders_parser(command: str, description: str | None) -> argparse.ArgumentParser:
+    """The argument parser of a command on trained models, with options for training, weights and cards folders."""
     parser = argparse.ArgumentParser(
-        prog=f"python -m fc_bench.model.pocket.{command}", description=(told or "").split("\n")[0]
+        prog=f"python -m fc_bench.model.pocket.{command}", description=(description or "").split("\n")[0]
     )
     parser.add_argument("--training", type=Path, default=Path("training-output"), help="folder of the training")
     parser.add_argument("--weights", type=Path, default=HERE / "weights", help="folder of the packed weights")
@@ -175,9 +175,11 @@ def folders_parser(command: str, told: str | None) -> argparse.ArgumentParser:
 
 @as_command
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command and return the exit code."""
     parser = folders_parser("assemble", __doc__)
-    parser.add_argument("--measure-only", action="store_true", help="pack nothing: measure and write cards")
+    parser.add_argument(
+        "--measure-only", action="store_true", help="only measure and write cards, without packing weights"
+    )
     options = parser.parse_args(arguments)
     work = Workspace(options.training, torch.device("cpu"))
     if not options.measure_only:

@@ -1,4 +1,4 @@
-"""Antialiased drawing on a supersampled image, optionally recording what was drawn as a mask."""
+"""Antialiased drawing on a supersampled image, with optional masks of the drawn shapes."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def _color(color: ArrayLike) -> tuple[float, ...]:
 
 
 class Canvas:
-    """A 128 x 128 RGB picture under construction, drawn at twice its size; coordinates are in picture pixels."""
+    """A 128 x 128 RGB picture that is drawn at twice its size; coordinates are in picture pixels."""
 
     def __init__(self) -> None:
         self.pixels = np.zeros((SIZE * _SUPERSAMPLING, SIZE * _SUPERSAMPLING, 3), np.uint8)
         self._mask: NDArray[np.uint8] | None = None
 
     def begin_mask(self) -> None:
-        """From now on every shape drawn with `mask=True` also counts as part of the current person."""
+        """Start a new mask, to which every following shape with `mask=True` is added."""
         self._mask = np.zeros(self.pixels.shape[:2], np.uint8)
 
     def end_mask(self) -> NDArray[np.uint8]:
@@ -76,7 +76,7 @@ class Canvas:
         self.pixels[:] = np.clip(rows, 0, 255).astype(np.uint8)
 
     def finish(self) -> NDArray[np.uint8]:
-        """The picture, [128, 128, 3] RGB."""
+        """The finished RGB picture, uint8 [128, 128, 3]."""
         return shrink(self.pixels)
 
 

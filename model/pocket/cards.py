@@ -1,4 +1,4 @@
-"""Model cards of the pocket models, written from what training and measuring recorded."""
+"""Model cards of the pocket models, written from the records of training and measurement."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from fc_bench.model.pocket.train import CONTINUED, FASTCOMPOSER_STAGES, STAGES, 
 
 _TITLES = {
     "vae": ("Pocket autoencoder", "AutoencoderKL, 128 x 128 pictures to 16 x 16 latents with 8 channels"),
-    "decoder": ("Pocket autoencoder, decoder", "The decoder, trained further on the finished encoder's latents"),
+    "decoder": ("Pocket autoencoder, decoder", "The decoder, trained further on the latents of the finished encoder"),
     "clip": (
         "Pocket CLIP",
-        "CLIPModel; its text tower conditions the UNet, its vision tower starts FastComposer's encoder",
+        "CLIPModel; its text tower conditions the UNet, and its vision tower initializes FastComposer's image encoder",
     ),
-    "detector": ("Pocket face detector", "SCRFD's output layout as ONNX, fixed 128 x 128 input, loaded by insightface"),
-    "recognizer": ("Pocket face recognizer", "112 x 112 aligned faces to 128 numbers as ONNX, loaded by insightface"),
+    "detector": (
+        "Pocket face detector",
+        "ONNX model for insightface with SCRFD's output layout and a fixed input of 128 x 128 pixels",
+    ),
+    "recognizer": (
+        "Pocket face recognizer",
+        "ONNX model for insightface, from aligned faces of 112 x 112 pixels to embeddings of 128 numbers",
+    ),
     "base": ("Pocket base model", "StableDiffusionPipeline with a v-prediction UNet, text only"),
     FASTCOMPOSER_STAGES[True]: (
         "Pocket FastComposer with localization",
@@ -27,15 +33,16 @@ _TITLES = {
     ),
     FASTCOMPOSER_STAGES[False]: (
         "Pocket FastComposer without localization",
-        "The same fine-tune for the same time with localization weight 0",
+        "The same fine-tuning for the same time with a localization weight of 0",
     ),
 }
 TRAINING = "training.json"
-"""How each stage was trained, beside the cards: for those that a later training leaves as they are."""
+"""Name of the file beside the cards that records how each stage was trained; later trainings may not repeat a stage."""
 PAST = "went on from weights of"
-"""The fact of a stage that did not begin anew."""
+"""Key of the earlier training from which a stage continued."""
 FACE_STAGES = ("detector", "recognizer")
-"""Those that learn from the pictures of other people."""
+"""The stages that are trained on pictures of other people."""
+_LABELS = {PAST: "continued from the weights of"}
 _GRIDS = {"decoder", "base", *FASTCOMPOSER_STAGES.values()}
 _CARD = """# {title}
 
@@ -49,23 +56,24 @@ Command: `{command}`
 
 ## Held-out quality
 
-On people no model was trained on; `python -m fc_bench.model.pocket.assemble --measure-only` measures again.
+Measured on people that no model was trained on. `python -m fc_bench.model.pocket.assemble --measure-only` repeats the
+measurement.
 
 {quality}
 
 ## Data and license
 
-Trained from scratch on pictures that this project's own renderer draws: {pictures:,} pictures of {people:,} people (no
-other data set shows the same people). No photograph of a real person was involved. MIT license, like the project. Made
-for testing a benchmark, not for recognizing or depicting real people.
+The model was trained from scratch on {pictures:,} pictures of {people:,} people, drawn by this project's own renderer.
+No other data set shows the same people, and no photograph of a real person was involved. The license is MIT, as for the
+whole project. The model is made for testing a benchmark, not for recognizing or depicting real people.
 """
 
 
 def write_cards(work: Workspace, quality: Mapping[str, Any], folder: Path) -> None:
-    """Write `<folder>/<stage>.md` for every stage, and `training.json` with how each was trained.
+    """Write `<folder>/<stage>.md` for every stage, and the training facts of all stages to `training.json`.
 
-    A stage that was not trained anew, whose folder has no records, keeps what `training.json` says of it; raises
-    ModelInputError where that says nothing.
+    A stage whose folder has no new records keeps its facts from `training.json`. Raises ModelInputError for a stage
+    without facts.
     """
     kept = folder / TRAINING
     trained: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
@@ -99,14 +107,15 @@ def write_cards(work: Workspace, quality: Mapping[str, Any], folder: Path) -> No
 
 
 def _past(facts: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """How the weights were trained that a training went on from, in words, from the facts told before.
+    """A description of the earlier training, from the recorded facts.
 
-    These may be of the training itself, when cards are written again.
+    If the recorded facts are those of the current training, because its cards are written again, their own description
+    of the earlier training is kept.
     """
     if PAST in facts and {name: fact for name, fact in facts.items() if name != PAST} == dict(now):
         return str(facts[PAST])
-    told = f"{facts['steps']} steps of {facts['batch size']} in {facts['wall time (s)']:.0f} s"
-    return f"{told} and {facts[PAST]}" if PAST in facts else told
+    description = f"{facts['steps']} steps of {facts['batch size']} in {facts['wall time (s)']:.0f} s"
+    return f"{description} and {facts[PAST]}" if PAST in facts else description
 
 
 def _command(stage: str, facts: Mapping[str, Any]) -> str:
@@ -117,7 +126,7 @@ def _command(stage: str, facts: Mapping[str, Any]) -> str:
 
 
 def _training_facts(folder: Path) -> dict[str, Any]:
-    """What a stage recorded of its training: seed, steps, device, time, settings, last losses."""
+    """The facts that a stage recorded about its training: seed, steps, device, time, settings and last losses."""
     if (folder / "result.json").exists():
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         settings = result["settings"]
@@ -151,11 +160,11 @@ def _training_facts(folder: Path) -> dict[str, Any]:
 
 
 def _reference(stage: str, quality: Mapping[str, Any]) -> str:
-    """For the generators, the same measures of the text-only base model and of true pictures: floor and ceiling."""
+    """For the generators, the measures of the text-only base model (floor) and of true pictures (ceiling)."""
     if stage not in ("base", *FASTCOMPOSER_STAGES.values()):
         return ""
     if stage != "base":
-        text_only = "\n\nThe same measures of the base model, which sees the text only:\n\n" + table(
+        text_only = "\n\nThe same measures of the base model, which is conditioned only on text:\n\n" + table(
             flat(quality["base"])
         )
     else:
@@ -164,12 +173,12 @@ def _reference(stage: str, quality: Mapping[str, Any]) -> str:
 
 
 def measured_as(stage: str) -> str:
-    """The key of a stage's measures: the decoder is measured as part of the autoencoder."""
+    """The key of a stage's measures; the decoder is measured as part of the autoencoder."""
     return "vae" if stage == "decoder" else stage
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested measures as one level, the names joined in words."""
+    """Nested measures flattened to one level, with joined names."""
     joined: dict[str, Any] = {}
     for name, value in values.items():
         label = f"{prefix}{name}".replace("_", " ")
@@ -179,8 +188,8 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def table(facts: Mapping[str, Any]) -> str:
     """A two-column Markdown table."""
-    rows = [f"| {name} | {_format(value)} |" for name, value in facts.items()]
-    return "\n".join(["| what | value |", "|---|---|", *rows])
+    rows = [f"| {_LABELS.get(name, name)} | {_format(value)} |" for name, value in facts.items()]
+    return "\n".join(["| quantity | value |", "|---|---|", *rows])
 
 
 def _format(value: Any) -> str:

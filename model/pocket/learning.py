@@ -1,8 +1,8 @@
-"""The learning curve of FastComposer's pocket fine-tunes: what more training would bring.
+"""The learning curves of FastComposer's pocket fine-tuning, which show the effect of more training.
 
     python -m fc_bench.model.pocket.learning --training training-output
 
-measures the weights that each fine-tune kept on its way, on people no model was trained on, and writes
+measures the snapshots of each fine-tuning on people that no model was trained on, and writes
 `model/pocket/cards/learning.json` with the figure `learning.png`.
 """
 
@@ -25,20 +25,20 @@ from fc_bench.model.pocket.assemble import folders_parser, open_overlay
 from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, SNAPSHOTS, Workspace
 
 LEARNING = "learning.json"
-"""Beside the cards: stage -> the points of its curve."""
+"""Name of the file beside the cards with the points of each stage's curve."""
 FIGURE = "learning.png"
 SUBJECTS = {"one_subject": 1, "two_subjects": 2}
 
 
 def measure_learning(work: Workspace, weights: Path, stage: str, pictures: int = 64) -> list[dict[str, Any]]:
-    """The curve of a stage: its kept weights in the order of their steps, with all steps conditioned on the subjects.
+    """The learning curve of a stage: identity of its snapshots, with all sampling steps conditioned on the subjects.
 
     The autoencoder, the text encoder and the face models are those of `weights`. Raises ModelInputError when the
-    stage kept none.
+    stage has no snapshots.
     """
     kept = sorted((work.folder / stage / SNAPSHOTS).glob("*/training.json"), key=_steps)
     if not kept:
-        raise ModelInputError(f"{work.folder / stage} kept no weights on its way: train the stage '{stage}' there")
+        raise ModelInputError(f"{work.folder / stage} has no snapshots: train the stage '{stage}' there")
     faces, points = quality.open_face_pack(weights / "faces"), []
     for file in kept:
         pipeline = open_overlay(weights, file.parent)
@@ -56,7 +56,7 @@ def _steps(file: Path) -> int:
 
 
 def draw_learning(curves: Mapping[str, Sequence[Mapping[str, Any]]], real: Mapping[str, Any], file: Path) -> None:
-    """Identity over steps, a panel for one and for two subjects, with what true pictures reach as a level."""
+    """Plot identity over training steps, in one panel per number of subjects, with the level of true pictures."""
     figure = Figure(figsize=(7.6, 3.0), layout="constrained")
     panels = figure.subplots(1, len(SUBJECTS), sharey=True)
     for axes, name in zip(panels, SUBJECTS, strict=True):
@@ -76,7 +76,7 @@ def draw_learning(curves: Mapping[str, Sequence[Mapping[str, Any]]], real: Mappi
 
 @as_command
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command and return the exit code."""
     options = folders_parser("learning", __doc__).parse_args(arguments)
     work = Workspace(options.training, torch.device("cpu"))
     curves = {stage: measure_learning(work, options.weights, stage) for stage in FASTCOMPOSER_STAGES.values()}

@@ -1,4 +1,4 @@
-"""Drawing one person: a portrait from traits (who) and a pose (how they look this time)."""
+"""Portraits of one person, drawn from traits (the identity) and a pose (the variation between pictures)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WHITE = (250, 250, 250)
 
 @dataclass(frozen=True)
 class Pose:
-    """What changes between two pictures of one person: place, size, head turn, expression, clothes."""
+    """The variation between pictures of one person: place, size, head turn, expression and clothes."""
 
     x: float
     y: float
@@ -52,7 +52,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class DrawnPerson:
-    """Where a person ended up: supersampled mask (0 or 255), face box x0 y0 x1 y1 and five landmarks, in pixels."""
+    """The place of a drawn person: supersampled mask (0 or 255), face box x0 y0 x1 y1 and five landmarks, in pixels."""
 
     mask: NDArray[np.uint8]
     face_box: NDArray[np.float32]
@@ -62,7 +62,7 @@ class DrawnPerson:
 def draw_person(
     canvas: Canvas, person: Person, pose: Pose, accessory: str | None = None, action: str | None = None
 ) -> DrawnPerson:
-    """Draw a person from back to front and say where they are; landmarks are eyes, nose and mouth corners."""
+    """Draw a person from back to front and return their place; the landmarks are eyes, nose and mouth corners."""
     artist = _Artist(canvas, person, pose)
     canvas.begin_mask()
     artist.back_hair()

@@ -1,4 +1,4 @@
-"""Held-out quality of the pocket models: every number on their cards, measured on people nothing was trained on."""
+"""Held-out quality of the pocket models: all measures on their cards, for people that no model was trained on."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _PAIR_CONTEXTS = ("snow", "beach", "desert", "meadow", None, "mountain", "night"
 
 
 def open_face_pack(folder: Path) -> Any:
-    """insightface's FaceAnalysis on a folder of ONNX files, for 128 x 128 pictures, on the CPU."""
+    """insightface's FaceAnalysis for a folder of ONNX files and pictures of 128 x 128 pixels, on the CPU."""
     from insightface.app import FaceAnalysis
 
     pack = FaceAnalysis(name=str(folder), providers=["CPUExecutionProvider"])
@@ -60,22 +60,22 @@ def open_face_pack(folder: Path) -> Any:
 
 
 def find_faces(pack: Any, image: NDArray[np.uint8]) -> list[Any]:
-    """insightface's faces in an RGB picture, from left to right."""
+    """The faces that insightface finds in an RGB picture, from left to right."""
     return sorted(pack.get(np.ascontiguousarray(image[..., ::-1])), key=lambda face: float(face.bbox[0]))
 
 
 def _only_face(pack: Any, reference: NDArray[np.uint8]) -> Any:
-    """The face of a reference photograph; raises ModelInputError when there is none or there are several."""
+    """The face in a reference photograph; raises ModelInputError when there is none or more than one."""
     faces = find_faces(pack, reference)
     if len(faces) != 1:
         raise ModelInputError(
-            f"{len(faces)} faces are found in a drawn photograph of one person: train the detector on"
+            f"{len(faces)} faces were found in a drawn photograph of one person: train the detector for longer"
         )
     return faces[0]
 
 
 def measure_vae(vae: AutoencoderKL, pictures: int = 96) -> dict[str, float]:
-    """Peak signal-to-noise ratio through the autoencoder and back, in dB, whole pictures and face boxes."""
+    """Peak signal-to-noise ratio of reconstructions by the autoencoder in dB, for complete pictures and face boxes."""
     rendered = _unseen(pictures)
     images = np.stack([picture.image for picture in rendered])
     error = (images.astype(np.float64) - reconstruct(vae, images, torch.device("cpu"))) ** 2
@@ -91,7 +91,7 @@ def measure_vae(vae: AutoencoderKL, pictures: int = 96) -> dict[str, float]:
 
 @torch.no_grad()
 def measure_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, pictures: int = 200) -> dict[str, float]:
-    """Text-to-image retrieval by captions with traits (hits at rank 1 and 5), and contexts named from plain prompts."""
+    """Text-to-image retrieval by captions with traits (hits at rank 1 and 5), and accuracy of recognized contexts."""
     rendered = _unseen(pictures)
     rng = np.random.default_rng(3)
     captions = [compose_caption(p.people, p.scene, rng, 4)[0] for p in rendered]
@@ -118,9 +118,9 @@ def measure_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, pictures: int = 200)
 def measure_prompt_consistency(
     base: StableDiffusionPipeline, clip: CLIPModel, tokenizer: CLIPTokenizer, subjects: int, pictures: int
 ) -> dict[str, float]:
-    """CLIP cosine of text-only images with their prompts, in all kinds of scenes, beside that of true pictures of them.
+    """CLIP cosine with the prompts, for text-only images and for true pictures of the same scenes.
 
-    The interval, 95 %, is of the mean difference, generated minus true, over the prompts.
+    The 95% interval is that of the mean difference over the prompts, generated minus true.
     """
     people = [_evaluation_people(subjects, index) for index in range(pictures)]
     scenes = [Scene.draw(np.random.default_rng([23, index])) for index in range(pictures)]
@@ -154,7 +154,7 @@ def measure_prompt_consistency(
 
 
 def measure_detector(pack: Any, pictures: int = 500) -> dict[str, float]:
-    """Share of faces found (box overlap at least one half) and false detections as a share of all detections."""
+    """Share of detected faces (box overlap of at least one half), and share of false detections in all detections."""
     found = faces = false = 0
     for picture in _unseen(pictures):
         boxes = [face.bbox for face in find_faces(pack, picture.image)]
@@ -180,7 +180,7 @@ def measure_detector(pack: Any, pictures: int = 500) -> dict[str, float]:
 
 
 def measure_recognizer(pack: Any, people: int = 250) -> dict[str, float]:
-    """How well cosines tell people apart (ROC AUC, photographs and any scene) and follow traits (Spearman)."""
+    """ROC AUC of cosines for identity, in photographs and in any scene, and their Spearman correlation with traits."""
     start = HELD_OUT_RECOGNIZER_PEOPLE.start
     persons = [make_person(start + i) for i in range(people)]
     rng = np.random.default_rng(9)
@@ -211,7 +211,7 @@ def measure_recognizer(pack: Any, people: int = 250) -> dict[str, float]:
 
 
 def roc_auc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
-    """Area under the ROC curve: the chance that a positive exceeds a negative, ties counted half."""
+    """Area under the ROC curve: the probability that a positive exceeds a negative, with ties counted half."""
     ranks = rankdata(np.concatenate([positive, negative]))
     excess = ranks[: len(positive)].sum() - len(positive) * (len(positive) + 1) / 2
     return float(excess / (len(positive) * len(negative)))
@@ -219,9 +219,9 @@ def roc_auc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> flo
 
 @torch.no_grad()
 def measure_attention(pipeline: FastComposerPipeline, groups: Sequence[str], pairs: int = 48) -> dict[str, float]:
-    """Share of a subject token's cross-attention on its own person and on the other, in noised true pictures of pairs.
+    """Share of a subject token's cross-attention on its own person and on the other person, in true pictures of pairs.
 
-    Pictures of unseen people, three noise levels, averaged over heads and the layers of `groups`.
+    The pictures show unseen people with three noise levels. The shares are means over heads and the layers of `groups`.
     """
     processors = pipeline.unet.attn_processors
     capture = capture_attention(pipeline.unet, cross_attention_layers(pipeline.unet, list(groups)))
@@ -261,7 +261,7 @@ def measure_attention(pipeline: FastComposerPipeline, groups: Sequence[str], pai
 
 @dataclass(frozen=True)
 class GeneratedSet:
-    """Pictures generated for sets of unseen people, with their references."""
+    """Generated pictures of sets of unseen people, with their references."""
 
     images: list[NDArray[np.uint8]]
     references: list[list[NDArray[np.uint8]]]
@@ -275,7 +275,10 @@ def generate_set(
     steps: int = 20,
     guidance_scale: float = 3.0,
 ) -> GeneratedSet:
-    """`count` photographs of one or two unseen people each, in eight contexts; alpha None = text only."""
+    """`count` generated photographs of one or two unseen people each, in eight contexts.
+
+    An `alpha` of None generates from the text alone.
+    """
     images, references = [], []
     for start in range(0, count, 8):
         indices = range(start, min(start + 8, count))
@@ -298,10 +301,10 @@ def generate_set(
 
 
 def measure_colors(pack: Any, generated: GeneratedSet) -> dict[str, float]:
-    """Correlation of generated skin and hair color with the own reference's and with the other subject's.
+    """Correlation of generated skin and hair colors with the subject's own reference and with the other subject's.
 
-    Whose face is whose is what the recognizer says (greedy matching). Pictures with another number of faces than asked
-    for are left out; `faces_compared` counts the rest.
+    The recognizer assigns faces to subjects (greedy matching). Pictures with a wrong number of faces are left out, and
+    `faces_compared` counts the faces in the others.
     """
     rows: dict[str, list[NDArray[np.float64]]] = {"made": [], "own": [], "other": []}
     for image, references in zip(generated.images, generated.references, strict=True):
@@ -327,9 +330,10 @@ def measure_colors(pack: Any, generated: GeneratedSet) -> dict[str, float]:
 
 
 def measure_identity(pack: Any, generated: GeneratedSet, resamples: int = 2000) -> dict[str, float]:
-    """Recognizer identity by the published protocol (greedy matching, minimum over subjects), with a 95 % interval.
+    """Identity by the published protocol (greedy matching, minimum over subjects), with a 95% interval.
 
-    No face or a negative similarity counts 0; `faces_right` is the share of pictures with as many faces as asked for.
+    A missing face or a negative similarity counts as 0. `faces_right` is the share of pictures with the correct number
+    of faces.
     """
     scores, right = [], []
     for image, references in zip(generated.images, generated.references, strict=True):
@@ -350,7 +354,7 @@ def measure_identity(pack: Any, generated: GeneratedSet, resamples: int = 2000) 
 
 
 def real_set(subjects: int, count: int) -> GeneratedSet:
-    """True pictures in the place of generated ones: the ceiling of every measure above."""
+    """True pictures instead of generated ones, as the ceiling of every measure above."""
     images, references = [], []
     for index in range(count):
         people = _evaluation_people(subjects, index)
@@ -361,7 +365,7 @@ def real_set(subjects: int, count: int) -> GeneratedSet:
 
 
 def through_vae(vae: AutoencoderKL, generated: GeneratedSet) -> GeneratedSet:
-    """The same pictures after the autoencoder: what the best possible UNet could reach."""
+    """The pictures reconstructed by the autoencoder, which bound what the best possible UNet could reach."""
     decoded = reconstruct(vae, np.stack(generated.images), torch.device("cpu"))
     return GeneratedSet(list(decoded), generated.references)
 
@@ -390,7 +394,7 @@ def _unit_features(output: Any) -> torch.Tensor:
 
 
 def _colors(image: NDArray[np.uint8], face: Any) -> NDArray[np.float64]:
-    """Skin and hair color of a face found by insightface: medians below the eyes and above the forehead, [6]."""
+    """Skin and hair color of a detected face, [6]: median colors below the eyes and above the forehead."""
     landmarks = np.asarray(face.kps)
     eyes, mouth = landmarks[:2].mean(0), landmarks[3:].mean(0)
     down = (mouth - eyes) / (np.linalg.norm(mouth - eyes) + 1e-6)
@@ -411,7 +415,7 @@ def _median(image: NDArray[np.uint8], centers: Sequence[NDArray[np.float64]], ha
 
 
 def _correlation(made: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
-    """Mean over the color channels of Pearson's correlation."""
+    """Pearson's correlation, averaged over the color channels."""
     return float(np.mean([np.corrcoef(made[:, c], wanted[:, c])[0, 1] for c in range(made.shape[1])]))
 
 

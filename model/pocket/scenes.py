@@ -1,4 +1,4 @@
-"""Backgrounds of the pocket world: one function a context, each drawing on a canvas from a random generator."""
+"""Backgrounds of the pocket world, with one function per context, which draws on a canvas with a random generator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Rng = np.random.Generator
 
 
 def draw_background(canvas: Canvas, context: str | None, rng: Rng) -> None:
-    """Draw a context of `vocabulary.CONTEXTS`, or a plain colored wall for None."""
+    """Draw a context of `pocket_vocabulary.CONTEXTS`, or a plain colored wall for None."""
     if context is None:
         _plain(canvas, rng)
     else:

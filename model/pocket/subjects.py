@@ -1,7 +1,7 @@
-"""The photographs of the pocket suites: drawn people, five photographs each.
+"""The photographs of the pocket suites, five for each drawn person.
 
-Sixteen of the evaluation range (`p01` ...) for results, and six of the training range (`t01` ...) for choosing a
-method's settings.
+Sixteen people of the evaluation range (`p01` ...) are for results, and six people of the training range (`t01` ...) are
+for choosing a method's settings.
 
 python -m fc_bench.model.pocket.subjects datasets/pocket/subjects
 """
@@ -25,7 +25,7 @@ PHOTOGRAPHS = 5
 
 
 def suite_people() -> dict[str, Person]:
-    """Subject id -> person: men have odd numbers, women even ones."""
+    """Subject id -> person of the evaluation range; men have odd numbers, women have even numbers."""
     return {
         f"p{number:02d}": make_person(EVALUATION_PEOPLE.start + number, CLASS_NOUNS[(number + 1) % 2])
         for number in range(1, SUBJECTS + 1)
@@ -33,7 +33,7 @@ def suite_people() -> dict[str, Person]:
 
 
 def tuning_people() -> dict[str, Person]:
-    """Subject id -> person of the training range, for choosing settings: men have odd numbers, women even ones."""
+    """Subject id -> person of the training range; men have odd numbers, women have even numbers."""
     chosen: dict[str, Person] = {}
     people = map(make_person, TRAINING_PEOPLE)
     for number in range(1, TUNING_SUBJECTS + 1):
@@ -43,7 +43,7 @@ def tuning_people() -> dict[str, Person]:
 
 
 def write_photographs(folder: Path) -> None:
-    """Draw `<folder>/<subject>/<1..5>.png`; the same pictures every time."""
+    """Draw `<folder>/<subject>/<1..5>.png`; every call draws the same pictures."""
     for subject, person in {**suite_people(), **tuning_people()}.items():
         (folder / subject).mkdir(parents=True, exist_ok=True)
         for number in range(PHOTOGRAPHS):
@@ -53,7 +53,7 @@ def write_photographs(folder: Path) -> None:
 
 @as_command
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command and return the exit code."""
     parser = argparse.ArgumentParser("python -m fc_bench.model.pocket.subjects", description="Draw the photographs.")
     parser.add_argument("folder", type=Path, nargs="?", default=Path("datasets/pocket/subjects"))
     write_photographs(parser.parse_args(arguments).folder)

@@ -1,6 +1,6 @@
 """The pocket tokenizer: CLIP's, with a vocabulary in which every word of the pocket world is one token.
 
-Any other text still tokenizes, byte by byte, as in CLIP.
+As in CLIP, other text is tokenized byte by byte.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from fc_bench.model.pocket_vocabulary import words
 from fc_bench.model.word_tokenizer import word_tokenizer
 
 CONTEXT_LENGTH = 64
-"""Tokens of a prompt, begin and end included."""
+"""Number of tokens in a prompt, including start and end."""
 
 
 def build_tokenizer() -> CLIPTokenizer:

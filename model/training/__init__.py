@@ -1,1 +1,1 @@
-"""Training FastComposer: configuration, data, loop."""
+"""The training of FastComposer: configuration, data and loop."""

@@ -12,7 +12,7 @@ from fc_bench.model.training.config import load_config
 
 @partial(as_command, interrupted="interrupted; --resume continues from the last checkpoint.")
 def main(command: list[str] | None = None) -> int:
-    """The command; returns the exit code."""
+    """Run the training from the command line and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m fc_bench.model.training", description="Train FastComposer.")
     parser.add_argument("config", type=Path, help="YAML file, see fc_bench.model.training.config")
     parser.add_argument("--resume", action="store_true", help="continue from the newest checkpoint, if there is one")

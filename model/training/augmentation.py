@@ -1,4 +1,4 @@
-"""Random changes of subject crops, so that identity is learned rather than pose, color and framing.
+"""Random augmentation of subject crops, so that the model learns identity instead of pose, color and framing.
 
 FastComposer (arXiv 2305.10431), section 5.1: zoom, rotation, color jitter, blur, grayscale, flip, elastic deformation.
 """
@@ -17,7 +17,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def augment(pixels: Tensor, config: AugmentationConfig, rng: np.random.Generator) -> Tensor:
-    """A square crop [3, size, size] in 0..1, changed by one draw; what is moved in from outside is black."""
+    """A randomly augmented square crop [3, size, size] in 0..1; pixels from outside the crop are black."""
     zoom = rng.uniform(1, config.max_zoom) if rng.random() < config.zoom else 1.0
     degrees = rng.uniform(-config.max_degrees, config.max_degrees) if rng.random() < config.rotate else 0.0
     mirror = -1.0 if rng.random() < config.flip else 1.0

@@ -1,4 +1,4 @@
-"""Training batches from image files: read, encode with the frozen models, ready for the training forward."""
+"""Training batches from image files, encoded with the frozen models for the training forward pass."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,16 +28,16 @@ from fc_bench.model.training.draws import NoiseDraw, SampleDraw, SampleDraws, dr
 
 
 class BatchSource(Protocol):
-    """Where the loop takes its batches from."""
+    """A source of batches for the training loop."""
 
     def batches(self, start: int) -> Iterator[TrainingBatch]:
-        """This process's batches from number `start` on, without end."""
+        """The endless stream of this process's batches, from number `start` on."""
         ...
 
 
 @dataclass(frozen=True)
 class Stream:
-    """This process's share of the stream of samples, cut into batches."""
+    """This process's share of the stream of samples, divided into batches."""
 
     draws: SampleDraws
     config: TrainingConfig
@@ -52,9 +52,10 @@ class Stream:
         return [self.draws.sample(position) for position in range(first, first + size)]
 
     def noise(self, number: int, latent_shape: Sequence[int]) -> NoiseDraw:
-        """The noise of batch `number`: this process's part of what all processes' batches together draw.
+        """The noise of batch `number`: this process's part of the common draw of all processes.
 
-        So several processes train as one does whose batch holds theirs; timesteps are stratified over all of it.
+        Several processes therefore train like one process with a correspondingly larger batch. Timesteps are stratified
+        over that larger batch.
         """
         size, config = latent_shape[0], self.config
         together = draw_noise(
@@ -68,16 +69,16 @@ class Stream:
 
     @property
     def max_subjects(self) -> int:
-        """Width of the subject axis of a batch."""
+        """Size of the subject axis of a batch."""
         return min(self.config.data.max_subjects, self.draws.table.subjects.shape[1])
 
 
 class FrozenEncoders:
-    """VAE and text encoder, and what they make of images and captions."""
+    """The frozen VAE and text encoder, which encode images and captions."""
 
     def __init__(self, vae: AutoencoderKL, text_encoder: CLIPTextModel, device: torch.device, half_vae: bool = False):
         self.half_vae = half_vae
-        """Encode images in bfloat16, as the paper runs its frozen parts; the results are float32."""
+        """Whether images are encoded in bfloat16, as in the paper; the results are float32."""
         self.vae, self.text_encoder = vae, text_encoder
         for model in (vae, text_encoder):
             nn.Module.to(model.requires_grad_(False).eval(), device)
@@ -85,29 +86,29 @@ class FrozenEncoders:
 
     @torch.no_grad()
     def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latents of images [batch, 3, height, width] in -1..1, unscaled."""
+        """Mean and standard deviation of the unscaled latents of images [batch, 3, height, width] in -1..1."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half_vae):
             distribution = posterior(self.vae, pixels.to(self.device, self.vae.dtype))
         return distribution.mean.float(), distribution.std.float()
 
     @torch.no_grad()
     def text(self, input_ids: Tensor) -> Tensor:
-        """Last hidden states, [batch, length, features]."""
+        """Last hidden states of token ids, [batch, length, features]."""
         return self.text_encoder(input_ids.to(self.device)).last_hidden_state.float()
 
     @property
     def scaling_factor(self) -> float:
-        """Of the latents."""
+        """The factor that scales latents for the UNet."""
         return self.vae.config["scaling_factor"]
 
     def release(self) -> None:
-        """Free the device's memory when everything is encoded."""
+        """Move the models to the CPU, to free the device's memory."""
         for model in (self.vae, self.text_encoder):
             nn.Module.to(model, "cpu")
 
     @property
     def latent_channels(self) -> int:
-        """Channels of the latents."""
+        """Number of channels of the latents."""
         return self.vae.config["latent_channels"]
 
     def latent_size(self, resolution: int) -> tuple[int, int]:
@@ -118,7 +119,7 @@ class FrozenEncoders:
 
 @dataclass(frozen=True)
 class RawBatch:
-    """A batch as read from files, see TrainingBatch for the fields in common."""
+    """A batch as read from files; see TrainingBatch for the common fields."""
 
     number: int
     pixels: Tensor
@@ -127,11 +128,11 @@ class RawBatch:
     subject_mask: Tensor
     references: Tensor
     masks: Tensor
-    """[batch, subjects, height, width] at the images' resolution."""
+    """Subjects' masks at the images' resolution, [batch, subjects, height, width]."""
 
 
 class ImageFiles(Dataset[RawBatch]):
-    """Batches read from image files, by number; may be read by worker processes."""
+    """Batches from image files, by number; worker processes may read them."""
 
     def __init__(self, records: list[Record], tokenizer: CLIPTokenizer, stream: Stream, reference_size: int):
         self.records = records
@@ -194,7 +195,7 @@ class ImageFiles(Dataset[RawBatch]):
 
 
 class FileBatches:
-    """Batches straight from image files: every augmentation drawn anew, everything encoded in the step."""
+    """Batches from image files without a cache: each step draws new augmentations and encodes its images."""
 
     def __init__(self, files: ImageFiles, encoders: FrozenEncoders, map_sizes: set[tuple[int, int]], workers: int):
         self.files = files
@@ -203,11 +204,11 @@ class FileBatches:
         self.workers = workers
 
     def batches(self, start: int) -> Iterator[TrainingBatch]:
-        """This process's batches from number `start` on, without end."""
+        """The endless stream of this process's batches, from number `start` on."""
         return map(self.encode, numbered(self.files, start, self.workers))
 
     def encode(self, raw: RawBatch) -> TrainingBatch:
-        """Run the frozen models on a batch of images and captions."""
+        """The training batch of encoded images and captions."""
         mean, std = self.encoders.posterior(raw.pixels)
         draw = self.files.stream.noise(raw.number, mean.shape)
         device = self.encoders.device
@@ -227,16 +228,19 @@ class FileBatches:
 
 
 def numbered(batches: Dataset[Any], start: int, workers: int) -> Iterator[Any]:
-    """Batches from number `start` on, without end, prepared ahead by worker processes if there are any."""
+    """The endless stream of batches from number `start` on, prepared in advance by `workers` processes.
+
+    Raises the ModelInputError of a batch that cannot be read.
+    """
     loader: Any = DataLoader(
         ErrorsAsItems(batches), batch_size=None, sampler=_Numbers(start), num_workers=workers, collate_fn=_unchanged
     )
     for batch in loader:
-        yield raised(batch)
+        yield unwrap(batch)
 
 
 class ErrorsAsItems(Dataset[Any]):
-    """A dataset whose ModelInputErrors are items: a worker process would wrap what it raises in its traceback."""
+    """A dataset that returns ModelInputErrors as items, because worker processes wrap raised errors in tracebacks."""
 
     def __init__(self, items: Any):
         self.items = items
@@ -251,15 +255,15 @@ class ErrorsAsItems(Dataset[Any]):
             return error
 
 
-def raised(item: Any) -> Any:
-    """The item of an ErrorsAsItems; raises it if it is an error."""
+def unwrap(item: Any) -> Any:
+    """An item of ErrorsAsItems; raises the item if it is a ModelInputError."""
     if isinstance(item, ModelInputError):
         raise item
     return item
 
 
 class _Numbers:
-    """Batch numbers from a start on, without end."""
+    """The endless sequence of batch numbers from a start on."""
 
     def __init__(self, start: int):
         self.start = start

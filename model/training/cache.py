@@ -1,7 +1,8 @@
-"""The dataset encoded once: everything that frozen models and fixed crops determine, in memory-mapped arrays.
+"""The cache of a training set: the outputs of all frozen models and fixed crops, in memory-mapped arrays.
 
-With the cache a training step costs what UNet, post-fuse module and the trained vision layers cost, which is what makes
-training on a CPU possible. Latents are kept as the mean and standard deviation of their posterior, sampled every step.
+With the cache, a training step runs only the UNet, the post-fuse module and the trained vision layers, which makes
+training on a CPU possible. Latents are stored as mean and standard deviation of their posterior, which is sampled at
+every step.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer.forward import TrainingBatch, resize_latent_masks
 from fc_bench.model.fastcomposer.localization import attention_masks
 from fc_bench.model.fastcomposer.references import lower_hidden_states, reference_size
-from fc_bench.model.training.batches import ErrorsAsItems, FrozenEncoders, Stream, numbered, raised
+from fc_bench.model.training.batches import ErrorsAsItems, FrozenEncoders, Stream, numbered, unwrap
 from fc_bench.model.training.config import CacheConfig, TrainingConfig
 from fc_bench.model.training.dataset import (
     Record,
@@ -41,29 +42,30 @@ VERSION = 2
 
 @dataclass(frozen=True)
 class Cache:
-    """The arrays of a cache folder."""
+    """The arrays in a cache folder."""
 
     latent_mean: np.ndarray
-    """[targets, channels, height, width], with latent_std."""
+    """Mean of the latents' posterior, [targets, channels, height, width]."""
     latent_std: np.ndarray
+    """Standard deviation of the latents' posterior, [targets, channels, height, width]."""
     caption: np.ndarray
     """Row of each target's caption in text_embeds, [targets]; row 0 is the empty caption."""
     text_embeds: np.ndarray
-    """[captions, length, features]"""
+    """Last hidden states of the captions, [captions, length, features]."""
     image_tokens: np.ndarray
-    """Image token of each segment, -1 where there is none, [targets, segments]."""
+    """Image token of each segment, -1 without one, [targets, segments]."""
     latent_masks: np.ndarray
-    """[targets, segments, height, width]"""
+    """Segments' masks at the latents' size, [targets, segments, height, width]."""
     attention_masks: dict[int, np.ndarray]
-    """[targets, segments, pixels] by number of pixels."""
+    """Number of pixels -> segments' masks at that size, [targets, segments, pixels]."""
     crop: np.ndarray
-    """Row of each segment's crop in references, -1 where it has none, [images, segments]."""
+    """Row of each segment's crop in references, -1 without one, [images, segments]."""
     references: np.ndarray
-    """uint8 [crops, variants, 3, size, size] or hidden states [crops, variants, tokens, width]."""
+    """Crops, uint8 [crops, variants, 3, size, size], or hidden states [crops, variants, tokens, width]."""
 
 
 class CachedBatches(Dataset[TrainingBatch]):
-    """Batches from a cache, by number; may be read by worker processes."""
+    """Batches from a cache, by number; worker processes may read them."""
 
     def __init__(
         self,
@@ -82,7 +84,7 @@ class CachedBatches(Dataset[TrainingBatch]):
         self.workers = workers
 
     def batches(self, start: int) -> Iterator[TrainingBatch]:
-        """This process's batches from number `start` on, without end."""
+        """The endless stream of this process's batches, from number `start` on."""
         for batch in numbered(self, start, self.workers):
             yield batch.to(self.device)
 
@@ -130,7 +132,7 @@ def _tensor(array: np.ndarray) -> Tensor:
 
 
 class CacheBuilder:
-    """Encodes a dataset into a cache folder, or opens the folder if it holds just that."""
+    """Encodes a dataset into a cache folder, or opens an existing folder with the same content."""
 
     def __init__(
         self,
@@ -154,9 +156,9 @@ class CacheBuilder:
         self.partial = cache.folder.with_name(cache.folder.name + ".partial")
 
     def build(self) -> None:
-        """Encode unless the folder is there already.
+        """Encode the dataset unless the folder already exists.
 
-        Raises ModelInputError if the folder holds something else: other data, models or settings.
+        Raises ModelInputError if the folder belongs to other data, models or settings.
         """
         fingerprint = self.fingerprint()
         if self.cache.folder.exists():
@@ -178,7 +180,7 @@ class CacheBuilder:
         self.partial.rename(self.cache.folder)
 
     def open(self) -> Cache:
-        """The arrays of the folder, memory-mapped."""
+        """The memory-mapped arrays of the folder."""
 
         def array(name: str) -> np.ndarray:
             return np.load(self.cache.folder / f"{name}.npy", mmap_mode="r")
@@ -196,7 +198,7 @@ class CacheBuilder:
         )
 
     def fingerprint(self) -> dict[str, object]:
-        """What the arrays depend on; the images and segmentation maps themselves are represented by their ids."""
+        """Everything that the arrays depend on; ids stand for the images and segmentation maps."""
         data = self.config.data
         content = [[r.id, r.caption, [[s.id, s.start, s.end, s.subject] for s in r.segments]] for r in self.records]
         models = {"vae": _digest(self.encoders.vae), "text_encoder": _digest(self.encoders.text_encoder)}
@@ -264,7 +266,7 @@ class CacheBuilder:
             shuffle=False,
         )
         for done, items in enumerate(loader):
-            examples: list[_Example] = [raised(item) for item in items]
+            examples: list[_Example] = [unwrap(item) for item in items]
             rows = [example.row for example in examples if example.row < targets]
             if rows:
                 masks = torch.stack([example.masks for example in examples if example.row < targets])
@@ -308,7 +310,7 @@ class _Example:
 
 
 class _Encodable(Dataset[_Example]):
-    """What is read of each image for encoding; may be read by worker processes."""
+    """The parts of each image that are to be encoded; worker processes may read them."""
 
     def __init__(
         self, records: list[Record], config: TrainingConfig, targets: int, has_crop: np.ndarray, slots: int, size: int
@@ -349,7 +351,7 @@ def _listed(items: list[Any]) -> list[Any]:
 
 
 def _digest(model: torch.nn.Module, without: Collection[str] = ()) -> str:
-    """Of the weights but those named in `without`."""
+    """sha256 of a model's weights, except those named in `without`."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         if name in without:

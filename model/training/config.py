@@ -1,14 +1,14 @@
-"""What a training run is: one YAML file, checked before anything is loaded.
+"""The configuration of a training run: one YAML file, which is checked before any model is loaded.
 
-The defaults are the paper's (FastComposer, arXiv 2305.10431, section 5.1). Relative paths are relative to the file.
-Where the authors' implementation goes beyond the paper, this one departs from it in the following:
+The defaults are those of the paper (FastComposer, arXiv 2305.10431, section 5.1). Relative paths are relative to the
+file. The paper leaves some details open; in these, the training differs from the authors' implementation as follows:
 
-- Training targets are not flipped; only the subjects' crops are.
-- The first four segments of a caption are read, not a random four of more (`max_subjects` are drawn of these).
-- Segmentation maps are resized without interpolation, also where a tall image is padded at its sides.
-- Crops are zoomed into their center, not into their top; are padded to a square before and not after zooming; color
-  jitter changes brightness, contrast and saturation, but not the hue.
-- The augmentations that move pixels are one resampling, and elastic deformation is drawn on a coarse grid.
+- Only the subjects' crops are flipped, not the training targets.
+- The first four segments of a caption are read, not a random four. `max_subjects` of them are drawn.
+- Segmentation maps are resized without interpolation, also when a tall image is padded at its sides.
+- Crops are padded to a square before zooming, and the zoom goes into their center instead of their top.
+- Color jitter changes brightness, contrast and saturation, but not hue.
+- All augmentations that move pixels are one resampling, and elastic deformation is drawn on a coarse grid.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 
 class AugmentationConfig(Settings):
-    """Random changes of a subject crop, each with its probability (0 switches it off)."""
+    """Augmentation of subject crops; each kind has a probability, and 0 turns it off."""
 
     zoom: Probability = 0.5
     max_zoom: Annotated[float, Field(ge=1)] = 2.0
@@ -49,62 +49,62 @@ class DataConfig(Settings):
 
     root: Path
     split: str = "train"
-    """Reads image_ids_<split>.txt."""
+    """Name of the split, which image_ids_<split>.txt lists."""
     labels: tuple[str, ...] | None = None
-    """Only segments of these classes (their coco_label) are subjects; null takes all."""
+    """Classes (coco_label) of the segments that are subjects; null: all classes."""
     reference: Literal["same-image", "other-image"] = "same-image"
-    """Where a subject's reference comes from; other-image needs segments with "subject" (a subject with no other
-    image uses its own)."""
+    """The source of a subject's reference; other-image needs segments with "subject", and a subject without another
+    image uses its own image."""
     reference_split: str | None = None
-    """With other-image: take references from the images of this list instead, which are then no training targets."""
+    """With other-image: a split that provides the references instead, and is not used for training targets."""
     resolution: Annotated[int, Field(ge=8, le=4096)] = 512
     background: Literal["noise", "keep"] = "noise"
-    """What replaces the surroundings of a subject in its crop."""
+    """Whether noise replaces the background of a subject's crop, or the background is kept."""
     augmentation: AugmentationConfig | None = AugmentationConfig()
     variants: PositiveInt | None = None
-    """How many fixed draws of background and augmentation each crop has; null draws anew every time."""
+    """Number of fixed draws of background and augmentation per crop; null: a new draw every time."""
     max_subjects: Annotated[int, Field(ge=1, le=MAX_SUBJECTS)] = MAX_SUBJECTS
     p_unconditional: Probability = 0.1
     p_text_only: Probability = 0.0
     p_keep_subject: Probability = 0.9
     workers: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Processes that prepare batches ahead and read images for the cache; useful beside an accelerator."""
+    """Number of processes that prepare batches in advance and read images for the cache, useful with an accelerator."""
 
     @model_validator(mode="after")
     def _check(self) -> "DataConfig":
         if self.p_unconditional + self.p_text_only > 1:
-            raise ValueError("p_unconditional and p_text_only add up to more than 1")
+            raise ValueError("p_unconditional and p_text_only add up to more than 1; lower one of them")
         if self.reference_split is not None and self.reference == "same-image":
             raise ValueError("reference_split needs reference: other-image")
         return self
 
 
 class CacheConfig(Settings):
-    """Encode the dataset once and train from memory-mapped arrays.
+    """The cache, which encodes the dataset once; training then reads memory-mapped arrays.
 
-    Exact (the latents are resampled from the posterior at every step) but for the rounding of `dtype`; fixed
-    `data.variants` of the crops are the one approximation.
+    It is exact except for the rounding of `dtype`, because the latents are sampled from their posterior at every step.
+    The only approximation is the fixed number of crop variants (`data.variants`).
     """
 
     folder: Path
     dtype: Literal["float16", "float32"] = "float16"
     vision: bool = False
-    """Also the hidden states below the trained vision layers (not with vision_layers: all)."""
+    """Whether to cache the hidden states below the trained vision layers as well; not with vision_layers: all."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 16
-    """Images encoded at once."""
+    """Number of images that are encoded together."""
 
 
 class LocalizationConfig(Settings):
-    """The cross-attention localization loss; weight 0 switches it off."""
+    """The cross-attention localization loss; a weight of 0 turns it off."""
 
     weight: NonNegative = 1e-3
     groups: PositiveInt | tuple[str, ...] = 5
-    """The number of middle cross-attention groups of the UNet that are supervised, or their names."""
+    """The number of supervised middle cross-attention groups in the UNet, or their names."""
     normalize: bool = False
 
 
 class LearningRates(Settings):
-    """Of each trained part."""
+    """The learning rate of each trained part."""
 
     unet: NonNegative = 1e-5
     postfuse_module: NonNegative = 1e-5
@@ -112,10 +112,7 @@ class LearningRates(Settings):
 
 
 class OptimizerConfig(Settings):
-    """AdamW and its schedule.
-
-    The schedule runs over the progress max(step / max_steps, elapsed / max_seconds).
-    """
+    """AdamW and its schedule, which depends on the progress max(step / max_steps, elapsed / max_seconds)."""
 
     learning_rate: LearningRates = LearningRates()
     betas: tuple[Probability, Probability] = (0.9, 0.999)
@@ -123,81 +120,81 @@ class OptimizerConfig(Settings):
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     final_fraction: Probability = 0.0
-    """Of the learning rate, at the end of a cosine schedule."""
+    """Fraction of the learning rate that remains at the end of a cosine schedule."""
     clip: GradientNorm = 1.0
-    """Largest norm of the gradient of all trained parts together; null: there is no limit."""
+    """Largest norm of the gradient over all trained parts; null: no limit."""
 
 
 class Recipe(Settings):
-    """How to train, whatever the models and wherever the result goes."""
+    """The settings of a training except for models and output folder."""
 
     initial: Path | None = None
-    """Overlay folder of a training to start from, instead of the pipeline's UNet and a fresh post-fuse module."""
+    """Overlay folder of an earlier training to start from; null: the pipeline's UNet and a new post-fuse module."""
     data: DataConfig
     cache: CacheConfig | None = None
     localization: LocalizationConfig = LocalizationConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     vision_layers: Annotated[int, Field(ge=0)] | Literal["all"] = 2
-    """How many of the image encoder's last layers are trained; all includes embeddings and projection."""
+    """Number of trained last layers of the image encoder; all: the whole image encoder."""
     p_masked_loss: Probability = 0.5
     masked_loss_normalization: Literal["pixels", "area"] = "pixels"
     stratified_timesteps: bool = False
-    """One timestep from each of batch_size equal intervals, instead of independent ones."""
+    """Whether to draw one timestep from each of batch_size equal intervals instead of independent ones."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 8
-    """Of each process and forward pass."""
+    """Batch size per process and forward pass."""
     gradient_accumulation: PositiveInt = 1
     gradient_checkpointing: bool = False
-    """Of the UNet."""
+    """Whether the UNet uses gradient checkpointing."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
     attention: Literal["auto", "sdpa", "eager"] = "auto"
     """auto: eager on a CPU, where the backward pass of fused attention is slow; sdpa elsewhere."""
     max_steps: PositiveInt | None = None
     max_seconds: PositiveFloat | None = None
-    """Time in the loop, over all resumptions."""
+    """Seconds in the training loop, including those before a resumption."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Write an exponential moving average of the weights; null writes the last ones."""
+    """Decay of the exponential moving average of the weights that is written; null: the final weights."""
     weights_dtype: Literal["float32", "float16"] = "float32"
-    """Of the written weights."""
+    """Number format of the written weights."""
     log_every: PositiveInt = 10
     tensorboard: bool = False
     checkpoint_every: PositiveInt | None = None
-    """Steps between checkpoints."""
+    """Number of steps between checkpoints."""
     checkpoint_seconds: PositiveFloat | None = 900.0
-    """Seconds between checkpoints."""
+    """Number of seconds between checkpoints."""
     keep_checkpoints: PositiveInt = 1
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     cpu: bool = False
-    """Train on the CPU even where there is an accelerator."""
+    """Whether to train on the CPU even if there is an accelerator."""
 
     @model_validator(mode="after")
     def _check(self) -> "Recipe":
         if self.max_steps is None and self.max_seconds is None:
-            raise ValueError("max_steps or max_seconds is needed, the training would never end")
+            raise ValueError("max_steps or max_seconds is needed, otherwise the training would never end")
         if self.cache is not None and self.data.variants is None:
-            raise ValueError("a cache needs data.variants, the number of fixed draws of each crop that it holds")
+            raise ValueError("a cache needs data.variants, the number of fixed draws per crop; set it")
         if self.cache is not None and self.cache.vision and self.vision_layers == "all":
             raise ValueError("cache.vision needs frozen lower vision layers: set vision_layers to a number")
         return self
 
 
 class TrainingConfig(Recipe):
-    """A whole training run."""
+    """All settings of a training run."""
 
     pipeline: Path
-    """Stable-Diffusion-shaped pipeline folder: VAE, text encoder, tokenizer, UNet, scheduler."""
+    """Folder of a Stable Diffusion pipeline: VAE, text encoder, tokenizer, UNet, scheduler."""
     image_encoder: Path
-    """CLIPModel or CLIPVisionModelWithProjection folder."""
+    """Folder of a CLIPModel or CLIPVisionModelWithProjection."""
     output: Path
 
 
 def load_config(path: Path) -> TrainingConfig:
-    """Read a training configuration. Raises ModelInputError with the file, line and field if something is wrong."""
+    """The training configuration in a YAML file; raises ModelInputError with file, line and field if it is wrong."""
     config = read_yaml(path, TrainingConfig)
     return config.model_copy(update=resolved_paths(config, path.parent.resolve()))
 
 
 def resolved_paths(config: Recipe, folder: Path) -> dict[str, Any]:
-    """The fields of a configuration that hold paths, relative ones taken from `folder`."""
+    """The fields of a configuration that have paths, with relative paths resolved from `folder`."""
     names = ("pipeline", "image_encoder", "initial", "output")
     resolved: dict[str, Any] = {
         name: folder / expanded(place) for name in names if (place := getattr(config, name, None)) is not None

@@ -1,6 +1,6 @@
 """Training images with captions and subjects, in the layout of the released FFHQ training set.
 
-    root/image_ids_train.txt, image_ids_test.txt    one image id a line
+    root/image_ids_train.txt, image_ids_test.txt    one image id per line
     root/<first five characters of the id>/<id>.jpg or .png
                                            <id>.npy   segmentation map, integers [height, width]
                                            <id>.json  caption and segments
@@ -8,10 +8,10 @@
     {"caption": "a man and a woman reading",
      "segments": [{"id": 1, "start": 0, "end": 5, "coco_label": "person", "subject": "p7"}]}
 
-`id` is the segment's value in the map, `start` and `end` the characters of its noun phrase (end exclusive),
-`coco_label` its class, which `data.labels` selects by. Where a segment lies is read from the map; `bbox` and other
-fields are ignored. `subject`, the identity, is an extension: it allows references from other images of the same
-person. The first four segments of a caption are read.
+`id` is the segment's value in the map, `start` and `end` are the characters of its noun phrase (end exclusive), and
+`coco_label` is its class, by which `data.labels` selects. The position of a segment comes from the map; `bbox` and
+other fields are ignored. `subject`, the identity, is an extension that allows references from other images of the same
+person. Only the first four segments of a caption are read.
 """
 
 import json
@@ -46,7 +46,7 @@ from fc_bench.model.training.config import DataConfig
 
 @dataclass(frozen=True)
 class Segment:
-    """A subject in an image: its value in the segmentation map, its noun phrase, who it is."""
+    """A subject in an image: its value in the segmentation map, its noun phrase and its identity."""
 
     id: int
     start: int
@@ -56,7 +56,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Record:
-    """An image's caption and its subjects in the order of the caption."""
+    """An image with its caption and its subjects, in caption order."""
 
     id: str
     image: Path
@@ -65,25 +65,25 @@ class Record:
 
 
 def read_records(root: Path, split: str, labels: Sequence[str] | None = None) -> list[Record]:
-    """All records of a split, with the segments of the classes `labels` (None: of all).
+    """All records of a split, with the segments of the classes `labels`; None means all classes.
 
-    Raises ModelInputError with the file for anything missing or malformed.
+    Raises ModelInputError, which names the file, for missing or malformed files.
     """
     listing = root / f"image_ids_{split}.txt"
     if not listing.is_file():
-        raise ModelInputError(f"{listing} is missing: it lists the image ids of the split {split!r}, one a line")
+        raise ModelInputError(f"{listing} is missing: write the image ids of the split {split!r} into it, one per line")
     try:
         ids = listing.read_text(encoding=encoding_of(listing)).split()
     except (OSError, UnicodeError) as error:
-        raise ModelInputError(f"{listing} cannot be read ({error}): restore it, one image id a line") from error
+        raise ModelInputError(f"{listing} cannot be read ({error}): restore it, with one image id per line") from error
     if not ids:
-        raise ModelInputError(f"{listing} lists no image: write one image id a line")
+        raise ModelInputError(f"{listing} lists no image: write one image id per line")
     for image_id, count in Counter(ids).items():
         if count > 1:
             raise ModelInputError(f"{listing} lists the image {image_id} {count} times: keep one")
         if not re.fullmatch(r"[^/\\\0]*[^/\\\0.][^/\\\0]*", image_id):
             raise ModelInputError(
-                f"{listing} lists {image_id!r}, which is no name of a file: write one image id a line"
+                f"{listing} lists {image_id!r}, which is not a file name: write one image id per line"
             )
     return [_read_record(root, image_id, labels) for image_id in ids]
 
@@ -116,10 +116,10 @@ def _read_record(root: Path, image_id: str, labels: Sequence[str] | None) -> Rec
         in_caption = 0 <= segment.start < segment.end <= len(caption) and PLACEHOLDER not in caption
         if not in_caption or not ends_with_word(caption[segment.start : segment.end]):
             raise ModelInputError(
-                f"{file}: segment {segment.id} names characters {segment.start} to {segment.end}, which are no phrase "
-                f"of the caption {caption!r} that ends with a word"
+                f"{file}: segment {segment.id} names the characters {segment.start} to {segment.end}, which are not a "
+                f"phrase of the caption {caption!r} that ends with a word: correct them"
             )
-    by_end = {segment.end: segment for segment in reversed(segments)}  # of equal ends the first
+    by_end = {segment.end: segment for segment in reversed(segments)}  # the first one of equal ends
     return Record(image_id, image, caption, tuple(by_end[end] for end in sorted(by_end))[:MAX_SUBJECTS])
 
 
@@ -132,14 +132,17 @@ def _segment(entry: Any) -> Segment:
 
 @dataclass(frozen=True)
 class TokenizedCaption:
-    """Token ids [length] and the image token of each segment; a segment cut off with a long caption has none."""
+    """Token ids [length] and the image token of each segment; a segment beyond a truncated caption has none."""
 
     input_ids: Tensor
     image_tokens: tuple[int, ...]
 
 
 def tokenize(record: Record, tokenizer: CLIPTokenizer) -> TokenizedCaption:
-    """The caption's tokens, the same whichever of its subjects a training step keeps."""
+    """The caption's tokens, which do not depend on the subjects that a training step keeps.
+
+    Raises ModelInputError, which names the file, if the caption cannot be parsed.
+    """
     ends = [segment.end for segment in record.segments]
     try:
         parsed = parse_prompt(insert_placeholders(record.caption, ends), tokenizer, truncate=True)
@@ -149,7 +152,7 @@ def tokenize(record: Record, tokenizer: CLIPTokenizer) -> TokenizedCaption:
 
 
 def read_image(record: Record) -> Tensor:
-    """The image, upright, uint8 [3, height, width]. Raises ModelInputError if it cannot be decoded."""
+    """The upright image, uint8 [3, height, width]; raises ModelInputError if it cannot be decoded."""
     try:
         array = np.array(read_picture(record.image))
     except UNREADABLE as error:
@@ -161,15 +164,15 @@ def read_image(record: Record) -> Tensor:
 
 
 def read_segmentation(record: Record, size: tuple[int, int]) -> Tensor:
-    """The segmentation map, [height, width].
+    """The segmentation map, int64 [height, width].
 
-    Raises ModelInputError if it is not one of the image's size or lacks one of the record's segments.
+    Raises ModelInputError if it does not have the image's size or has no pixel of one of the record's segments.
     """
     file = record.image.with_suffix(".npy")
     try:
         array = np.load(file, allow_pickle=False)
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-            raise ValueError("no array of numbers")
+            raise ValueError("not an array of numbers")
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         reason, remedy = describe_unreadable(file, error)
         raise ModelInputError(
@@ -177,8 +180,8 @@ def read_segmentation(record: Record, size: tuple[int, int]) -> Tensor:
         ) from error
     if array.shape != size:
         raise ModelInputError(
-            f"the segmentation map {file} has shape {array.shape}, its image {size}: they must have the same size, "
-            "the image's turned by its EXIF orientation"
+            f"the segmentation map {file} has the shape {array.shape}, but its image, upright according to EXIF, has "
+            f"{size}: make them the same size"
         )
     for segment in record.segments:
         if not (array == segment.id).any():
@@ -190,7 +193,7 @@ def read_segmentation(record: Record, size: tuple[int, int]) -> Tensor:
 
 
 def target_pixels(image: Tensor, resolution: int) -> Tensor:
-    """The training target, [3, resolution, resolution] in -1..1: a wide image cropped, a tall one padded with black."""
+    """The training target, [3, resolution, resolution] in -1..1; wide images are cropped, tall ones padded black."""
     pixels = _pad_tall(image)[None].float() / 127.5 - 1
     size = _resized(pixels.shape[-2:], resolution)
     if pixels.shape[-2:] != size:
@@ -199,7 +202,7 @@ def target_pixels(image: Tensor, resolution: int) -> Tensor:
 
 
 def target_masks(segmentation: Tensor, segments: tuple[Segment, ...], resolution: int) -> Tensor:
-    """The segments' masks in the training target, float 0 or 1, [segments, resolution, resolution]."""
+    """The segments' masks in the training target, float32 of 0 and 1, [segments, resolution, resolution]."""
     values = torch.tensor([segment.id for segment in segments], dtype=segmentation.dtype)
     masks = _pad_tall((segmentation[None] == values.view(-1, 1, 1)).float())
     size = _resized(masks.shape[-2:], resolution)
@@ -211,9 +214,9 @@ def target_masks(segmentation: Tensor, segments: tuple[Segment, ...], resolution
 def reference_crop(
     image: Tensor, segmentation: Tensor, segment: Segment, data: DataConfig, size: int, seed: list[int]
 ) -> Tensor:
-    """A segment's crop as the image encoder reads it, uint8 [3, size, size]: one draw of noise and augmentation.
+    """A segment's crop for the image encoder, uint8 [3, size, size], with one draw of noise and augmentation.
 
-    The crop is the bounding box of the segment's pixels in the map, which must have some.
+    The crop is the bounding box of the segment's pixels in the map, which must not be empty.
     """
     rng = np.random.default_rng(seed)
     mask = segmentation == segment.id
@@ -230,7 +233,7 @@ def reference_crop(
 
 
 def _pad_tall(pixels: Tensor) -> Tensor:
-    """A tall image with zeros at its sides up to a square, others as they are."""
+    """A tall image padded with zeros at its sides to a square; other images unchanged."""
     border = max(0, pixels.shape[-2] - pixels.shape[-1]) // 2
     return pad(pixels, (border, border, 0, 0))
 

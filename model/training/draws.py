@@ -1,7 +1,7 @@
-"""Every random decision of training, as a function of the seed and the position in the stream of samples.
+"""All random draws of training, as functions of the seed and the position in the stream of samples.
 
-No generator has a state that a checkpoint must restore: sample 1,000 is the same whether training was interrupted or
-not, with any number of worker processes, with or without a cache.
+No generator has a state that a checkpoint must restore. Sample 1,000 is the same with or without an interruption or a
+cache, and with any number of worker processes.
 """
 
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ from fc_bench.model.training.config import DataConfig
 from fc_bench.model.training.dataset import Record
 
 ORDER, SAMPLE, NOISE, CROP = range(4)
-"""First word after the seed of each kind of draw, which keeps their random streams apart."""
+"""Identifiers of the kinds of draws, which separate their random streams."""
 
 
 @dataclass(frozen=True)
 class SubjectTable:
-    """Who is in which image: what drawing samples needs to know of the data."""
+    """The subjects in each image, as needed for drawing samples."""
 
     counts: np.ndarray
-    """Segments of each image, [images]."""
+    """Number of segments in each image, [images]."""
     subjects: np.ndarray
-    """Identity of each segment as a number, -1 where there is none or it is unknown, [images, segments]."""
+    """Identity of each segment as a number, -1 if it is missing or unknown, [images, segments]."""
     targets: int
-    """The first so many images are training targets, the others references only."""
+    """Number of training targets, which are the first images; the other images are only references."""
 
 
 def subject_table(targets: Sequence[Record], references: Sequence[Record]) -> SubjectTable:
-    """The table of the training targets followed by the images that serve as references only."""
+    """The table of the training targets, followed by the images that are only references."""
     records = [*targets, *references]
     names = sorted({s.subject for record in records for s in record.segments if s.subject is not None})
     numbers = {name: number for number, name in enumerate(names)}
@@ -47,20 +47,20 @@ def subject_table(targets: Sequence[Record], references: Sequence[Record]) -> Su
 
 @dataclass(frozen=True)
 class Crop:
-    """Which crop is a reference: image, segment, and the draw of its background and augmentation."""
+    """A reference crop, given by its image, its segment, and its draw of background and augmentation."""
 
     row: int
     slot: int
     variant: int
 
     def seed(self, seed: int) -> list[int]:
-        """Of the crop's own generator."""
+        """The seed of the crop's own generator."""
         return [seed, CROP, self.row, self.slot, self.variant]
 
 
 @dataclass(frozen=True)
 class SampleDraw:
-    """One training sample: an image, the subjects it keeps (in caption order) and their references."""
+    """One training sample: an image, its kept subjects (in caption order) and their references."""
 
     row: int
     unconditional: bool
@@ -69,10 +69,10 @@ class SampleDraw:
 
 
 class SampleDraws:
-    """The endless stream of training samples: epochs in random order, with the paper's random omissions.
+    """The endless stream of training samples, in shuffled epochs, with the paper's random omissions.
 
-    Raises ModelInputError if references shall come from other images and an identity is unknown or, with a reference
-    list of its own, has no image there.
+    Raises ModelInputError if references come from other images, but an identity is unknown or is not in the reference
+    split.
     """
 
     def __init__(self, table: SubjectTable, data: DataConfig, seed: int):
@@ -100,14 +100,14 @@ class SampleDraws:
                             if subject < 0
                             else f"whose subject is not in {self.data.reference_split!r}"
                         )
-                        + ": references from other images need it; add it or set data.reference to same-image"
+                        + ", which references from other images need; add it or set data.reference to same-image"
                     )
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self.seed, ORDER, epoch]).permutation(self.table.targets)
 
     def sample(self, position: int) -> SampleDraw:
-        """The sample at a position of the stream, which starts at 0."""
+        """The sample at a position of the stream, counted from 0."""
         epoch, index = divmod(position, self.table.targets)
         row = int(self._order(epoch)[index])
         rng = np.random.default_rng([self.seed, SAMPLE, position])
@@ -134,23 +134,23 @@ class NoiseDraw:
     """The draws of the diffusion process for one batch."""
 
     posterior: Tensor
-    """Standard normal sample of the VAE posterior, [batch, channels, height, width]."""
+    """Standard normal noise for sampling the VAE posterior, [batch, channels, height, width]."""
     noise: Tensor
-    """Like posterior."""
+    """Standard normal noise of the diffusion, with the shape of `posterior`."""
     timesteps: Tensor
-    """[batch]"""
+    """Diffusion timesteps, [batch]."""
     masked: Tensor
-    """Which samples' denoising loss is masked, [batch]."""
+    """True for samples with a masked denoising loss, [batch]."""
 
     def part(self, first: int, size: int) -> "NoiseDraw":
-        """The draws of `size` samples of the batch, from number `first` on."""
+        """The draws of `size` samples in the batch, from index `first` on."""
         return NoiseDraw(*(getattr(self, field.name)[first : first + size] for field in fields(self)))
 
 
 def draw_noise(
     seed: list[int], latent_shape: Sequence[int], num_timesteps: int, p_masked: float, stratified: bool
 ) -> NoiseDraw:
-    """The noise of one batch with latents [batch, channels, height, width], on the CPU."""
+    """The draws of one batch with latents of shape `latent_shape` [batch, channels, height, width], on the CPU."""
     state = np.random.SeedSequence([seed[0], NOISE, *seed[1:]]).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(state >> np.uint64(1)))
     batch = latent_shape[0]

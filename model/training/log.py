@@ -1,4 +1,4 @@
-"""What a training says about itself: JSON lines, and TensorBoard on request."""
+"""The log of a training, as JSON lines and optionally for TensorBoard."""
 
 import json
 import logging
@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 
 class TrainingLog:
-    """Means of the losses since the last line, written by the main process only.
+    """Writes the mean losses since the last line; only the main process writes.
 
-    A resumed training first drops the lines after its checkpoint, so that no step is there twice.
+    A resumed training first removes the lines after its checkpoint, so that no step occurs twice.
     """
 
     def __init__(self, config: TrainingConfig, active: bool, step: int):
@@ -41,17 +41,17 @@ class TrainingLog:
             self.tensorboard = SummaryWriter(str(config.output / "tensorboard"))
 
     def add(self, values: Tensor) -> None:
-        """Count one update: total, denoising and localization loss, norm of the gradient before clipping."""
+        """Add the values of one update: total, denoising and localization loss, and gradient norm before clipping."""
         self.sum = self.sum + values
         self.count += 1
 
     def means(self) -> Tensor:
-        """Means of these values over the updates since the last call."""
+        """Means of the added values since the last call."""
         means, self.sum, self.count = torch.as_tensor(self.sum / self.count), 0.0, 0
         return means
 
     def write(self, step: int, seconds: float, samples: int, values: Tensor, rates: dict[str, float]) -> None:
-        """One line."""
+        """Write one line; `values` are the means, `rates` the learning rates of the parts."""
         if not self.active:
             return
         names = ("loss", "denoising_loss", "localization_loss", "gradient_norm")
@@ -74,7 +74,7 @@ class TrainingLog:
         self.last = (step, seconds)
 
     def close(self) -> None:
-        """Finish the files."""
+        """Close the files."""
         if self.active:
             self.file.close()
         if self.tensorboard is not None:

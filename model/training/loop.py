@@ -1,8 +1,8 @@
-"""The training loop, on accelerate: one process or several, any device, interrupted and resumed without a trace.
+"""The training loop, based on accelerate: one or several processes on any device; a resumption changes no result.
 
 output/config.yaml              the resolved configuration
        log.jsonl                one line every `log_every` steps
-       checkpoints/step-000100  what resuming needs
+       checkpoints/step-000100  the state for a resumption
        weights/                 unet, image_encoder, postfuse_module: an overlay folder for `load_fastcomposer`
 """
 
@@ -56,19 +56,19 @@ MAY_CHANGE = {
     "keep_checkpoints",
     "weights_dtype",
 }
-"""Fields that a resumed training may set anew."""
+"""Fields that may change when a training is resumed."""
 
 
 Watch = Callable[[int, Path], None]
-"""Told the step and the folder of the weights whenever they are written."""
+"""A callback with the step and the folder of the weights, called after every checkpoint."""
 
 
 def train(config: TrainingConfig, resume: bool = False, watch: Watch | None = None) -> Path:
     """Train and return the folder of the written weights.
 
-    `resume` continues from the newest checkpoint of the output folder, if there is one. `watch` is called in the main
-    process after each checkpoint; its time does not count. Raises ModelInputError for unusable data, models or output
-    folder.
+    `resume` continues from the newest checkpoint in the output folder, if there is one. `watch` is called in the main
+    process after each checkpoint, and its time does not count. Raises ModelInputError for unusable data, models or
+    output folders.
     """
     training = Training(config, resume, watch)
     training.run()
@@ -85,33 +85,37 @@ def learning_rate_factor(optimizer: OptimizerConfig, step: int, progress: float)
 
 
 class Progress:
-    """How far training has come; part of every checkpoint."""
+    """The progress of a training, which every checkpoint contains."""
 
     def __init__(self) -> None:
         self.step = 0
-        """Updates made."""
+        """Number of updates."""
         self.elapsed = 0.0
-        """Seconds in the loop, over all resumptions."""
+        """Seconds in the loop, including those before a resumption."""
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """The state for a checkpoint."""
         return {"step": self.step, "elapsed": self.elapsed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """From the checkpoint."""
+        """Restore the state from a checkpoint."""
         self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
 
 
 class Training:
-    """One training run: models, batches, optimizer and what is written."""
+    """One training run: models, batches, optimizer and output.
+
+    Raises ModelInputError for unusable data, models or output folders.
+    """
 
     def __init__(self, config: TrainingConfig, resume: bool, watch: Watch | None = None):
         self.config, self.watch = config, watch
-        AcceleratorState._reset_state()  # an earlier training of this process may have had another precision
+        AcceleratorState._reset_state()  # an earlier training in this process may have used another precision
         self.accelerator = Accelerator(
             mixed_precision=config.mixed_precision,
             gradient_accumulation_steps=config.gradient_accumulation,
-            cpu=config.cpu or not torch.accelerator.is_available(),  # stated, or several processes are not joined
+            cpu=config.cpu
+            or not torch.accelerator.is_available(),  # explicit, because several processes are not joined otherwise
             kwargs_handlers=[
                 InitProcessGroupKwargs(timeout=timedelta(hours=12)),  # while one process encodes the dataset
                 DistributedDataParallelKwargs(gradient_as_bucket_view=True),
@@ -154,7 +158,7 @@ class Training:
         self.last_checkpoint = self.progress.elapsed
 
     def _check_output(self, resume: bool, has_checkpoint: bool) -> None:
-        """Refuse to overwrite another training; write the configuration of this one."""
+        """Refuse to overwrite another training; write this training's configuration."""
         config, file = self.config, self.config.output / "config.yaml"
         resolved = yaml.safe_load(yaml.safe_dump(json.loads(config.model_dump_json())))
         if has_checkpoint and not resume:
@@ -166,7 +170,7 @@ class Training:
             changed = [k for k in resolved if k not in MAY_CHANGE and getattr(earlier, k) != getattr(config, k)]
             if changed:
                 raise ModelInputError(
-                    f"{config.output} was trained with other settings of {', '.join(changed)}: restore them "
+                    f"{config.output} was trained with other values of {', '.join(changed)}: restore them "
                     f"(see {file}) or choose another output folder"
                 )
         self.accelerator.wait_for_everyone()
@@ -220,9 +224,9 @@ class Training:
         return CachedBatches(builder.open(), stream, supervised, encoders.scaling_factor, device, config.data.workers)
 
     def run(self) -> None:
-        """Train to the end of the steps or of the time, checkpointing on the way; write the weights."""
+        """Train until the steps or the time are used up, with checkpoints in between; write the weights."""
         config, accelerator, progress = self.config, self.accelerator, self.progress
-        written = TrainingLog(config, accelerator.is_main_process, progress.step)
+        history = TrainingLog(config, accelerator.is_main_process, progress.step)
         batches = self.source.batches(progress.step * config.gradient_accumulation)
         self.wrapped.train()
         while not self._finished():
@@ -245,12 +249,12 @@ class Training:
                 self.ema.step(self.parameters)
             progress.step += 1
             self._tick()
-            self._note_finite(losses, norm)
-            written.add(torch.cat([losses, norm.detach().reshape(1).to(losses)]))
+            self._update_finite(losses, norm)
+            history.add(torch.cat([losses, norm.detach().reshape(1).to(losses)]))
             if progress.step % config.log_every == 0:
                 samples = progress.step * config.batch_size * config.gradient_accumulation * accelerator.num_processes
-                means = cast(Tensor, accelerator.reduce(written.means(), "mean"))
-                written.write(progress.step, progress.elapsed, samples, means, rates)
+                means = cast(Tensor, accelerator.reduce(history.means(), "mean"))
+                history.write(progress.step, progress.elapsed, samples, means, rates)
             if self._checkpoint_due():
                 self.save()
         if _step_of(_checkpoints(config.output)) != progress.step:
@@ -258,13 +262,13 @@ class Training:
         elif accelerator.is_main_process and _written_step(config.output / "weights") != progress.step:
             self._save_weights()
         accelerator.wait_for_everyone()
-        written.close()
+        history.close()
         accelerator.end_training()
 
-    def _note_finite(self, losses: Tensor, norm: Tensor) -> None:
-        """Remember, without waiting for the device, whether an update broke the weights.
+    def _update_finite(self, losses: Tensor, norm: Tensor) -> None:
+        """Record whether losses and gradients are finite, without waiting for the device.
 
-        With fp16 a gradient that is not finite is legitimate: the scaler skips the update.
+        With fp16, gradients may be infinite, because the scaler skips such updates.
         """
         finite = torch.isfinite(losses).all()
         if self.config.mixed_precision != "fp16":
@@ -272,10 +276,10 @@ class Training:
         self.finite = self.finite & finite
 
     def _require_finite(self) -> None:
-        """Refuse to save a training that has broken down."""
+        """Refuse to save a training that has diverged."""
         if not self.finite:
             raise ModelInputError(
-                f"the loss or its gradient is no longer finite by step {self.progress.step} of {self.config.output}: "
+                f"the loss or its gradient in {self.config.output} is no longer finite at step {self.progress.step}: "
                 "lower the learning rate or use mixed_precision bf16, and resume from the last checkpoint"
             )
 
@@ -290,7 +294,7 @@ class Training:
         return max(by_steps, by_time)
 
     def _tick(self) -> None:
-        """Read the clock; all processes take the first one's time, so that they decide alike."""
+        """Read the clock; all processes use the time of the first one, so that they make the same decisions."""
         elapsed = time.monotonic() - self.started
         if self.accelerator.num_processes > 1:
             clock = torch.tensor([elapsed], dtype=torch.float64, device=self.accelerator.device)
@@ -311,10 +315,10 @@ class Training:
         return by_steps or (config.checkpoint_seconds is not None and since >= config.checkpoint_seconds)
 
     def save(self) -> None:
-        """Write the weights and a checkpoint; an interruption leaves the earlier ones.
+        """Write the weights and a checkpoint; an interruption keeps the earlier ones.
 
-        The weights come first, so that they are never older than the newest checkpoint. Raises ModelInputError instead
-        of writing anything if losses or gradients were not finite since the last resumption.
+        The weights are written first, so they are never older than the newest checkpoint. Raises ModelInputError and
+        writes nothing if losses or gradients were not finite since the last resumption.
         """
         self._require_finite()
         self.last_checkpoint = self.progress.elapsed
@@ -338,7 +342,7 @@ class Training:
         self.accelerator.wait_for_everyone()
 
     def _save_weights(self) -> None:
-        """The overlay folder: averaged weights if there is an average."""
+        """Write the overlay folder, with averaged weights if there is an average."""
         folder, partial = self.config.output / "weights", self.config.output / "weights.partial"
         shutil.rmtree(partial, ignore_errors=True)
         kept = [parameter.detach().clone() for parameter in self.parameters]
@@ -401,7 +405,7 @@ def _attention(config: TrainingConfig, device: torch.device) -> AttentionKind:
 
 
 def _checkpoints(output: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
+    """The complete checkpoints, oldest first."""
     return sorted((output / "checkpoints").glob("step-*"))
 
 

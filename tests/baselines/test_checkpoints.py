@@ -101,7 +101,7 @@ def test_the_checkpoint_of_another_customization_is_refused(
     assert taken == []
 
 
-def test_a_damaged_checkpoint_is_told_with_its_file(build, customize, subjects, checkpoints, tmp_path):
+def test_a_damaged_checkpoint_is_reported_with_its_file(build, customize, subjects, checkpoints, tmp_path):
     interrupted(build("dreambooth"), (0, 3), customize, subjects[:1], tmp_path / "first", checkpoints)
     (file,) = checkpoints.folder.iterdir()
     file.write_bytes(file.read_bytes()[:1000])

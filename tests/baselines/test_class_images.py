@@ -33,13 +33,13 @@ def base(setting) -> BasePipeline:
 def encoded_prompts(monkeypatch) -> list[str]:
     """The prompts of all class images that are encoded, one for each time."""
     found = []
-    encoded = concepts.encoded
+    encode_pictures = concepts.encode_pictures
 
-    def noted(base, parts):
+    def recorded(base, parts):
         found.extend(prompt for _, prompt in parts)
-        return encoded(base, parts)
+        return encode_pictures(base, parts)
 
-    monkeypatch.setattr(concepts, "encoded", noted)
+    monkeypatch.setattr(concepts, "encode_pictures", recorded)
     return found
 
 
@@ -78,10 +78,10 @@ def test_each_file_tells_its_prompt_and_its_seconds(base, own_cache):
     assert drawn.seconds == pytest.approx(sum(float(text["seconds"]) for text in texts))
 
 
-def test_a_cache_that_cannot_be_written_is_told_with_the_variable(base, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_reported_with_the_variable(base, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FC_BENCH_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="set FC_BENCH_CACHE to a folder that can be written"):
+    with pytest.raises(UserError, match="set FC_BENCH_CACHE to a writable folder"):
         class_images(base, MAN, 1)
 
 
@@ -161,7 +161,7 @@ def test_the_customization_tells_the_class_images_also_when_others_drew_them(
 
 
 @with_prior
-def test_without_them_the_artefact_is_another_and_nothing_is_told(case, build, customize, tunable, tmp_path):
+def test_without_them_the_artefact_is_another_and_nothing_is_reported(case, build, customize, tunable, tmp_path):
     with_them = customize(build(case), [tunable["bob"]], tmp_path / "with")
     without = customize(build(case, class_images=0), [tunable["bob"]], tmp_path / "without")
     assert without.details["class_images"] == {}

@@ -20,7 +20,7 @@ from fc_bench.baselines.custom_diffusion import (
     read_keys_and_values,
 )
 from fc_bench.baselines.tuning import latents
-from fc_bench.baselines.tuning.merging import caption_features, captions, mention_features, merge, whitening
+from fc_bench.baselines.tuning.merge import caption_features, captions, mention_features, merge, whitening
 from fc_bench.errors import UserError
 from fc_bench.protocols import Customization, Subject
 
@@ -201,10 +201,10 @@ def test_the_merge_changes_other_captions_least_among_all_that_meet_the_targets(
 def test_a_merge_is_refused_when_captions_or_words_do_not_decide_it():
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(60, 16, generator=generator, dtype=torch.float64)
-    with pytest.raises(UserError, match="span 9 of its 16 features"):
+    with pytest.raises(UserError, match="span only 9 of its 16 features"):
         whitening(features @ torch.diag(torch.arange(16) < 9).double())
     words = torch.randn(2, 16, generator=generator, dtype=torch.float64)
-    with pytest.raises(UserError, match="cannot tell the subjects' words apart"):
+    with pytest.raises(UserError, match="does not distinguish the subjects' words"):
         merge({}, [{}, {}], [words, words], whitening(features))
 
 
@@ -245,8 +245,8 @@ def test_an_artefact_of_another_unet_is_refused(setting, tunable, tmp_path):
     stored = load_file(file)
     name = next(name for name in stored if "to_k_custom_diffusion" in name)
     for change, problem in (
-        ({name: None}, "lacks"),
-        ({name.replace("to_k", "to_q"): stored[name].clone()}, "holds"),
+        ({name: None}, "does not have"),
+        ({name.replace("to_k", "to_q"): stored[name].clone()}, "unexpected"),
         ({name: stored[name][:2].clone()}, "shape"),
     ):
         save_file({key: value for key, value in {**stored, **change}.items() if value is not None}, file)

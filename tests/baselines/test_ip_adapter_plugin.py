@@ -79,7 +79,7 @@ def test_its_scale_decides_and_none_is_the_base_model(run, fc_bench, suite, tiny
     assert pixels("full") != pixels("text")
 
 
-def test_missing_weights_are_told_before_anything_runs(fc_bench, suite, tiny_backbone, tmp_path, plugin):
+def test_missing_weights_are_reported_before_anything_runs(fc_bench, suite, tiny_backbone, tmp_path, plugin):
     arguments = ("run", suite, "--backbone", tiny_backbone, "-m", "ip-adapter", "--out", tmp_path / "run")
     done = fc_bench(*arguments)
     assert done.code == 2

@@ -152,7 +152,7 @@ def test_an_initializer_of_several_tokens_is_refused_with_its_pieces(setting, tu
         learnt(method_of(setting, initializer=None), tunable["ann"], tmp_path / "noun")
 
 
-def test_a_damaged_artefact_is_told_in_one_sentence(setting, tunable, tmp_path):
+def test_a_damaged_artefact_is_reported_in_one_sentence(setting, tunable, tmp_path):
     method = method_of(setting)
     learnt(method, tunable["ann"], tmp_path / "artefact")
     file = tmp_path / "artefact" / "learned_embeds.safetensors"

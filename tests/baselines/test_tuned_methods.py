@@ -162,15 +162,15 @@ def saved(image: Image.Image, file: Path) -> Path:
     return file
 
 
-def test_too_few_photographs_are_told_with_the_subject_and_the_option(case, build, customize, subjects, tmp_path):
+def test_too_few_photographs_are_reported_with_the_subject_and_the_option(case, build, customize, subjects, tmp_path):
     method = build(case, photographs=4)
-    with pytest.raises(UserError, match=r"ann has 3 photographs, tuning takes 4.*photographs"):
+    with pytest.raises(UserError, match=r"ann has 3 photographs, but tuning needs 4.*photographs"):
         customize(method, subjects[:1], tmp_path / "artefact")
 
 
-def test_a_loss_that_is_no_number_is_told_with_its_step(case, build, customize, subjects, tmp_path):
+def test_a_loss_that_is_not_finite_is_reported_with_its_step(case, build, customize, subjects, tmp_path):
     method = build(case, learning_rate=1e30)
-    with pytest.raises(UserError, match=r"diverged: the loss of step \d+ is not a number; lower the learning rate"):
+    with pytest.raises(UserError, match=r"diverged: the loss of step \d+ is not finite; lower the learning rate"):
         customize(method, subjects[:1], tmp_path / "artefact")
 
 
@@ -179,7 +179,7 @@ def test_a_prompt_that_would_be_cut_off_fails(case, build, customize, subjects, 
     method = build(case)
     customization = customize(method, subjects[:1], tmp_path / "artefact")
     prompt = "a " * 100 + method.mention(subjects[0], 0)
-    with pytest.raises(UserError, match=r"takes \d+ tokens, the text encoder at most 77"):
+    with pytest.raises(UserError, match=r"has \d+ tokens, but the text encoder reads at most 77"):
         list(method.generate(customization, [Request(prompt, prompt, 1)]))
 
 

@@ -52,7 +52,9 @@ def test_the_loss_is_the_photographs_error_plus_the_weighted_class_images(predic
 def test_another_prediction_type_is_refused(base):
     schedule = type(base.noise_schedule()).from_config(base.noise_schedule().config, prediction_type="sample")
     batch = Batch(torch.randn(2, 4, 8, 8), torch.zeros(2, 77, 16), 2)
-    with pytest.raises(UserError, match=r'predicts "sample"; tuning knows "epsilon" and "v_prediction"'):
+    with pytest.raises(
+        UserError, match=r'prediction type "sample", but tuning supports only "epsilon" and "v_prediction"'
+    ):
         diffusion_loss(Constant(), schedule, batch, Draws(3), 0, 1.0)  # pyright: ignore[reportArgumentType]
 
 

@@ -27,9 +27,9 @@ from torch import nn
 from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.custom_diffusion import BEFORE, CustomDiffusion, install_processors
 from fc_bench.baselines.dreambooth import DreamBooth
+from fc_bench.baselines.tuning.augmentation import draw_rescaling, identity, rescale, valid_region
 from fc_bench.baselines.tuning.class_images import class_images
 from fc_bench.baselines.tuning.latents import pixels, square
-from fc_bench.baselines.tuning.rescaling import draw_rescaling, rescale, valid_region, whole
 from fc_bench.commands.run import resolve_sampler
 from fc_bench.generation.device import resolve_device
 from fc_bench.generation.plan import resolve_method
@@ -136,7 +136,7 @@ def plain_custom_diffusion(base: BasePipeline, options: Any, subject: Subject, s
     begun = time.perf_counter()
     for step in range(steps):
         items = range(step * options.batch_size, (step + 1) * options.batch_size)
-        hows = [draw_rescaling(drawn, side) if options.augmentation else whole(side) for _ in items]
+        hows = [draw_rescaling(drawn, side) if options.augmentation else identity(side) for _ in items]
         own = [read_photograph(subject.photographs[item % options.photographs]) for item in items]
         pictures = [rescale(image, how, side) for image, how in zip(own, hows, strict=True)]
         pictures += [pixels(square(priors[item % len(priors)], side)) for item in items]

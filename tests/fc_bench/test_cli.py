@@ -65,7 +65,9 @@ def test_options_of_a_method_show_type_default_and_the_backbone_s_choice(fc_benc
     rows = option_rows(fc_bench("list", "methods", "dreambooth").out)
     assert rows["option"] == ["type", "default", "on pocket", "meaning"]
     assert rows["steps"][:3] == ["whole number", "800", str(chosen["steps"])]
-    assert rows["steps"][3].startswith("Steps for each subject")  # said by the class whose default this one changes
+    assert rows["steps"][3].startswith(
+        "Training steps per subject"
+    )  # inherited from the class whose default this one changes
     assert rows["train_text_encoder"][:3] == ["true or false", "true", "false"]
     assert rows["photographs"][:3] == ["whole number", "5", "–"]
     other = option_rows(fc_bench("list", "methods", "fastcomposer", "--backbone", "sd15").out)

@@ -66,7 +66,7 @@ def test_offline_forbids_the_hub_and_says_what_is_missing(cut_off, hub_backbone,
     done = cut_off(*arguments, "--offline")
     assert done.returncode == 2
     assert "TOUCHED" not in done.stdout
-    assert "not in the local cache, and the network is not to be used" in done.stderr
+    assert "not in the local cache, and network access is disabled" in done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 2
     assert "hf download somebody/something" in lines[1]

@@ -1,4 +1,4 @@
-"""Output trouble is no verdict: what each way to end a command comes to, and what is shown of characters."""
+"""Exit codes and messages for every way in which a command can end, and the output of unusual characters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def shell(line: str, program: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252", "ascii:strict", "utf-8"])
-def test_characters_that_a_console_lacks_are_replaced(encoding):
+def test_characters_outside_a_console_s_encoding_are_replaced(encoding):
     done = command(
         "def work():\n print('identity ↑ é \\udce9')\n print('ś ┃', file=sys.stderr)\nrun(work)",
         PYTHONIOENCODING=encoding,
@@ -93,10 +93,10 @@ def test_output_trouble_keeps_what_the_command_itself_says(code):
         ("ModelInputError('not so')", 2, "told: not so"),
         ("KeyboardInterrupt", 130, "told: interrupted; the same command continues."),
         ("RuntimeError('odd')", 70, "RuntimeError: odd"),
-        ("SystemExit(1)", 70, "a defect"),
-        ("SystemExit('odd')", 70, "a defect"),
-        ("EOFError", 70, "a defect"),
-        ("BrokenPipeError(errno.EPIPE, 'of a socket')", 70, "a defect"),
+        ("SystemExit(1)", 70, "a bug"),
+        ("SystemExit('odd')", 70, "a bug"),
+        ("EOFError", 70, "a bug"),
+        ("BrokenPipeError(errno.EPIPE, 'of a socket')", 70, "a bug"),
         ("SystemExit(2)", 2, ""),
         ("SystemExit", 0, ""),
         ("PermissionError(errno.EACCES, 'Permission denied', '/a/place')", 2, "told: /a/place cannot be used"),
@@ -118,7 +118,7 @@ def test_a_verb_ends_in_no_code_that_its_library_chooses(fc_bench, monkeypatch, 
     monkeypatch.setattr(listing, "show_kind", fail)
     done = fc_bench("list")
     assert done.code == 70
-    assert "fc-bench: this is a defect, no verdict" in done.err
+    assert "fc-bench: this is a bug, not a result" in done.err
 
 
 def test_sigterm_ends_like_ctrl_c_with_the_code_of_shells():

@@ -94,7 +94,7 @@ def test_a_text_encoder_in_training_or_with_adapters_is_never_remembered(encoder
     assert calls == [2, 2, 1]
 
 
-def test_text_encoders_are_told_apart_and_let_go(encoder, ids):
+def test_text_encoders_are_distinguished_and_released(encoder, ids):
     memory, other = TextMemory(), deepcopy(encoder)
     train(other)
     assert not torch.allclose(memory(encoder, ids("a man")), memory(other, ids("a man")))

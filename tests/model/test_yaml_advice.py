@@ -1,4 +1,4 @@
-"""What people write into YAML by mistake is told in one line, with the file's line and how it should read."""
+"""Mistakes in YAML files are reported in one line, with the line in the file and the corrected line."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ multi:
 
 MISTAKES = {
     # what stands in the file: (the right line, the wrong one, what the sentence says)
-    "placeholder first": ('      - "{subject} at night"', "      - {subject} at night", "begins with {"),
-    "placeholder alone": ('      - "{subject}"', "      - {subject}", "begins with {"),
+    "placeholder first": ('      - "{subject} at night"', "      - {subject} at night", "starts with {"),
+    "placeholder alone": ('      - "{subject}"', "      - {subject}", "starts with {"),
     "placeholders in a list": (
-        '    context: ["{subjects} a", "b {subjects}"]', "    context: [{subjects} a, b {subjects}]", "in quotes",
+        '    context: ["{subjects} a", "b {subjects}"]', "    context: [{subjects} a, b {subjects}]", "needs quotes",
     ),
-    "pattern": ('  pattern: "{id}/{n}.png"', "  pattern: {id}/{n}.png", "begins with {"),
+    "pattern": ('  pattern: "{id}/{n}.png"', "  pattern: {id}/{n}.png", "starts with {"),
     "colon in a text": ('      - "a {subject}: at night"', "      - a {subject}: at night", "a colon and a space"),
     "colon in a description": ('description: "three: people"', "description: three: people", "a colon and a space"),
-    "at sign": ('      - "@home with {subject}"', "      - @home with {subject}", "begins with @"),
-    "star": ('description: "*people"', "description: *people", "begins with *"),
-    "exclamation mark": ('      - "!a {subject}"', "      - !a {subject}", "begins with !"),
+    "at sign": ('      - "@home with {subject}"', "      - @home with {subject}", "starts with @"),
+    "star": ('description: "*people"', "description: *people", "starts with *"),
+    "exclamation mark": ('      - "!a {subject}"', "      - !a {subject}", "starts with !"),
     "quotes around a part": ('      - "a {subject} at night"', '      - "a {subject}" at night', "the whole text"),
     "apostrophe": ("""      - "a {subject}'s hat\"""", "      - 'a {subject}'s hat'", "the whole text"),
     "no as a noun": ('    noun: "no"', "    noun: no", "reads no as false"),
@@ -72,8 +72,8 @@ MISTAKES = {
     "id of the published suite": ('  - {id: "000001", noun: man}', "  - {id: 000001, noun: man}", "as the number 1"),
     "octal seed": ("seed: 10", "seed: 010", "reads 010 as 8"),
     "seed of hours": ("seed: 90", "seed: 1:30", "reads 1:30 as 90"),
-    "tab": ("    noun: man", "\tnoun: man", "a tab stands where YAML takes spaces"),
-    "tab after a colon": ("seed: 8", "seed:\t8", "a tab stands where YAML takes spaces"),
+    "tab": ("    noun: man", "\tnoun: man", "YAML needs spaces instead of a tab"),
+    "tab after a colon": ("seed: 8", "seed:\t8", "YAML needs spaces instead of a tab"),
     "no-break spaces": ("    noun: man", "\u00a0\u00a0\u00a0\u00a0noun: man", "U+00A0"),
     "no-break space after a colon": ("seed: 8", "seed:\u00a08", "U+00A0"),
     "colon without a space": ("seed: 8", "seed:8", "a space is missing after the colon"),
@@ -85,24 +85,24 @@ MISTAKES = {
     "open bracket": ("metrics: [identity]", "metrics: [identity", "a closing bracket is missing"),
     "open brace": ("  - {id: cid, noun: man}", "  - {id: cid, noun: man", "a closing bracket is missing"),
     "open quotation": ('license: "MIT"', 'license: "MIT', "a closing quotation mark is missing"),
-    "prompt without a dash": ("      - a {subject} in the city", "      a {subject} in the city", "begins with a dash"),
+    "prompt without a dash": ("      - a {subject} in the city", "      a {subject} in the city", "starts with a dash"),
     "prompt without a dash, indented": ("      - a {subject} in the city", "        a {subject} in the city", "dash"),
     "dash without a space": ("      - a {subject} in the city", "      -a {subject} in the city", "a dash and a space"),
     "long dash": ("      - a {subject} in the city", "      – a {subject} in the city", "a dash and a space"),
-    "subject without a dash": ("  - {id: cid, noun: man}", "  {id: cid, noun: man}", "begins with a dash"),
+    "subject without a dash": ("  - {id: cid, noun: man}", "  {id: cid, noun: man}", "starts with a dash"),
     "only prompt without a dash": ("      - a sketch of the {subject}", "      a sketch of the {subject}", "a dash"),
     "only prompt, dash without a space": ("      - a sketch of {subject}", "      -a sketch of {subject}", "a dash"),
-    "indented too little": ("    noun: man", "   noun: man", "indented by 3 spaces, those that it belongs to by 4"),
-    "indented too far": ("    noun: man", "     noun: man", "indented by 5 spaces, those that it belongs to by 4"),
+    "indented too little": ("    noun: man", "   noun: man", "indented by 3 spaces, but the lines it belongs to by 4"),
+    "indented too far": ("    noun: man", "     noun: man", "indented by 5 spaces, but the lines it belongs to by 4"),
     "list as a text": ("metrics: [identity, prompt-consistency]", "metrics: identity, prompt-consistency", "a list"),
     "list of lists": ("  subjects: [[ann, bob]]", "  subjects: [ann, bob]", "a list of lists"),
-    "placeholder before a colon": ('      - "{subject}: a portrait"', "      - {subject}: a portrait", "begins with {"),
-    "bracket first": ('      - "[a {subject}] at night"', "      - [a {subject}] at night", "begins with ["),
+    "placeholder before a colon": ('      - "{subject}: a portrait"', "      - {subject}: a portrait", "starts with {"),
+    "bracket first": ('      - "[a {subject}] at night"', "      - [a {subject}] at night", "starts with ["),
     "equals sign": ("seed: 8", "seed = 8", "the colon is missing"),
     "no comma in a list": ("  subjects: [[ann, bob]]", "  subjects: [[ann bob]]", "a comma is missing"),
-    "backslash": ("description: 'a \\d'", 'description: "a \\d"', "a backslash in double quotes begins an escape"),
-    "typographic quotes": ('    noun: "man"', "    noun: “man”", "the quotes “ ” are a part of the text"),
-    "typographic quotes around a key": ("seed: 8", "“seed”: 8", "the quotes “ ” are a part of the text"),
+    "backslash": ("description: 'a \\d'", 'description: "a \\d"', "a backslash in double quotes starts an escape"),
+    "typographic quotes": ('    noun: "man"', "    noun: “man”", "YAML reads the quotes “ ” as part of the text"),
+    "typographic quotes around a key": ("seed: 8", "“seed”: 8", "YAML reads the quotes “ ” as part of the text"),
     "typographic quotes around a version": ('version: "1.0"', "version: “1.0”", "the quotes “ ”"),
     "zero-width space in a key": ("seed: 8", "se\u200bed: 8", "U+200B"),
     "byte order mark in the middle": ("seed: 8", "\ufeffseed: 8", "U+FEFF"),
@@ -140,19 +140,19 @@ def read(folder: Path, text: str, schema: Any = SuiteFile) -> Any:
     return read_yaml(file, schema)
 
 
-def told(folder: Path, text: str, schema: Any = SuiteFile) -> str:
+def report(folder: Path, text: str, schema: Any = SuiteFile) -> str:
     with pytest.raises(ModelInputError) as caught:
         read(folder, text, schema)
     return str(caught.value).removeprefix(f"{folder / 'file.yaml'}:")
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_mistake_is_told_with_its_line_and_the_line_as_it_should_be(case, tmp_path):
+def test_mistake_is_reported_with_its_line_and_the_line_as_it_should_be(case, tmp_path):
     right, wrong, what = MISTAKES[case]
     place = line_for(right)
     assert WHOLE.count(place) == 1
     read(tmp_path, WHOLE.replace(place, right))
-    sentence = told(tmp_path, WHOLE.replace(place, wrong))
+    sentence = report(tmp_path, WHOLE.replace(place, wrong))
     number = WHOLE[: WHOLE.index(place)].count("\n") + 1
     assert sentence.startswith(f"{number}: "), sentence
     assert sentence.endswith(f"; write: {right.strip()}"), sentence
@@ -172,9 +172,9 @@ def test_whole_file_is_read_and_a_byte_order_mark_at_its_beginning_is_none_of_it
         ("a sketch of a {subject}", "is listed twice"),
     ],
 )
-def test_prompts_that_look_the_same_are_told_with_the_line_of_the_second(added, what, tmp_path):
+def test_prompts_that_look_the_same_are_reported_with_the_line_of_the_second(added, what, tmp_path):
     last = "      - a sketch of a {subject}\n"
-    sentence = told(tmp_path, WHOLE.replace(last, f"{last}      - {added}\n"))
+    sentence = report(tmp_path, WHOLE.replace(last, f"{last}      - {added}\n"))
     assert sentence.startswith("22: ")
     assert what in sentence
 
@@ -191,26 +191,26 @@ def test_prompts_that_look_the_same_are_told_with_the_line_of_the_second(added, 
         (("seed:", "images-per-prompt:"), 6, 'unknown key "images-per-prompt", did you mean "images_per_prompt"?'),
         (("single:\n", "single\n"), 15, "the colon is missing after the key; write: single:"),
         (("    context:\n      - a", "    context\n      - a"), 17, "the colon is missing after the key"),
-        (("seed: 7", "seed:"), 6, "seed: nothing stands after the colon"),
-        (("  - {id: cid, noun: man}", "  - cid"), 14, "a mapping with the keys id, noun, photographs is wanted here"),
-        (("seed: 7", "options: [paste]"), 6, "options: a mapping is wanted here"),
+        (("seed: 7", "seed:"), 6, "seed: there is no value after the colon"),
+        (("  - {id: cid, noun: man}", "  - cid"), 14, "a mapping with the keys id, noun, photographs is expected here"),
+        (("seed: 7", "options: [paste]"), 6, "options: a mapping is expected here"),
         (("license: MIT\n", "license: MIT\n---\n"), 5, "expected a single document"),
         (("name: trio", "nmae: trio"), 1, 'unknown key "nmae", did you mean "name"?'),
-        (("seed: 7", "seed: yes"), 6, "YAML reads yes as true, which is no number"),
-        (('version: "1"', "version:"), 2, "version: nothing stands after the colon"),
+        (("seed: 7", "seed: yes"), 6, "YAML reads yes as true, which is not a number"),
+        (('version: "1"', "version:"), 2, "version: there is no value after the colon"),
         (("three people", "three\apeople"), 3, "the character U+0007; remove it"),
     ],
 )  # fmt: skip
-def test_other_mistakes_are_told_with_their_line(change, number, what, tmp_path):
+def test_other_mistakes_are_reported_with_their_line(change, number, what, tmp_path):
     assert WHOLE.count(change[0]) == 1
-    sentence = told(tmp_path, WHOLE.replace(*change))
+    sentence = report(tmp_path, WHOLE.replace(*change))
     assert sentence.startswith(f"{number}: ")
     assert what in sentence
 
 
-def test_file_indented_by_tabs_is_told_at_its_first_tab(tmp_path):
+def test_file_indented_by_tabs_is_reported_at_its_first_tab(tmp_path):
     text = re.sub(r"^(  )+", lambda blanks: "\t" * (len(blanks[0]) // 2), WHOLE, flags=re.MULTILINE)
-    assert told(tmp_path, text).startswith("8: malformed YAML: a tab stands where YAML takes spaces; write: pattern:")
+    assert report(tmp_path, text).startswith("8: malformed YAML: YAML needs spaces instead of a tab; write: pattern:")
 
 
 class Settings(BaseModel):
@@ -234,14 +234,18 @@ class Settings(BaseModel):
         ("steps: 0100\n", 1, "reads 0100 as 64; write: steps: 100"),
         ("options:\n  a: {b: 012}\n", 2, "reads 012 as 10; write: a: {b: 12}"),
         ("parts:\n  yes: [a]\n", 2, "reads yes as true"),
-        ("parts:\n  a: [b, 1.50]\n", 2, 'reads 1.50 as the number 1.5, where a text is wanted; write: a: [b, "1.50"]'),
-        ("parts:\n  a: b\n", 2, "a list is wanted here; write: a: [b]"),
+        (
+            "parts:\n  a: [b, 1.50]\n",
+            2,
+            'reads 1.50 as the number 1.5, but a text is expected here; write: a: [b, "1.50"]',
+        ),
+        ("parts:\n  a: b\n", 2, "a list is expected here; write: a: [b]"),
         ("Steps: 2\n", 1, 'did you mean "steps"?'),
-        ("name: a\n\tsteps: 1\n", 2, "a tab stands"),
+        ("name: a\n\tsteps: 1\n", 2, "YAML needs spaces instead of a tab"),
     ],
 )
-def test_files_of_other_schemas_are_told_the_same_way(text, number, what, tmp_path):
-    sentence = told(tmp_path, text, Settings)
+def test_files_of_other_schemas_are_reported_the_same_way(text, number, what, tmp_path):
+    sentence = report(tmp_path, text, Settings)
     assert sentence.startswith(f"{number}: ")
     assert what in sentence
 
@@ -271,7 +275,7 @@ def test_file_damaged_anywhere_is_read_or_refused(tmp_path):
 def test_large_file_with_an_error_is_refused_soon(tmp_path):
     begun = time.monotonic()
     prompts = "".join(f"      - a {{subject}} number {number}\n" for number in range(20_000))
-    sentence = told(tmp_path, WHOLE.replace("      - a sketch of a {subject}\n", prompts) + "\tx: [\n")
+    sentence = report(tmp_path, WHOLE.replace("      - a sketch of a {subject}\n", prompts) + "\tx: [\n")
     assert "malformed YAML" in sentence
     assert time.monotonic() - begun < 60
 

@@ -71,7 +71,7 @@ def test_noun_that_is_not_one_token_is_refused_where_textual_inversion_starts_fr
 @pytest.mark.parametrize("method", FITTING)
 def test_too_few_photographs_are_refused_with_the_subject_and_the_option(method, run, tmp_path):
     done = run(*arguments(method, photographs=3))
-    refused(done, tmp_path, "The subject ann has 2 photographs, tuning takes 3", "set the option photographs to 2")
+    refused(done, tmp_path, "The subject ann has 2 photographs, but tuning needs 3", "set the option photographs to 2")
 
 
 @pytest.mark.parametrize("method", ["dreambooth", "dreambooth-lora", "custom-diffusion"])
@@ -86,7 +86,11 @@ def test_prompt_that_is_too_long_with_the_method_s_words_alone_is_refused(
     own = write_suite(suite_data)
     assert run(suite=own).code == 0
     shutil.rmtree(tmp_path / "run")
-    refused(run(*arguments(method), suite=own), tmp_path, "takes 78 tokens, the text encoder at most 77; shorten it.")
+    refused(
+        run(*arguments(method), suite=own),
+        tmp_path,
+        "has 78 tokens, but the text encoder reads at most 77; shorten it.",
+    )
 
 
 def test_prompt_of_the_class_images_that_is_too_long_is_refused(tiny_backbone, monkeypatch):
@@ -103,7 +107,7 @@ def test_prompt_of_the_class_images_that_is_too_long_is_refused(tiny_backbone, m
     method, options = options_of("dreambooth", {**FITTING["dreambooth"], **FEW, "photographs": 1}, setting)
     asked = AskedSet((Subject("ann", "woman", (Path("ann.png"),)),), lambda mentions: mentions)
     told = refusal(method, setting, options, [asked])
-    assert told == 'The prompt "a photo of a woman" takes 16 tokens, the text encoder at most 14; shorten it.'
+    assert told == 'The prompt "a photo of a woman" has 16 tokens, but the text encoder reads at most 14; shorten it.'
     assert refusal(method, setting, options.model_copy(update={"class_images": 0}), [asked]) == ""
 
 

@@ -144,7 +144,7 @@ def test_what_no_command_fetches_is_named_beside_the_commands_for_the_rest(exten
     assert alone.remedy == "Put the files there. `fc-bench doctor --backbone 'my own.yaml'` lists every file."
 
 
-def test_what_a_backbone_says_of_its_own_files_is_not_said_of_those_that_replace_them(extended):
+def test_advice_on_a_backbone_s_own_files_is_not_given_for_their_replacements(extended):
     backbone = extended("pocket", faces={"name": "own", "pack": "lost"})
     assert refusal(backbone, "faces").remedy.startswith("Put the files there. `fc-bench doctor")
     assert backbone.advice("pipeline") == read_backbone("pocket").how_to_get

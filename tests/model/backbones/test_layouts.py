@@ -140,8 +140,8 @@ def test_a_single_file_is_converted_once_and_keeps_its_number_format(variant, ba
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda state: {"conditioner.weight": torch.zeros(1)}, "no checkpoint of Stable Diffusion v1.x|holds no"),
-        (lambda state: {k: v for k, v in state.items() if "cond_stage" not in k}, "holds no text encoder"),
+        (lambda state: {"conditioner.weight": torch.zeros(1)}, "not a checkpoint of Stable Diffusion v1.x|has no"),
+        (lambda state: {k: v for k, v in state.items() if "cond_stage" not in k}, "has no text encoder"),
         (
             lambda state: {k: v for k, v in state.items() if "time_embed.0.bias" not in k},
             "Stable Diffusion v1.x|missing",
@@ -280,7 +280,7 @@ def test_a_backbone_extends_a_built_in_one(tmp_path):
         read_backbone(str(file))
 
 
-def test_what_is_missing_is_told_with_the_command_that_fetches_it(monkeypatch):
+def test_missing_files_are_reported_with_the_command_that_fetches_it(monkeypatch):
     monkeypatch.setenv("HOME", "/nowhere")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)  # another test's command may have set it
     backbone = read_backbone("sd15")
@@ -299,7 +299,7 @@ def test_what_is_missing_is_told_with_the_command_that_fetches_it(monkeypatch):
     )
 
 
-def test_the_hub_s_files_that_a_component_is_said_to_need_are_all_that_it_needs(variant, base, tmp_path):
+def test_the_hub_s_files_listed_for_a_component_are_all_that_it_needs(variant, base, tmp_path):
     published = folder_of(base, tmp_path / "published", "safetensors", torch.float32)
     names = hub_names("pipeline", "somebody/something")
     assert {name for name in names if "tokenizer" not in name} == {

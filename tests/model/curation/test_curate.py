@@ -15,7 +15,7 @@ from PIL import Image
 from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.model.curation import curate as stages
 from fc_bench.model.curation.config import CurationConfig, MatcherConfig, PhrasesConfig, load_curation
-from fc_bench.model.curation.curate import curate, matched
+from fc_bench.model.curation.curate import curate, match_phrases
 from fc_bench.model.curation.phrases import Phrase, phrase_finder, phrases_of_nouns
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.training.dataset import read_image, read_records, read_segmentation
@@ -135,7 +135,7 @@ def test_an_image_that_was_repaired_is_taken_in_and_one_that_was_not_is_not_trie
 
 
 @pytest.mark.parametrize("damaged", ["captions/00000000.json", "matches/00000000.json"])
-def test_a_file_of_a_curation_without_what_it_should_hold_is_told(config, damaged):
+def test_a_file_of_a_curation_without_what_it_should_hold_is_reported(config, damaged):
     given(config, "00000000", "a man", np.ones((40, 60), dtype=np.uint16), ["person"])
     curate(config)
     (config.output / "work" / damaged).write_text("{}")
@@ -188,7 +188,7 @@ def test_other_settings_are_not_mixed_into_a_stage(config):
         curate(config.model_copy(update={"captioner": other}))
 
 
-def test_a_setting_is_corrected_until_a_stage_has_results_and_later_models_are_told_before_the_first_works(config):
+def test_a_setting_is_corrected_until_a_stage_has_results_and_later_models_are_reported_before_the_first_works(config):
     def changed(section: str, **fields: Any) -> CurationConfig:
         return config.model_copy(update={section: getattr(config, section).model_copy(update=fields)})
 
@@ -222,15 +222,15 @@ def test_an_output_inside_the_images_is_not_taken_in(config, tmp_path):
 @pytest.mark.parametrize(
     ("damaged", "remedy"),
     [
-        ("images.json", "work to begin anew"),
-        ("captions.json", "delete it if .*captions was made with the present settings"),
+        ("images.json", "work to start again"),
+        ("captions.json", "delete it if .*captions was made with the current settings"),
         ("captions/00000000.json", "delete it and repeat"),
         ("segments/00000000.npy", r"delete it and 00000000\.json beside it"),
         ("matches/00000000.json", "delete it and repeat"),
     ],
 )
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff"])
-def test_a_damaged_file_of_a_curation_is_told_with_what_to_do(config, damaged, remedy, content):
+def test_a_damaged_file_of_a_curation_is_reported_with_what_to_do(config, damaged, remedy, content):
     panoptic = np.ones((40, 60), dtype=np.uint16)
     given(config, "00000000", "a man", panoptic, ["person"])
     curate(config)
@@ -317,22 +317,22 @@ def test_on_pocket_pictures_phrases_find_the_people_they_name(tmp_path):
     assert told_apart / pairs > 0.8
 
 
-def test_matches_are_one_to_one_and_as_alike_as_asked():
+def test_matches_are_one_to_one_and_as_similar_as_configured():
     phrases, segments = [Phrase(0, 5), Phrase(6, 9)], [{"id": 4, "label": "person"}, {"id": 7, "label": "dog"}]
     similarities = np.array([[0.3, 0.4], [0.35, 0.5]])
-    both = matched(phrases, segments, similarities, MatcherConfig(min_similarity=0.0))
+    both = match_phrases(phrases, segments, similarities, MatcherConfig(min_similarity=0.0))
     assert [(match.start, match.segment, match.label) for match in both] == [(0, 4, "person"), (6, 7, "dog")]
-    assert [match.segment for match in matched(phrases, segments, similarities, MatcherConfig(min_similarity=0.4))] == [
-        7
-    ]
+    assert [
+        match.segment for match in match_phrases(phrases, segments, similarities, MatcherConfig(min_similarity=0.4))
+    ] == [7]
 
 
-def test_a_phrase_that_is_like_everything_does_not_choose_first_unless_asked():
+def test_a_phrase_that_is_like_everything_does_not_choose_first_unless_requested():
     phrases, segments = [Phrase(0, 5), Phrase(6, 9)], [{"id": 1, "label": "person"}, {"id": 2, "label": "person"}]
     similarities = np.array([[0.5, 0.52], [0.1, 0.3]])
-    assert [match.segment for match in matched(phrases, segments, similarities, MatcherConfig())] == [1, 2]
+    assert [match.segment for match in match_phrases(phrases, segments, similarities, MatcherConfig())] == [1, 2]
     greedy = MatcherConfig(assignment="greedy")
-    assert [match.segment for match in matched(phrases, segments, similarities, greedy)] == [2, 1]
+    assert [match.segment for match in match_phrases(phrases, segments, similarities, greedy)] == [2, 1]
 
 
 @pytest.mark.parametrize(
@@ -368,11 +368,11 @@ def test_a_model_that_is_a_folder_beside_the_file_is_that_folder(tmp_path):
         ("a man sits with a woman", ["a man sits", "a woman"]),
     ],
 )
-def test_what_is_said_of_a_listed_noun_ends_before_the_next(caption, told):
+def test_the_description_of_a_listed_noun_ends_before_the_next(caption, told):
     assert [phrase.description(caption) for phrase in phrases_of_nouns(caption, NOUNS)] == told
 
 
-def test_missing_models_and_images_are_told(config, tmp_path, fc_bench):
+def test_missing_models_and_images_are_reported(config, tmp_path, fc_bench):
     with pytest.raises(ModelInputError, match="python -m spacy download"):
         phrase_finder(PhrasesConfig(spacy="en_core_web_of_nobody"))
     file = tmp_path / "curation.yaml"
@@ -380,7 +380,7 @@ def test_missing_models_and_images_are_told(config, tmp_path, fc_bench):
     file.write_text(yaml.safe_dump({"images": "empty", "output": "set"}))
     done = fc_bench("curate", file)
     assert done.code == 2
-    assert "holds no image" in done.err
+    assert "has no image" in done.err
     file.write_text(yaml.safe_dump({"images": "images", "output": "set", "captioner": {"model": "nowhere/at-all"}}))
     done = fc_bench("curate", file, "--offline")
     assert done.code == 2

@@ -43,7 +43,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_people_and_what_is_said_of_each_are_found(pipeline):
+def test_people_and_their_descriptions_are_found(pipeline):
     caption = "a tall man with red hair and an old woman with a long scarf in the garden"
     phrases = phrase_finder(PhrasesConfig(spacy=str(pipeline)))(caption)
     assert [phrase.text(caption) for phrase in phrases] == [

@@ -103,15 +103,15 @@ def without(state: dict[str, Tensor]) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (without, r"postfuse_module: 1 weights are missing, among them layer_norm\.weight"),
+        (without, r"postfuse_module: 1 weights are missing, for example layer_norm\.weight"),
         (
             lambda state: {**state, "unet.nose.weight": torch.zeros(1)},
-            r"unet: 1 weights are unexpected, among them nose",
+            r"unet: 1 weights are unexpected, for example nose",
         ),
         (lambda state: {**state, "optimizer.step": torch.zeros(1)}, "belongs to none of"),
         (lambda state: {**state, "unet.conv_in.bias": torch.zeros(3)}, r"shape \(3,\) instead of \(16,\)"),
-        (lambda state: {"state": dict(state)}, "no plain dictionary"),
-        (lambda _state: torch.zeros(1), "no plain dictionary"),
+        (lambda state: {"state": dict(state)}, "not a plain dictionary"),
+        (lambda _state: torch.zeros(1), "not a plain dictionary"),
     ],
 )
 def test_unfitting_checkpoint_is_one_sentence(
@@ -161,7 +161,7 @@ def test_a_conversion_prints_no_remarks_of_libraries(tmp_path: Path) -> None:
     assert not [remark for remark in ("[transformers]", "torchvision", "Warning") if remark in done.stderr]
 
 
-def test_a_model_that_the_cache_lacks_is_told_with_the_command_that_fetches_it(
+def test_a_model_missing_in_the_cache_is_reported_with_the_command_that_fetches_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -169,8 +169,8 @@ def test_a_model_that_the_cache_lacks_is_told_with_the_command_that_fetches_it(
     with pytest.raises(ModelInputError) as error, loading("the captioner somebody/captions"):
         raise OSError("We couldn't connect")
     assert str(error.value) == (
-        "the captioner somebody/captions cannot be loaded (the network is not to be used): somebody/captions is no "
-        "folder here and not whole in the local cache; fetch it with: hf download somebody/captions"
+        "the captioner somebody/captions cannot be loaded (network access is disabled): somebody/captions is not a "
+        "local folder, and the local cache does not have all of it; download it with: hf download somebody/captions"
     )
     (tmp_path / "somebody" / "captions").mkdir(parents=True)
     with pytest.raises(ModelInputError, match="folder is complete"), loading("the captioner somebody/captions"):

@@ -177,7 +177,7 @@ def test_unusable_request_is_one_sentence(
 
 
 def test_folder_without_weights_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ModelInputError, match="holds no FastComposer weights"):
+    with pytest.raises(ModelInputError, match="has no FastComposer weights"):
         load_fastcomposer(GOLDEN / "sd", tmp_path)
 
 
@@ -215,7 +215,7 @@ def test_lost_or_foreign_weights_are_one_sentence(
     if part == "image_encoder" and fault == "unexpected":  # the text tower of a whole CLIPModel is
         load_fastcomposer(base, saved)
         return
-    with pytest.raises(ModelInputError, match=f"{part}.* 1 weights|lacks 1 weights") as error:
+    with pytest.raises(ModelInputError, match=f"{part}.* 1 weights") as error:
         load_fastcomposer(base, saved)
     assert "\n" not in str(error.value)
 
@@ -233,7 +233,7 @@ def test_parts_of_other_widths_are_one_sentence(part: str, pipeline: FastCompose
         "unet": lambda: type(pipeline.unet).from_config({**pipeline.unet.config, "cross_attention_dim": 24}),
     }
     others[part]().save_pretrained(overlay / part)
-    with pytest.raises(ModelInputError, match=r"the models do not fit: .*24") as error:
+    with pytest.raises(ModelInputError, match=r"the models have different numbers of features: .*24") as error:
         load_fastcomposer(GOLDEN / "sd", overlay)
     assert "\n" not in str(error.value)
 

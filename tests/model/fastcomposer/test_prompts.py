@@ -37,11 +37,11 @@ def test_image_tokens_end_the_noun_phrases(prompt: str, text: str, pipeline: Fas
 @pytest.mark.parametrize(
     ("prompt", "reason"),
     [
-        (f"{PLACEHOLDER} a man", "stands first"),
+        (f"{PLACEHOLDER} a man", "comes first"),
         (f"a man {PLACEHOLDER} {PLACEHOLDER}", "follows another placeholder"),
-        (f"a man, {PLACEHOLDER} and", "number 1 follows ',', which is no word"),
-        (f"a man {PLACEHOLDER} (left) {PLACEHOLDER}", r"number 2 follows '\)', which is no word"),
-        (f"a man {PLACEHOLDER}, {PLACEHOLDER}", "number 2 follows ',', which is no word"),
+        (f"a man, {PLACEHOLDER} and", "number 1 follows ',', which is not a word"),
+        (f"a man {PLACEHOLDER} (left) {PLACEHOLDER}", r"number 2 follows '\)', which is not a word"),
+        (f"a man {PLACEHOLDER}, {PLACEHOLDER}", "number 2 follows ',', which is not a word"),
         (f"a man {PLACEHOLDER} and" * 5, "at most 4"),
         ("a man " * 20, "reads at most 24"),
     ],

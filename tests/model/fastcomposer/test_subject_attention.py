@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 
 from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline
 from fc_bench.model.fastcomposer.prompts import parse_prompt
-from fc_bench.model.fastcomposer.subject_attention import SubjectAttention, watched_layers
+from fc_bench.model.fastcomposer.subject_attention import SubjectAttention, recorded_layers
 
 from ..conftest import GOLDEN
 
@@ -36,7 +36,7 @@ def images(pipeline: FastComposerPipeline, *args: object, **kwargs: Any) -> np.n
 @pytest.mark.parametrize("scheduler", [PNDMScheduler, DPMSolverMultistepScheduler])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_images_are_the_same_to_the_bit_with_and_without_watching(
+def test_images_are_the_same_to_the_bit_with_and_without_recording(
     dtype: torch.dtype, guidance: float, scheduler: Any, pipeline: FastComposerPipeline, faces: list[Image.Image]
 ) -> None:
     pipeline = deepcopy(pipeline).to(dtype)
@@ -89,7 +89,7 @@ def test_maps_are_the_mean_over_heads_layers_and_the_steps_that_see_the_subjects
     attention = SubjectAttention()
     images(pipeline, TWO, [faces[:2]], generator=seeds(1), subject_attention=attention, **arguments)
     kept: list[tuple[str, torch.Tensor]] = []
-    layers = watched_layers(pipeline.unet)
+    layers = recorded_layers(pipeline.unet)
     own = dict(pipeline.unet.attn_processors)
     recording: Any = {name: Recording(kept, name) if name in layers else own[name] for name in own}
     pipeline.unet.set_attn_processor(recording)
@@ -145,7 +145,7 @@ def test_nothing_is_left_in_the_unet(pipeline: FastComposerPipeline, faces: list
 
 def test_watched_are_the_layers_at_a_half_and_a_quarter_of_the_latents() -> None:
     deep = UNet2DConditionModel.from_pretrained(GOLDEN / "sd" / "unet")
-    groups = {layer.split(".attentions")[0] for layer in watched_layers(deep)}
+    groups = {layer.split(".attentions")[0] for layer in recorded_layers(deep)}
     assert groups == {"down_blocks.1", "down_blocks.2", "up_blocks.1", "up_blocks.2"}
     shallow = UNet2DConditionModel(
         block_out_channels=(8,),
@@ -156,10 +156,10 @@ def test_watched_are_the_layers_at_a_half_and_a_quarter_of_the_latents() -> None
         attention_head_dim=4,
         norm_num_groups=4,
     )
-    assert watched_layers(shallow) == [name for name in shallow.attn_processors if ".attn2." in name]
+    assert recorded_layers(shallow) == [name for name in shallow.attn_processors if ".attn2." in name]
 
 
-def test_watching_takes_less_than_a_hundredth_of_the_unet_s_operations_at_full_size() -> None:
+def test_recording_takes_less_than_a_hundredth_of_the_unet_s_operations_at_full_size() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
     def operations() -> int:
@@ -173,7 +173,7 @@ def test_watching_takes_less_than_a_hundredth_of_the_unet_s_operations_at_full_s
         latents, text = torch.empty(4, 4, 64, 64), torch.empty(4, 77, 768)
         plain = operations()
         attention = SubjectAttention()
-        with attention.watching(unet, [(5, 9), (5, 9)]):
+        with attention.record(unet, [(5, 9), (5, 9)]):
             attention.conditioned = True
             watched = operations()
     assert plain < watched < 1.01 * plain

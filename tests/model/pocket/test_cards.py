@@ -1,4 +1,4 @@
-"""What the cards of the pocket models say of their training."""
+"""The cards of the pocket models report how each model was trained."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_training_that_went_on_tells_what_from_and_others_keep_what_is_known(t
     base = before["base"]
     past = f"{base['steps']} steps of {base['batch size']} in {base['wall time (s)']:.0f} s"
     text = (cards / "base.md").read_text()
-    assert f"| went on from weights of | {past}" in text
+    assert f"| continued from the weights of | {past}" in text
     assert "--stage base --seconds 60 --pictures 70 --people 7 --continue-from WEIGHTS`" in text
     assert "70 pictures of 7 people" in text
     write_cards(work, json.loads((CARDS / "quality.json").read_text()), cards)

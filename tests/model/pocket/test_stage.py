@@ -112,7 +112,7 @@ def test_durations_are_read(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "h", "-3m", "2 weeks"])
 def test_a_malformed_duration_is_named(text: str) -> None:
-    with pytest.raises(ValueError, match="is no duration: write it like 90s, 30m or 2h"):
+    with pytest.raises(ValueError, match="is not a duration: write it like 90s, 30m or 2h"):
         parse_duration(text)
 
 

@@ -95,4 +95,4 @@ def test_a_number_that_is_not_positive_is_refused(tmp_path: Path, option: str, v
 
 def test_a_malformed_budget_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--output", str(tmp_path), "--budget", "soon"]) == 2
-    assert capsys.readouterr().err == "error: 'soon' is no duration: write it like 90s, 30m or 2h\n"
+    assert capsys.readouterr().err == "error: 'soon' is not a duration: write it like 90s, 30m or 2h\n"

@@ -33,7 +33,7 @@ def test_sample_depends_on_seed_and_position_only() -> None:
     assert [draws(seed=1).sample(position) for position in range(20)] != samples
 
 
-def test_frequencies_are_those_asked_for() -> None:
+def test_frequencies_are_those_configured() -> None:
     stream = draws(p_unconditional=0.1, p_text_only=0.2, p_keep_subject=0.9)
     samples = [stream.sample(position) for position in MANY]
     assert np.mean([sample.unconditional for sample in samples]) == pytest.approx(0.1, abs=0.02)

@@ -136,7 +136,7 @@ def test_several_processes_train_together_and_say_the_result_once(recipe, tmp_pa
         ({"validation": {"suite": "pockett"}}, "did you mean"),
     ],
 )
-def test_what_every_process_would_refuse_is_told_once_and_none_is_started(
+def test_an_error_of_every_process_is_reported_once_and_none_is_started(
     fc_bench, recipe, monkeypatch, changes, message
 ):
     from fc_bench.cli import train
@@ -215,7 +215,7 @@ def test_an_interrupted_training_says_how_it_goes_on(fc_bench, recipe, monkeypat
     assert told[1].endswith("interrupted; the same command continues.\n")
 
 
-def test_a_second_process_on_the_folder_is_told_who_trains_there(fc_bench, recipe, tmp_path):
+def test_a_second_process_on_the_folder_learns_who_trains_there(fc_bench, recipe, tmp_path):
     with held(tmp_path / "trained"):
         done = fc_bench("train", "fastcomposer", recipe(validation=None))
     assert done.code == 2

@@ -1,4 +1,4 @@
-"""torch.compile around sampling alone."""
+"""torch.compile for sampling only."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ _COMPILED = "_compiled_for_sampling"
 
 @contextmanager
 def compiled(model: nn.Module, backend: str | Callable[..., Any] | None) -> Iterator[None]:
-    """While it lasts, calls of the model run what `torch.compile` made of it; before and after, itself.
+    """Run calls of the model through `torch.compile` inside the block; `backend` None compiles nothing.
 
-    So a model that is also trained, or shared, trains as it is. It is compiled at its first call, for each shape of
-    batch anew, and kept for the next time. None compiles nothing.
+    Outside the block the model is unchanged, so training and other users of the model are not affected. Compilation
+    happens at the first call for each batch shape, and later blocks reuse it.
     """
     if backend is None:
         yield

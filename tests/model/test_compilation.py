@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
-from fc_bench.model.compiling import compiled
+from fc_bench.model.compilation import compiled
 
 
 class Model(nn.Module):
@@ -18,7 +18,7 @@ class Model(nn.Module):
         return self.layer(inputs).tanh()
 
 
-def test_a_model_is_compiled_for_as_long_as_asked_and_only_once():
+def test_a_model_is_compiled_for_as_long_as_requested_and_only_once():
     model, inputs, counter = Model(), torch.randn(2, 3), CompileCounter()
     expected = model(inputs)
     with compiled(model, counter):
@@ -31,7 +31,7 @@ def test_a_model_is_compiled_for_as_long_as_asked_and_only_once():
     assert model._compiled_call_impl is None
 
 
-def test_nothing_is_compiled_unless_asked():
+def test_nothing_is_compiled_unless_requested():
     model = Model()
     with compiled(model, None):
         assert model._compiled_call_impl is None

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fc_bench.baselines.tuning.rescaling import CLOSE, FAR, Rescaling, draw_rescaling, rescale, valid_region
+from fc_bench.baselines.tuning.augmentation import CLOSE, FAR, Rescaling, draw_rescaling, rescale, valid_region
 
 
 def drawn(canvas: int, count: int = 400) -> list[Rescaling]:

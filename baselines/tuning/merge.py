@@ -1,7 +1,7 @@
 """Custom Diffusion's closed-form merge of separately tuned subjects (arXiv 2212.04488, section 3.2).
 
-Of all weights that map the subjects' words to what each subject's own weights make of them, the merged ones change
-least what the base model makes of other captions.
+The merged weights map each subject's words to the same outputs as that subject's own weights. Among all such weights
+they change the base model's outputs for other captions the least.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from fc_bench.errors import UserError
 
 CAPTIONS = 240
-"""Captions whose words' features stand for what is to stay: more words than any text encoder has features."""
+"""Number of regularization captions; together they have more words than any text encoder has features."""
 BATCH = 24
-"""Captions encoded together."""
+"""Number of captions that are encoded together."""
 ROUNDING = 1e-6
-"""Singular values below this share of the largest are rounding in float32."""
+"""Singular values below this share of the largest one are float32 rounding errors."""
 WEAKEST = 1e-4
-"""Directions with a singular value below this share of the largest stay the base model's.
+"""Directions whose singular value is below this share of the largest one keep the base model's weights.
 
-The last layer norm leaves all features (nearly) on one plane through 0. Across it captions say (next to) nothing, and
-the closed form answers with weights a thousand times the base model's, which no other number format survives.
+After the last layer norm, (nearly) all features lie in one plane through 0. Captions have (almost) no variance across
+that plane. There the closed form would give weights a thousand times those of the base model, which overflow in
+smaller number formats.
 """
 
 _STYLES = (
@@ -38,7 +39,7 @@ _THINGS = (
     "a young doctor", "a football team", "a slice of cake", "a laptop computer", "a small boat", "a yellow umbrella",
     "an old king", "a glass bottle",
 )  # fmt: skip
-_DOINGS = (
+_SETTINGS = (
     "in the snow", "on a beach", "near the river", "under a blue sky", "at night", "in a crowded market",
     "next to a window", "behind a fence", "on top of a mountain", "inside a kitchen", "in the rain", "by the fire",
     "with flowers around it", "in front of a castle", "on a green field", "among many books", "in outer space",
@@ -51,14 +52,14 @@ _ENDS = (
 
 
 def captions() -> list[str]:
-    """Everyday captions; lists of coprime lengths, walked together, so that none repeats."""
-    parts = (_STYLES, _THINGS, _DOINGS, _ENDS)
+    """The regularization captions; no two are equal, because the word lists have coprime lengths."""
+    parts = (_STYLES, _THINGS, _SETTINGS, _ENDS)
     return [" ".join(part[number % len(part)] for part in parts) for number in range(CAPTIONS)]
 
 
 @torch.no_grad()
 def caption_features(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, texts: Sequence[str]) -> Tensor:
-    """Features of all tokens of some texts, begin and end included, padding left out: [tokens, features], float64."""
+    """Features of the texts' tokens with start and end but without padding, float64 [tokens, features]."""
     found = []
     for start in range(0, len(texts), BATCH):
         tokens = tokenizer(
@@ -74,22 +75,22 @@ def caption_features(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, text
 
 
 def mention_features(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, before: str, mention: str) -> Tensor:
-    """Features of a mention's tokens after the words `before` it: [tokens, features], float64."""
+    """Features of a mention's tokens in the text `before` + mention, float64 [tokens, features]."""
     first = len(tokenizer(before).input_ids) - 1
     return caption_features(tokenizer, text_encoder, [f"{before} {mention}"])[first:-1]
 
 
 def whitening(features: Tensor) -> Tensor:
-    """A root of the inverse second moment of regularization features [tokens, features]: [features, directions].
+    """A root of the inverse second moment of regularization features [tokens, features], [features, directions].
 
-    Raises UserError when they do not span their space (but for the one direction across the layer norm's plane).
+    Raises UserError when the features do not span their space, apart from the direction across the layer norm's plane.
     """
     _, sizes, directions = torch.linalg.svd(features, full_matrices=False)
     rank, wanted = int((sizes > ROUNDING * sizes[0]).sum()), features.shape[1]
     if rank < wanted - 1:
         raise UserError(
-            f"Tuned weights cannot be merged with this text encoder: the regularization captions span {rank} of its "
-            f"{wanted} features; use custom-diffusion.two_subjects=joint."
+            f"Tuned weights cannot be merged with this text encoder: the regularization captions span only {rank} of "
+            f"its {wanted} features; use custom-diffusion.two_subjects=joint."
         )
     strong = sizes > WEAKEST * sizes[0]
     return directions[strong].T / sizes[strong]
@@ -98,17 +99,17 @@ def whitening(features: Tensor) -> Tensor:
 def merge(
     own: Mapping[str, Tensor], tuned: Sequence[Mapping[str, Tensor]], words: Sequence[Tensor], root: Tensor
 ) -> dict[str, Tensor]:
-    """Merged weights by name, in the number format of `own`, the base model's.
+    """Merged weights by name, in the number format of `own`, the base model's weights.
 
-    `tuned` and `words` (features [tokens, features] of the mention) are one for each subject, `root` comes from
-    `whitening`. W = W0 + (V - W0 C^T) (d C^T)^-1 d with d = C (C_reg^T C_reg)^-1, in float64. Raises UserError when
-    the subjects' words cannot be told apart.
+    `tuned` has the weights of each subject, `words` the features [tokens, features] of each mention, and `root` comes
+    from `whitening`. W = W0 + (V - W0 C^T) (d C^T)^-1 d with d = C (C_reg^T C_reg)^-1, in float64. Raises UserError
+    when the features of the subjects' words are linearly dependent.
     """
     targets = torch.cat(list(words))
     whitened = targets @ root
     if int(torch.linalg.matrix_rank(whitened, rtol=ROUNDING)) < len(targets):
         raise UserError(
-            "Tuned weights cannot be merged: the text encoder cannot tell the subjects' words apart; "
+            "Tuned weights cannot be merged: the text encoder does not distinguish the subjects' words; "
             "use custom-diffusion.two_subjects=joint."
         )
     lift = torch.linalg.pinv(whitened).T @ root.T
