@@ -166,7 +166,7 @@ def _value(schema: Mapping[str, Any] | bool) -> str:
         return " or ".join(_value(choice) for choice in schema["anyOf"] if choice.get("type") != "null")
     if "enum" in schema or "const" in schema:
         return " or ".join(f"`{choice}`" for choice in schema.get("enum", [schema.get("const")]))
-    kind = schema.get("type", "anything")
+    kind = str(schema.get("type", "anything"))
     if kind == "array":
         return f"list of {_value(schema['items'])}{_bounds(schema)}"
     if kind == "object":
