@@ -173,3 +173,11 @@ def test_every_page_has_a_place_in_the_site() -> None:
     site = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
     named = {page.relative_to(REPOSITORY / "docs").as_posix() for page in (REPOSITORY / "docs").rglob("*.md")}
     assert [name for name in sorted(named) if f": {name}\n" not in site] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_path_of_the_code_that_a_page_names_exists(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    rooms = "baselines|datasets|docs|fc_bench|model|reports|tests"
+    named = re.findall(rf"`((?:{rooms})/[\w./-]*)`", text)
+    assert [path for path in named if not (REPOSITORY / path).exists()] == []
