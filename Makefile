@@ -14,7 +14,7 @@ install := $(bin)/python -m pip install --quiet --disable-pip-version-check --co
 modules := $(shell find fc_bench model baselines datasets reports -name __pycache__ -prune -o -type d -print)
 browser := $(firstword $(FC_BENCH_CHROMIUM) $(shell command -v chromium || command -v chromium-browser || command -v google-chrome || command -v google-chrome-stable))
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 ## The main job: every method on the people of the suite pocket; ends with the table and the path of the page.
 demo: $(VENV)/.installed
@@ -44,6 +44,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(modules) | $(VENV)/bin/pyth
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(install) ".[test]"
+	@touch $@
+
+## The documentation site in site/; every warning is an error.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict --quiet
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(install) ".[docs]"
 	@touch $@
 
 ## Remove the environment; results stay.

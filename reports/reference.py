@@ -23,7 +23,7 @@ from fc_bench.errors import UserError
 from fc_bench.model.command_line import as_command
 from fc_bench.model.errors import ModelInputError
 from fc_bench.reports.cost.writing import cost_headline
-from fc_bench.reports.quality.writing import effects_markdown, headline_markdown
+from fc_bench.reports.quality.writing import effects_markdown, headline_markdown, overview_markdown
 from fc_bench.reports.report import read, write_report
 from fc_bench.run_folder.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
 
@@ -48,6 +48,7 @@ def publish(run: Path, repository: Path = REPOSITORY, name: str | None = None) -
     records = () if name else (RUN, PLAN, SAMPLES, JOBS, SCORES)
     _copy([*part.files, *(run / file for file in records)], target)
     (target / "headline.md").write_text((effects_markdown if name else headline_markdown)([quality]), encoding="utf-8")
+    (target / "overview.md").write_text(overview_markdown([quality]), encoding="utf-8")
     renew_pages(repository)
     return target
 
@@ -80,7 +81,7 @@ def renew_pages(repository: Path = REPOSITORY) -> None:
         raise UserError(
             f"{readme} has no place for a table: write the lines <!-- results: FILE --> and <!-- end of results -->."
         )
-    for page in (readme, *sorted((repository / "docs").glob("*.md"))):
+    for page in (readme, *sorted((repository / "docs").rglob("*.md"))):
         text = page.read_text(encoding="utf-8")
         for _, name, _ in _SECTION.findall(text):
             if not (repository / name).is_file():

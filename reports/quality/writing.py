@@ -129,6 +129,11 @@ def headline_markdown(runs: Sequence[Run]) -> str:
     return "\n\n".join([*parts, *map(markdown, notes(runs, options=False))]) + "\n"
 
 
+def overview_markdown(runs: Sequence[Run]) -> str:
+    """The overview of the fewest subjects as Markdown: quality and cost of each method in one small table."""
+    return markdown_table(Tables(runs).contents.overview()[0]) + "\n"
+
+
 def effects_markdown(runs: Sequence[Run]) -> str:
     """The quality tables of the terminal and the paired differences as Markdown: what an option does."""
     tables = Tables(runs)
