@@ -65,7 +65,7 @@ def read_picture(path: Path) -> Image.Image:
 def describe_unreadable(path: Path, error: BaseException) -> tuple[str, str]:
     """Why a file could not be read as an image, and what to do."""
     if path.is_symlink() and not path.exists():
-        return "it is a link to a missing file", "fetch that file (git annex get, dvc pull) or replace the link"
+        return "it is a link to a file that is not here", "fetch that (git annex get, dvc pull) or replace it"
     try:
         with path.open("rb") as file:
             begin = file.read(64)

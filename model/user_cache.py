@@ -59,7 +59,7 @@ def describe_refusal(error: OSError) -> str:
     remedy = (
         "set FC_BENCH_CACHE to a folder of yours"
         if cached
-        else "change its permissions, free some space or choose another place"
+        else "change its permissions, make room or choose another place"
     )
     return f"{place} cannot be used ({error.strerror}); {remedy}."
 
@@ -71,6 +71,6 @@ def writing_to_cache(kind: str, problem: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise ModelInputError(
-            f"{problem} {cache_folder() / kind} ({error.strerror or error}); free some space or set FC_BENCH_CACHE to "
+            f"{problem} {cache_folder() / kind} ({error.strerror or error}); make room or set FC_BENCH_CACHE to "
             "another folder."
         ) from None

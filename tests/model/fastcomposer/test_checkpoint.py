@@ -202,5 +202,5 @@ def test_full_size_is_the_published_size() -> None:
 def test_tensors_that_are_not_dense_are_refused_by_name(tmp_path: Path) -> None:
     file = tmp_path / "model.bin"
     torch.save({"unet.conv_in.weight": torch.eye(3).to_sparse()}, file)
-    with pytest.raises(ModelInputError, match=r"unet\.conv_in\.weight in a packed or empty form"):
+    with pytest.raises(ModelInputError, match=r"unet\.conv_in\.weight in a sparse, quantized or empty form"):
         read_checkpoint(file)

@@ -87,12 +87,14 @@ def test_at_alpha_zero_the_prefix_is_the_whole_sampling(composed, pipeline):
 
 def test_a_prefix_of_another_batch_or_sampler_is_refused(composed, pipeline):
     prefix = pipeline.text_only_prefix(PLAIN[:1], 2, seeds()[:1], **SAMPLING)
-    with pytest.raises(ModelInputError, match="the prefix is of 1 images at 8 steps, the call asks for 2 at 8"):
+    with pytest.raises(
+        ModelInputError, match="the prefix has 1 images and 8 steps, but the call has 2 images and 8 steps"
+    ):
         composed(prefix=prefix)
     prefix = pipeline.text_only_prefix(PLAIN, 2, seeds(), **{**SAMPLING, "num_inference_steps": 4})
-    with pytest.raises(ModelInputError, match="of 2 images at 4 steps, the call asks for 2 at 8"):
+    with pytest.raises(ModelInputError, match="has 2 images and 4 steps, but the call has 2 images and 8 steps"):
         composed(prefix=prefix)
-    with pytest.raises(ModelInputError, match="leave one out"):
+    with pytest.raises(ModelInputError, match="leave out the prefix or the others"):
         composed(prefix=prefix, eta=0.5)
 
 
