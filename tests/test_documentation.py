@@ -46,6 +46,14 @@ def test_every_command_is_one_that_the_command_line_takes(block: Block, words: l
     parse(words)
 
 
+@pytest.mark.parametrize("words", [["walk"], ["run", "--no-such-option"], ["show", "runs/pocket"]], ids=told)
+def test_a_command_that_the_command_line_does_not_take_is_found(words: list[str]) -> None:
+    from fc_bench.errors import UserError
+
+    with pytest.raises(UserError):
+        parse(words)
+
+
 def parse(words: list[str]) -> None:
     """Parse a command as `fc-bench` does; raises what it raises."""
     import typer
