@@ -34,7 +34,7 @@ ANCHORS = {"ceiling": "ceiling (own photographs)", "floor": "floor (somebody els
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedSamples:
     """What a method was asked for, (subject set, prompt template, index) of its samples: how many, and their hash."""
 
     count: int
@@ -74,11 +74,11 @@ class Run:
         return self.measured.samples
 
     @cached_property
-    def asked(self) -> dict[tuple[int, str], Asked]:
+    def requested_samples(self) -> dict[tuple[int, str], RequestedSamples]:
         """(number of subjects, method) -> what it was asked for."""
         planned = self.samples[["subjects", "method", "set", "template", "index"]]
         parts = planned.groupby(["subjects", "method"], observed=True, sort=False)
-        return {(int(subjects), str(method)): _asked_for(own) for (subjects, method), own in parts}  # type: ignore[misc]
+        return {(int(subjects), str(method)): _requested_samples(own) for (subjects, method), own in parts}  # type: ignore[misc]
 
     @cached_property
     def jobs(self) -> dict[tuple[str, str], Row]:
@@ -121,7 +121,7 @@ def alike(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(_asked(run), []).append(run)
+        groups.setdefault(_request(run), []).append(run)
     split: list[list[Run]] = []
     for group in groups.values():
         own: list[list[Run]] = []
@@ -195,12 +195,12 @@ def incomparable_costs(runs: Sequence[Run]) -> dict[str, str]:
     return found
 
 
-def asked(runs: Sequence[Run]) -> dict[int, dict[str, Asked]]:
+def requested_samples(runs: Sequence[Run]) -> dict[int, dict[str, RequestedSamples]]:
     """Number of subjects -> label -> what it was asked for."""
-    found: dict[int, dict[str, Asked]] = {}
+    found: dict[int, dict[str, RequestedSamples]] = {}
     names = labels(runs)
     for run in runs:
-        for (subjects, method), own in run.asked.items():
+        for (subjects, method), own in run.requested_samples.items():
             found.setdefault(subjects, {})[names[run.name, method]] = own
     return {size: found[size] for size in sorted(found)}
 
@@ -227,8 +227,8 @@ def labels(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
         count[label] = count.get(label, 0) + 1
     named = {key: label if count[label] == 1 else f"{label} ({key[0]})" for key, label in own.items()}
     for anchor, title in ANCHORS.items():
-        told = {run.name: _anchor(run, anchor) for run in runs}
-        agree = len({text for text in told.values() if text != "[]"}) <= 1
+        anchors = {run.name: _anchor(run, anchor) for run in runs}
+        agree = len({text for text in anchors.values() if text != "[]"}) <= 1
         for run in runs:
             named.setdefault((run.name, anchor), title if agree else f"{title} ({run.name})")
     return named
@@ -239,7 +239,7 @@ def who(subjects: int) -> str:
     return "one subject" if subjects == 1 else f"{subjects} subjects"
 
 
-def _asked_for(planned: pd.DataFrame) -> Asked:
+def _requested_samples(planned: pd.DataFrame) -> RequestedSamples:
     """Of one method and number of subjects; the hash is of the texts and depends on neither order nor repetition."""
     texts, codes = [], []
     for name in ("set", "template"):
@@ -248,14 +248,14 @@ def _asked_for(planned: pd.DataFrame) -> Asked:
         codes.append(own)
     questions = np.unique(np.stack([*codes, planned["index"].to_numpy()]), axis=1)
     content = json.dumps(texts).encode() + np.ascontiguousarray(questions, dtype="<i8").tobytes()
-    return Asked(questions.shape[1], hashlib.sha256(content).hexdigest())
+    return RequestedSamples(questions.shape[1], hashlib.sha256(content).hexdigest())
 
 
 def _anchor(run: Run, anchor: str) -> str:
     return json.dumps([row for row in run.results if row["method"] == anchor])
 
 
-def _asked(run: Run) -> str:
+def _request(run: Run) -> str:
     suite = run.settings["suite"]
     keys = ("name", "version", "photograph_digests")
     parts = [{key: suite[key] for key in keys}, run.settings.get("scorers"), run.settings.get("faces")]

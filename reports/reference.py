@@ -95,8 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fc_bench.reports.reference", description="Publish a run.")
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--name", help="publish tables and figures alone, in reports/reference/NAME")
-    asked = parser.parse_args(arguments)
-    print(publish(asked.run, name=asked.name))
+    parsed = parser.parse_args(arguments)
+    print(publish(parsed.run, name=parsed.name))
     return 0
 
 

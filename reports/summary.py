@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fc_bench.analysis.aggregate import OVERALL, REFERENCES, Row
-from fc_bench.analysis.differences import ASKED, paired_estimate
+from fc_bench.analysis.differences import SAMPLE_KEY, paired_estimate
 from fc_bench.analysis.statistics import Estimate
 from fc_bench.protocols import Column
 from fc_bench.reports import frame
@@ -32,7 +32,9 @@ class PairedDifferences:
 
     def _of(self, label: str, subjects: int, column: str) -> pd.DataFrame:
         """What pairing needs of the samples of one method and number of subjects."""
-        return self._samples[[*ASKED, "image", column]].take(self._rows.get((label, subjects), np.empty(0, dtype=int)))
+        return self._samples[[*SAMPLE_KEY, "image", column]].take(
+            self._rows.get((label, subjects), np.empty(0, dtype=int))
+        )
 
     def sign(self, label: str, against: str, subjects: int, column: str) -> int | None:
         """1 or -1 where the whole interval of `label` minus `against` is above or below 0, 0 where it holds 0.
@@ -59,19 +61,19 @@ def summary(runs: Sequence[Run], differences: PairedDifferences, costs: bool = T
         names[run.name, label] for run in runs for label, row in run.settings["methods"].items() if row["name"] == FOCUS
     }
     sentences: list[str] = []
-    told: list[str] = []
+    named_methods: list[str] = []
     sizes = sorted({row["subjects"] for row in results})
     for subjects in sizes:
         part = [row for row in results if row["subjects"] == subjects and row["category"] == OVERALL]
         column = _first_measured(part, columns)
-        if column is not None and len(set(frame.asked(runs)[subjects].values())) > 1:
+        if column is not None and len(set(frame.requested_samples(runs)[subjects].values())) > 1:
             sentences.append(f"{_with(subjects)}, the methods were asked for different samples: none is ranked.")
         elif column is not None:
             sentence, named = _ranking(part, column, subjects, focus, differences)
             sentences += [sentence] if sentence else []
-            told += named
-    if costs and told and not {"customize_seconds", "image_seconds"} & set(frame.incomparable_costs(runs)):
-        sentences += _costs(results, sizes[0], list(dict.fromkeys(told)))
+            named_methods += named
+    if costs and named_methods and not {"customize_seconds", "image_seconds"} & set(frame.incomparable_costs(runs)):
+        sentences += _costs(results, sizes[0], list(dict.fromkeys(named_methods)))
     return [*sentences, _completeness(runs)]
 
 

@@ -18,12 +18,12 @@ class Obstacles:
 
     def __init__(self, base: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         self._base, self._new = base, new
-        asked = {"name": "suite", "version": "version of the suite", "photograph_digests": "photographs"}
-        self._asked = [what for key, what in asked.items() if base["suite"][key] != new["suite"][key]]
+        requested = {"name": "suite", "version": "version of the suite", "photograph_digests": "photographs"}
+        self._requested = [what for key, what in requested.items() if base["suite"][key] != new["suite"][key]]
 
     def to_quality(self, column: Column) -> str:
         """Empty when the runs asked and measured the same."""
-        different = list(self._asked)
+        different = list(self._requested)
         metric = next(name for name, columns in self._base["columns"].items() if column.name in _names(columns))
         theirs = {item["name"]: asdict(Column(**item)) for item in self._new["columns"].get(metric, [])}
         if column.name not in theirs:
@@ -40,7 +40,7 @@ class Obstacles:
 
     def to_cost(self, column: str) -> str:
         """Empty when both were measured on equal machines under equal conditions."""
-        different = list(self._asked)
+        different = list(self._requested)
         if self._base["dtype"] != self._new["dtype"]:
             different.append("number format")
         if column not in DETERMINISTIC:

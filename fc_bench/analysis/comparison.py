@@ -72,11 +72,11 @@ def compare(base: RunFolder, new: RunFolder, gate: Gate, renamed: Mapping[str, s
     for one, two in pairs:
         gated = gate.methods is None or one in gate.methods
         for size in sides.base.sizes(one):
-            asked = [
+            requested = [
                 *((column, allowed_quality.get(column.name)) for column in columns),
                 *((column, allowed_cost.get(column.name)) for column in COST_COLUMNS),
             ]
-            made = [_Question(one, two, size, column, allowed if gated else None) for column, allowed in asked]
+            made = [_Question(one, two, size, column, allowed if gated else None) for column, allowed in requested]
             pair = sides.pair(made[0])
             questions += [
                 item for item in made if item.column.name not in measured or pair.has_values(item.column.name)

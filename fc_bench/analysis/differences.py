@@ -16,7 +16,7 @@ from fc_bench.model.yaml_file import nearest
 from fc_bench.protocols import Column
 from fc_bench.run_folder.records import RunFolder
 
-ASKED = ["set", "template", "index"]
+SAMPLE_KEY = ["set", "template", "index"]
 """What two methods were both asked."""
 
 
@@ -40,7 +40,7 @@ def paired_rows(samples: pd.DataFrame, columns: Sequence[Column], against: str) 
         raise UserError(f'The run has no method "{against}" to compare with, {nearest(against, labels)}')
     judged = [column for column in columns if column.higher_is_better is not None]
     names = [column.name for column in judged]
-    needed = samples.loc[:, ["method", "subjects", *ASKED, "image", *names]]
+    needed = samples.loc[:, ["method", "subjects", *SAMPLE_KEY, "image", *names]]
     rows: list[Row] = []
     for subjects in sorted(samples["subjects"].unique().tolist()):
         own = dict(by_method(needed, subjects))
@@ -63,7 +63,7 @@ def paired_estimate(base: pd.DataFrame, other: pd.DataFrame, column: Column) -> 
 
     The samples are those of one method and number of subjects each. None where they have no pair of values.
     """
-    base, other = (samples.loc[:, [*ASKED, "image", column.name]] for samples in (base, other))
+    base, other = (samples.loc[:, [*SAMPLE_KEY, "image", column.name]] for samples in (base, other))
     differences, resting = _resting(_pairs(base, other, [column.name]), _sharing(base, other), column)
     return cluster_bootstrap(differences, resting) if differences else None
 
@@ -76,7 +76,7 @@ def _pairs(base: pd.DataFrame, other: pd.DataFrame, columns: Sequence[str]) -> p
     """Other minus base in each column, for what both were asked (set, prompt, index), sorted by it."""
     # As plain texts: categories are hashed as UTF-8, which half a surrogate in a prompt has none of.
     base, other = (samples.astype({name: object for name in ("set", "template")}) for samples in (base, other))
-    both = base.merge(other, on=ASKED, suffixes=("", "/other")).sort_values(ASKED)
+    both = base.merge(other, on=SAMPLE_KEY, suffixes=("", "/other")).sort_values(SAMPLE_KEY)
     return both[["set"]].assign(**{name: both[f"{name}/other"] - both[name] for name in columns})
 
 

@@ -78,7 +78,7 @@ def read_measurements(folder: RunFolder) -> Measurements:
     """Plan, samples and scores of a run folder; raises UserError for a damaged record."""
     settings = folder.settings()
     metrics = {name: [item["name"] for item in own] for name, own in settings["columns"].items()}
-    rows, columns = _asked(folder)
+    rows, columns = _requested(folder)
     _refuse_strangers(folder, settings, columns)
     recorded, places = _recorded(folder, rows)
     columns |= recorded
@@ -113,7 +113,7 @@ def _refuse_strangers(folder: RunFolder, settings: Mapping[str, Any], columns: M
         )
 
 
-def _asked(folder: RunFolder) -> tuple[dict[str, int], dict[str, Any]]:
+def _requested(folder: RunFolder) -> tuple[dict[str, int], dict[str, Any]]:
     """The row of each planned sample's id, and what is asked of them."""
     rows: dict[str, int] = {}
     texts = {name: _Categories() for name in ("method", "set", "category", "template", "prompt")}

@@ -161,5 +161,5 @@ def weight_doubts(settings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         for name, label, _, row in rows:
             if part in row["weights"]:
                 found.setdefault(row["weights"][part], []).append(f"{name}: {label}" if len(settings) > 1 else label)
-        told = "; ".join(f"sha256 {sha256[:12]} of {', '.join(labels)}" for sha256, labels in found.items())
-        yield f"The weights of the {part} differ: {told}."
+        listed = "; ".join(f"sha256 {sha256[:12]} of {', '.join(labels)}" for sha256, labels in found.items())
+        yield f"The weights of the {part} differ: {listed}."

@@ -30,7 +30,7 @@ from fc_bench.generation.customizer import Customizer
 from fc_bench.generation.device import resolve_device
 from fc_bench.generation.method_checks import refusal
 from fc_bench.generation.plan import Job, MethodRow, components_of, resolve_method
-from fc_bench.generation.prompt_checks import prompt_readers, unlearnt_words
+from fc_bench.generation.prompt_checks import prompt_readers, unknown_words
 from fc_bench.inspection.inspector import Inspector
 from fc_bench.model.backbones.backbone import Backbone, read_backbone
 from fc_bench.model.backbones.fingerprint import sha256_of
@@ -140,22 +140,24 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
         )
     plain = fill_slots(options.prompt, {subject.id: subject.noun for subject in subjects})
     for reader in prompt_readers(backbone, scored=options.scores):
-        if told := reader.refusal(plain):
-            raise UserError(told)
+        if message := reader.refusal(plain):
+            raise UserError(message)
     silence_loading_bars()
     finder = FaceFinder(backbone, setting.device) if faces else None
     people = [_Person.read(subject, finder if options.crop else None) for subject in subjects]
     inspector = Inspector(finder, (0,) if options.crop else (), has_ceiling=False)
     inspection = inspector.inspect([person_of(person.subject.id, person.portraits) for person in people])
     inspection.refuse()
-    asked = _asked(options, setting, row, people)
+    requested = _requested(options, setting, row, people)
     _check(options, setting, kind, validated, row, people)
-    folder = options.out or Path("composed") / f"{slug(plain, 'prompt')[:60].rstrip('-')}-{digest(asked)[:8]}"
+    folder = options.out or Path("composed") / f"{slug(plain, 'prompt')[:60].rstrip('-')}-{digest(requested)[:8]}"
     with held(folder, RECORD):
-        done = _recorded(folder, asked)
+        done = _recorded(folder, requested)
         try:
             shown = [person.placed(folder / REFERENCES) for person in people]
-            work = _Work(options, setting, row, plain, folder, asked, shown, console, _commands(folder, options, done))
+            work = _Work(
+                options, setting, row, plain, folder, requested, shown, console, _commands(folder, options, done)
+            )
             # First: an interrupted command's folder is known by it.
             work.record([])
             for person in people:
@@ -169,10 +171,10 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
             raise UserError(
                 f"Writing to {folder} failed ({error.strerror or error}); make room or name another folder with --out."
             ) from error
-    unlearnt = unlearnt_words([plain], backbone)
+    unknown = unknown_words([plain], backbone)
     left_out = (remark for person in people for remark in person.remarks)
     differing = doubts({folder.name: {"commands": work.commands, "device": setting.device}})
-    remarks = [unlearnt, measures.remark, *left_out, *inspection.remarks, *differing]
+    remarks = [unknown, measures.remark, *left_out, *inspection.remarks, *differing]
     return Composed(folder, tuple(scored), tuple(remark for remark in remarks if remark))
 
 
@@ -191,8 +193,8 @@ def _check(
         said = {subject.id: mention for subject, mention in zip(subjects, mentions, strict=True)}
         return [fill_slots(options.prompt, said)]
 
-    if told := refusal(kind, setting, validated, [AskedSet(subjects, prompts)]):
-        raise UserError(f"{row.label}: {told}")
+    if message := refusal(kind, setting, validated, [AskedSet(subjects, prompts)]):
+        raise UserError(f"{row.label}: {message}")
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,7 @@ class _Work:
     row: MethodRow
     plain: str
     folder: Path
-    asked: Mapping[str, Any]
+    requested: Mapping[str, Any]
     subjects: Sequence[Subject]
     console: Console
     commands: Sequence[Mapping[str, Any]]
@@ -319,12 +321,12 @@ class _Work:
 
     def record(self, pictures: Sequence[Made]) -> None:
         """Write compose.json; what an earlier command made beyond these pictures stays in it."""
-        made = {picture.number: picture for picture in _recorded(self.folder, self.asked).values()}
+        made = {picture.number: picture for picture in _recorded(self.folder, self.requested).values()}
         made |= {picture.number: picture for picture in pictures}
         images = [{**asdict(made[number]), "file": made[number].file.name} for number in sorted(made)]
         content = {
             "format": FORMAT,
-            "asked": self.asked,
+            "asked": self.requested,
             "commands": self.commands,
             "device": self.setting.device,
             "written": now(),
@@ -335,7 +337,7 @@ class _Work:
         return self.folder / f"{number}.png"
 
     def _make(self, kind: type[Method], validated: Any, seeds: Mapping[int, int]) -> None:
-        method = _told(lambda: kind(self.setting, validated), f'The method "{self.row.name}" cannot be loaded')
+        method = _call(lambda: kind(self.setting, validated), f'The method "{self.row.name}" cannot be loaded')
         mentions = {subject.id: method.mention(subject, place) for place, subject in enumerate(self.subjects)}
         prompt = fill_slots(self.options.prompt, mentions)
         made: list[Made] = []
@@ -392,9 +394,9 @@ def _setting(options: ComposeOptions, backbone: Backbone) -> Setting:
     return Setting(backbone, sampler, device, backbone.dtype.on(device))
 
 
-def _asked(options: ComposeOptions, setting: Setting, row: MethodRow, people: Sequence[_Person]) -> dict[str, Any]:
+def _requested(options: ComposeOptions, setting: Setting, row: MethodRow, people: Sequence[_Person]) -> dict[str, Any]:
     """Everything that decides the pictures but their number, as JSON has it."""
-    asked = {
+    requested = {
         "prompt": options.prompt,
         "seed": options.seed,
         "subjects": [person.identity() for person in people],
@@ -403,17 +405,17 @@ def _asked(options: ComposeOptions, setting: Setting, row: MethodRow, people: Se
         "sampler": asdict(setting.sampler),
         "dtype": setting.dtype,
     }
-    return json.loads(json.dumps(asked))
+    return json.loads(json.dumps(requested))
 
 
-def _recorded(folder: Path, asked: Mapping[str, Any]) -> dict[int, Made]:
+def _recorded(folder: Path, requested: Mapping[str, Any]) -> dict[int, Made]:
     """The pictures of an earlier command that are still there; raises UserError when the folder holds anything else."""
     file = folder / RECORD
     if not file.is_file():
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        same = content["format"] == FORMAT and content["asked"] == asked
+        same = content["format"] == FORMAT and content["asked"] == requested
         made = [
             Made(
                 int(image["number"]),
@@ -437,13 +439,13 @@ def _commands(folder: Path, options: ComposeOptions, done: Mapping[int, Made]) -
     """The earlier commands of the folder, and this one where a picture or its scores are missing."""
     file = folder / RECORD
     earlier = json.loads(file.read_text(encoding="utf-8")).get("commands", [{}]) if done else []
-    asked = [done.get(number) for number in range(1, options.images + 1)]
-    if all(picture is not None and (picture.scores is not None or not options.scores) for picture in asked):
+    requested = [done.get(number) for number in range(1, options.images + 1)]
+    if all(picture is not None and (picture.scores is not None or not options.scores) for picture in requested):
         return earlier
     return [*earlier, {"started": now(), "code": commit(), "versions": versions(), "hardware": hardware()}]
 
 
-def _told(work: Any, what: str) -> Any:
+def _call(work: Any, what: str) -> Any:
     """The result of `work`; what a method raises becomes a sentence."""
     try:
         return work()

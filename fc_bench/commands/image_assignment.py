@@ -36,7 +36,7 @@ Slot = tuple[str, str, str, int]
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedImages:
     """What is asked for of a suite: subject sets with their prompts, and how many images of each.
 
     `numbered` are all sets of the suite in the order that file names count; `fewer_images`: the command line asks for
@@ -69,21 +69,21 @@ class LeftOut:
 
     def summary(self) -> str:
         """The counts as the end of a sentence; empty without any."""
-        told = {
+        counts = {
             "other files": self.strangers,
             "images of other subject sets": self.sets,
             "images of other prompts": self.prompts,
             "images beyond the number asked for": self.images,
         }
-        counted = [f"{count} {what}" for what, count in told.items() if count]
+        counted = [f"{count} {what}" for what, count in counts.items() if count]
         return f"; left out: {', '.join(counted)}" if counted else ""
 
 
-def read_names(folder: Path, asked: Asked, label: str) -> tuple[dict[Slot, Path], LeftOut]:
+def read_names(folder: Path, requested: RequestedImages, label: str) -> tuple[dict[Slot, Path], LeftOut]:
     """Images named as FastComposer's authors do, and what is left out of the folder.
 
     `subject_SSSS_prompt_PPPP_instance_IIII.jpg` (mit-han-lab/fastcomposer, evaluation/single_object/run.py): the
-    subject set and the prompt by their places in `asked.numbered`, from 0, and the image of that prompt.
+    subject set and the prompt by their places in `requested.numbered`, from 0, and the image of that prompt.
     """
     found: dict[Slot, Path] = {}
     left_out = LeftOut()
@@ -94,12 +94,12 @@ def read_names(folder: Path, asked: Asked, label: str) -> tuple[dict[Slot, Path]
             left_out.strangers += 1
             continue
         number, prompt, index = (int(part) for part in match.groups())
-        if number >= len(asked.numbered):
-            beyond = f"{file.name} is of subject set {number}, the suite has {len(asked.numbered)} (from 0)"
+        if number >= len(requested.numbered):
+            beyond = f"{file.name} is of subject set {number}, the suite has {len(requested.numbered)} (from 0)"
             left_out.sets += 1
             continue
-        subject_set, prompts = asked.numbered[number]
-        if subject_set.key not in asked.keys:
+        subject_set, prompts = requested.numbered[number]
+        if subject_set.key not in requested.keys:
             beyond = f"{file.name} is of {subject_set.key}, which is not asked for"
             left_out.sets += 1
             continue
@@ -108,7 +108,7 @@ def read_names(folder: Path, asked: Asked, label: str) -> tuple[dict[Slot, Path]
                 f"{file.name} is of prompt {prompt}, the suite has {len(prompts)} for {subject_set.key} (from 0); "
                 "choose the suite that the images were made for."
             )
-        _claim(found, (label, subject_set.key, prompts[prompt].template, index), file, asked, left_out)
+        _claim(found, (label, subject_set.key, prompts[prompt].template, index), file, requested, left_out)
     if not found and beyond:
         raise UserError(f"{beyond}, and nothing else is there; choose the suite that the images were made for.")
     if not found:
@@ -119,7 +119,9 @@ def read_names(folder: Path, asked: Asked, label: str) -> tuple[dict[Slot, Path]
     return found, left_out
 
 
-def read_manifest(manifest: Path, folder: Path, asked: Asked, label: str) -> tuple[dict[Slot, Path], LeftOut]:
+def read_manifest(
+    manifest: Path, folder: Path, requested: RequestedImages, label: str
+) -> tuple[dict[Slot, Path], LeftOut]:
     """Images that a table assigns: columns `image` (below the folder), `subjects` (ids joined by +), `prompt`.
 
     A prompt is the suite's template or what it says with the class nouns filled in. Optional columns: `index` (from 0;
@@ -128,8 +130,8 @@ def read_manifest(manifest: Path, folder: Path, asked: Asked, label: str) -> tup
     for several rows of a method only where these ask for the same text and index, as of one that sees no photograph;
     raises UserError for any other.
     """
-    sets = {subject_set.key: (subject_set, prompts) for subject_set, prompts in asked.sets}
-    known = {subject_set.key for subject_set, _ in asked.numbered}
+    sets = {subject_set.key: (subject_set, prompts) for subject_set, prompts in requested.sets}
+    known = {subject_set.key for subject_set, _ in requested.numbered}
     left_out = LeftOut()
     unknown: tuple[str, str] | None = None
     found: dict[Slot, Path] = {}
@@ -159,17 +161,17 @@ def read_manifest(manifest: Path, folder: Path, asked: Asked, label: str) -> tup
                 f"{where}: the image {file.name} is that of {before} already, for another prompt or index; name each "
                 "file once."
             )
-        _claim(found, (method, key, template, index), file, asked, left_out, where)
-    if unknown and asked.keys - {slot[1] for slot in found}:
+        _claim(found, (method, key, template, index), file, requested, left_out, where)
+    if unknown and requested.keys - {slot[1] for slot in found}:
         where, key = unknown
         raise UserError(f'{where}: the suite asks for no subjects "{key}", {nearest(key, sets)}')
     if not found:
-        asked_for = " of the subject sets asked for" if left_out.sets else ""
-        raise UserError(f"{manifest} lists no image{asked_for}; give one row for each.")
+        which = " of the requested subject sets" if left_out.sets else ""
+        raise UserError(f"{manifest} lists no image{which}; give one row for each.")
     return found, left_out
 
 
-def read_run(run: RunFolder, asked: Asked, label: str | None) -> tuple[dict[Slot, Path], LeftOut]:
+def read_run(run: RunFolder, requested: RequestedImages, label: str | None) -> tuple[dict[Slot, Path], LeftOut]:
     """The finished images of a run folder, as its records say; `label` renames the row of a run of one method.
 
     Raises UserError when it holds nothing that is asked for, or a name is given to the rows of several methods.
@@ -179,7 +181,7 @@ def read_run(run: RunFolder, asked: Asked, label: str | None) -> tuple[dict[Slot
         raise UserError(
             f"{run.path} holds the rows {', '.join(settings['methods'])}, which keep their names; leave --method out."
         )
-    templates = {subject_set.key: {prompt.template for prompt in prompts} for subject_set, prompts in asked.sets}
+    templates = {subject_set.key: {prompt.template for prompt in prompts} for subject_set, prompts in requested.sets}
     found: dict[Slot, Path] = {}
     left_out = LeftOut()
     for record in {one.id: one for one in stream_fields(run.path / SAMPLES, Sampled)}.values():
@@ -191,11 +193,15 @@ def read_run(run: RunFolder, asked: Asked, label: str | None) -> tuple[dict[Slot
             left_out.sets += 1
         elif record.template not in templates[key]:
             left_out.prompts += 1
-        elif record.index >= asked.images:
+        elif record.index >= requested.images:
             left_out.images += 1
         else:
             _claim(
-                found, (usable_label(label or record.method), key, record.template, record.index), file, asked, left_out
+                found,
+                (usable_label(label or record.method), key, record.template, record.index),
+                file,
+                requested,
+                left_out,
             )
     if not found:
         raise UserError(
@@ -298,15 +304,17 @@ def _even(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def _claim(found: dict[Slot, Path], slot: Slot, file: Path, asked: Asked, left_out: LeftOut, where: str = "") -> None:
+def _claim(
+    found: dict[Slot, Path], slot: Slot, file: Path, requested: RequestedImages, left_out: LeftOut, where: str = ""
+) -> None:
     """Give a place in the suite to a file; raises UserError when it is taken or beyond what the suite asks for."""
     prefix = f"{where}: " if where else ""
-    if slot[3] >= asked.images:
-        if asked.fewer_images:
+    if slot[3] >= requested.images:
+        if requested.fewer_images:
             left_out.images += 1
             return
         raise UserError(
-            f"{prefix}{file.name} is image {slot[3]} of its prompt, {asked.images} are asked for (from 0); raise "
+            f"{prefix}{file.name} is image {slot[3]} of its prompt, {requested.images} are asked for (from 0); raise "
             "--images-per-prompt."
         )
     if slot in found:

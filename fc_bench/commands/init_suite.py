@@ -50,14 +50,14 @@ class OwnSuite:
     remarks: tuple[str, ...]
 
 
-def nouns_of(people: Sequence[str], told: Sequence[str]) -> dict[str, str]:
+def nouns_of(people: Sequence[str], given: Sequence[str]) -> dict[str, str]:
     """The class noun of each of the people, from `ada=woman` for one and `person` for all others.
 
     Raises UserError naming who has none, or what is no such thing.
     """
     nouns: dict[str, str] = {}
     others: str | None = None
-    for text in told:
+    for text in given:
         name, equals, noun = text.partition("=")
         name = id_of(name) if equals else name
         if not re.fullmatch(NOUN, noun if equals else name):
@@ -118,15 +118,15 @@ def init_suite(
     chosen = nouns_of(list(people), nouns)
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise UserError(f"{out} is there already; delete it or name another folder with --out.")
-    asked = _prompts(prompts or _suited(backbone))
+    requested = _prompts(prompts or _suited(backbone))
     finder = FaceFinder(backbone, "cpu")
     found: dict[str, list[Portrait]] = {}
     loose = "put photographs into the folder of the person that they show"
     remarks = left_out(folder, (*SUFFIXES, *OTHER_SUFFIXES), loose)
     for person, own in people.items():
-        found[person], told = portraits_in(own, finder if crop else None, person)
-        remarks += told
-    content = _content(name or _name_of(folder), folder, chosen, found, asked)
+        found[person], own_remarks = portraits_in(own, finder if crop else None, person)
+        remarks += own_remarks
+    content = _content(name or _name_of(folder), folder, chosen, found, requested)
     faceless = [] if crop else _faceless(found, finder)
     if faceless:
         content["metrics"].remove("identity")

@@ -47,8 +47,8 @@ def show_options(name: str, backbone: str, console: Console) -> None:
     if not fields:
         console.print("It has no options.", highlight=False)
         return
-    told = {key: _meaning(method.Options, key) for key in fields}
-    meanings = any(told.values())
+    meaning_of = {key: _meaning(method.Options, key) for key in fields}
+    meanings = any(meaning_of.values())
     table = Table(box=None, padding=(0, 2))
     for title in ("option", "type", "default", f"on {chosen.name}", *(["meaning"] if meanings else [])):
         table.add_column(escape(title), overflow="fold")
@@ -61,7 +61,7 @@ def show_options(name: str, backbone: str, console: Console) -> None:
             "has to be given" if field.is_required() else json.dumps(own),
             json.dumps(suited[key]) if key in suited and suited[key] != own else NOTHING,
         ]
-        table.add_row(*map(escape, [*cells, *([told[key]] if meanings else [])]))
+        table.add_row(*map(escape, [*cells, *([meaning_of[key]] if meanings else [])]))
     console.print(table)
     console.print(f"Set one with -o {name}.OPTION=VALUE.", markup=False, highlight=False)
 

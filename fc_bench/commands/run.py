@@ -21,11 +21,11 @@ from fc_bench.generation.device import resolve_device
 from fc_bench.generation.executor import Executor, Options
 from fc_bench.generation.method_checks import check_methods
 from fc_bench.generation.plan import MethodRow, Plan, components_of, make_plan, resolve_method
-from fc_bench.generation.prompt_checks import check_prompt_lengths, prompts_of, unlearnt_words
+from fc_bench.generation.prompt_checks import check_prompt_lengths, prompts_of, unknown_words
 from fc_bench.generation.ray_cluster import Cluster, Connection
 from fc_bench.generation.ray_executor import RayExecutor
 from fc_bench.generation.recorder import Generation, Recorder, generate, pending_ids
-from fc_bench.generation.shared_prefixes import rows_that_share, told_calls
+from fc_bench.generation.shared_prefixes import describe_calls, rows_that_share
 from fc_bench.generation.worker import InProcess, Worker
 from fc_bench.inspection.inspector import Inspector, cropped, inspector_of
 from fc_bench.model.backbones.backbone import Backbone, read_backbone
@@ -116,14 +116,14 @@ class Prepared:
     scoring_device: str
     inspector: Inspector
 
-    def told(self) -> Iterator[str]:
+    def describe(self) -> Iterator[str]:
         """What the plan comes to, in lines."""
         name, backbone = self.suite.file.name, self.setting.backbone.name
         yield f"{name} on {backbone}: {self.plan.size} samples in {len(self.plan.jobs)} jobs"
         yield from self.plan.left_out
-        if unlearnt := unlearnt_words(prompts_of(self.plan), self.setting.backbone):
-            yield unlearnt
-        yield from told_calls(self.plan, self.shares, self.setting.sampler)
+        if unknown := unknown_words(prompts_of(self.plan), self.setting.backbone):
+            yield unknown
+        yield from describe_calls(self.plan, self.shares, self.setting.sampler)
 
 
 def prepare(options: RunOptions) -> Prepared:
@@ -141,11 +141,11 @@ def prepare(options: RunOptions) -> Prepared:
                 known = nearest(name, registry.registered("methods"))
                 raise UserError(f'The {owner} has options for the unknown method "{name}", {known}')
     setting = _for_sampling(setting_of(suite, backbone, _device(options)), options.compiled)
-    asked = [(name, overrides, setting, suite.file.options.get(name)) for name, overrides in options.rows()]
-    needed = [*backbone.always_needed(), *(part for one in asked for part in components_of(*one))]
+    requested = [(name, overrides, setting, suite.file.options.get(name)) for name, overrides in options.rows()]
+    needed = [*backbone.always_needed(), *(part for one in requested for part in components_of(*one))]
     backbone.require(*dict.fromkeys(needed))
     methods: dict[str, tuple[type[Method], BaseModel, MethodRow]] = {}
-    for one in asked:
+    for one in requested:
         resolved = resolve_method(*one)
         methods[resolved[2].label] = resolved
     folder, scoring_device = options.out or default_folder(suite, backbone), setting.device
@@ -193,7 +193,7 @@ def run(options: RunOptions, console: Console) -> Outcome:
         clock.next("scoring")
         opened.note(seconds=clock.seconds)
         if done.samples:
-            opened.say(_told_share(done, clock.seconds))
+            opened.say(_describe_shares(done, clock.seconds))
     return outcome
 
 
@@ -226,11 +226,11 @@ def _generate_pending(
     opened.say(f"{name} on {backbone}: {plan.size} samples, {pending} to generate, in {folder.path}")
     for left_out in plan.left_out:
         opened.say(left_out)
-    if unlearnt := unlearnt_words(prompts_of(plan), prepared.setting.backbone):
-        opened.say(unlearnt)
+    if unknown := unknown_words(prompts_of(plan), prepared.setting.backbone):
+        opened.say(unknown)
     if pending and prepared.shares:
         opened.note(shared_prefixes=list(prepared.shares))
-        for line in told_calls(plan, prepared.shares, prepared.setting.sampler):
+        for line in describe_calls(plan, prepared.shares, prepared.setting.sampler):
             opened.say(line)
     with progress(opened.console, "Generating", pending) as show:
         recorder = Recorder(folder, show, recorded, options.keep_artefacts)
@@ -253,7 +253,7 @@ def _generate_pending(
     if done.samples:
         workers = {} if connection is None else {"workers": list(done.machines)}
         opened.note(generation=_seconds(done), **workers)
-        opened.say(_told_seconds(done))
+        opened.say(_describe_time(done))
     return done
 
 
@@ -270,7 +270,7 @@ def _seconds(done: Generation) -> dict[str, Any]:
     }
 
 
-def _told_seconds(done: Generation) -> str:
+def _describe_time(done: Generation) -> str:
     """Where the time went, in a sentence: what is neither method nor loading is the harness's."""
     spent, writing = done.spent, f"{1000 * done.writing / done.samples:.1f}"
     parts = f"loading {spent.loading:.1f} s, customization {spent.customizing:.1f} s, sampling {spent.sampling:.1f} s"
@@ -288,15 +288,15 @@ def _told_seconds(done: Generation) -> str:
     )
 
 
-def _told_share(done: Generation, seconds: Mapping[str, float]) -> str:
+def _describe_shares(done: Generation, seconds: Mapping[str, float]) -> str:
     """What of the command's time the methods had, in a sentence: that of its workers where there are several."""
     preparing, generating, scoring = (seconds[part] for part in ("preparing", "generating", "scoring"))
-    told = f"{preparing:.1f} s to prepare, {generating:.1f} s to generate, {scoring:.1f} s to score"
+    summary = f"{preparing:.1f} s to prepare, {generating:.1f} s to generate, {scoring:.1f} s to score"
     if done.workers > 1:
-        return told
+        return summary
     working = done.spent.customizing + done.spent.sampling
     since = max(generating + scoring - done.spent.loading, 1e-9)
-    return f"{told}: {working / since:.1%} of what follows loading was sampling and customization"
+    return f"{summary}: {working / since:.1%} of what follows loading was sampling and customization"
 
 
 def row_labels(options: RunOptions) -> list[str]:

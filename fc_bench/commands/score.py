@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from fc_bench import registry
-from fc_bench.commands.image_assignment import Asked, Slot, read_manifest, read_names, read_run, usable_label
+from fc_bench.commands.image_assignment import RequestedImages, Slot, read_manifest, read_names, read_run, usable_label
 from fc_bench.commands.portraits import CONVERT
 from fc_bench.commands.portraits import left_out as left_out_files
 from fc_bench.commands.run import setting_of
@@ -67,35 +67,35 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
     """
     if not options.images.is_dir():
         raise UserError(f"The folder of images {options.images} does not exist; correct it.")
-    told = [given for given in (options.layout, options.manifest) if given is not None]
-    of_run = not told and (options.images / RUN).is_file()
-    if len(told) != 1 and not of_run:
+    given = [value for value in (options.layout, options.manifest) if value is not None]
+    of_run = not given and (options.images / RUN).is_file()
+    if len(given) != 1 and not of_run:
         raise UserError("Say which image is which with either --layout fastcomposer or --manifest FILE.csv.")
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     backbone = read_backbone(options.backbone)
     setting = setting_of(suite, backbone, options.device)
-    asked = Asked(
-        suite.asked_sets(options.limit_subjects),
+    requested = RequestedImages(
+        suite.requested_sets(options.limit_subjects),
         in_authors_order(suite),
         options.images_per_prompt or suite.file.images_per_prompt,
         fewer_images=options.images_per_prompt is not None,
     )
     if of_run:
-        found, left_out = read_run(RunFolder(options.images), asked, options.method)
+        found, left_out = read_run(RunFolder(options.images), requested, options.method)
     else:
         label = usable_label(options.method or options.images.resolve().name)
         found, left_out = (
-            read_names(options.images, asked, label)
+            read_names(options.images, requested, label)
             if options.manifest is None
-            else read_manifest(options.manifest, options.images, asked, label)
+            else read_manifest(options.manifest, options.images, requested, label)
         )
     first = next(iter(found))[0]
     path = options.out or Path("runs") / f"{suite.file.name}-{MethodRow(first, first, {}, {}).folder}"
     inspector = inspector_of(suite, backbone, setting.device)
     suite = cropped(suite, inspector, path)
-    asked = replace(asked, sets=suite.subject_sets(options.limit_subjects))
+    requested = replace(requested, sets=suite.subject_sets(options.limit_subjects))
     contents = {file: _content(file) for file in dict.fromkeys(found.values())}
-    plan = _plan(suite, asked, found, contents)
+    plan = _plan(suite, requested, found, contents)
     with session(path, suite, setting, plan, inspector, console, made_elsewhere=True) as opened:
         planned = sum(len(job.samples) for job in plan.jobs)
         console.print(
@@ -130,7 +130,9 @@ def _order_remarks(opened: Session, scorer: ClipScorer, cause: str) -> list[dict
     return settings.get("remarks", [])
 
 
-def _plan(suite: Suite, asked: Asked, found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> Plan:
+def _plan(
+    suite: Suite, requested: RequestedImages, found: Mapping[Slot, Path], contents: Mapping[Path, str | None]
+) -> Plan:
     """Everything the suite asks for, for each method that has an image; ids hash the images' files.
 
     A method's images of one text that are the same file, or copies of it, are one image, which several samples share.
@@ -139,13 +141,13 @@ def _plan(suite: Suite, asked: Asked, found: Mapping[Slot, Path], contents: Mapp
     jobs = []
     for label in dict.fromkeys(slot[0] for slot in found):
         row = MethodRow(label, label, {}, {})
-        for subject_set, prompts in asked.sets:
+        for subject_set, prompts in requested.sets:
             subjects = subject_set.subjects
             who = [[subject.id, subject.noun, digests[subject.id]] for subject in subjects]
             samples = []
             for prompt in prompts:
                 text = fill(prompt.template, [subject.noun for subject in subjects])
-                for index in range(asked.images):
+                for index in range(requested.images):
                     file = found.get((label, subject_set.key, prompt.template, index))
                     content = contents[file] if file else None
                     name = [suite.file.name, suite.file.version, label, who, prompt.template, index, content]

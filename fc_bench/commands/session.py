@@ -81,10 +81,10 @@ class Session:
         """Print a line as it is."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def note(self, **told: Any) -> None:
+    def note(self, **fields: Any) -> None:
         """Record something about the command in run.json."""
         settings = self.folder.settings()
-        settings["commands"][-1] |= told
+        settings["commands"][-1] |= fields
         write_json(self.folder.path / RUN, settings)
 
     def score(self, retry_errors: bool = False) -> Outcome:
@@ -92,10 +92,10 @@ class Session:
         pending = pending_scores(self.folder, self.metrics, retry_errors)
         with progress(self.console, "Scoring", len(pending)) as show:
             score(self.suite, self.folder, self.metrics, show, pending)
-        lacking = pending.lacking
-        finished = [name for job in self.plan.jobs for name in job.ids if name in lacking]
-        errors = sum(lacking[name].bit_count() for name in finished)
-        unscored = sum(1 for name in finished if lacking[name])
+        missing = pending.missing
+        finished = [name for job in self.plan.jobs for name in job.ids if name in missing]
+        errors = sum(missing[name].bit_count() for name in finished)
+        unscored = sum(1 for name in finished if missing[name])
         return Outcome(self.folder, len(finished), self.plan.size, errors, unscored)
 
 
@@ -125,19 +125,19 @@ def session(
             settings |= {"sampler": None, "dtype": None}
         _refuse_other_run(folder, settings, setting.backbone, classes)
         scoring = setting if scoring_device is None else replace(setting, device=scoring_device)
-        asked = _asked(suite, plan)
-        people = people_of(suite, {subject.id for subject in asked})
+        requested = _requested(suite, plan)
+        people = people_of(suite, {subject.id for subject in requested})
         inspection = inspector.inspect(people, suite.file.photograph_crop == "published")
         inspection.refuse()
         try:
             with _left_only_when_begun(folder):
                 write_crops(suite, {person.id for person in people})
-                metrics = _checked_metrics(asked, scoring, plan, classes, not made_elsewhere)
+                metrics = _checked_metrics(requested, scoring, plan, classes, not made_elsewhere)
                 _begin(folder, settings, plan, metrics, inspection, made_elsewhere)
             before = _results(folder)
             for remark in inspection.remarks:
                 console.print(remark, highlight=False, markup=False, soft_wrap=True)
-            for subject in asked:
+            for subject in requested:
                 if not folder.reference(subject.id).exists():
                     write_png(folder.reference(subject.id), read_photograph(subject.photographs[0]))
             yield Session(folder, suite, plan, metrics, console)
@@ -203,12 +203,12 @@ def _refuse_other_run(
     try:
         recorded = SuiteFile.model_validate(earlier["suite"]).model_dump(mode="json")
     except ValidationError as error:
-        told = sentence(error, SuiteFile).rstrip(".")
+        message = sentence(error, SuiteFile).rstrip(".")
         raise UserError(
-            f"{folder.path / RUN} is not as a run leaves it (suite: {told}); restore it or start a new run folder."
+            f"{folder.path / RUN} is not as a run leaves it (suite: {message}); restore it or start a new run folder."
         ) from None
     earlier["suite"] = {**recorded, "photograph_digests": digests, "metrics": settings["suite"]["metrics"]}
-    asked = {
+    requested = {
         **settings,
         "columns": {name: settings["columns"][name] for name in known},
         "scorers": _scorers(backbone, known),
@@ -225,7 +225,7 @@ def _refuse_other_run(
         "compiled": "models that were compiled otherwise",
     }
     for key, what in names.items():
-        if earlier.get(key) != asked[key]:
+        if earlier.get(key) != requested[key]:
             raise UserError(f"{folder.path} holds a run with {what}; choose another folder with --out to keep both.")
     for label, row in settings["methods"].items():
         before = earlier["methods"].get(label)
@@ -258,10 +258,10 @@ def _checked_metrics(
     return metrics
 
 
-def _asked(suite: Suite, plan: Plan) -> list[Subject]:
+def _requested(suite: Suite, plan: Plan) -> list[Subject]:
     """The subjects that appear in the plan, in the suite's order."""
-    asked = {subject.id for job in plan.jobs for subject in job.subject_set.subjects}
-    return [subject for subject in suite.subjects if subject.id in asked]
+    requested = {subject.id for job in plan.jobs for subject in job.subject_set.subjects}
+    return [subject for subject in suite.subjects if subject.id in requested]
 
 
 def _begin(

@@ -79,15 +79,15 @@ def values_in(text: str) -> list[Any]:
     return values
 
 
-def range_options(option: str, values: str, asked: RunOptions) -> RunOptions:
-    """The run that tries the values of `METHOD.OPTION`, beside text-only; `asked` says everything else."""
+def range_options(option: str, values: str, requested: RunOptions) -> RunOptions:
+    """The run that tries the values of `METHOD.OPTION`, beside text-only; `requested` says everything else."""
     method, name = method_and_option(option)
-    overrides = asked.options.get(method, {})
+    overrides = requested.options.get(method, {})
     if name in overrides:
         raise UserError(f"The option {option} is swept and cannot be given with --option as well; leave one out.")
     return RunOptions(
         **{
-            **vars(asked),
+            **vars(requested),
             "methods": (BASELINE, method),
             "variants": {method: [{name: value} for value in values_in(values)]},
         }
@@ -101,25 +101,25 @@ def run_grid(file: Path, out: Path, console: Console) -> Path:
     """
     grid = read_yaml(file, Grid)
     tried = {name: list(combinations(grids)) for name, grids in grid.grids.items()}
-    asked = RunOptions(
+    requested = RunOptions(
         grid.suite, (BASELINE, *tried), grid.backbone, out, limit_subjects=grid.limit_subjects, variants=tried
     )
-    outcome = run(asked, console)
-    settings = list(zip(asked.rows(), row_labels(asked), strict=True))
+    outcome = run(requested, console)
+    settings = list(zip(requested.rows(), row_labels(requested), strict=True))
     if not outcome.complete:
         samples = outcome.folder.samples().values()
         failed = {record["method"] for record in samples if record["status"] != "ok"}
-        told = [f"{name} with {options}" for (name, options), label in settings if label in failed]
+        failures = [f"{name} with {options}" for (name, options), label in settings if label in failed]
         raise UserError(
-            f"{told[0] if told else 'The sweep'} left failed samples or scores in {out}; no table is written."
+            f"{failures[0] if failures else 'The sweep'} left failed samples or scores in {out}; no table is written."
         )
     for line in doubts({out.name: outcome.folder.settings()}):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     results = result_rows(outcome.folder)
     rows: list[dict[str, Any]] = []
     for (name, options), label in settings:
-        told = " ".join(f"{key}={value}" for key, value in options.items())
-        rows += [{"method": name, "options": told, **values} for values in _values(results, label)]
+        setting = " ".join(f"{key}={value}" for key, value in options.items())
+        rows += [{"method": name, "options": setting, **values} for values in _values(results, label)]
     table = file.with_suffix(".csv")
     write_atomically(table, pd.DataFrame(rows).to_csv(index=False).encode())
     return table

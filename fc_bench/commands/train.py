@@ -29,7 +29,7 @@ from pydantic import Field, PositiveInt, ValidationError
 from fc_bench import registry
 from fc_bench.commands.run import setting_of
 from fc_bench.errors import UserError
-from fc_bench.generation.method_checks import asked_set, refusal
+from fc_bench.generation.method_checks import refusal, requested_set
 from fc_bench.inspection.inspector import cropped, inspector_of, people_of, write_crops
 from fc_bench.model.backbones.backbone import BACKBONES, FILE, Backbone, FastComposerParts, read_backbone, written_out
 from fc_bench.model.contact_sheet import Tile, contact_sheet
@@ -213,13 +213,13 @@ class Validation:
         self._setting = setting_of(suite, self._backbone, device)
         inspector = inspector_of(suite, self._backbone, self._setting.device)
         self._suite = cropped(suite, inspector, self._output)
-        self._asked = list(_asked(self._suite, settings))
-        if not self._asked:
+        self._requested = list(_requested(self._suite, settings))
+        if not self._requested:
             raise UserError(f"The suite {settings.suite} has no subject set for the validation; raise `subjects`.")
         self._options = self._checked_options()
         if not is_main_process():
             return
-        people = {subject.id: subject for subject_set, _ in self._asked for subject in subject_set.subjects}
+        people = {subject.id: subject for subject_set, _ in self._requested for subject in subject_set.subjects}
         inspection = inspector.inspect(people_of(self._suite, people), suite.file.photograph_crop == "published")
         inspection.refuse()
         for remark in inspection.remarks:
@@ -245,9 +245,9 @@ class Validation:
             options = FastComposerOptions.model_validate(own)
         except ValidationError as error:
             raise UserError(f"The options of the validation: {sentence(error, FastComposerOptions)}") from None
-        asked = [asked_set(subject_set, prompts) for subject_set, prompts in self._asked]
-        if told := refusal(FastComposer, self._setting, options, asked):
-            raise UserError(f"The validation cannot run: {told}")
+        requested = [requested_set(subject_set, prompts) for subject_set, prompts in self._requested]
+        if message := refusal(FastComposer, self._setting, options, requested):
+            raise UserError(f"The validation cannot run: {message}")
         return options
 
     def watch(self, step: int, weights: Path) -> None:
@@ -267,7 +267,7 @@ class Validation:
         rows: list[list[Tile]] = []
         values: dict[str, list[float]] = {name: [] for name in CURVES}
         method = self._method(weights)
-        for subject_set, prompts in self._asked:
+        for subject_set, prompts in self._requested:
             customized = method.customize(subject_set.subjects, 0, self._output, None)
             nouns = [subject.noun for subject in subject_set.subjects]
             mentions = [method.mention(subject, place) for place, subject in enumerate(subject_set.subjects)]
@@ -295,7 +295,7 @@ class Validation:
         write_png(self._output / "validation" / f"step-{step:08d}.png", sheet)
         file = self._output / "validation.jsonl"
         earlier = [line for line in read_lines(file) if line["step"] < step] if file.is_file() else []
-        images = sum(len(prompts) for _, prompts in self._asked)
+        images = sum(len(prompts) for _, prompts in self._requested)
         line = {"step": step, "seconds": round(time.monotonic() - begun, 2), "images": images, **means}
         write_lines(file, [*earlier, line])
         log.info("step %d, validation: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
@@ -343,17 +343,17 @@ def draw_curves(output: Path) -> None:
     figure.savefig(output / "curves.png", dpi=120)
 
 
-def _asked(suite: Suite, settings: ValidationConfig) -> list[tuple[SubjectSet, Sequence[Prompt]]]:
+def _requested(suite: Suite, settings: ValidationConfig) -> list[tuple[SubjectSet, Sequence[Prompt]]]:
     """Subject sets with the validation's prompts: of each category its first, then its second, ..."""
-    asked = []
+    requested = []
     for subject_set, prompts in suite.subject_sets(settings.subjects):
         categories: dict[str, list[Prompt]] = {}
         for prompt in prompts:
             categories.setdefault(prompt.category, []).append(prompt)
         longest = max(map(len, categories.values()))
         turns = [own[turn] for turn in range(longest) for own in categories.values() if turn < len(own)]
-        asked.append((subject_set, turns[: settings.prompts]))
-    return asked
+        requested.append((subject_set, turns[: settings.prompts]))
+    return requested
 
 
 def _first(subject: Any) -> Any:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from fc_bench import registry
 from fc_bench.commands.run import RunOptions, setting_of
-from fc_bench.generation.method_checks import asked_set, refusal
+from fc_bench.generation.method_checks import refusal, requested_set
 from fc_bench.generation.plan import options_of
-from fc_bench.generation.prompt_checks import prompt_readers, unlearnt_words
+from fc_bench.generation.prompt_checks import prompt_readers, unknown_words
 from fc_bench.inspection.inspector import Finding, cropped, inspector_of, people_of
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.protocols import fill
@@ -45,15 +45,15 @@ def _refused(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
     refused: dict[str, list[str]] = {}
     for name in RunOptions().methods:
         method, options = options_of(name, {}, setting, suite.file.options.get(name))
-        asked = [
-            asked_set(subject_set, prompts)
+        requested = [
+            requested_set(subject_set, prompts)
             for subject_set, prompts in suite.subject_sets()
             if len(subject_set.subjects) <= method.max_subjects
         ]
-        if told := refusal(method, setting, options, asked):
-            refused.setdefault(told, []).append(name)
-    for told, names in refused.items():
-        yield Finding("refused", f"{', '.join(names)} would refuse it: {told}")
+        if message := refusal(method, setting, options, requested):
+            refused.setdefault(message, []).append(name)
+    for message, names in refused.items():
+        yield Finding("refused", f"{', '.join(names)} would refuse it: {message}")
 
 
 def _empty_parts(suite: Suite) -> Iterator[Finding]:
@@ -71,8 +71,8 @@ def _unreadable_prompts(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
     )
     for reader in prompt_readers(backbone, scored="prompt-consistency" in suite.file.metrics):
         for prompt in prompts:
-            told = reader.refusal(prompt)
-            if told:
-                yield Finding("prompt", told, blocks=True)
-    if told := unlearnt_words(prompts, backbone):
-        yield Finding("prompt", told)
+            message = reader.refusal(prompt)
+            if message:
+                yield Finding("prompt", message, blocks=True)
+    if message := unknown_words(prompts, backbone):
+        yield Finding("prompt", message)

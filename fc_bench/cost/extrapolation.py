@@ -30,17 +30,17 @@ def seconds_per_step(calls: Sequence[Sequence[float]], period: int = 1) -> Figur
     return Figure(found.mean, found.low, found.high, len(periods), percentiles=percentiles(periods))
 
 
-def extrapolated(seconds: float, taken: int, asked: int, step: Figure | None) -> Figure | None:
-    """A call of `asked` steps from one of `taken` that took `seconds`: T(asked) = T(taken) + (asked - taken) step.
+def extrapolated(seconds: float, taken: int, requested: int, step: Figure | None) -> Figure | None:
+    """A call of `requested` steps from one of `taken` that took `seconds`: T(asked) = T(taken) + (asked - taken) step.
 
     What does not depend on the number of steps is in the measured call. The interval is that of the steps' mean times
     all steps, so that a call measured whole has one, too: how far another such call may lie from it for the variation
     of its steps. None where steps are missing whose seconds are not known.
     """
     if step is None:
-        return Figure(seconds) if taken == asked else None
-    value = seconds + (asked - taken) * step.value
+        return Figure(seconds) if taken == requested else None
+    value = seconds + (requested - taken) * step.value
     if step.low is None or step.high is None:
-        return Figure(value, extrapolated=taken != asked)
-    low, high = value - asked * step.below, value + asked * step.above
-    return Figure(value, max(low, 0.0), high, step.n, extrapolated=taken != asked)
+        return Figure(value, extrapolated=taken != requested)
+    low, high = value - requested * step.below, value + requested * step.above
+    return Figure(value, max(low, 0.0), high, step.n, extrapolated=taken != requested)

@@ -66,16 +66,16 @@ def _ended(process: subprocess.Popen[bytes]) -> tuple[int, int | None]:
     return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _died(code: int, peak: int | None, said: str) -> dict[str, Any]:
+def _died(code: int, peak: int | None, output: str) -> dict[str, Any]:
     """A process that gave no answer: killed from outside is what the system does when memory is short."""
     if code == -signal.SIGKILL:
-        told = "the process was killed (signal 9), as the system does when memory is short"
-        error = {"type": "Killed", "message": told, "traceback": said}
+        message = "the process was killed (signal 9), as the system does when memory is short"
+        error = {"type": "Killed", "message": message, "traceback": output}
         return {"status": OUT_OF_MEMORY, "used_bytes": peak, "error": error}
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    lines = [line for line in said.splitlines() if line.strip()]
-    told = f"the process ended without a result ({how})" + (f": {lines[-1].strip()}" if lines else "")
-    return {"status": ERROR, "error": {"type": "Died", "message": told, "traceback": said}}
+    lines = [line for line in output.splitlines() if line.strip()]
+    message = f"the process ended without a result ({how})" + (f": {lines[-1].strip()}" if lines else "")
+    return {"status": ERROR, "error": {"type": "Died", "message": message, "traceback": output}}
 
 
 def _tail(log: Path, start: int, most: int = 20_000) -> str:

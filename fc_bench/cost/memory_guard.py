@@ -125,9 +125,9 @@ def is_out_of_memory(error: BaseException) -> bool:
         torch: Any = sys.modules.get("torch")
         if isinstance(cause, MemoryError) or (torch is not None and isinstance(cause, torch.OutOfMemoryError)):
             return True
-        told = str(cause).lower()
+        message = str(cause).lower()
         if isinstance(cause, RuntimeError) and any(
-            words in told for words in ("can't allocate memory", "out of memory")
+            words in message for words in ("can't allocate memory", "out of memory")
         ):
             return True
         cause = cause.__cause__ or cause.__context__

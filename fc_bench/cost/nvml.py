@@ -12,7 +12,7 @@ from typing import Any
 
 def energy_joules(device: str) -> float | None:
     """Energy the device has used since its driver was loaded."""
-    millijoules = _asked(device, lambda library, handle: library.nvmlDeviceGetTotalEnergyConsumption(handle))
+    millijoules = _query(device, lambda library, handle: library.nvmlDeviceGetTotalEnergyConsumption(handle))
     return None if millijoules is None else millijoules / 1000
 
 
@@ -23,7 +23,7 @@ def process_bytes(device: str, process: int) -> int | None:
         running = library.nvmlDeviceGetComputeRunningProcesses(handle)
         return next((item.usedGpuMemory for item in running if item.pid == process), None)
 
-    return _asked(device, ask)
+    return _query(device, ask)
 
 
 def other_processes(device: str, process: int) -> int | None:
@@ -32,25 +32,25 @@ def other_processes(device: str, process: int) -> int | None:
     def ask(library: Any, handle: Any) -> int:
         return sum(1 for item in library.nvmlDeviceGetComputeRunningProcesses(handle) if item.pid != process)
 
-    return _asked(device, ask)
+    return _query(device, ask)
 
 
 def throttle_reasons(device: str) -> int | None:
     """Why the device's clocks are lower than asked, NVML's bits; 1 is idling."""
-    return _asked(device, lambda library, handle: library.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
+    return _query(device, lambda library, handle: library.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
 
 
 def clock_mhz(device: str) -> int | None:
     """The clock of the multiprocessors."""
-    return _asked(device, lambda library, handle: library.nvmlDeviceGetClockInfo(handle, library.NVML_CLOCK_SM))
+    return _query(device, lambda library, handle: library.nvmlDeviceGetClockInfo(handle, library.NVML_CLOCK_SM))
 
 
 def driver() -> str | None:
     """The driver's version."""
-    return _asked("cuda", lambda library, _: library.nvmlSystemGetDriverVersion())
+    return _query("cuda", lambda library, _: library.nvmlSystemGetDriverVersion())
 
 
-def _asked(device: str, question: Callable[[Any, Any], Any]) -> Any:
+def _query(device: str, question: Callable[[Any, Any], Any]) -> Any:
     """The library's answer about a torch device; None without library, device or counter."""
     if not device.startswith("cuda"):
         return None

@@ -100,11 +100,11 @@ def measured(task: Assignment) -> dict[str, Any]:
 
 def _first_steps(task: Assignment, period: int = 1) -> dict[str, Any]:
     """The option `steps` of the first customization, where the method has one."""
-    asked = getattr(task.options, "steps", None)
-    if not isinstance(asked, int):
+    requested = getattr(task.options, "steps", None)
+    if not isinstance(requested, int):
         return {}
     least = FIRST_ON_ACCELERATOR if task.accelerated else 0
-    return {"steps": min(asked, max(1 + FIRST_PERIODS * period, least))}
+    return {"steps": min(requested, max(1 + FIRST_PERIODS * period, least))}
 
 
 def _customize(task: Assignment) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _customize(task: Assignment) -> dict[str, Any]:
     changes, device = _first_steps(task), task.setting.device
     with Peaks(device) as loading:
         method, seconds = timed(lambda: task.built(**changes), device)
-    asked = getattr(task.options, "steps", None) if changes else None
+    requested = getattr(task.options, "steps", None) if changes else None
     period = method.step_period if isinstance(method, Periodic) else 1
     if changes != (first := _first_steps(task, period)):
         changes = first
@@ -125,8 +125,8 @@ def _customize(task: Assignment) -> dict[str, Any]:
     calls: list[dict[str, Any]] = []
     with Surroundings(device) as surroundings, Peaks(device) as peaks:
         calls.append(_tuned(task, method, changes.get("steps")))
-        while (steps := _next_steps(task, calls, asked, period)) is not None:
-            if asked is not None and steps != changes["steps"]:
+        while (steps := _next_steps(task, calls, requested, period)) is not None:
+            if requested is not None and steps != changes["steps"]:
                 changes = {"steps": steps}
                 del method  # two at once would take the memory of two
                 free_memory()
@@ -138,7 +138,7 @@ def _customize(task: Assignment) -> dict[str, Any]:
         "restore": None,
         "calls": calls,
         "warm_ups": 0,
-        "steps_asked": asked,
+        "steps_asked": requested,
         "step_period": period,
         "class_images": images,
         "artefact": about_artefact(task.artefact),
@@ -147,23 +147,23 @@ def _customize(task: Assignment) -> dict[str, Any]:
     }
 
 
-def _next_steps(task: Assignment, calls: Sequence[dict[str, Any]], asked: int | None, period: int) -> int | None:
+def _next_steps(task: Assignment, calls: Sequence[dict[str, Any]], requested: int | None, period: int) -> int | None:
     """Steps of a further customization that fits into the allowance and tells more than those before; None for none."""
     last = calls[-1]
     whole = last["seconds"] + last["shared_seconds"]
-    if asked is None:
+    if requested is None:
         quick = len(calls) < CALLS_ON_ACCELERATOR and sum(call["seconds"] for call in calls) < SECONDS_FOR_NOTHING
         return 0 if len(calls) < MOST_CALLS and (quick or whole < task.left()) else None
-    if last["steps"] == asked:
-        done = sum(1 for call in calls if call["steps"] == asked)
-        return asked if done < MOST_CUSTOMIZATIONS and whole < task.left() else None
+    if last["steps"] == requested:
+        done = sum(1 for call in calls if call["steps"] == requested)
+        return requested if done < MOST_CUSTOMIZATIONS and whole < task.left() else None
     steps = last["step_seconds"][-(len(last["step_seconds"]) // period * period) :]
     each = sum(steps) / len(steps) if steps else last["seconds_per_step"]
     if each is None:
-        return asked
-    room = last["steps"] + int((task.left() - whole) / each) // period * period if each > 0 else asked
-    if room >= asked:
-        return asked
+        return requested
+    room = last["steps"] + int((task.left() - whole) / each) // period * period if each > 0 else requested
+    if room >= requested:
+        return requested
     return room if len(calls) == 1 and room >= 2 * last["steps"] else None
 
 

@@ -14,19 +14,19 @@ from fc_bench.protocols import AskedSet, Method, Setting, fill
 from fc_bench.suites.suite import Prompt, SubjectSet
 
 
-def asked_set(subject_set: SubjectSet, prompts: Iterable[Prompt]) -> AskedSet:
+def requested_set(subject_set: SubjectSet, prompts: Iterable[Prompt]) -> AskedSet:
     """A suite's subject set as a method is asked for it."""
     templates = [prompt.template for prompt in prompts]
     return AskedSet(subject_set.subjects, lambda mentions: [fill(template, mentions) for template in templates])
 
 
-def refusal(method: type[Method], setting: Setting, options: BaseModel, asked: Sequence[AskedSet]) -> str:
+def refusal(method: type[Method], setting: Setting, options: BaseModel, requested: Sequence[AskedSet]) -> str:
     """What the method says that it will refuse, in a sentence; empty where it refuses nothing, or cannot tell."""
     check: Any = getattr(method, "check", None)
     if check is None:
         return ""
     try:
-        check(setting, options, asked)
+        check(setting, options, requested)
     except (UserError, ModelInputError) as error:
         return str(error)
     except Exception as error:
@@ -39,12 +39,12 @@ def check_methods(plan: Plan, setting: Setting, methods: Iterable[tuple[type[Met
     refused: dict[str, list[str]] = {}
     names: dict[str, bool] = {}
     for method, options, row in methods:
-        asked = [AskedSet(job.subject_set.subjects, job.filled) for job in plan.jobs if job.row is row]
-        told = refusal(method, setting, options, asked)
-        names[row.name] = names.get(row.name, False) or bool(told)
-        if told:
-            refused.setdefault(told, []).append(row.label)
+        requested = [AskedSet(job.subject_set.subjects, job.filled) for job in plan.jobs if job.row is row]
+        message = refusal(method, setting, options, requested)
+        names[row.name] = names.get(row.name, False) or bool(message)
+        if message:
+            refused.setdefault(message, []).append(row.label)
     if refused:
-        told = " ".join(f"{', '.join(labels)}: {sentence}" for sentence, labels in refused.items())
+        message = " ".join(f"{', '.join(labels)}: {sentence}" for sentence, labels in refused.items())
         others = " ".join(f"-m {name}" for name, refuses in names.items() if not refuses)
-        raise UserError(f"{told} Or run the others alone: {others}." if others else told)
+        raise UserError(f"{message} Or run the others alone: {others}." if others else message)

@@ -62,7 +62,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class AskedSamples:
+class PlannedSamples:
     """The samples that a suite asks of one method and subject set, made anew whenever they are gone through.
 
     A plan of a million samples then holds none of them. `seeds` maps each prompt's template to the seeds of its images,
@@ -106,7 +106,7 @@ class Job:
 
     row: MethodRow
     subject_set: SubjectSet
-    samples: AskedSamples | tuple[Sample, ...]
+    samples: PlannedSamples | tuple[Sample, ...]
     seed: int
     """Of the customization: decided by the suite's seed, the method and the subjects."""
     parts: tuple[Job, ...] = ()
@@ -115,19 +115,19 @@ class Job:
     @cached_property
     def ids(self) -> tuple[str, ...]:
         """The ids of its samples, in order."""
-        if isinstance(self.samples, AskedSamples):
+        if isinstance(self.samples, PlannedSamples):
             return tuple(self.samples.ids())
         return tuple(sample.id for sample in self.samples)
 
     def prompts(self) -> list[str]:
         """The prompts of its samples."""
-        if isinstance(self.samples, AskedSamples):
+        if isinstance(self.samples, PlannedSamples):
             return self.samples.texts()
         return [sample.prompt for sample in self.samples]
 
     def filled(self, mentions: Sequence[str]) -> list[str]:
         """Its prompts with these mentions of its subjects, each once."""
-        if isinstance(self.samples, AskedSamples):
+        if isinstance(self.samples, PlannedSamples):
             return [fill(prompt.template, mentions) for prompt in self.samples.prompts]
         return [fill(template, mentions) for template in dict.fromkeys(sample.template for sample in self.samples)]
 
@@ -193,7 +193,7 @@ def components_of(
     method, options, _ = _validated(name, overrides, setting, protocol)
     asking: Any = _Asking(setting.backbone)
     method.weights(asking, options)
-    return asking.asked
+    return asking.requested
 
 
 def options_of(
@@ -208,10 +208,10 @@ class _Asking:
 
     def __init__(self, backbone: Backbone) -> None:
         self._backbone = backbone
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     def path(self, component: str) -> Path:
-        self.asked.append(component)
+        self.requested.append(component)
         return self._backbone.declared_path(component) or Path(component)
 
     def __getattr__(self, name: str) -> Any:
@@ -232,7 +232,7 @@ def _validated(
         if first["type"] == "extra_forbidden":
             known = nearest(str(first["loc"][-1]), method.Options.model_fields)
             raise UserError(f'The method "{name}" has no option "{first["loc"][-1]}", {known}') from None
-        given = next((told for told, own in sources if first["loc"] and first["loc"][0] in own), "")
+        given = next((source for source, own in sources if first["loc"] and first["loc"][0] in own), "")
         raise UserError(f'Option of the method "{name}"{given}: {sentence(error, method.Options)}') from None
     return method, options, suited
 
@@ -293,7 +293,7 @@ def make_plan(
 
     A method that cannot take as many subjects as a set has is left out of that set, and the plan says so.
     """
-    sets = suite.asked_sets(limit_subjects)
+    sets = suite.requested_sets(limit_subjects)
     images = images_per_prompt or suite.file.images_per_prompt
     digests = suite.photograph_digests()
     templates = dict.fromkeys(prompt.template for _, prompts in sets for prompt in prompts)
@@ -318,7 +318,9 @@ def make_plan(
                 continue
             who = [[subject.id, subject.noun, digests[subject.id]] for subject in subjects]
             shown = who if method.uses_photographs else []
-            samples = AskedSamples(row.label, subject_set, prompts, seeds, [shared_digest, who], [shared_digest, shown])
+            samples = PlannedSamples(
+                row.label, subject_set, prompts, seeds, [shared_digest, who], [shared_digest, shown]
+            )
             alone = [SubjectSet((subject,)) for subject in subjects] if len(subjects) > 1 else []
             parts = tuple(Job(row, part, (), _customization_seed(suite, row, part)) for part in alone)
             jobs.append(Job(row, subject_set, samples, _customization_seed(suite, row, subject_set), parts))
@@ -341,13 +343,13 @@ def _customization_seed(suite: Suite, row: MethodRow, subject_set: SubjectSet) -
 def _remarks(method: type[Method], options: BaseModel, row: MethodRow, sizes: Sequence[int]) -> list[Remark]:
     """What the method says about itself on sets of these sizes, where it says anything."""
     remark = getattr(method, "remark", None)
-    told = {size: remark(options, size) for size in sizes} if remark is not None else {}
-    return [Remark(row.label, size, text) for size, text in told.items() if text]
+    texts = {size: remark(options, size) for size in sizes} if remark is not None else {}
+    return [Remark(row.label, size, text) for size, text in texts.items() if text]
 
 
 def _references(method: type[Method], options: BaseModel) -> int:
     """How many photographs of a subject the method uses at most: what it says itself, else the first one or none."""
-    told = getattr(method, "references", None)
-    if told is not None:
-        return int(told(options))
+    references = getattr(method, "references", None)
+    if references is not None:
+        return int(references(options))
     return 1 if method.uses_photographs else 0

@@ -59,14 +59,14 @@ def check_prompt_lengths(plan: Plan, setting: Setting, generated: bool = True, s
     The prompt is measured with its class nouns alone, as text-only and FastComposer encode it; a method that mentions
     subjects with more tokens has to check its own.
     """
-    asked = list(prompts_of(plan))
+    requested = list(prompts_of(plan))
     for reader in prompt_readers(setting.backbone, generated, scored):
-        for prompt in asked:
-            if told := reader.refusal(prompt):
-                raise UserError(told)
+        for prompt in requested:
+            if message := reader.refusal(prompt):
+                raise UserError(message)
 
 
-def unlearnt_words(prompts: Iterable[str], backbone: Backbone) -> str:
+def unknown_words(prompts: Iterable[str], backbone: Backbone) -> str:
     """A sentence on words that a backbone with a closed vocabulary never saw in training; empty without any.
 
     Raises ModelInputError when the backbone's tokenizer cannot be read.

@@ -47,7 +47,7 @@ class Cluster:
     workers: int | None = None
 
     @property
-    def asked(self) -> dict[str, float]:
+    def requested(self) -> dict[str, float]:
         """What Ray is asked for, for one worker."""
         return {"num_cpus": self.cpus_per_job, "num_gpus": self.gpus_per_job}
 
@@ -104,7 +104,7 @@ class Connection:
         room = sum(holds(node, self.cluster) for node in self._nodes())
         if room < 1:
             raise UserError(
-                f"The Ray cluster has no room for a worker: {self._asked_and_there()}; ask for less with "
+                f"The Ray cluster has no room for a worker: {self._required_and_available()}; ask for less with "
                 "--gpus-per-job, or name --workers if the cluster grows."
             )
         return room
@@ -140,14 +140,14 @@ class Connection:
 
     def _unplaced(self, seconds: float) -> UserError:
         return UserError(
-            f"The Ray cluster gave no worker in {seconds:g} s: {self._asked_and_there()}; ask for less with "
+            f"The Ray cluster gave no worker in {seconds:g} s: {self._required_and_available()}; ask for less with "
             "--gpus-per-job, or repeat the command when there is room: nothing finished is lost."
         )
 
     def _nodes(self) -> list[dict[str, float]]:
         return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
 
-    def _asked_and_there(self) -> str:
+    def _required_and_available(self) -> str:
         nodes, free = self._nodes(), self.ray.available_resources()
         one = f"a job takes {self.cluster.cpus_per_job:g} CPU and {self.cluster.gpus_per_job:g} GPU of one node"
         cpus, gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
@@ -196,8 +196,8 @@ def _check_listening(address: str) -> None:
         if time.monotonic() > until:
             break
         time.sleep(0.5)
-    told = where if where == address else f"{address} ({where})"
-    raise UserError(f"No Ray cluster answers at {told} ({failed}); correct --address, or start it: ray start --head.")
+    place = where if where == address else f"{address} ({where})"
+    raise UserError(f"No Ray cluster answers at {place} ({failed}); correct --address, or start it: ray start --head.")
 
 
 def reason(error: BaseException) -> str:

@@ -223,7 +223,7 @@ class _Crew:
         self.actors = [self._hire() for _ in range(count)]
 
     def _hire(self, tries: int = 1) -> _Actor:
-        handle = self._kind.options(**self.connection.cluster.asked).remote(*self._arguments)
+        handle = self._kind.options(**self.connection.cluster.requested).remote(*self._arguments)
         return _Actor(handle, handle.begin.remote(), tries)
 
     def answer(self, actor: _Actor) -> None:
@@ -273,11 +273,11 @@ def _streamed(queue: _Queue, crew: _Crew) -> Iterator[tuple[Unit, Event]]:
         if not busy and not len(queue):
             return
         starting = {actor.answer: actor for actor in crew.actors if not actor.answered}
-        told, _ = ray.wait([*busy, *starting], num_returns=1, timeout=None if busy else PATIENCE)
-        waited = 0.0 if told else waited + PATIENCE
+        ready, _ = ray.wait([*busy, *starting], num_returns=1, timeout=None if busy else PATIENCE)
+        waited = 0.0 if ready else waited + PATIENCE
         if waited:
             crew.connection.check_waiting(waited)
-        for one in told:
+        for one in ready:
             if one in starting:
                 crew.answer(starting[one])
                 continue

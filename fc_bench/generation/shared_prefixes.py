@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fc_bench.generation.plan import AskedSamples, Job, MethodRow, Plan
+from fc_bench.generation.plan import Job, MethodRow, Plan, PlannedSamples
 from fc_bench.generation.units import Unit
 from fc_bench.protocols import Method, PrefixState, Request, Sampler, SharesPrefixes
 from fc_bench.suites.suite import digest
@@ -25,17 +25,17 @@ SHARE_OF_MEMORY = 0.25
 
 def shared_iterations(method: type[Method], options: BaseModel, sampler: Sampler) -> int | None:
     """How many iterations of a method see the text alone; None for one that does not say."""
-    told = getattr(method, "text_only_iterations", None)
-    return None if told is None else int(told(options, sampler))
+    iterations = getattr(method, "text_only_iterations", None)
+    return None if iterations is None else int(iterations(options, sampler))
 
 
 def company_of(job: Job, shares_prefixes: bool) -> str:
     """Equal for jobs that share what they compute: prefixes, or whole images where the subjects are not seen."""
     samples = job.samples
-    assert isinstance(samples, AskedSamples)
-    asked = [[prompt.template, text] for prompt, text in zip(samples.prompts, samples.texts(), strict=True)]
+    assert isinstance(samples, PlannedSamples)
+    requested = [[prompt.template, text] for prompt, text in zip(samples.prompts, samples.texts(), strict=True)]
     inputs = [job.row.name, dict(job.row.weights)] if shares_prefixes else list(samples.image_inputs)
-    return digest([inputs, asked])
+    return digest([inputs, requested])
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _calls(
         yield Calls(label, whole, shared)
 
 
-def told_calls(plan: Plan, shares: Mapping[str, int], sampler: Sampler) -> Iterator[str]:
+def describe_calls(plan: Plan, shares: Mapping[str, int], sampler: Sampler) -> Iterator[str]:
     """A line for each row: its sampling steps with and without sharing, and its UNet calls where these are more."""
     sharing = _sharing(plan, shares)
     by_steps = _calls(sharing, shares, sampler.steps)
@@ -185,5 +185,5 @@ def rows_that_share(
     methods: Mapping[str, tuple[type[Method], BaseModel, MethodRow]], sampler: Sampler
 ) -> dict[str, int]:
     """Row label -> iterations it shares, of the rows that share any."""
-    told = {label: shared_iterations(kind, options, sampler) for label, (kind, options, _) in methods.items()}
-    return {label: number for label, number in told.items() if number}
+    numbers = {label: shared_iterations(kind, options, sampler) for label, (kind, options, _) in methods.items()}
+    return {label: number for label, number in numbers.items() if number}

@@ -74,7 +74,7 @@ def _is_reference_of_two(group: Sequence[Seen]) -> bool:
 
 def _finding(group: Sequence[Seen], what: str, refused: bool) -> Iterator[Finding]:
     """What there is to say of photographs that are the same, if anybody asked for is among them."""
-    if not any(one.person.asked for one in group):
+    if not any(one.person.requested for one in group):
         return
     people = people_in(group)
     own = [listed(repeated(names_of([one for one in group if one.person.id == who]))) for who in people]

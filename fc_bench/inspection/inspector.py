@@ -109,11 +109,11 @@ class Inspector:
                 try:
                     seen.append(Seen(person, place, self._look(photograph.path)))
                 except UserError as error:
-                    if person.asked:
+                    if person.requested:
                         findings.append(Finding("unreadable", str(error), True, (photograph.name,)))
-        asked = [one for one in seen if one.person.asked]
+        requested = [one for one in seen if one.person.requested]
         persons = {person.id for person in people if self._is_person([one.path for one in person.photographs])}
-        shown = [one for one in asked if one.person.id in persons]
+        shown = [one for one in requested if one.person.id in persons]
         findings += self._faceless(shown)
         findings += _cut_off(shown, published)
         copies = Copies(seen)
@@ -245,10 +245,10 @@ def write_crops(suite: Suite, subjects: Collection[str]) -> None:
                     write_png(square, cut_out(read_photograph(path), suite.crops[path]))
 
 
-def people_of(suite: Suite, asked: Collection[str] | None = None) -> list[Person]:
+def people_of(suite: Suite, requested: Collection[str] | None = None) -> list[Person]:
     """The suite's people as they are inspected: those asked for (None: all) and those of the floor."""
     everybody = [subject.id for subject in suite.sources]
-    wanted = set(everybody if asked is None else asked)
+    wanted = set(everybody if requested is None else requested)
     floor: set[str] = set()
     if wanted != set(everybody):
         sets = (subject_set.subjects for subject_set, _ in suite.subject_sets())

@@ -39,11 +39,11 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with photographs, the reference first; one who is not `asked` stands in the floor alone."""
+    """Somebody with photographs, the reference first; one who is not `requested` stands in the floor alone."""
 
     id: str
     photographs: tuple[Photograph, ...]
-    asked: bool = True
+    requested: bool = True
 
 
 @dataclass(frozen=True)

@@ -42,13 +42,13 @@ class Resemblance:
         several: dict[tuple[str, bool], list[int]] = {}
         right: list[int] = []
         for number, one in enumerate(self._seen):
-            wrong = self._wrong(number) if one.person.asked else None
+            wrong = self._wrong(number) if one.person.requested else None
             if wrong is not None:
                 yield Finding("other-person", wrong, measured and one.is_reference, names_of([one]))
                 continue
             right.append(number)
             faces = one.look.faces
-            if len(faces) > 1 and one.person.asked:
+            if len(faces) > 1 and one.person.requested:
                 several.setdefault((one.person.id, faces[1].area >= SIMILAR * faces[0].area), []).append(number)
         for (_, similar), numbers in several.items():
             yield self._several(numbers, similar)

@@ -88,9 +88,9 @@ def records_at(path: Path, places: Iterable[int]) -> Iterator[dict[str, Any]]:
         for place in places:
             file.seek(place)
             record = _parsed(file.readline())
-            told = wrong(record) if wrong is not None and isinstance(record, dict) else None
-            if told is not None:
-                raise _damaged(path, line_at(path, place), told)
+            message = wrong(record) if wrong is not None and isinstance(record, dict) else None
+            if message is not None:
+                raise _damaged(path, line_at(path, place), message)
             if not isinstance(record, dict):
                 raise UserError(f"{path} was changed while it was read; repeat the command.")
             yield record
@@ -122,18 +122,18 @@ def _record(path: Path, number: int, line: bytes, wrong: Wrong | None) -> dict[s
     """The record of a line, None of an unfinished one."""
     record = _parsed(line)
     if isinstance(record, dict):
-        told = wrong(record) if wrong is not None else None
+        message = wrong(record) if wrong is not None else None
     elif line.endswith(b"\n"):
-        told = "this line is no record"
+        message = "this line is no record"
     else:
         return None
-    if told is not None:
-        raise _damaged(path, number, told)
+    if message is not None:
+        raise _damaged(path, number, message)
     return record
 
 
-def _damaged(path: Path, number: int, told: str) -> UserError:
-    return UserError(f"{path}:{number}: {told}; restore the file or remove the line to redo it.")
+def _damaged(path: Path, number: int, message: str) -> UserError:
+    return UserError(f"{path}:{number}: {message}; restore the file or remove the line to redo it.")
 
 
 def _wrong_as(kind: type[msgspec.Struct]) -> Wrong:

@@ -134,8 +134,10 @@ def _refuse_wrong_settings(file: Path, settings: Mapping[str, Any]) -> None:
     try:
         schema.model_validate(settings)
     except ValidationError as error:
-        told = sentence(error, schema).rstrip(".")
-        raise UserError(f"{file} is not as a run leaves it ({told}); restore it or start a new run folder.") from None
+        message = sentence(error, schema).rstrip(".")
+        raise UserError(
+            f"{file} is not as a run leaves it ({message}); restore it or start a new run folder."
+        ) from None
 
 
 @contextmanager

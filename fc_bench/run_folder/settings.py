@@ -184,15 +184,15 @@ class QualitySettings(_Part):
 
 def _refuse_strange_models(name: str, made: _Metric) -> None:
     """Tables name the face models and where they ran."""
-    told = made.model_extra or {}
-    models = told.get("models", {})
+    extra = made.model_extra or {}
+    models = extra.get("models", {})
     fits = isinstance(models, dict) and all(
         isinstance(model, dict)
         and isinstance(model.get("providers"), list)
         and all(isinstance(provider, str) for provider in model["providers"])
         for model in models.values()
     )
-    if not fits or not isinstance(told.get("embedder"), (str, type(None))):
+    if not fits or not isinstance(extra.get("embedder"), (str, type(None))):
         raise ValueError(f'the face models of the metric "{name}" are not told as they are recorded')
 
 

@@ -121,11 +121,11 @@ def order_remarks(plan: Plan, folder: RunFolder, scorer: ClipScorer, cause: str)
         pairs = [f'"{seen.templates[own]}" shows "{seen.templates[other]}"' for own, other in found.fits.items()]
         first = seen.files[int(np.argmax(np.isin(seen.own, list(found.fits))))]
         more = f" and {len(pairs) - 3} prompts more" if len(pairs) > 3 else ""
-        told = (
+        message = (
             f"{found.images} of {found.of} images (such as {first}) fit another prompt of their set clearly better "
             f"than their own: what stands under {', '.join(pairs[:3])}{more}; {cause}"
         )
-        remarks.append(Remark(label, subjects, told))
+        remarks.append(Remark(label, subjects, message))
     return remarks
 
 

@@ -56,7 +56,7 @@ class Siblings:
 class PendingScores:
     """What the finished samples of a run lack; iterating gives the records of those that are to be scored.
 
-    `lacking` maps every finished sample to a number whose bit i says that it has no value of `metrics[i]`, `failed` to
+    `missing` maps every finished sample to a number whose bit i says that it has no value of `metrics[i]`, `failed` to
     those of which an error is recorded: they are tried again with `retry_errors` alone. `anchors` are the scores that
     photographs have (id, metric); `siblings` are known where a metric needs them: a score that rests on others than
     there are now is lacking.
@@ -68,11 +68,11 @@ class PendingScores:
         self._compared = {name for name, metric in metrics.items() if needs_siblings(metric)}
         self.siblings = Siblings(folder) if self._compared else None
         every = (1 << len(metrics)) - 1
-        self.lacking = {name: every for name, status in folder.statuses().items() if status == "ok"}
+        self.missing = {name: every for name, status in folder.statuses().items() if status == "ok"}
         self.failed: dict[str, int] = {}
         self.anchors: set[tuple[str, str]] = set()
         for one in stream_fields(folder.path / SCORES, Measured):
-            if one.sample in self.lacking:
+            if one.sample in self.missing:
                 self.note(one.sample, one.metric, one.status, one.siblings)
             elif one.sample.startswith(ANCHOR):
                 self.anchors.add((one.sample, one.metric))
@@ -81,29 +81,29 @@ class PendingScores:
         """A finished sample is scored (ok) or could not be (error), or was while it had other siblings."""
         bit = self._bits.get(metric, 0)
         if self.siblings and metric in self._compared and siblings != self.siblings.ids(sample):
-            self.lacking[sample] |= bit
+            self.missing[sample] |= bit
             self.failed[sample] = self.failed.get(sample, 0) & ~bit
         elif status == "ok":
-            self.lacking[sample] &= ~bit
+            self.missing[sample] &= ~bit
         else:
-            self.lacking[sample] |= bit
+            self.missing[sample] |= bit
             self.failed[sample] = self.failed.get(sample, 0) | bit
 
     def __len__(self) -> int:
         """Number of samples that are to be scored."""
-        return sum(1 for name in self.lacking if self._asked(name))
+        return sum(1 for name in self.missing if self._requested(name))
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
         """Their records, each with the metrics to measure; read from the run folder one at a time."""
-        left = {name: bits for name in self.lacking if (bits := self._asked(name))}
+        left = {name: bits for name in self.missing if (bits := self._requested(name))}
         for record in stream_lines(self._folder.path / SAMPLES) if left else ():
             bits = left.pop(record["id"], 0) if record["status"] == "ok" else 0
             if bits:
                 yield record, [name for name in self._metrics if bits & self._bits[name]]
 
-    def _asked(self, name: str) -> int:
-        lacking = self.lacking[name]
-        return lacking if self._retry_errors else lacking & ~self.failed.get(name, 0)
+    def _requested(self, name: str) -> int:
+        missing = self.missing[name]
+        return missing if self._retry_errors else missing & ~self.failed.get(name, 0)
 
 
 def pending_scores(folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool = False) -> PendingScores:

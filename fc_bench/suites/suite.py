@@ -205,10 +205,10 @@ class SuiteFile(Settings):
             known.add(name)
         if self.single is None and self.multi is None:
             raise ValueError("no prompts: give `single:`, `multi:` or both")
-        asked = self.single.subjects if self.single and self.single.subjects != "all" else []
+        requested = self.single.subjects if self.single and self.single.subjects != "all" else []
         sets = self.multi.subjects if self.multi and self.multi.subjects != "all-pairs" else []
         named: list[tuple[str, tuple[str | int, ...]]] = [
-            (name, ("single", "subjects", place)) for place, name in enumerate(asked)
+            (name, ("single", "subjects", place)) for place, name in enumerate(requested)
         ]
         named += [
             (name, ("multi", "subjects", number, place))
@@ -310,7 +310,7 @@ class Suite:
             ]
         return sets
 
-    def asked_sets(self, limit: int | None = None) -> list[tuple[SubjectSet, list[Prompt]]]:
+    def requested_sets(self, limit: int | None = None) -> list[tuple[SubjectSet, list[Prompt]]]:
         """`subject_sets`; raises UserError where there is none, by what the file says or by the limit."""
         sets = self.subject_sets(limit)
         if sets:
@@ -381,7 +381,7 @@ def read_suite(path: Path, photographs: Path | None = None) -> Suite:
         raise UserError(f"The folder of photographs {photographs} does not exist; correct --photographs.")
     suite = Suite(file, path, photographs)
     _ = suite.sources
-    suite.asked_sets()
+    suite.requested_sets()
     return suite
 
 

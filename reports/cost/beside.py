@@ -60,12 +60,12 @@ def costs_beside(runs: Sequence[Run], cost_runs: Sequence[CostRun]) -> tuple[Bes
     """
     reasons = {cost.name: _obstacle(runs, cost) for cost in cost_runs}
     fitting = [cost for cost in cost_runs if reasons[cost.name] is None]
-    told = [f"The costs of {name} stand apart: {reason}." for name, reason in reasons.items() if reason is not None]
+    remarks = [f"The costs of {name} stand apart: {reason}." for name, reason in reasons.items() if reason is not None]
     if len(fitting) > 1:
         names = ", ".join(cost.name for cost in fitting)
-        told.append(f"The costs of {names} stand apart: each of them fits, and none is chosen.")
+        remarks.append(f"The costs of {names} stand apart: each of them fits, and none is chosen.")
     if len(fitting) != 1:
-        return None, told
+        return None, remarks
     (cost_run,) = fitting
     found: dict[str, dict[str, Row]] = {}
     without: list[str] = []
@@ -81,7 +81,7 @@ def costs_beside(runs: Sequence[Run], cost_runs: Sequence[CostRun]) -> tuple[Bes
             found[label] = _rows(cost)
             changed += [f"{label}: {note}." for note in cost.notes if cost.options_changed]
     if not found:
-        return None, [*told, f"The costs of {cost_run.name} stand apart: its methods have other options."]
+        return None, [*remarks, f"The costs of {cost_run.name} stand apart: its methods have other options."]
     notes = [
         f"Customizing, seconds per image, peak memory and storage of one subject were measured apart, in the cost run "
         f"{cost_run.name} ({machine(cost_run.settings)}); what the images' own run recorded stands under Cost."
@@ -91,7 +91,7 @@ def costs_beside(runs: Sequence[Run], cost_runs: Sequence[CostRun]) -> tuple[Bes
         notes.append(f"{cost_run.name} did not measure, with the same options: {', '.join(without)}.")
     notes += changed
     notes += [f"{cost_run.name}: {text}" for text in footnotes(cost_run.costs).values()]
-    return Beside(cost_run.name, found, tuple(notes)), told
+    return Beside(cost_run.name, found, tuple(notes)), remarks
 
 
 def _obstacle(runs: Sequence[Run], cost: CostRun) -> str | None:

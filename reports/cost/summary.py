@@ -36,16 +36,16 @@ def _first_image(costs: Sequence[MethodCost], backbone: str) -> list[str]:
     first = {cost.method: total_seconds(cost, 1, load=False) for cost in costs if cost.personalizes}
     known = {method: figure for method, figure in first.items() if figure is not None}
     if fast is None or fast.method not in known:
-        told = [f"{method} {_time(figure)}" for method, figure in known.items()]
-        return [f"A new subject's first image takes, customizing included: {', '.join(told)}."] if told else []
+        parts = [f"{method} {_time(figure)}" for method, figure in known.items()]
+        return [f"A new subject's first image takes, customizing included: {', '.join(parts)}."] if parts else []
     ratios = {cost.method: found for cost in tuned(costs) if (found := speed_up(fast, cost)) is not None}
     text = f"{fast.method} gives the first image of a new subject after {_time(known[fast.method])}"
     if not ratios:
         return [f"{text}, customizing included."]
-    told = [f"{method} after {_time(known[method])} ({figure_cell(ratios[method], 'x').whole})" for method in ratios]
+    parts = [f"{method} after {_time(known[method])} ({figure_cell(ratios[method], 'x').whole})" for method in ratios]
     claim = published_speed_up()
     published = f" Published: {claim.words}." if claim.is_of(backbone) else ""
-    return [f"{text}, {_listed(told)}, customizing included.{published}"]
+    return [f"{text}, {_listed(parts)}, customizing included.{published}"]
 
 
 def _break_even(costs: Sequence[MethodCost]) -> list[str]:
@@ -84,8 +84,8 @@ def _storage(costs: Sequence[MethodCost]) -> list[str]:
     nothing = [method for method, size in sizes.items() if size == 0]
     if not kept:
         return []
-    told = f"; {_listed(nothing)} keeps nothing but the photographs" if nothing else ""
-    return [f"{million:,} subjects would take {_listed(kept)}{told}."]
+    rest = f"; {_listed(nothing)} keeps nothing but the photographs" if nothing else ""
+    return [f"{million:,} subjects would take {_listed(kept)}{rest}."]
 
 
 def _trust(costs: Sequence[MethodCost]) -> list[str]:

@@ -95,13 +95,13 @@ class CostTables:
 
 def write_cost_tables(tables: CostTables, folder: Path) -> list[Path]:
     """Write `cost.md`, `.csv`, `.tex`, `.html` as shown; with all digits `results`, `amortised` and `storage.csv`."""
-    run, told = tables.run, cost_notes(tables.run)
+    run, notes = tables.run, cost_notes(tables.run)
     provenance = cost_provenance(run)
     files = {
         "cost.md": _document(tables),
         "cost.csv": csv_tables(tables.everything),
-        "cost.tex": latex_tables(tables.printed, footnotes(run.costs), told),
-        "cost.html": html_document(tables.title, tables.everything, [*told, *provenance]),
+        "cost.tex": latex_tables(tables.printed, footnotes(run.costs), notes),
+        "cost.html": html_document(tables.title, tables.everything, [*notes, *provenance]),
         "results.csv": csv_frame(_results(run)),
         "amortised.csv": csv_frame(_amortised(run.costs)),
         "storage.csv": csv_frame(_storage(run.costs)),

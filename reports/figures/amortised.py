@@ -97,7 +97,7 @@ def amortised(
         else:
             axes.tick_params(labelleft=False)
     legend_below(figure, handles)
-    return Drawing("amortised-cost", "Amortised cost", _told(costs, marks, source), figure)
+    return Drawing("amortised-cost", "Amortised cost", _caption(costs, marks, source), figure)
 
 
 def base_of(costs: Sequence[MethodCost], shared: bool = False) -> MethodCost | None:
@@ -160,7 +160,7 @@ def _mark(
         )  # fmt: skip
 
 
-def _told(costs: Sequence[MethodCost], marks: Mapping[bool, Sequence[BreakEven]], source: str) -> str:
+def _caption(costs: Sequence[MethodCost], marks: Mapping[bool, Sequence[BreakEven]], source: str) -> str:
     sentences = [f"Seconds per image when n images of a subject are generated: {source}"]
     if len(marks) > 1:
         sentences.append("To the right, the images that a class of subjects shares are counted to this one subject.")

@@ -50,8 +50,10 @@ def draw_grid(material: Material) -> list[Drawing]:
     shown = shown_of(material.samples, material.choice)
     first = material.samples.loc[material.samples["index"] == 0]
     wanted = {(column.key, column.template) for column in shown}
-    asked = zip(first["set"], first["template"], strict=True)
-    rows = rows_of(first.loc[np.fromiter((question in wanted for question in asked), dtype=bool, count=len(first))])
+    requested_samples = zip(first["set"], first["template"], strict=True)
+    rows = rows_of(
+        first.loc[np.fromiter((question in wanted for question in requested_samples), dtype=bool, count=len(first))]
+    )
     found = {(row["label"], row["set"], row["template"]): row for row in rows}
     cells = {
         (label, place): found[label, column.key, column.template]

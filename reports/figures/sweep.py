@@ -13,7 +13,7 @@ from fc_bench.reports.escaping import file_name
 from fc_bench.reports.figures.material import MEASURES, Material
 from fc_bench.reports.figures.style import COLORS, GREY, INK, Drawing, Look, error, legend_below, new_figure
 from fc_bench.reports.figures.tradeoff import points_of
-from fc_bench.reports.frame import asked, who
+from fc_bench.reports.frame import requested_samples, who
 from fc_bench.reports.literature import published_alpha_sweep
 
 FEWEST = 3
@@ -51,7 +51,7 @@ def draw_sweeps(material: Material) -> list[Drawing]:
 def sweeps_of(material: Material) -> list[Sweep]:
     """The options of which the runs hold at least `FEWEST` values, asked for the same samples, all else being equal."""
     labels = {(run, method): label for run, method, label in material.methods}
-    samples = asked(material.runs)
+    samples = requested_samples(material.runs)
     found: dict[tuple[str, str, str], dict[str, float]] = {}
     for run in material.runs:
         for method, row in run.settings["methods"].items():
@@ -165,15 +165,15 @@ def _published_row(figure: Any, published: Sequence[Mapping[str, float]]) -> Non
 
 
 def _caption(sweep: Sweep, published: Sequence[object], same: bool, embedder: str | None) -> str:
-    told = (
+    caption = (
         f"Identity and prompt consistency of {sweep.method} against its option {sweep.option}, and against each other "
         f"(numbers: {sweep.option}); means over the subjects (or sets of subjects) with their 95 % intervals."
     )
     if not published:
-        return told
+        return caption
     if same:
-        return f"{told} Grey, dashed: {PUBLISHED}, measured with FaceNet and CLIP ViT-L/14."
+        return f"{caption} Grey, dashed: {PUBLISHED}, measured with FaceNet and CLIP ViT-L/14."
     return (
-        f"{told} Below, grey, dashed: {PUBLISHED}, measured with FaceNet and CLIP ViT-L/14 on other people and "
+        f"{caption} Below, grey, dashed: {PUBLISHED}, measured with FaceNet and CLIP ViT-L/14 on other people and "
         f"prompts. Its scale is not this run's ({embedder or 'other face models'}): shapes compare, heights do not."
     )

@@ -121,29 +121,29 @@ def _facts(runs: Sequence[Run]) -> list[list[str]]:
     names = frame.labels(runs)
     methods = {names[run.name, method] for run in runs for method in run.samples["method"].unique()}
     settings = [run.settings for run in runs]
-    samplers = [told["sampler"] for told in settings]
+    samplers = [one["sampler"] for one in settings]
 
     def each(texts: Iterable[str]) -> str:
         return ", ".join(dict.fromkeys(texts))
 
     return [
         ["suite", f"{settings[0]['suite']['name']} {settings[0]['suite']['version']}"],
-        ["backbone", each(told["backbone"] for told in settings)],
+        ["backbone", each(one["backbone"] for one in settings)],
         ["samples", f"{finished} / {sum(len(run.samples) for run in runs)}"],
         ["methods", str(len(methods))],
         ["subjects", str(len(subjects))],
-        ["image side", each(f"{told['resolution']} px" if told else UNKNOWN for told in samplers)],
-        ["sampler", each(f"{told['scheduler']}, {told['steps']} steps" if told else UNKNOWN for told in samplers)],
+        ["image side", each(f"{one['resolution']} px" if one else UNKNOWN for one in samplers)],
+        ["sampler", each(f"{one['scheduler']}, {one['steps']} steps" if one else UNKNOWN for one in samplers)],
         [
             "on",
             each(
-                ", ".join(machine.get("accelerators") or ()) or told["device"]
-                for told in settings
-                for command in told["commands"]
+                ", ".join(machine.get("accelerators") or ()) or one["device"]
+                for one in settings
+                for command in one["commands"]
                 for machine in machines_of(command)
             ),
         ],
-        ["started", each(told["commands"][0]["started"][:10] for told in settings)],
+        ["started", each(one["commands"][0]["started"][:10] for one in settings)],
     ]
 
 

@@ -82,7 +82,7 @@ def _provenance(settings: Mapping[str, Any]) -> list[list[str]]:
         ["number format", f"{settings['dtype'] or UNKNOWN} on {settings['device']}"],
         ["scorers, sha256", _pairs(settings.get("scorers", {}))],
         ["face models", "; ".join(map(_pairs, faces if isinstance(faces, list) else [faces]))],
-        *([f"metric {name}", _pairs(told)] for name, told in settings["metrics"].items()),
+        *([f"metric {name}", _pairs(own)] for name, own in settings["metrics"].items()),
         *_states(settings["commands"]),
     ]
     return [[name, text] for name, text in facts if text]
@@ -101,12 +101,12 @@ def _states(commands: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     found: dict[str, list[int]] = {}
     for number, command in enumerate(commands):
         found.setdefault(str(_code_and_machine(command)), []).append(number)
-    told = []
+    rows = []
     for numbers in found.values():
         listed = ", ".join(str(number + 1) for number in numbers)
         which = f" of command{'s' if len(numbers) > 1 else ''} {listed}" if len(found) > 1 else ""
-        told += [[f"{name}{which}", text] for name, text in _code_and_machine(commands[numbers[0]])]
-    return told
+        rows += [[f"{name}{which}", text] for name, text in _code_and_machine(commands[numbers[0]])]
+    return rows
 
 
 def _code_and_machine(command: Mapping[str, Any]) -> list[list[str]]:

@@ -12,7 +12,7 @@ from fc_bench.protocols import Column
 from fc_bench.reports.cost import beside as apart
 from fc_bench.reports.cost.beside import Beside
 from fc_bench.reports.cost.cells import ROUGHLY
-from fc_bench.reports.frame import Run, asked, columns, paired_samples, rows, who
+from fc_bench.reports.frame import Run, columns, paired_samples, requested_samples, rows, who
 from fc_bench.reports.tables.model import NOTHING, Cell, Heading, Table
 from fc_bench.suites.slugs import slug
 
@@ -223,7 +223,7 @@ def contents(
     runs: Sequence[Run], marks: Marks, incomparable: Collection[str] = (), beside: Beside | None = None
 ) -> Contents:
     """The contents of runs that are alike."""
-    uneven = [size for size, own in asked(runs).items() if len(set(own.values())) > 1]
+    uneven = [size for size, own in requested_samples(runs).items() if len(set(own.values())) > 1]
     return Contents(rows(runs), columns(runs), marks, incomparable, uneven, beside)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from fc_bench.analysis.aggregate import COST_COLUMNS, columns_of, shared_seconds
 from fc_bench.analysis.comparability import Obstacles
 from fc_bench.analysis.states import CODE, FC_BENCH, MACHINE, doubts, states, weight_doubts
-from fc_bench.reports.frame import Asked, Run, asked, incomparable_costs, labels, who
+from fc_bench.reports.frame import RequestedSamples, Run, incomparable_costs, labels, requested_samples, who
 from fc_bench.reports.literature import EMBEDDER, published_rows
 from fc_bench.reports.tables.model import Cell
 
@@ -50,9 +50,9 @@ def notes(runs: Sequence[Run], options: bool = True) -> list[str]:
     raised = {number: Cell("", mark=number).superscript for number in footnotes(runs)}
     lines = [f"{raised[number]} {text}" for number, text in footnotes(runs).items()]
     lines += [_MEANING, _BEST, *_between(runs)]
-    told = {run.name: list(_of_run(run, runs, options)) for run in runs}
-    for line in dict.fromkeys(line for own in told.values() for line in own):
-        having = [name for name, own in told.items() if line in own]
+    found = {run.name: list(_of_run(run, runs, options)) for run in runs}
+    for line in dict.fromkeys(line for own in found.values() for line in own):
+        having = [name for name, own in found.items() if line in own]
         lines.append(line if len(having) == len(runs) else f"{', '.join(having)}: {line}")
     return lines
 
@@ -64,14 +64,14 @@ def provenance(runs: Sequence[Run]) -> list[str]:
 
 def _between(runs: Sequence[Run]) -> Iterator[str]:
     """What makes rows of these runs, or of one run, less comparable than they look."""
-    for size, own in asked(runs).items():
-        groups: dict[Asked, list[str]] = {}
+    for size, own in requested_samples(runs).items():
+        groups: dict[RequestedSamples, list[str]] = {}
         for label, samples in own.items():
             groups.setdefault(samples, []).append(label)
         if len(groups) > 1:
-            told = "; ".join(f"{len(samples)} of {', '.join(names)}" for samples, names in groups.items())
+            found = "; ".join(f"{len(samples)} of {', '.join(names)}" for samples, names in groups.items())
             yield (
-                f"The rows of {who(size)} rest on different samples ({told}): their subjects and prompts may be what "
+                f"The rows of {who(size)} rest on different samples ({found}): their subjects and prompts may be what "
                 "differs between them, and none is marked as the best."
             )
     reasons: dict[str, list[str]] = {}
@@ -123,8 +123,8 @@ def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
     watched = samples.loc[samples["attention"].notna(), "method"].unique()
     if watched:
         yield f"The attention of {', '.join(watched)} was watched, which is part of its seconds and memory."
-    told = {label for command in settings["commands"] for label in command.get("shared_prefixes", ())}
-    for label in (label for label in settings["methods"] if label in told):
+    found = {label for command in settings["commands"] for label in command.get("shared_prefixes", ())}
+    for label in (label for label in settings["methods"] if label in found):
         yield (
             f"{names.get((run.name, label), label)} computed the steps that see the text alone once for all subjects; "
             "each image's seconds hold them in full."

@@ -108,12 +108,12 @@ def write_tables(tables: Tables, folder: Path) -> list[Path]:
 
     The files of another layout are called after it.
     """
-    told, results, stem = tables.notes(), frame(tables.runs), "table" if tables.layout == "suite" else tables.layout
+    notes, results, stem = tables.notes(), frame(tables.runs), "table" if tables.layout == "suite" else tables.layout
     files = {
         f"{stem}.md": _document(tables),
         f"{stem}.csv": csv_tables(tables.everything),
-        f"{stem}.tex": latex_tables(tables.printed, footnotes(tables.runs), told),
-        f"{stem}.html": html_document(tables.title, tables.everything, [*told, *provenance(tables.runs)]),
+        f"{stem}.tex": latex_tables(tables.printed, footnotes(tables.runs), notes),
+        f"{stem}.html": html_document(tables.title, tables.everything, [*notes, *provenance(tables.runs)]),
         "results.csv": csv_frame(results if len(tables.runs) > 1 else results.drop(columns="run")),
     }
     for name, content in files.items():

@@ -88,7 +88,7 @@ def test_options_show_their_meanings_where_they_are_given(fc_bench, plugin, monk
 def test_options_of_what_is_no_method_are_refused(fc_bench):
     assert "did you mean" in fc_bench("list", "methods", "dreamboth").err
     done = fc_bench("list", "metrics", "identity")
-    assert (done.code, done.err) == (2, 'fc-bench: Only methods have options to show; leave "identity" out.\n')
+    assert (done.code, done.err) == (2, 'fc-bench: Only methods have options; leave out "identity".\n')
 
 
 def test_a_plug_in_s_suite_is_listed_and_runs(fc_bench, plugin, tiny_backbone, tmp_path, portrait, people):
@@ -122,7 +122,7 @@ def test_validate_names_everything_that_is_wrong_at_once(fc_bench, suite):
     assert done.code == 2
     assert "ann-1.png" in done.out
     assert "cid-2.png" in done.out
-    assert "2 of the things above" in done.err
+    assert "fix the 2 errors above" in done.err
 
 
 def test_validate_with_a_backbone_looks_for_a_face_in_every_photograph(fc_bench, suite, tiny_backbone):

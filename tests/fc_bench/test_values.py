@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from fc_bench.analysis.gate import read_gate
-from fc_bench.cli.run import overrides_of
+from fc_bench.cli.options import parse_method_options
 from fc_bench.commands.sweep import values_in
 from fc_bench.errors import UserError
 from fc_bench.generation.plan import resolve_method
@@ -35,7 +35,7 @@ def resolved(tiny_backbone):
 
     def resolve(option: str):
         name = option.partition(".")[0]
-        return resolve_method(name, overrides_of([option])[name], setting)
+        return resolve_method(name, parse_method_options([option])[name], setting)
 
     return resolve
 
@@ -53,7 +53,7 @@ def test_option_that_is_no_usable_number_is_refused_by_its_name(resolved, option
 @pytest.mark.parametrize("value", ["", "2024-13-45", "[", "&a [*a]", "{a: 1, a: 2}"])
 def test_value_that_yaml_cannot_read_is_refused_with_its_option(value):
     with pytest.raises(UserError, match=r"dreambooth\.steps"):
-        overrides_of([f"dreambooth.steps={value}"])
+        parse_method_options([f"dreambooth.steps={value}"])
 
 
 @pytest.mark.parametrize("method", ["dreambooth", "dreambooth-lora", "textual-inversion", "custom-diffusion"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fc_bench.commands.score import Asked, read_manifest
+from fc_bench.commands.score import RequestedImages, read_manifest
 from fc_bench.errors import UserError
 from fc_bench.suites.suite import read_suite
 
@@ -196,11 +196,11 @@ SPREADSHEETS = {
 
 
 @pytest.fixture
-def asked(suite_data, write_suite) -> Asked:
+def asked(suite_data, write_suite) -> RequestedImages:
     """A suite in which the rows' prompts are asked for."""
     suite_data["single"]["prompts"]["context"] = ["a photo of a {subject}, in the snow"]
     sets = read_suite(write_suite(suite_data)).subject_sets()
-    return Asked(sets, sets, 2)
+    return RequestedImages(sets, sets, 2)
 
 
 @pytest.mark.parametrize("kind", SPREADSHEETS)

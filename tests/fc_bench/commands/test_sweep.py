@@ -42,9 +42,9 @@ def test_a_grid_refuses_what_it_would_not_heed(fc_bench, tmp_path):
         "sweep", "--grid", tmp_path / "g.yaml", "--dry-run", "--batch-size", "4", "-o", "fastcomposer.alpha=1"
     )
     assert done.code == 2
-    told = "A grid says itself what is run, and how; leave --option --batch-size --dry-run or --grid out."
-    assert done.err == f"fc-bench: {told}\n"
-    assert "leave fastcomposer.alpha or --grid out" in fc_bench("sweep", "fastcomposer.alpha", "--grid", "g.yaml").err
+    message = "The grid file defines the whole run; leave out --option --batch-size --dry-run or --grid."
+    assert done.err == f"fc-bench: {message}\n"
+    assert "leave out fastcomposer.alpha or --grid" in fc_bench("sweep", "fastcomposer.alpha", "--grid", "g.yaml").err
 
 
 def test_every_combination_of_each_grid_is_tried_once():
@@ -136,7 +136,7 @@ def test_unknown_option_or_method_is_refused_before_anything_runs(sweep, tmp_pat
 
 
 def test_a_grid_takes_no_option_and_nothing_is_no_sweep(fc_bench, tmp_path):
-    assert "leave a.b or --grid out" in fc_bench("sweep", "a.b", "1,2", "--grid", tmp_path / "g.yaml").err
+    assert "leave out a.b or --grid" in fc_bench("sweep", "a.b", "1,2", "--grid", tmp_path / "g.yaml").err
     assert "Name an option and its values" in fc_bench("sweep").err
 
 

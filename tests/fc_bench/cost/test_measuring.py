@@ -247,7 +247,7 @@ def test_a_plug_in_without_steps_or_schedulers_is_measured_whole_in_processes_of
     [
         (["-m", "dreambot"], 'Unknown method "dreambot", did you mean "dreambooth"?'),
         (["--budget", "soon"], "'soon' is no duration: write it like 90s, 30m or 2h"),
-        (["--dtype", "int8"], '"int8" is no number format; give float32, bfloat16 or float16.'),
+        (["--dtype", "int8"], '"int8" is not a number format; give float32, bfloat16 or float16.'),
         (["-m", "text-only", "-o", "dreambooth.steps=3"], 'Options are given for "dreambooth"'),
         (["-m", "dreambooth", "-o", "dreambooth.stepz=3"], 'has no option "stepz", did you mean "steps"?'),
         (["--random-weights"], 'The backbone "tiny" declares no architecture'),

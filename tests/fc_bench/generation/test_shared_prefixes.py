@@ -16,7 +16,7 @@ from fc_bench.baselines.fastcomposer import FastComposer, FastComposerOptions
 from fc_bench.commands.run import RunOptions, setting_of
 from fc_bench.commands.run import run as execute
 from fc_bench.generation.plan import MethodRow, make_plan
-from fc_bench.generation.shared_prefixes import PrefixStore, planned_calls, told_calls
+from fc_bench.generation.shared_prefixes import PrefixStore, describe_calls, planned_calls
 from fc_bench.generation.worker import InProcess, Worker
 from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import Sampler
@@ -56,7 +56,7 @@ def test_plan_of_the_published_suites_says_what_sharing_saves(plan_of, name, ste
     plan, shares, sampler = plan_of(name, 0.5)
     (counted,) = planned_calls(plan, shares, sampler.steps)
     assert (counted.whole, counted.shared) == steps
-    (told,) = told_calls(plan, shares, sampler)
+    (told,) = describe_calls(plan, shares, sampler)
     assert told == (
         f"alpha=0.5: {steps[1]:,} of {steps[0]:,} sampling steps, text-only prefixes shared "
         f"(pndm calls the UNet once more an image: {calls[1]:,} of {calls[0]:,})"

@@ -141,7 +141,7 @@ def test_what_every_process_would_refuse_is_told_once_and_none_is_started(
 ):
     from fc_bench.cli import train
 
-    monkeypatch.setattr(train, "_launched", None)
+    monkeypatch.setattr(train, "_launch", None)
     done = fc_bench("train", "fastcomposer", recipe(**changes), "--processes", 2)
     assert done.code == 2
     assert message in done.err
@@ -168,7 +168,7 @@ def test_the_first_process_to_fail_ends_the_others_and_gives_the_code(
     file.write_text(f"#!/bin/sh\n{script}\n")
     file.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(file))
-    assert train._launched(2, ["train", "x", "--processes", "2", "--resume"]) == code
+    assert train._launch(2, ["train", "x", "--processes", "2", "--resume"]) == code
     err = capsys.readouterr().err
     assert told in err
     assert err.count("\n") == bool(told)

@@ -218,7 +218,7 @@ def test_browser_that_does_not_start_is_said(fc_bench, make_run, monkeypatch):
     run = make_run()
     done = fc_bench("report", run.path, "--no-figures", "--open")
     assert done.code == 0
-    assert f"open {run.page} by hand" in done.out
+    assert f"open {run.page} yourself" in done.out
 
 
 def test_page_that_cannot_be_written_is_one_sentence_and_leaves_the_old_one(fc_bench, make_run, monkeypatch):
