@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -290,6 +290,12 @@ class Column:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bounds", tuple(self.bounds))
+
+    def definition(self) -> dict[str, Any]:
+        """All fields but the title: values of columns with the same definition can be compared."""
+        fields = asdict(self)
+        del fields["title"]
+        return fields
 
 
 @dataclass(frozen=True)

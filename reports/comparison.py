@@ -47,7 +47,7 @@ def comparison_markdown(report: Report, base: str, new: str) -> str:
     return "\n\n".join(
         [
             markdown(f"### {new} against {base}: {conclusion(report)}"),
-            markdown_table(comparison_table(gated, "")) if gated.comparisons else "The gate looks at nothing.",
+            markdown_table(comparison_table(gated, "")) if gated.comparisons else "The gate checks nothing.",
             *map(markdown, _notes(report)),
             "<details><summary>All measures</summary>",
             markdown_table(comparison_table(report, "")),
@@ -106,7 +106,7 @@ def conclusion(report: Report) -> str:
     obstacles = [item for item in gated if item.verdict == "not comparable"]
     if obstacles:
         return f"not comparable: {sentence(obstacles[0])}."
-    return f"accepted: {len(gated)} gated measures, none beyond its tolerance." if gated else "nothing is gated."
+    return f"accepted: {len(gated)} gated measures, all within their tolerance." if gated else "nothing is gated."
 
 
 def _notes(report: Report) -> Sequence[str]:

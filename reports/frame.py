@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -29,7 +29,7 @@ from fc_bench.protocols import Column
 from fc_bench.reports.escaping import plain
 from fc_bench.run_folder.records import RunFolder
 
-ANCHORS = {"ceiling": "ceiling (own photographs)", "floor": "floor (somebody else)"}
+ANCHORS = {"ceiling": "ceiling (own photographs)", "floor": "floor (other person)"}
 """Rows that come from the suite's own photographs, and what they are called."""
 
 
@@ -263,5 +263,5 @@ def _request(run: Run) -> str:
 
 
 def _same_columns(one: Run, other: Run) -> bool:
-    theirs = {column.name: asdict(column) for column in other.columns}
-    return all(asdict(column) == theirs.get(column.name, asdict(column)) for column in one.columns)
+    theirs = {column.name: column.definition() for column in other.columns}
+    return all(column.definition() == theirs.get(column.name, column.definition()) for column in one.columns)

@@ -67,7 +67,7 @@ def summary(runs: Sequence[Run], differences: PairedDifferences, costs: bool = T
         part = [row for row in results if row["subjects"] == subjects and row["category"] == OVERALL]
         column = _first_measured(part, columns)
         if column is not None and len(set(frame.requested_samples(runs)[subjects].values())) > 1:
-            sentences.append(f"{_with(subjects)}, the methods were asked for different samples: none is ranked.")
+            sentences.append(f"{_with(subjects)}, the methods have different samples, so none is ranked.")
         elif column is not None:
             sentence, named = _ranking(part, column, subjects, focus, differences)
             sentences += [sentence] if sentence else []
@@ -104,12 +104,12 @@ def _ranking(
     signs = {name: differences.sign(name, best, subjects, column.name) for name in others}
     equal = [name for name in others if signs[name] != -better]
     if all(sign is None for sign in signs.values()):
-        text += "; there are too few subject sets to tell the methods apart"
+        text += "; there are too few subject sets to distinguish the methods"
     elif not equal:
         everyone = _listed(others) if len(others) <= NAMED else f"all {len(others)} others"
-        text += f", and the paired differences tell it apart from {everyone}"
+        text += f", significantly different from {everyone} by the paired differences"
     else:
-        text += f"; the paired differences do not tell it apart from {_listed(equal)}"
+        text += f"; by the paired differences it is not significantly different from {_listed(equal)}"
     text, named = text + ".", [best]
     followed = next((name for name in others if name in focus), None)
     if followed is not None and best not in focus:
@@ -120,7 +120,7 @@ def _ranking(
 
 def _unranked(methods: Mapping[str, Row], ranked: Mapping[str, Row]) -> str:
     partial = [label for label in methods if label not in ranked]
-    return f" Not ranked, as values are missing: {_listed(partial)}." if partial else ""
+    return f" Not ranked, because values are missing: {_listed(partial)}." if partial else ""
 
 
 def _place(
@@ -137,7 +137,7 @@ def _place(
     signs = [differences.sign(name, label, subjects, column.name) for name in order if name != label]
     first, last = 1 + signs.count(better), len(order) - signs.count(-better)
     text = f"{label} is {_ordinal(place)} of {len(order)} with {_estimate(rows[label], column)}"
-    allowed = "" if (first, last) == (place, place) else f"; the paired differences allow places {first} to {last}"
+    allowed = "" if (first, last) == (place, place) else f"; the paired differences allow ranks {first} to {last}"
     return f"{text}{allowed}."
 
 
@@ -163,7 +163,7 @@ def _completeness(runs: Sequence[Run]) -> str:
         parts = [f"All {planned} samples are there"]
     else:
         reasons = [f"{failed} failed"] * bool(failed) + [f"{missing} were not reached"] * bool(missing)
-        parts = [f"{finished} of {planned} samples are there, {' and '.join(reasons)}: no mean holds them"]
+        parts = [f"{finished} of {planned} samples are there, {' and '.join(reasons)}: the means do not include them"]
     parts += [f"{unscored} have no value of any measure"] * bool(unscored)
     parts += [f"{broken} scores failed"] * bool(broken)
     return "; ".join(parts) + "."
@@ -177,7 +177,7 @@ def _counted(run: Run, columns: Sequence[str]) -> tuple[int, int, int, int]:
     return len(samples), int(finished.sum()), int((samples["status"] == "error").sum()), int((finished & ~valued).sum())
 
 
-_WORDS: Mapping[str, str] = {"ceiling": "own photographs:", "floor": "somebody else's:"}
+_WORDS: Mapping[str, str] = {"ceiling": "own photographs:", "floor": "other person:"}
 
 
 def _first_measured(part: Sequence[Row], columns: Sequence[Column]) -> Column | None:

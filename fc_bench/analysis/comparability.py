@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from fc_bench.analysis.states import UNKNOWN, machine_text, machines_of
@@ -25,10 +24,10 @@ class Obstacles:
         """Empty when the runs asked and measured the same."""
         different = list(self._requested)
         metric = next(name for name, columns in self._base["columns"].items() if column.name in _names(columns))
-        theirs = {item["name"]: asdict(Column(**item)) for item in self._new["columns"].get(metric, [])}
+        theirs = {item["name"]: Column(**item).definition() for item in self._new["columns"].get(metric, [])}
         if column.name not in theirs:
-            return "the new run has not measured it"
-        if theirs[column.name] != asdict(column):
+            return "the new run did not measure it"
+        if theirs[column.name] != column.definition():
             different.append("definition of the column")
         parts = ("clip", "faces", *self._base["metrics"].get(metric, {}).get("scorers", ()))
         before, after = (run.get("scorers", {}) for run in (self._base, self._new))
@@ -60,12 +59,12 @@ class Obstacles:
             any(label in command.get("shared_prefixes", ()) for command in settings["commands"])
             for label, settings in ((base, self._base), (new, self._new))
         ]
-        return "text-only prefixes were shared in one run alone" if shared[0] != shared[1] else ""
+        return "text-only prefixes were shared in only one run" if shared[0] != shared[1] else ""
 
     def notes(self) -> Iterator[str]:
         """Differences that leave quality comparable."""
         if self._base["suite"]["seed"] != self._new["suite"]["seed"]:
-            yield "The runs have different seeds: pairs share subject and prompt, not the noise."
+            yield "The runs have different seeds: pairs share the subject and prompt but not the noise."
         if self._base["sampler"] != self._new["sampler"]:
             yield "The runs have different sampler settings."
         if self._base["dtype"] != self._new["dtype"]:

@@ -125,13 +125,13 @@ def _cost(question: _Question, sides: _Sides, obstacles: Obstacles, level: float
     reason = obstacles.to_cost(column)
     watched = question.base_method in sides.base.watched, question.new_method in sides.new.watched
     if column in WATCHED and watched[0] != watched[1]:
-        reason = reason or "attention was watched in one run alone"
+        reason = reason or "attention was recorded in only one run"
     if column in WATCHED:
         reason = reason or obstacles.to_shared_prefixes(question.base_method, question.new_method)
     ratios = {key: [_log_ratio(before[key], after[key])] for key in shared}
     appeared = any(math.isinf(value) for (value,) in ratios.values())
     if appeared:
-        reason = reason or "it is zero in one run and not in the other, a ratio says nothing"
+        reason = reason or "it is zero in only one run, so there is no ratio"
         ratios = {}
     estimate = cluster_bootstrap(ratios, units_of({name: name.split("+") for name in ratios}), level=level)
     mean, low, high = (
@@ -148,7 +148,7 @@ def _cost(question: _Question, sides: _Sides, obstacles: Obstacles, level: float
         len(ratios),
         len(before.keys() | after.keys()),
         reason,
-        f"{lost} subject sets are measured in one run alone" if lost else "",
+        f"{lost} subject sets are measured in only one run" if lost else "",
         relative=True,
     )
 
@@ -177,7 +177,11 @@ def _judged(
         verdict = "not comparable"
     elif difference.low is None or difference.high is None:
         verdict = "not comparable"
-        missing = "no pair of values" if not pairs else "no interval from fewer than three independent subject sets"
+        missing = (
+            "no pair of values"
+            if not pairs
+            else "no interval, because there are fewer than three independent subject sets"
+        )
         reason = incomplete or missing
     elif difference.low > margin or difference.high < -margin:
         rose = difference.low > margin
@@ -219,7 +223,7 @@ def _paired_methods(
     if not found:
         raise UserError(
             "The two runs have no method in common (base: "
-            f"{', '.join(base['methods'])}; new: {', '.join(new['methods'])}); say which belong together with "
+            f"{', '.join(base['methods'])}; new: {', '.join(new['methods'])}); match them with "
             "--method BASE=NEW."
         )
     return found, notes
@@ -240,7 +244,7 @@ def _allowances(
         if name not in settings["methods"]:
             raise UserError(f'The gate names the method "{name}", {nearest(name, settings["methods"])}')
         if name not in paired:
-            raise UserError(f'The gate asks for the method "{name}", which the new run does not have; run it, too.')
+            raise UserError(f'The gate requires the method "{name}", which the new run does not have; run it as well.')
     if gate.quality is not None:
         return gate.quality, gate.cost
     headlines = [column for column in columns if column.headline and column.higher_is_better]

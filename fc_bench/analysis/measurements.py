@@ -109,7 +109,7 @@ def _refuse_strangers(folder: RunFolder, settings: Mapping[str, Any], columns: M
     strangers += [f'the subject "{name}"' for name in subjects if name not in known]
     if strangers:
         raise UserError(
-            f"{folder.path / PLAN} names {strangers[0]}, which {RUN} does not have; restore one of the two files."
+            f"{folder.path / PLAN} names {strangers[0]}, which is not in {RUN}; restore one of the two files."
         )
 
 

@@ -100,7 +100,7 @@ class Pair:
         lost = int(np.isin(base, new[(self.new["status"] == "ok").to_numpy()], invert=True).sum())
         if not missing and not lost:
             return ""
-        return f"of {len(self.base)} samples {missing} are missing in base, {lost} in new"
+        return f"of {len(self.base)} samples, {missing} are missing in base and {lost} in new"
 
     @property
     def _sides(self) -> tuple[pd.DataFrame, pd.DataFrame]:

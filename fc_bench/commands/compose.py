@@ -429,9 +429,9 @@ def _recorded(folder: Path, requested: Mapping[str, Any]) -> dict[int, Made]:
         for command in content.get("commands", []):
             Provenance.model_validate(command)
     except (OSError, ValueError, LookupError, TypeError):
-        raise UserError(f"{file} is damaged; delete the folder or name another one with --out.") from None
+        raise UserError(f"{file} is damaged; delete the folder or name another with --out.") from None
     if not same:
-        raise UserError(f"The folder {folder} holds pictures of another request; name another one with --out.")
+        raise UserError(f"The folder {folder} holds pictures of another request; name another with --out.")
     return {picture.number: picture for picture in made if picture.file.is_file()}
 
 

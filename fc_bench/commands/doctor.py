@@ -38,7 +38,9 @@ def examine(name: str | None, checksums: bool, console: Console) -> None:
         count = f"{len(files)} files" if len(files) > 1 else "1 file"
         advice = backbone.by_hand({component: own[0] for component, own in missing.items()})
         if any(map(backbone.fetch_command, missing)):
-            advice = f"{advice} The commands above fetch the others." if advice else "The commands above fetch them."
+            advice = (
+                f"{advice} The commands above download the others." if advice else "The commands above download them."
+            )
         raise UserError(
             f'{count} of the backbone "{named}" {"are" if len(files) > 1 else "is"} missing, first {files[0]}. {advice}'
         )
@@ -61,9 +63,9 @@ def _print_backbone(backbone: Backbone, checksums: bool, console: Console) -> di
                 table.add_row(component, file, size, sha256_of(path)[:16] if checksums else "", license)
     console.print(table)
     if missing:
-        console.print(f"To fetch what {backbone.name} lacks:", markup=False, highlight=False)
+        console.print(f"To download the missing files of {backbone.name}:", markup=False, highlight=False)
     for component in missing:
-        command = backbone.fetch_command(component) or f"no command fetches it. {backbone.advice(component)}."
+        command = backbone.fetch_command(component) or f"no command downloads it. {backbone.advice(component)}."
         console.print(f"  {component}: {command}", markup=False, highlight=False, soft_wrap=True)
     return missing
 

@@ -73,7 +73,7 @@ class LeftOut:
             "other files": self.strangers,
             "images of other subject sets": self.sets,
             "images of other prompts": self.prompts,
-            "images beyond the number asked for": self.images,
+            "images beyond the requested number": self.images,
         }
         counted = [f"{count} {what}" for what, count in counts.items() if count]
         return f"; left out: {', '.join(counted)}" if counted else ""
@@ -95,22 +95,24 @@ def read_names(folder: Path, requested: RequestedImages, label: str) -> tuple[di
             continue
         number, prompt, index = (int(part) for part in match.groups())
         if number >= len(requested.numbered):
-            beyond = f"{file.name} is of subject set {number}, the suite has {len(requested.numbered)} (from 0)"
+            beyond = (
+                f"{file.name} belongs to subject set {number}, but the suite has {len(requested.numbered)} (from 0)"
+            )
             left_out.sets += 1
             continue
         subject_set, prompts = requested.numbered[number]
         if subject_set.key not in requested.keys:
-            beyond = f"{file.name} is of {subject_set.key}, which is not asked for"
+            beyond = f"{file.name} belongs to {subject_set.key}, which is not requested"
             left_out.sets += 1
             continue
         if prompt >= len(prompts):
             raise UserError(
-                f"{file.name} is of prompt {prompt}, the suite has {len(prompts)} for {subject_set.key} (from 0); "
-                "choose the suite that the images were made for."
+                f"{file.name} belongs to prompt {prompt}, but the suite has {len(prompts)} for {subject_set.key} "
+                "(from 0); choose the suite that the images were made for."
             )
         _claim(found, (label, subject_set.key, prompts[prompt].template, index), file, requested, left_out)
     if not found and beyond:
-        raise UserError(f"{beyond}, and nothing else is there; choose the suite that the images were made for.")
+        raise UserError(f"{beyond}, and the folder has no other image; choose the suite that the images were made for.")
     if not found:
         raise UserError(
             f"No image in {folder} has a name like subject_0000_prompt_0000_instance_0000.jpg; rename them or describe "
@@ -158,13 +160,13 @@ def read_manifest(
         before, same = first.setdefault((file, method), (where, (text, index)))
         if same != (text, index):
             raise UserError(
-                f"{where}: the image {file.name} is that of {before} already, for another prompt or index; name each "
+                f"{where}: the image {file.name} is already used by {before} for another prompt or index; name each "
                 "file once."
             )
         _claim(found, (method, key, template, index), file, requested, left_out, where)
     if unknown and requested.keys - {slot[1] for slot in found}:
         where, key = unknown
-        raise UserError(f'{where}: the suite asks for no subjects "{key}", {nearest(key, sets)}')
+        raise UserError(f'{where}: the suite has no subjects "{key}", {nearest(key, sets)}')
     if not found:
         which = " of the requested subject sets" if left_out.sets else ""
         raise UserError(f"{manifest} lists no image{which}; give one row for each.")
@@ -205,7 +207,7 @@ def read_run(run: RunFolder, requested: RequestedImages, label: str | None) -> t
             )
     if not found:
         raise UserError(
-            f"{run.path} holds no image of what is asked for{left_out.summary()}; choose the suite that it is of."
+            f"{run.path} has no image that the suite requires{left_out.summary()}; choose the suite of the run."
         )
     return found, left_out
 
@@ -249,7 +251,7 @@ def _manifest_rows(manifest: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
         reason = f"{error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error)
         raise UserError(f"{manifest} is not UTF-8 text ({reason}); save the table as CSV in UTF-8.") from None
     except csv.Error as error:
-        raise UserError(f"{manifest} is no CSV file ({error}); correct it.") from None
+        raise UserError(f"{manifest} is not a CSV file ({error}); correct it.") from None
     except OSError as error:
         raise UserError(f"{manifest} cannot be read ({error.strerror}); correct --manifest.") from None
 
@@ -284,7 +286,7 @@ def _columns(names: Sequence[str], where: str) -> Sequence[str]:
             raise UserError(f'{where}: the column "{needed}" is missing; found: {shown or "none"}.')
     for name, count in Counter(names).items():
         if name and count > 1:
-            raise UserError(f'{where}: the column "{name}" is there {count} times; keep one.')
+            raise UserError(f'{where}: the column "{name}" occurs {count} times; keep one.')
     return names
 
 
@@ -314,8 +316,8 @@ def _claim(
             left_out.images += 1
             return
         raise UserError(
-            f"{prefix}{file.name} is image {slot[3]} of its prompt, {requested.images} are asked for (from 0); raise "
-            "--images-per-prompt."
+            f"{prefix}{file.name} is image {slot[3]} of its prompt, but {requested.images} are requested (from 0); "
+            "raise --images-per-prompt."
         )
     if slot in found:
         raise UserError(
@@ -329,7 +331,7 @@ def _images_in(folder: Path) -> list[Path]:
     try:
         return sorted(image_files(folder))
     except OSError as error:
-        raise UserError(f"The folder of images {folder} cannot be read ({error.strerror}).") from None
+        raise UserError(f"The folder of images {folder} cannot be read ({error.strerror}); make it readable.") from None
 
 
 def usable_label(name: str, where: str = "") -> str:
@@ -347,5 +349,5 @@ def _whole(text: str, where: str) -> int:
     """The number, also with the zero decimals of a spreadsheet: 1.0 or 1,0."""
     match = re.fullmatch(r"(\d{1,9})([.,]0*)?", text, re.ASCII)
     if not match:
-        raise UserError(f'{where}: the index "{text}" is no whole number from 0 on.')
+        raise UserError(f'{where}: the index "{text}" is not a whole number from 0 on; correct it.')
     return int(match[1])

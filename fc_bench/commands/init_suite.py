@@ -71,9 +71,7 @@ def nouns_of(people: Sequence[str], given: Sequence[str]) -> dict[str, str]:
     missing = [name for name in people if name not in nouns]
     if missing and others is None:
         options = " ".join(f"--noun {name}=woman" for name in missing[:3]) + (" ..." if len(missing) > 3 else "")
-        raise UserError(
-            f"What stands in the prompts for {', '.join(missing)} is not known; add {options} (or man, girl, dog ...)."
-        )
+        raise UserError(f"The class noun of {', '.join(missing)} is missing; add {options} (or man, girl, dog ...).")
     return {name: nouns.get(name) or str(others) for name in people}
 
 
@@ -117,11 +115,11 @@ def init_suite(
     people = people_in(folder)
     chosen = nouns_of(list(people), nouns)
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise UserError(f"{out} is there already; delete it or name another folder with --out.")
+        raise UserError(f"{out} already exists; delete it or name another folder with --out.")
     requested = _prompts(prompts or _suited(backbone))
     finder = FaceFinder(backbone, "cpu")
     found: dict[str, list[Portrait]] = {}
-    loose = "put photographs into the folder of the person that they show"
+    loose = "move each photograph into the folder of its person"
     remarks = left_out(folder, (*SUFFIXES, *OTHER_SUFFIXES), loose)
     for person, own in people.items():
         found[person], own_remarks = portraits_in(own, finder if crop else None, person)
@@ -130,7 +128,7 @@ def init_suite(
     faceless = [] if crop else _faceless(found, finder)
     if faceless:
         content["metrics"].remove("identity")
-        remarks.append(f"Identity is not among the metrics: {', '.join(faceless)} shows no face.")
+        remarks.append(f"The metric identity is left out: no face is found in {', '.join(faceless)}.")
     inspector = Inspector(finder, () if faceless else (0,))
     own = [Subject(person, chosen[person], tuple(one.source for one in taken)) for person, taken in found.items()]
     squares = {} if crop else inspector.crops(own)
@@ -140,7 +138,7 @@ def init_suite(
     try:
         SuiteFile.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"These are no suite: {sentence(error, SuiteFile)}") from None
+        raise UserError(f"The photographs do not make a valid suite: {sentence(error, SuiteFile)}") from None
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -235,6 +233,9 @@ def _write(
             how = "as it is" if portrait.crop is None else "cropped"
             row.append(Tile(portrait.image, f"{person}, {nouns[person]}: {portrait.source.name}, {how}"))
         rows += in_rows(row, 5)
-    write_png(folder / SHEET, contact_sheet(rows, title="References first: methods that tune nothing see them alone."))
+    write_png(
+        folder / SHEET,
+        contact_sheet(rows, title="The first photograph of each row is the reference of tuning-free methods."),
+    )
     text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=110)
     (folder / FILE).write_text(f"# Written by `fc-bench init-suite`; edit it as you like.\n{text}", encoding="utf-8")

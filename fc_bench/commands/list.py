@@ -58,7 +58,7 @@ def show_options(name: str, backbone: str, console: Console) -> None:
         cells = [
             key,
             _type(field.annotation),
-            "has to be given" if field.is_required() else json.dumps(own),
+            "required" if field.is_required() else json.dumps(own),
             json.dumps(suited[key]) if key in suited and suited[key] != own else NOTHING,
         ]
         table.add_row(*map(escape, [*cells, *([meaning_of[key]] if meanings else [])]))

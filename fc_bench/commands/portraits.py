@@ -56,9 +56,9 @@ def photographs_in(path: Path) -> list[Path]:
         raise UserError(f"The folder {path} cannot be read ({error.strerror}); make it readable.") from None
     if not found and others:
         what = "convert its photographs to JPEG or PNG, or fetch them with dvc pull"
-        raise UserError(f"The folder {path} holds {describe_left_out(others)} alone, which are not read; {what}.")
+        raise UserError(f"The folder {path} holds {describe_left_out(others)} only, which are not read; {what}.")
     if not found:
-        raise UserError(f"The folder {path} holds no photograph ({', '.join(SUFFIXES)}); put one there.")
+        raise UserError(f"The folder {path} has no photograph ({', '.join(SUFFIXES)}); put one there.")
     return found
 
 
@@ -100,8 +100,8 @@ def portraits(paths: Sequence[Path], finder: FaceFinder | None, who: str) -> tup
         except UserError as error:
             unusable.append(str(error))
     if not found:
-        others = f" None of the other {len(unusable) - 1} can be used either." if len(unusable) > 1 else ""
-        raise UserError(f'"{who}" has no photograph to go by: {unusable[0]}{others}')
+        others = f" The other {len(unusable) - 1} cannot be used either." if len(unusable) > 1 else ""
+        raise UserError(f'"{who}" has no usable photograph: {unusable[0]}{others}')
     return found, unusable
 
 
@@ -136,9 +136,7 @@ def crop_of(face: Face, size: tuple[int, int]) -> Crop | None:
 
 def _portrait(path: Path, image: Image.Image, faces: Sequence[Face]) -> Portrait:
     if not faces:
-        raise UserError(
-            f"No face is found in the photograph {path}; use one in which the face is visible and not small."
-        )
+        raise UserError(f"No face is found in the photograph {path}; use one with a clearly visible, larger face.")
     crop = crop_of(faces[0], image.size)
     if crop is None and image.width != image.height:
         crop = face_square(image.size, faces[0].box)

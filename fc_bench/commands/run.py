@@ -132,9 +132,7 @@ def prepare(options: RunOptions) -> Prepared:
     backbone = read_backbone(options.backbone)
     for name in (*options.options, *options.variants):
         if name not in options.methods:
-            raise UserError(
-                f'Options are given for "{name}", which is not among the methods of this run; add --method {name}.'
-            )
+            raise UserError(f'An option is given for "{name}", which is not a method of this run; add --method {name}.')
     for owner, methods_of in ((f'backbone "{backbone.name}"', backbone.methods), ("suite", suite.file.options)):
         for name in methods_of:
             if name not in registry.registered("methods"):
@@ -276,27 +274,27 @@ def _describe_time(done: Generation) -> str:
     parts = f"loading {spent.loading:.1f} s, customization {spent.customizing:.1f} s, sampling {spent.sampling:.1f} s"
     if done.workers > 1:
         return (
-            f"{done.samples} samples in {done.seconds:.1f} s on at most {done.workers} workers, of theirs together "
-            f"{parts}; {writing} ms to write a sample"
+            f"{done.samples} samples in {done.seconds:.1f} s on at most {done.workers} workers, in total "
+            f"{parts}; {writing} ms per sample for writing"
         )
     working = spent.customizing + spent.sampling
     harness = max(0.0, done.seconds - spent.total)
     since = max(done.seconds - spent.loading, 1e-9)
     return (
-        f"{done.samples} samples in {done.seconds:.1f} s: {parts}, {working / since:.1%} of what follows loading; "
-        f"{1000 * harness / done.samples:.1f} ms a sample for the harness, {writing} of them to write it"
+        f"{done.samples} samples in {done.seconds:.1f} s: {parts}, {working / since:.1%} of the time after loading; "
+        f"the harness took {1000 * harness / done.samples:.1f} ms per sample, {writing} ms of it for writing"
     )
 
 
 def _describe_shares(done: Generation, seconds: Mapping[str, float]) -> str:
     """What of the command's time the methods had, in a sentence: that of its workers where there are several."""
     preparing, generating, scoring = (seconds[part] for part in ("preparing", "generating", "scoring"))
-    summary = f"{preparing:.1f} s to prepare, {generating:.1f} s to generate, {scoring:.1f} s to score"
+    summary = f"preparation {preparing:.1f} s, generation {generating:.1f} s, scoring {scoring:.1f} s"
     if done.workers > 1:
         return summary
     working = done.spent.customizing + done.spent.sampling
     since = max(generating + scoring - done.spent.loading, 1e-9)
-    return f"{summary}: {working / since:.1%} of what follows loading was sampling and customization"
+    return f"{summary}: sampling and customization took {working / since:.1%} of the time after loading"
 
 
 def row_labels(options: RunOptions) -> list[str]:
@@ -313,7 +311,7 @@ def row_labels(options: RunOptions) -> list[str]:
 def _for_sampling(setting: Setting, compiled: bool) -> Setting:
     """The setting with what makes generating faster; raises UserError for compiling on a CPU."""
     if compiled and not setting.device.startswith("cuda"):
-        raise UserError("--compile is for accelerators: on a CPU it takes longer than it saves; leave it out.")
+        raise UserError("--compile needs an accelerator, because on a CPU it takes longer than it saves; leave it out.")
     return replace(setting, compiled=COMPILER if compiled else None, remembers_text=True)
 
 

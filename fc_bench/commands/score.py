@@ -35,8 +35,8 @@ from fc_bench.suites.suite import Suite, digest, read_suite
 Layout = Literal["fastcomposer"]
 
 PROMPT_CONSISTENCY = "prompt-consistency"
-NUMBERING = "the images may be numbered in another order of prompts than docs/scoring.md says: renumber them"
-NAMING = "they may be named for the wrong prompts: correct what says which image is which"
+NUMBERING = "the images may be numbered in another prompt order than docs/scoring.md requires; renumber them"
+NAMING = "the images may be assigned to the wrong prompts; correct their names or the manifest"
 """Why images stand under prompts that they do not show, and what to do."""
 
 
@@ -70,7 +70,7 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
     given = [value for value in (options.layout, options.manifest) if value is not None]
     of_run = not given and (options.images / RUN).is_file()
     if len(given) != 1 and not of_run:
-        raise UserError("Say which image is which with either --layout fastcomposer or --manifest FILE.csv.")
+        raise UserError("The images are not identified; give either --layout fastcomposer or --manifest FILE.csv.")
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     backbone = read_backbone(options.backbone)
     setting = setting_of(suite, backbone, options.device)
@@ -99,7 +99,7 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
     with session(path, suite, setting, plan, inspector, console, made_elsewhere=True) as opened:
         planned = sum(len(job.samples) for job in plan.jobs)
         console.print(
-            f"{suite.file.name} scored on {backbone.name}: {len(found)} of {planned} images are there, in {path}"
+            f"{suite.file.name} scored on {backbone.name}: {len(found)} of {planned} images found, in {path}"
             f"{left_out.summary()}",
             highlight=False,
             markup=False,
@@ -180,8 +180,8 @@ def _copies(found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> 
         return []
     names = " and ".join(dict.fromkeys(file.name for file in several[0]))
     return [
-        f"{sum(map(len, several))} samples have an image that another sample has, too, such as {names}; check that "
-        "this is meant."
+        f"{sum(map(len, several))} samples share their image with another sample, such as {names}; check that "
+        "this is intended."
     ]
 
 

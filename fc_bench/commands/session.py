@@ -195,7 +195,7 @@ def _refuse_other_run(
         )
     known = {name: metrics[name] for name in earlier["columns"]}
     earlier["columns"] = {
-        name: [asdict(Column(**column)) for column in columns] for name, columns in earlier["columns"].items()
+        name: [Column(**column).definition() for column in columns] for name, columns in earlier["columns"].items()
     }
     digests = earlier["suite"].pop("photograph_digests")
     # Before there was a choice, methods got photographs as they are: the digests say whether that is the same.
@@ -205,12 +205,12 @@ def _refuse_other_run(
     except ValidationError as error:
         message = sentence(error, SuiteFile).rstrip(".")
         raise UserError(
-            f"{folder.path / RUN} is not as a run leaves it (suite: {message}); restore it or start a new run folder."
+            f"{folder.path / RUN} is damaged (suite: {message}); restore it or start a new run folder."
         ) from None
     earlier["suite"] = {**recorded, "photograph_digests": digests, "metrics": settings["suite"]["metrics"]}
     requested = {
         **settings,
-        "columns": {name: settings["columns"][name] for name in known},
+        "columns": {name: [column.definition() for column in metric.columns] for name, metric in known.items()},
         "scorers": _scorers(backbone, known),
     }
     names = {
@@ -222,7 +222,7 @@ def _refuse_other_run(
         "sampler": "other sampler settings",
         "device": "another device",
         "dtype": "another number format",
-        "compiled": "models that were compiled otherwise",
+        "compiled": "another compilation of the models",
     }
     for key, what in names.items():
         if earlier.get(key) != requested[key]:

@@ -134,7 +134,7 @@ def _range(text: str) -> list[int | float]:
     if all(number.is_finite() for number in numbers) and max(map(abs, numbers)) > LARGEST:
         raise UserError(f'The range "{text}" has a number beyond {LARGEST:g}; give smaller ones.')
     if not all(number.is_finite() for number in numbers) or step == 0 or (stop - start) * step < 0:
-        raise UserError(f'The range "{text}" does not lead from its start to its stop; correct the step.')
+        raise UserError(f'The range "{text}" never reaches its stop; correct the step.')
     if abs(stop - start) >= abs(step) * MOST_VALUES:
         raise UserError(f'The range "{text}" has more than {MOST_VALUES} values; widen the step.')
     count = int((stop - start) / step) + 1

@@ -49,9 +49,9 @@ log = logging.getLogger(__name__)
 RECIPES = Path(__file__).parent.parent / "recipes"
 METRICS = ("identity", "prompt-consistency")
 CURVES = {
-    "identity": "identity",
-    "told_apart": "told apart",
-    "detection_rate": "faces found",
+    "identity": "identity preservation",
+    "told_apart": "correctly identified",
+    "detection_rate": "faces detected",
     "prompt_consistency": "prompt consistency",
 }
 """Columns that are averaged and drawn, with their titles."""
@@ -166,7 +166,10 @@ def draw_pictures(prepared: Prepared) -> None:
     from fc_bench.model.pocket.people import TRAINING_PEOPLE
 
     if render.people > len(TRAINING_PEOPLE):
-        raise UserError(f"{render.people} people are more than the {len(TRAINING_PEOPLE)} there are to train on.")
+        raise UserError(
+            f"{render.people} people are more than the {len(TRAINING_PEOPLE)} training people of the pocket world; "
+            "lower render.people."
+        )
     plan = training_plan(root, render.pictures, render.people, max(1, render.pictures // 100))
     last = root / "image_ids_references.txt"
     if is_main_process():
@@ -206,8 +209,8 @@ class Validation:
         file = registry.suite_file(settings.suite)
         if read_yaml(file, SuiteFile).photographs.folder == "given":
             raise UserError(
-                f"The suite {settings.suite} has no photographs of its own to validate with; name another under "
-                "validation, such as one of `fc-bench init-suite`."
+                f"The suite {settings.suite} has no photographs of its own; name another suite under "
+                "validation, such as one that `fc-bench init-suite` made."
             )
         suite, device = read_suite(file), "cpu" if prepared.config.cpu else "auto"
         self._setting = setting_of(suite, self._backbone, device)
@@ -260,7 +263,7 @@ class Validation:
             self._validate(step, weights)
             draw_curves(self._output)
         except Exception:
-            log.exception("the validation at step %d failed; the training goes on", step)
+            log.exception("the validation at step %d failed; training continues", step)
 
     def _validate(self, step: int, weights: Path) -> None:
         begun = time.monotonic()

@@ -58,9 +58,7 @@ def _refused(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
 
 def _empty_parts(suite: Suite) -> Iterator[Finding]:
     if suite.file.multi and suite.file.multi.subjects == "all-pairs" and len(suite.subjects) == 1:
-        yield Finding(
-            "empty", "multi asks for nothing: there is no pair of one subject; add a subject or leave it out."
-        )
+        yield Finding("empty", "multi is empty, because one subject makes no pair; add a subject or leave multi out.")
 
 
 def _unreadable_prompts(suite: Suite, backbone: Backbone) -> Iterator[Finding]:

@@ -69,7 +69,7 @@ def _ended(process: subprocess.Popen[bytes]) -> tuple[int, int | None]:
 def _died(code: int, peak: int | None, output: str) -> dict[str, Any]:
     """A process that gave no answer: killed from outside is what the system does when memory is short."""
     if code == -signal.SIGKILL:
-        message = "the process was killed (signal 9), as the system does when memory is short"
+        message = "the process was killed (signal 9), probably because memory ran out"
         error = {"type": "Killed", "message": message, "traceback": output}
         return {"status": OUT_OF_MEMORY, "used_bytes": peak, "error": error}
     how = f"signal {-code}" if code < 0 else f"exit code {code}"

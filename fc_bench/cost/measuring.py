@@ -126,9 +126,7 @@ def _settle(options: CostOptions) -> _Settled:
     backbone_file, backbone = options.backbone, read_backbone(options.backbone)
     for name in options.options:
         if name not in options.methods:
-            raise UserError(
-                f'Options are given for "{name}", which is not among the methods of this run; add --method {name}.'
-            )
+            raise UserError(f'An option is given for "{name}", which is not a method of this run; add --method {name}.')
     device = resolve_device(options.device)
     dtype = options.dtype or backbone.dtype.on(device)
     for name in options.methods:
@@ -214,7 +212,7 @@ def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
     for key, what in names.items():
         if earlier.get(key) != settings[key]:
             raise UserError(
-                f"{folder.path} holds measurements {what}, which do not compare; choose another folder with --out."
+                f"{folder.path} holds measurements {what}, which are not comparable; choose another folder with --out."
             )
     for label, row in settings["methods"].items():
         if label in earlier["methods"] and earlier["methods"][label] != row:
@@ -402,7 +400,7 @@ class _Session:
 
     def _left_out(self, label: str, phase: Phase, allowance: float, predicted: Prediction) -> dict[str, Any]:
         needed = predicted.before + 2 * predicted.full
-        message = f"two images take {needed:.0f} s with loading, {allowance:.0f} s were left for them"
+        message = f"two images take {needed:.0f} s with loading, but only {allowance:.0f} s were left"
         error = {"type": "Budget", "message": message, "traceback": ""}
         return {**self._head(label, phase, allowance), "status": NOT_MEASURED, "calls": [], "error": error}
 

@@ -229,7 +229,7 @@ def describe_measurement(record: Record) -> str:
     """One line about a measurement, for whoever waits."""
     head = f"{record['method']}, {record['phase'].replace('_', ' ')}: "
     if record["status"] == NOT_MEASURED:
-        return f"{head}left to extrapolation ({record['error']['message']})"
+        return f"{head}extrapolated ({record['error']['message']})"
     if record["status"] != OK:
         return f"{head}{_why(record)}"
     calls = record["calls"]

@@ -117,5 +117,5 @@ def problem(record: Mapping[str, Any]) -> str | None:
     try:
         schema.model_validate(record)
     except ValidationError as error:
-        return f"it is no measurement ({sentence(error, schema).rstrip('.')})"
+        return f"it is not a measurement ({sentence(error, schema).rstrip('.')})"
     return None

@@ -88,9 +88,9 @@ def contention(record: Mapping[str, Any]) -> list[str]:
     if others_share(record) > BUSY_SHARE:
         found.append(f"other processes used {others_share(record):.0%} of the processors")
     if time_there and (record["steal_seconds"] or 0) / time_there > STOLEN_SHARE:
-        found.append(f"the hypervisor kept {record['steal_seconds'] / time_there:.0%} of the processors")
+        found.append(f"the hypervisor took {record['steal_seconds'] / time_there:.0%} of the processors")
     if record["throttled_periods"]:
-        found.append(f"the control group's limit stopped it in {record['throttled_periods']} periods")
+        found.append(f"the limit of the control group stopped it in {record['throttled_periods']} periods")
     if (record["device_throttle_reasons"] or 0) & ~IDLE_REASON:
         found.append(f"the device was throttled (NVML reasons {record['device_throttle_reasons']:#x})")
     if record["device_other_processes"]:

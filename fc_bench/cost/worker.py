@@ -51,7 +51,7 @@ def _keep_within(limit: int, answer: _Answer) -> None:
     from fc_bench.cost.memory_guard import die_first, watch_memory
 
     def give_up(used: int) -> None:
-        message = f"it used {used} bytes, more than the {limit} that this machine has for it"
+        message = f"it used {used} bytes, more than the limit of {limit} bytes"
         error = {"type": "MemoryError", "message": message, "traceback": ""}
         answer.give({"status": "out of memory", "used_bytes": used, "error": error})
         os._exit(1)

@@ -216,7 +216,7 @@ class Customizer:
         if not result.earlier_seconds >= 0:
             raise ValueError(f"the method gave {result.earlier_seconds} earlier seconds")
         if self._restorable is not None and result.artefact != artefact:
-            raise ValueError("the artefact of a method that can be restored has to be the artefact folder it was given")
+            raise ValueError("a method that can be restored must use the artefact folder that it was given")
         kept = result.artefact if result.artefact is not None and result.artefact.exists() else None
         return {
             "status": "ok",
@@ -310,7 +310,7 @@ def _restorable(method: Method, name: str) -> Restorable | None:
     if len(set(has.values())) > 1:
         given, missing = sorted(has, key=lambda attribute: not has[attribute])
         raise UserError(
-            f'The method "{name}" has `{given}` but no `{missing}`, so that what it leaves cannot be restored; give it '
+            f'The method "{name}" has `{given}` but no `{missing}`, so its artefact cannot be restored; define '
             f"both (fc_bench.protocols.Restorable) or none."
         )
     return method if isinstance(method, Restorable) else None

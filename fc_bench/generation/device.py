@@ -17,7 +17,7 @@ def resolve_device(device: str) -> str:
         return device
     named = re.fullmatch(r"cuda(?::(\d{1,4}))?", device, re.ASCII)
     if named is None:
-        raise UserError(f'"{device}" is no device; give auto, cpu, cuda or cuda:N.')
+        raise UserError(f'"{device}" is not a device; give auto, cpu, cuda or cuda:N.')
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(named[1] or 0) >= count:
         there = f"cuda devices here: {count}" if count else "there is no cuda device"

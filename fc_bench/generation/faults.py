@@ -56,6 +56,6 @@ def require_device(device: str) -> None:
             return
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"The device {device} does not answer any more ({reason}); nothing finished is lost: once it is back, the "
+            f"The device {device} no longer responds ({reason}); nothing finished is lost: once it is back, the "
             "same command continues."
         ) from error

@@ -30,7 +30,9 @@ def refusal(method: type[Method], setting: Setting, options: BaseModel, requeste
     except (UserError, ModelInputError) as error:
         return str(error)
     except Exception as error:
-        return f"its check of what is asked failed ({Failure.of(error).message}); correct the method."
+        return (
+            f"its check of the requested subjects and prompts failed ({Failure.of(error).message}); correct the method."
+        )
     return ""
 
 

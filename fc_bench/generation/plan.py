@@ -255,7 +255,7 @@ def _without_infinity(value: Any, key: str) -> Any:
     if isinstance(value, list):
         return [_without_infinity(item, key) for item in value]
     if isinstance(value, float) and math.isnan(value):
-        raise ValueError(f"{key}: nan is no number; give one")
+        raise ValueError(f"{key}: nan is not a number; give one")
     return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
@@ -326,12 +326,20 @@ def make_plan(
             jobs.append(Job(row, subject_set, samples, _customization_seed(suite, row, subject_set), parts))
         if too_large:
             left_out.append(
-                f"{row.label}: {too_large} subject sets left out, it takes at most {method.max_subjects} subject(s)."
+                f"{row.label}: {too_large} subject sets are left out, because it takes at most "
+                f"{method.max_subjects} subject(s)."
             )
         sizes = sorted({len(job.subject_set.subjects) for job in jobs if job.row is row})
         remarks += _remarks(method, options, row, sizes)
     if not any(job.samples for job in jobs):
-        raise UserError(" ".join(["Nothing to do: no method takes any of the suite's subject sets.", *left_out]))
+        raise UserError(
+            " ".join(
+                [
+                    "Nothing to do: no method accepts any subject set of the suite; choose other methods.",
+                    *left_out,
+                ]
+            )
+        )
     references = {row.label: _references(method, options) for method, options, row in rows}
     return Plan(tuple(jobs), tuple(left_out), tuple(remarks), references)
 

@@ -34,7 +34,7 @@ class PromptReader:
         length = len(self._tokenizer(prompt)["input_ids"])
         if length <= self._longest:
             return ""
-        return f'The prompt "{prompt}" takes {length} tokens, {self._what} at most {self._longest}; shorten it.'
+        return f'The prompt "{prompt}" has {length} tokens, but {self._what} takes at most {self._longest}; shorten it.'
 
     def in_pieces(self, prompts: Iterable[str]) -> list[str]:
         """The words that its tokenizer knows no token for, in the order in which they first appear."""

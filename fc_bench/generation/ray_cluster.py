@@ -104,7 +104,7 @@ class Connection:
         room = sum(holds(node, self.cluster) for node in self._nodes())
         if room < 1:
             raise UserError(
-                f"The Ray cluster has no room for a worker: {self._required_and_available()}; ask for less with "
+                f"The Ray cluster has no room for a worker: {self._required_and_available()}; request less with "
                 "--gpus-per-job, or name --workers if the cluster grows."
             )
         return room
@@ -140,8 +140,8 @@ class Connection:
 
     def _unplaced(self, seconds: float) -> UserError:
         return UserError(
-            f"The Ray cluster gave no worker in {seconds:g} s: {self._required_and_available()}; ask for less with "
-            "--gpus-per-job, or repeat the command when there is room: nothing finished is lost."
+            f"The Ray cluster gave no worker in {seconds:g} s: {self._required_and_available()}; request less with "
+            "--gpus-per-job, or repeat the command when there is room; nothing finished is lost."
         )
 
     def _nodes(self) -> list[dict[str, float]]:

@@ -322,7 +322,7 @@ def _lost(queue: _Queue, crew: _Crew, actor: _Actor, error: Exception) -> Iterat
     if begun.tries >= TRIES and rest.jobs:
         failed = JobFailed(
             rest.jobs[0].job.subject_set.key,
-            Failure.of(RuntimeError(f"the worker doing it was lost {TRIES} times ({reason(error)})")),
+            Failure.of(RuntimeError(f"its worker was lost {TRIES} times ({reason(error)})")),
             None,
         )
         yield rest, failed

@@ -86,7 +86,7 @@ def describe_calls(plan: Plan, shares: Mapping[str, int], sampler: Sampler) -> I
     for steps, calls in zip(by_steps, by_calls, strict=True):
         extra = ""
         if sampler.iterations != sampler.steps:
-            extra = f" ({sampler.scheduler} calls the UNet once more an image: {calls.shared:,} of {calls.whole:,})"
+            extra = f" ({sampler.scheduler} calls the UNet once more per image: {calls.shared:,} of {calls.whole:,})"
         yield f"{steps.label}: {steps.shared:,} of {steps.whole:,} sampling steps, text-only prefixes shared{extra}"
 
 

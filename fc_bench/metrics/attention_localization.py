@@ -47,7 +47,7 @@ class AttentionLocalization:
         ),
         Column(
             "attention_among_faces",
-            "own among faces",
+            "own share of face attention",
             True,
             "of a subject's cross-attention inside the boxes of all matched faces, the share inside its own, mean over "
             "the subjects with a face beside another one; missing where there are no two",
@@ -55,7 +55,7 @@ class AttentionLocalization:
         ),
         Column(
             "attention_over_chance",
-            "attention over chance",
+            "attention vs. chance",
             True,
             "attention on the own face divided by its box's share of the image, mean over the subjects with a face: 1 "
             "where attention is spread evenly",

@@ -29,7 +29,7 @@ class Identity:
     columns: ClassVar[tuple[Column, ...]] = (
         Column(
             "identity",
-            "identity",
+            "identity preservation",
             True,
             "minimum over the subjects of the matched cosine; no face or a negative cosine counts 0",
             headline=True,
@@ -37,22 +37,22 @@ class Identity:
         ),
         Column(
             "identity_optimal",
-            "identity, optimal",
+            "identity (optimal matching)",
             True,
             "the same with the one-to-one assignment of largest total cosine (Hungarian) instead of the greedy one",
             bounds=(0.0, 1.0),
         ),
-        Column("identity_mean", "identity, mean", True, "mean over the subjects of the same", bounds=(0.0, 1.0)),
+        Column("identity_mean", "identity (mean)", True, "mean over the subjects of the same", bounds=(0.0, 1.0)),
         Column(
             "identity_detected",
-            "identity, detected",
+            "identity (detected faces)",
             True,
             "mean cosine over the subjects that have a face, negative ones kept; missing where no face is found",
             bounds=(-1.0, 1.0),
         ),
         Column(
             "identity_other",
-            "identity of others",
+            "similarity to others",
             False,
             "mean cosine of each matched face with the references of the other subjects in the image",
             bounds=(-1.0, 1.0),
@@ -66,7 +66,7 @@ class Identity:
         ),
         Column(
             "told_apart",
-            "told apart",
+            "correctly identified",
             True,
             "share of images of several subjects in which everyone has a face that resembles its own reference most",
             digits=2,
@@ -75,7 +75,7 @@ class Identity:
         ),
         Column(
             "in_order",
-            "in order",
+            "in prompt order",
             None,
             "share of images of several subjects in which everyone has a face and they stand, left to right, in the "
             "prompt's order: which noun carries whose face, not how good an image is",
@@ -84,7 +84,7 @@ class Identity:
         ),
         Column(
             "detection_rate",
-            "faces found",
+            "faces detected",
             True,
             "share of the subjects for whom there is a face",
             digits=2,
@@ -94,7 +94,7 @@ class Identity:
         ),
         Column(
             "face_count",
-            "face count right",
+            "correct face count",
             True,
             "share of images with exactly as many faces as subjects",
             digits=2,

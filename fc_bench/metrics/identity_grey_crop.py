@@ -22,7 +22,7 @@ class IdentityGreyCrop(Identity):
     columns: ClassVar[tuple[Column, ...]] = (
         Column(
             "identity_grey_crop",
-            "identity, grey crop",
+            "identity (grey crop)",
             True,
             "minimum over the subjects of the matched cosine; a missing face is embedded as an empty crop, no face at "
             "all or a negative cosine counts 0",

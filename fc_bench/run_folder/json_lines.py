@@ -124,7 +124,7 @@ def _record(path: Path, number: int, line: bytes, wrong: Wrong | None) -> dict[s
     if isinstance(record, dict):
         message = wrong(record) if wrong is not None else None
     elif line.endswith(b"\n"):
-        message = "this line is no record"
+        message = "this line is not a record"
     else:
         return None
     if message is not None:
@@ -158,7 +158,7 @@ def _parsed_otherwise(line: bytes) -> Any:
 
 def _no_number(text: str) -> float:
     """NaN and the infinities are no JSON; Python's reader would let them in."""
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")
 
 
 def _finite(text: str) -> float:

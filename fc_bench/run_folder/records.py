@@ -55,7 +55,7 @@ class RunFolder:
         """Content of run.json; raises UserError when the folder is no run folder, of another format or another kind."""
         settings = self._content()
         if settings.get("kind", QUALITY) != kind:
-            raise UserError(f"{self.path} holds a {self.kind()} run, not a {kind} run; give another folder.")
+            raise UserError(f"{self.path} is a {self.kind()} run, not a {kind} run; give another folder.")
         _refuse_wrong_settings(self.path / RUN, settings)
         return settings
 
@@ -66,7 +66,7 @@ class RunFolder:
     def _content(self) -> dict[str, Any]:
         file = self.path / RUN
         if not file.is_file():
-            raise UserError(f"{self.path} is no run folder: it has no {RUN}; give the folder of a run.")
+            raise UserError(f"{self.path} is not a run folder, because it has no {RUN}; give the folder of a run.")
         try:
             settings = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
@@ -135,9 +135,7 @@ def _refuse_wrong_settings(file: Path, settings: Mapping[str, Any]) -> None:
         schema.model_validate(settings)
     except ValidationError as error:
         message = sentence(error, schema).rstrip(".")
-        raise UserError(
-            f"{file} is not as a run leaves it ({message}); restore it or start a new run folder."
-        ) from None
+        raise UserError(f"{file} is damaged ({message}); restore it or start a new run folder.") from None
 
 
 @contextmanager

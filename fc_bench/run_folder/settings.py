@@ -175,7 +175,7 @@ class QualitySettings(_Part):
             raise ValueError("no metric has a column")
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f'the column "{name}" is there twice')
+                raise ValueError(f'the column "{name}" occurs twice')
         for name, made in self.metrics.items():
             if name.partition("@")[0] == "identity":
                 _refuse_strange_models(name, made)
@@ -193,7 +193,7 @@ def _refuse_strange_models(name: str, made: _Metric) -> None:
         for model in models.values()
     )
     if not fits or not isinstance(extra.get("embedder"), (str, type(None))):
-        raise ValueError(f'the face models of the metric "{name}" are not told as they are recorded')
+        raise ValueError(f'the face models of the metric "{name}" are not recorded completely')
 
 
 class _CostMethod(_Part):

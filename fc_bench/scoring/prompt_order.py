@@ -122,8 +122,8 @@ def order_remarks(plan: Plan, folder: RunFolder, scorer: ClipScorer, cause: str)
         first = seen.files[int(np.argmax(np.isin(seen.own, list(found.fits))))]
         more = f" and {len(pairs) - 3} prompts more" if len(pairs) > 3 else ""
         message = (
-            f"{found.images} of {found.of} images (such as {first}) fit another prompt of their set clearly better "
-            f"than their own: what stands under {', '.join(pairs[:3])}{more}; {cause}"
+            f"{found.images} of {found.of} images (such as {first}) match another prompt of their set much better "
+            f"than their own: {', '.join(pairs[:3])}{more}; {cause}"
         )
         remarks.append(Remark(label, subjects, message))
     return remarks

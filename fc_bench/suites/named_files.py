@@ -35,7 +35,7 @@ def named_file(root: Path, name: str, what: str, whose: str = "") -> Path:
             fitting = _spelled(root, part)
             if len(fitting) > 1:
                 names = " and ".join(str(path.relative_to(root)) for path in fitting[:2])
-                raise UserError(f"{what} may be {names}; write the one that is meant, letter by letter.")
+                raise UserError(f"{what} matches {names}; write the exact name of one.")
             if fitting:
                 return _judged(root, fitting[0], what)
         for part in inside:
@@ -51,7 +51,7 @@ def named_file(root: Path, name: str, what: str, whose: str = "") -> Path:
         there = f'write "{last}" for the file in it' if last and (root / last).is_file() else "put it there"
         raise UserError(f"{what} lies outside the folder {root}; {there}.")
     if any((root / f"{part}.dvc").is_file() for part in inside):
-        raise UserError(f"{what} is not here, DVC alone knows it; fetch it with dvc pull.")
+        raise UserError(f"{what} is not here, only its DVC file is; fetch it with dvc pull.")
     raise UserError(f"{what} does not exist in the folder {root}; put it there or correct the name.")
 
 
@@ -123,5 +123,5 @@ def _judged(root: Path, path: Path, what: str) -> Path:
     if not target.is_relative_to(root.resolve()) and not (path.is_symlink() and _STORE.search(target.as_posix())):
         raise UserError(f"{what} lies outside the folder {root}; put it there.")
     if not path.is_file():
-        raise UserError(f"{what} is no file; correct the name.")
+        raise UserError(f"{what} is not a file; correct the name.")
     return path

@@ -55,7 +55,7 @@ def read_photograph(path: Path, what: str = "photograph") -> Image.Image:
     """
     try:
         if path.exists() and not path.is_file():
-            raise UserError(f"The {what} {path} is no file; replace it.")
+            raise UserError(f"The {what} {path} is not a file; replace it.")
         with Image.open(path) as image:
             if max(image.size) > LARGEST_SIDE or image.width * image.height > MOST_PIXELS:
                 raise UserError(

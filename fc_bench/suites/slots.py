@@ -30,15 +30,15 @@ def parse_subject(text: str) -> OwnSubject:
     path, colon, noun = rest.rpartition(":")
     if not (equals and colon and name and path and noun):
         raise UserError(
-            f'The subject "{text}" is not of the form ID=PHOTOGRAPH:NOUN, e.g. ada=photos/ada.jpg:woman; the noun is '
-            "what stands in the prompt."
+            f'The subject "{text}" is not of the form ID=PHOTOGRAPH:NOUN, e.g. ada=photos/ada.jpg:woman; the class '
+            "noun is used in the prompt."
         )
     if not is_id(id_of(name)) or "/" in name:
         raise UserError(
             f'The id "{name}" of a subject needs a letter or digit, at most {LONGEST_ID} bytes and no slash; change it.'
         )
     if not re.fullmatch(NOUN, noun):
-        raise UserError(f'The class noun "{noun}" of "{name}" is no word; write man, woman or another noun.')
+        raise UserError(f'The class noun "{noun}" of "{name}" is not a word; write man, woman or another noun.')
     return OwnSubject(id_of(name), noun, expanded(path))
 
 
@@ -59,7 +59,7 @@ def parse_slots(prompt: str, subjects: Sequence[OwnSubject]) -> list[OwnSubject]
         raise UserError(f'The prompt "{prompt}" has a brace without its pair; write {{ID}} for each subject.')
     for name in (named := [id_of(text) or text for text in named]):
         if name not in given:
-            raise UserError(f"The prompt names {{{name}}}, which is no --subject; {nearest(name, given)}")
+            raise UserError(f"The prompt names {{{name}}}, which is not a --subject; {nearest(name, given)}")
         if named.count(name) > 1:
             raise UserError(f"The prompt names {{{name}}} twice; write it once, and later he, she or they.")
     for name in given:

@@ -37,7 +37,7 @@ def _check_name(text: str) -> str:
         return name
     such = f', such as "{id_of(text)}"' if is_id(id_of(text)) else ""
     raise ValueError(
-        f'{text[:80]!r} is no name; write letters, digits, ".", "_" and "-", a letter or digit first, at most '
+        f'{text[:80]!r} is not a name; write letters, digits, ".", "_" and "-", a letter or digit first, at most '
         f"{LONGEST_ID} bytes{such}"
     )
 
@@ -86,7 +86,9 @@ class PhotographPattern(Settings):
         needed = ["{id}", "{n}"] if self.count > 1 else ["{id}"]
         for slot in needed:
             if slot not in self.pattern:
-                raise ValueError(f'the pattern "{self.pattern}" lacks {slot}, so photographs would be the same file')
+                raise ValueError(
+                    f'the pattern "{self.pattern}" lacks {slot}, so all photographs would be the same file'
+                )
         return self
 
 
@@ -319,12 +321,12 @@ class Suite:
         if enough is None:
             line = line_of(self.path, ("multi", "subjects"))
             raise UserError(
-                f"{self.path}:{line}: the suite asks for nothing: there is no pair of one subject; add a subject, or "
+                f"{self.path}:{line}: the suite is empty, because one subject makes no pair; add a subject, or "
                 "prompts of one under `single:`."
             )
         raise UserError(
-            f"Nothing to do: the first {limit} of the suite's subjects make up none of its subject sets; raise the "
-            f"limit of subjects (--limit-subjects) to {enough} or more."
+            f"Nothing to do: the first {limit} of the suite's subjects form none of its subject sets; raise "
+            f"--limit-subjects to {enough} or more."
         )
 
     def photograph_digests(self) -> dict[str, str]:
@@ -376,7 +378,7 @@ def read_suite(path: Path, photographs: Path | None = None) -> Suite:
             f"{file.photographs.pattern.replace('{id}', file.subjects[0].id)} and the others with --photographs."
         )
     if photographs is not None and file.photographs.folder != "given":
-        raise UserError(f'The suite "{file.name}" has photographs of its own; leave --photographs out.')
+        raise UserError(f'The suite "{file.name}" has its own photographs; leave --photographs out.')
     if photographs is not None and not photographs.is_dir():
         raise UserError(f"The folder of photographs {photographs} does not exist; correct --photographs.")
     suite = Suite(file, path, photographs)

@@ -21,7 +21,7 @@ from fc_bench.reports.frame import Run, labels
 
 SUBJECTS = 1
 """Of a cost run's customization."""
-_SECONDS = "measured apart, 95 % interval in brackets; ≈ extrapolated from fewer steps"
+_SECONDS = "measured in a cost run, 95 % interval in brackets; ≈ extrapolated from fewer steps"
 COLUMNS = (
     Column(
         "customize_seconds",
@@ -31,9 +31,11 @@ COLUMNS = (
         digits=3,
         significant=True,
     ),
-    Column("image_seconds", "s per image", False, f"for one image drawn alone, {_SECONDS}", digits=3, significant=True),
-    Column("peak_memory_gib", "peak GiB", False, "peak memory of all phases, measured apart", digits=2),
-    Column("artefact_mib", "MiB kept", False, "kept of one subject; 1 MiB = 2^20 bytes", significant=True),
+    Column(
+        "image_seconds", "s per image", False, f"for one image generated alone, {_SECONDS}", digits=3, significant=True
+    ),
+    Column("peak_memory_gib", "peak GiB", False, "peak memory of all phases, measured in a cost run", digits=2),
+    Column("artefact_mib", "MiB kept", False, "stored for one subject; 1 MiB = 2^20 bytes", significant=True),
 )
 TOTAL = Column(
     "total_seconds", "total time (s)", False, "to customize and to generate one image", digits=3, significant=True
@@ -60,10 +62,12 @@ def costs_beside(runs: Sequence[Run], cost_runs: Sequence[CostRun]) -> tuple[Bes
     """
     reasons = {cost.name: _obstacle(runs, cost) for cost in cost_runs}
     fitting = [cost for cost in cost_runs if reasons[cost.name] is None]
-    remarks = [f"The costs of {name} stand apart: {reason}." for name, reason in reasons.items() if reason is not None]
+    remarks = [
+        f"The costs of {name} are not included: {reason}." for name, reason in reasons.items() if reason is not None
+    ]
     if len(fitting) > 1:
         names = ", ".join(cost.name for cost in fitting)
-        remarks.append(f"The costs of {names} stand apart: each of them fits, and none is chosen.")
+        remarks.append(f"The costs of {names} are not included: each of them fits, so none is chosen.")
     if len(fitting) != 1:
         return None, remarks
     (cost_run,) = fitting
@@ -81,14 +85,14 @@ def costs_beside(runs: Sequence[Run], cost_runs: Sequence[CostRun]) -> tuple[Bes
             found[label] = _rows(cost)
             changed += [f"{label}: {note}." for note in cost.notes if cost.options_changed]
     if not found:
-        return None, [*remarks, f"The costs of {cost_run.name} stand apart: its methods have other options."]
+        return None, [*remarks, f"The costs of {cost_run.name} are not included: its methods have other options."]
     notes = [
         f"Customizing, seconds per image, peak memory and storage of one subject were measured apart, in the cost run "
         f"{cost_run.name} ({machine(cost_run.settings)}); what the images' own run recorded stands under Cost."
     ]
     notes += doubts({**{run.name: run.settings for run in runs}, cost_run.name: cost_run.settings})
     if without:
-        notes.append(f"{cost_run.name} did not measure, with the same options: {', '.join(without)}.")
+        notes.append(f"{cost_run.name} did not measure these methods with the same options: {', '.join(without)}.")
     notes += changed
     notes += [f"{cost_run.name}: {text}" for text in footnotes(cost_run.costs).values()]
     return Beside(cost_run.name, found, tuple(notes)), remarks

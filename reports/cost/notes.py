@@ -23,13 +23,13 @@ def cost_notes(run: CostRun, options: bool = True) -> list[str]:
         f"{sampler['guidance_scale']}, {machine(settings)}.",
         on_quality(settings),
         *doubts({run.name: settings}),
-        f"{ROUGHLY.strip()} marks what was extrapolated: T(asked) = T(taken) + (asked - taken) x seconds per step. "
-        "Brackets are 95 % intervals: of a median by its order statistics from six values on, of what is extrapolated "
-        "or known from fewer by the variation of its steps (bootstrap of their mean); they hold nothing of other days "
+        f"{ROUGHLY.strip()} marks what was extrapolated: T(requested) = T(taken) + (requested - taken) x seconds per "
+        "step. Brackets are 95 % intervals: of a median by its order statistics from six values on, of what is extrapolated "
+        "or known from fewer by the variation of its steps (bootstrap of their mean); they do not cover other days "
         "or other machines.",
         "Bold: the lowest seconds of the methods that see the subject, and those whose interval meets the lowest's.",
         "Customizing is reading the photographs, encoding, training, writing the artefact and loading it back; class "
-        "images are shared by all subjects of a class and stand beside. Peak memory is "
+        "images are shared by all subjects of a class and are reported separately. Peak memory is "
         + (
             "what torch's allocator held on the device"
             if settings["device"].startswith("cuda")
@@ -64,7 +64,7 @@ def footnotes(costs: Sequence[MethodCost]) -> dict[str, str]:
     if not shares:
         return {}
     return {
-        CROWDED: "measured while something else went on. Share of the processors' time that other processes used "
+        CROWDED: "measured while other processes ran. Share of the processors' time that other processes used "
         f"meanwhile, from phase to phase: {', '.join(shares)}. Measure again on a quiet machine before quoting."
     }
 

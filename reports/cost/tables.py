@@ -20,7 +20,7 @@ REFERENCE = "fastcomposer"
 """The method that others are held against."""
 QUALITY = ("identity", "prompt consistency")
 """Columns that a cost run leaves empty."""
-STEPS = ("steps taken / asked", "s per training step", "s per sampler step")
+STEPS = ("steps taken / requested", "s per training step", "s per sampler step")
 """Columns about steps."""
 _METHOD = Heading("method", number=False)
 

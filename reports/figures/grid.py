@@ -65,7 +65,7 @@ def draw_grid(material: Material) -> list[Drawing]:
         return []
     if not any(material.image(row) for row in cells.values()):
         names = ", ".join(str(run.folder.path) for run in material.runs)
-        material.tell(f"The image grid is left out: the images of {names} are not there, only their records.")
+        material.tell(f"The image grid is left out: the images of {names} are missing, only their records exist.")
         return []
     return [_drawing(material, shown, cells)]
 
@@ -149,7 +149,7 @@ def _references(axes: Axes, material: Material, sample: Row, column: Shown, plac
 def _cell(axes: Axes, material: Material, row: Row | None, place: int, line: int) -> None:
     box = (float(place), float(line), 1.0, 1.0)
     if row is None:
-        _note(axes, box, "not asked")
+        _note(axes, box, "not requested")
     elif row["status"] != "ok":
         _note(axes, box, "failed" if row["status"] == "error" else "not yet")
     elif (file := material.image(row)) is None:

@@ -62,7 +62,7 @@ def _drawing(material: Material, points: Mapping[str, tuple[Row, Row]], subjects
         f"tradeoff-{subjects}",
         f"Identity against prompt consistency, {who(subjects)}",
         "Means over the subjects (or sets of subjects) with their 95 % intervals; up and right is better. Dotted: "
-        "identity of other photographs of the same people (ceiling) and of somebody else (floor). A point without a "
+        "identity of other photographs of the same people (ceiling) and of other people (floor). A point without a "
         "bar rests on too few independent observations for an interval." + material.warning(subjects),
         figure,
     )

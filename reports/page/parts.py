@@ -104,7 +104,9 @@ def _legend(quality: Sequence[PageTable]) -> list[str]:
         "Bold: the best of the methods that see the subject and have all values.",
     ]
     if any(table.has_level for table in quality):
-        sentences.append("=: not told apart from it, the interval of the paired difference holds 0.")
+        sentences.append(
+            "=: not significantly different from the best, the interval of the paired difference contains 0."
+        )
     if any(table.apart for table in quality):
         sentences.append("Ceiling and floor are the suite's own photographs.")
     return sentences

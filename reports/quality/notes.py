@@ -19,8 +19,8 @@ _MEANING = (
     "behind a value where it rests on fewer; under Cost, customizations finished / begun."
 )
 _BEST = (
-    "Bold: the best value among the methods that see the subject and have all values; the paired differences say "
-    "whether it really is better."
+    "Bold: the best value among the methods that see the subject and have all values; the paired differences show "
+    "whether it is significantly better."
 )
 
 
@@ -122,12 +122,12 @@ def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
         )
     watched = samples.loc[samples["attention"].notna(), "method"].unique()
     if watched:
-        yield f"The attention of {', '.join(watched)} was watched, which is part of its seconds and memory."
+        yield f"The attention of {', '.join(watched)} was recorded, which adds to its seconds and memory."
     found = {label for command in settings["commands"] for label in command.get("shared_prefixes", ())}
     for label in (label for label in settings["methods"] if label in found):
         yield (
-            f"{names.get((run.name, label), label)} computed the steps that see the text alone once for all subjects; "
-            "each image's seconds hold them in full."
+            f"{names.get((run.name, label), label)} computed the text-only steps once for all subjects; "
+            "each image's seconds include them in full."
         )
     failed = int((samples["status"] == "error").sum())
     if failed:

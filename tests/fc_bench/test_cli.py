@@ -179,9 +179,9 @@ def test_doctor_names_what_its_commands_do_not_fetch(fc_bench, tmp_path, monkeyp
     file.write_text("name: mine\nextends: sd15\npipeline: weights.safetensors\n")
     done = fc_bench("doctor", "--backbone", file)
     assert done.code == 2
-    assert "  pipeline: no command fetches it. Put the files there.\n" in done.out
+    assert "  pipeline: no command downloads it. Put the files there.\n" in done.out
     assert f"No command fetches pipeline ({tmp_path}/weights.safetensors). Put the files there." in done.err
-    assert done.err.endswith("The commands above fetch the others.\n")
+    assert done.err.endswith("The commands above download the others.\n")
     file.write_text("name: mine\nextends: pocket\nfaces: {name: own, pack: lost}\n")
     done = fc_bench("doctor", "--backbone", file)
     assert done.err.startswith(f'fc-bench: 1 file of the backbone "{file}" is missing, first {tmp_path}/lost/')

@@ -95,7 +95,7 @@ def test_infinity_of_a_plug_in_is_text_in_strict_json_and_reads_back_as_the_numb
 
 @pytest.mark.parametrize("option", ["limit=nan", "several=[1, .nan]"])
 def test_what_is_not_a_number_is_refused_for_a_plug_in_too(resolved, loose, option):
-    with pytest.raises(UserError, match=f"{option.partition('=')[0]}: nan is no number"):
+    with pytest.raises(UserError, match=f"{option.partition('=')[0]}: nan is not a number"):
         resolved(f"text-only.{option}")
 
 
@@ -173,8 +173,8 @@ def test_backbone_refuses_what_is_no_size_of_a_detector_s_input(tiny_backbone, t
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("0:inf:1", "does not lead"),
-        ("nan:1:1", "does not lead"),
+        ("0:inf:1", "never reaches"),
+        ("nan:1:1", "never reaches"),
         ("0:1e999999:1", "a number beyond"),
         ("0:1:1e-999999", "widen the step"),
         ("1,2024-13-45", "cannot be read"),

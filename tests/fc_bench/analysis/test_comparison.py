@@ -124,7 +124,7 @@ def test_missing_samples_are_incomplete_and_never_change_the_denominator_silentl
     done = fc_bench("compare", base, new)
     assert done.code == 4
     assert "8 / 9" in done.out
-    assert "of 9 samples 0 are missing in base, 1 in new" in done.out
+    assert "of 9 samples, 0 are missing in base and 1 in new" in done.out
 
 
 def test_other_photographs_are_not_comparable(base, tmp_path, fc_bench):

@@ -104,9 +104,9 @@ def test_values_are_those_of_the_range_or_the_list_to_the_last_digit(text, value
     [
         ("0:1", "not of the form START:STOP:STEP"),
         ("a:b:c", "not of the form START:STOP:STEP"),
-        ("0:1:0", "does not lead from its start to its stop"),
-        ("0:1:-0.1", "does not lead from its start to its stop"),
-        ("0:inf:1", "does not lead from its start to its stop"),
+        ("0:1:0", "never reaches its stop"),
+        ("0:1:-0.1", "never reaches its stop"),
+        ("0:inf:1", "never reaches its stop"),
         ("0:1e9:1", "widen the step"),
         ("", "give one to"),
         (",", "give one to"),

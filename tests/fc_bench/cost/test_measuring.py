@@ -248,10 +248,10 @@ def test_a_plug_in_without_steps_or_schedulers_is_measured_whole_in_processes_of
         (["-m", "dreambot"], 'Unknown method "dreambot", did you mean "dreambooth"?'),
         (["--budget", "soon"], "'soon' is no duration: write it like 90s, 30m or 2h"),
         (["--dtype", "int8"], '"int8" is not a number format; give float32, bfloat16 or float16.'),
-        (["-m", "text-only", "-o", "dreambooth.steps=3"], 'Options are given for "dreambooth"'),
+        (["-m", "text-only", "-o", "dreambooth.steps=3"], 'An option is given for "dreambooth"'),
         (["-m", "dreambooth", "-o", "dreambooth.stepz=3"], 'has no option "stepz", did you mean "steps"?'),
         (["--random-weights"], 'The backbone "tiny" declares no architecture'),
-        (["--device", "tpu"], '"tpu" is no device'),
+        (["--device", "tpu"], '"tpu" is not a device'),
     ],
 )
 def test_bad_input_is_one_sentence_before_anything_is_measured(cost, launches, tmp_path, arguments, words):
@@ -280,7 +280,7 @@ def test_measurements_that_do_not_compare_are_not_mixed(cost, launches, tmp_path
 
     assert cost("-m", "text-only", "--budget", "0.1s").code == 0
     done = cost("-m", "text-only", "--budget", "0.1s", "--dtype", "bfloat16")
-    assert (done.code, "with another number format, which do not compare" in done.err) == (2, True)
+    assert (done.code, "with another number format, which are not comparable" in done.err) == (2, True)
     machine = {**measuring.hardware(), "processor": "another"}
     monkeypatch.setattr(measuring, "hardware", lambda: machine)
     done = cost("-m", "text-only", "--budget", "0.1s")

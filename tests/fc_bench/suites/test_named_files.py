@@ -59,7 +59,7 @@ def test_name_of_any_system_means_its_file(root, name, file):
         ("secret.png", "lies outside the folder"),
         ("C:\\Users\\ada\\1.png", 'lies outside the folder .*; write "1.png"'),
         ("gone.png", "is a link to a file that is not here; fetch it"),
-        ("sub", "is no file"),
+        ("sub", "is not a file"),
         ("a\0b.png", "has no usable name"),
         ("x" * 300, "has no usable name"),
     ],

@@ -102,7 +102,7 @@ def test_method_with_other_options_has_no_costs_beside_it(runs, made_cost):
     found = cells_of(tables.contents.overview()[0])
     assert {found["dreambooth"][name] for name in ("s to customize", "s per image", "peak GiB", "MiB kept")} == {"–"}
     assert found["fastcomposer"]["s per image"] != "–"
-    assert "cost did not measure, with the same options: dreambooth." in tables.notes()
+    assert "cost did not measure these methods with the same options: dreambooth." in tables.notes()
 
 
 @pytest.mark.parametrize(
@@ -122,4 +122,4 @@ def test_costs_of_something_else_stand_apart_and_it_is_said(runs, made_cost, cha
 def test_of_several_that_fit_none_is_chosen(runs, made_cost):
     beside, (reason,) = costs_beside(runs, [cost_run(made_cost("one")), cost_run(made_cost("two"))])
     assert beside is None
-    assert "one, two stand apart: each of them fits" in reason
+    assert "one, two are not included: each of them fits" in reason

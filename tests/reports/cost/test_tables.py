@@ -64,7 +64,7 @@ def test_extrapolated_figures_are_marked_and_steps_are_told():
     found = row(table, "dreambooth")
     assert [cells[0].superscript for cells in table.rows] == ["", "†"]
     assert found["customize s"] == "≈ 15,234 [15,100, 15,380]"
-    assert found["steps taken / asked"] == "4 / 800"
+    assert found["steps taken / requested"] == "4 / 800"
     assert found["image s"] == "≈ 99.0 [97.0, 101.5]"
     assert (found["peak GiB"], found["MiB kept"], found["dtype"]) == ("17.00", "1,965", "bfloat16")
     assert (found["identity"], found["prompt consistency"]) == ("–", "–")
