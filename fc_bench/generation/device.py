@@ -1,4 +1,4 @@
-"""The device that images are made on."""
+"""The device that generates the images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fc_bench.errors import UserError
 
 
 def resolve_device(device: str) -> str:
-    """`auto` becomes `cuda` where there is one; raises UserError for any other name and for a device that is absent."""
+    """`auto` becomes `cuda` if there is a CUDA device; raises UserError for an unknown or absent device."""
     import torch
 
     if device == "auto":

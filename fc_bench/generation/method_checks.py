@@ -1,4 +1,4 @@
-"""What methods will refuse of what they are asked, known before anything is generated."""
+"""What methods refuse of the requested subjects and prompts, known before anything is generated."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fc_bench.suites.suite import Prompt, SubjectSet
 
 
 def requested_set(subject_set: SubjectSet, prompts: Iterable[Prompt]) -> AskedSet:
-    """A suite's subject set as a method is asked for it."""
+    """A suite's subject set as the protocol's `AskedSet`."""
     templates = [prompt.template for prompt in prompts]
     return AskedSet(subject_set.subjects, lambda mentions: [fill(template, mentions) for template in templates])
 
 
 def refusal(method: type[Method], setting: Setting, options: BaseModel, requested: Sequence[AskedSet]) -> str:
-    """What the method says that it will refuse, in a sentence; empty where it refuses nothing, or cannot tell."""
+    """The method's reason to refuse the request, in a sentence; empty if it accepts or cannot tell."""
     check: Any = getattr(method, "check", None)
     if check is None:
         return ""
@@ -37,7 +37,7 @@ def refusal(method: type[Method], setting: Setting, options: BaseModel, requeste
 
 
 def check_methods(plan: Plan, setting: Setting, methods: Iterable[tuple[type[Method], BaseModel, MethodRow]]) -> None:
-    """Raise UserError with what the methods of a plan will refuse, and which methods refuse nothing."""
+    """Raise UserError with what the methods of a plan refuse, and which methods accept everything."""
     refused: dict[str, list[str]] = {}
     names: dict[str, bool] = {}
     for method, options, row in methods:

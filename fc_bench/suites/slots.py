@@ -1,4 +1,4 @@
-"""Slots: prompts that name one's own people, `a {ada} and a {bo}`, and who these are."""
+"""Prompts that name one's own people, `a {ada} and a {bo}`, and the subjects given for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fc_bench.suites.suite import LONGEST_PROMPT, NOUN
 
 @dataclass(frozen=True)
 class OwnSubject:
-    """Somebody to compose with: id, class noun, and a photograph or a folder of them."""
+    """A subject to compose with: id, class noun, and a photograph or a folder of photographs."""
 
     id: str
     noun: str
@@ -43,7 +43,7 @@ def parse_subject(text: str) -> OwnSubject:
 
 
 def parse_slots(prompt: str, subjects: Sequence[OwnSubject]) -> list[OwnSubject]:
-    """The subjects in the order in which the prompt names them, each once; raises UserError when it does not."""
+    """The subjects in the order in which the prompt names them, each once; raises UserError if a name does not match."""
     given = {subject.id: subject for subject in subjects}
     if len({name.casefold() for name in given}) != len(subjects):
         twice = next(one.id for one in subjects if sum(one.id.casefold() == two.id.casefold() for two in subjects) > 1)
@@ -69,6 +69,6 @@ def parse_slots(prompt: str, subjects: Sequence[OwnSubject]) -> list[OwnSubject]
 
 
 def fill_slots(prompt: str, mentions: Mapping[str, str]) -> str:
-    """The prompt with each `{id}` replaced, an indefinite article before it as the mention needs it."""
+    """The prompt with each `{id}` replaced; an indefinite article before it is adapted to the mention."""
     parts = re.split(r"{([^{}]*)}", prompt)
     return insert(parts[::2], [mentions[id_of(name)] for name in parts[1::2]])

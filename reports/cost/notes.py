@@ -23,7 +23,7 @@ def cost_notes(run: CostRun, options: bool = True) -> list[str]:
         f"{sampler['guidance_scale']}, {machine(settings)}.",
         on_quality(settings),
         *doubts({run.name: settings}),
-        f"{ROUGHLY.strip()} marks what was extrapolated: T(requested) = T(taken) + (requested - taken) x seconds per "
+        f"{ROUGHLY.strip()} marks extrapolated values: T(requested) = T(taken) + (requested - taken) x seconds per "
         "step. Brackets are 95 % intervals: of a median by its order statistics from six values on, of what is extrapolated "
         "or known from fewer by the variation of its steps (bootstrap of their mean); they do not cover other days "
         "or other machines.",
