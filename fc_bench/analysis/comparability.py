@@ -1,4 +1,4 @@
-"""Why two runs, or columns of them, do not compare: other questions, other scorers, other machines."""
+"""Why two runs, or columns of them, cannot be compared: other samples, other scorers, other machines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Obstacles:
         self._requested = [what for key, what in requested.items() if base["suite"][key] != new["suite"][key]]
 
     def to_quality(self, column: Column) -> str:
-        """Empty when the runs asked and measured the same."""
+        """The reason for a quality column; empty if both runs have the same samples and measurements."""
         different = list(self._requested)
         metric = next(name for name, columns in self._base["columns"].items() if column.name in _names(columns))
         theirs = {item["name"]: Column(**item).definition() for item in self._new["columns"].get(metric, [])}
@@ -38,7 +38,7 @@ class Obstacles:
         return _listed(different)
 
     def to_cost(self, column: str) -> str:
-        """Empty when both were measured on equal machines under equal conditions."""
+        """The reason for a cost column; empty if both were measured on equal machines under equal conditions."""
         different = list(self._requested)
         if self._base["dtype"] != self._new["dtype"]:
             different.append("number format")
@@ -54,7 +54,7 @@ class Obstacles:
         return _listed(different)
 
     def to_shared_prefixes(self, base: str, new: str) -> str:
-        """Empty when both methods shared their text-only prefixes, or neither did: seconds are sums of parts then."""
+        """The reason for seconds of methods with text-only prefixes; empty if both runs shared them or neither did."""
         shared = [
             any(label in command.get("shared_prefixes", ()) for command in settings["commands"])
             for label, settings in ((base, self._base), (new, self._new))

@@ -1,4 +1,4 @@
-"""Comparing two runs: paired differences of what both have measured, and a verdict on each."""
+"""The comparison of two runs: paired differences of their common measurements, with a verdict on each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fc_bench.protocols import Column
 from fc_bench.run_folder.records import RunFolder
 
 WATCHED = ("image_seconds", "peak_memory_gib")
-"""Cost columns that watching a method's attention adds to."""
+"""Cost columns that increase when a method's attention is recorded."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class _Question:
 
 
 class _Sides:
-    """Both runs; the samples that the last question was about are kept for the next one."""
+    """Both runs; the samples of the last comparison are cached for the next one."""
 
     def __init__(self, base: RunFolder, new: RunFolder, columns: Sequence[Column]) -> None:
         names = [column.name for column in columns]
@@ -46,7 +46,7 @@ class _Sides:
         self._last: tuple[tuple[str, str, int], Pair] | None = None
 
     def pair(self, question: _Question) -> Pair:
-        """The samples that a question is about."""
+        """The samples of a comparison."""
         key = question.base_method, question.new_method, question.subjects
         if self._last is None or self._last[0] != key:
             self._last = None
@@ -58,9 +58,9 @@ class _Sides:
 def compare(base: RunFolder, new: RunFolder, gate: Gate, renamed: Mapping[str, str] | None = None) -> Report:
     """Pair the samples of two runs by (subject set, prompt, index) and judge every column of every method.
 
-    Methods are paired by their label, or as `renamed` says (base's label -> new's). A difference is `worse` or `better`
-    when its whole interval lies beyond the tolerance; the interval is a cluster bootstrap of the paired differences at
-    the gate's level. Raises UserError when a folder is no run, or a name in the gate or in `renamed` is unknown.
+    Methods are paired by their label, or by `renamed` (base's label -> new's). A difference is `worse` or `better` if
+    its whole interval lies beyond the tolerance; the interval is a cluster bootstrap of the paired differences at the
+    gate's level. Raises UserError if a folder is not a run folder, or if a name in the gate or in `renamed` is unknown.
     """
     settings, other = base.settings(), new.settings()
     pairs, notes = _paired_methods(settings, other, renamed or {})
@@ -154,7 +154,7 @@ def _cost(question: _Question, sides: _Sides, obstacles: Obstacles, level: float
 
 
 def _certain(estimate: Estimate, differences: Mapping[str, Sequence[float] | np.ndarray]) -> Estimate:
-    """Values that are equal one by one need no interval to be unchanged, however few they are."""
+    """Whether all values are equal: they are then unchanged without an interval."""
     same = bool(differences) and not any(np.any(values) for values in differences.values())
     return Estimate(0.0, 0.0, 0.0, estimate.clusters) if same else estimate
 

@@ -151,7 +151,7 @@ class _Queue:
         return len(self._waiting)
 
     def next(self, row: MethodRow | None, company: deque[_Begun] | None) -> tuple[_Begun, deque[_Begun]] | None:
-        """The next unit for a worker that has loaded `row`: the rest of its company first, then one that needs no loading."""
+        """The next unit for a worker with the loaded `row`: the rest of its company, else one without loading."""
         if company:
             return self._begin(company)
         loaded = [waiting for waiting in self._waiting if row and waiting[0].unit.row.label == row.label]

@@ -80,7 +80,7 @@ def stream_fields(path: Path, kind: type[Kind]) -> Iterator[Kind]:
 
 
 def records_at(path: Path, places: Iterable[int]) -> Iterator[dict[str, Any]]:
-    """The records whose lines start at these offsets in bytes; raises UserError if one is damaged or the file changed."""
+    """The records whose lines start at these byte offsets; raises UserError if one is damaged or has changed."""
     kind = KINDS.get(path.name)
     wrong = None if kind is None else _wrong_as(kind)
     with path.open("rb") as file:

@@ -52,7 +52,7 @@ class ClipScorer:
         return scorer
 
     def image(self, image: Image.Image) -> Any:
-        """Embedding [dim] of one image, computed alone so that it depends on no other image; the last ones are cached."""
+        """Embedding [dim] of one image, independent of all other images; the last ones are cached."""
         return self._remembered(image)
 
     def images(self, images: Sequence[Image.Image]) -> Any:

@@ -46,7 +46,7 @@ class ImageFeatures:
             self._compute(Image.new("RGB", (64, 64)))
 
     def image(self, image: Image.Image) -> Any:
-        """Features [dim] of one image, computed alone so that they depend on no other image; the last ones are cached."""
+        """Features [dim] of one image, independent of all other images; the last ones are cached."""
         return self._remembered(image)
 
     def _compute(self, image: Image.Image) -> Any:

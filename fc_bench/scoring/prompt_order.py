@@ -74,7 +74,7 @@ def misplaced(similarities: np.ndarray, own: np.ndarray) -> Misplaced | None:
 
 
 def _clear_share(prompts: int) -> float:
-    """Share of images closest to the correct one of `count` prompts that is far above chance, by simulation."""
+    """Share of images closest to the correct one of `prompts` that is far above chance, by simulation."""
     return min(0.9, 0.4 + 1.5 / prompts)
 
 
@@ -91,7 +91,7 @@ def _cycles(permutation: np.ndarray) -> Iterator[list[int]]:
 
 @dataclass(frozen=True)
 class _LookedAt:
-    """Finished images of subject sets with the same prompts: their original `files`, and the `templates` of their prompts.
+    """Finished images of subject sets with the same prompts: `files` by their original names, and `templates`.
 
     `similarities` [images, prompts] are cosines with the prompts of the image's set, class nouns filled in.
     """

@@ -43,7 +43,7 @@ def parse_subject(text: str) -> OwnSubject:
 
 
 def parse_slots(prompt: str, subjects: Sequence[OwnSubject]) -> list[OwnSubject]:
-    """The subjects in the order in which the prompt names them, each once; raises UserError if a name does not match."""
+    """The subjects in the order in which the prompt names them, each once; raises UserError for a mismatch."""
     given = {subject.id: subject for subject in subjects}
     if len({name.casefold() for name in given}) != len(subjects):
         twice = next(one.id for one in subjects if sum(one.id.casefold() == two.id.casefold() for two in subjects) > 1)

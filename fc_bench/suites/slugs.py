@@ -39,6 +39,9 @@ def slug(text: str, otherwise: str = "") -> str:
 
 
 def name_of(text: str, otherwise: str) -> str:
-    """A text as the name of a suite or backbone: letters, digits, `.`, `_` and `-`, at most 64; `otherwise` if none is left."""
+    """A text as the name of a suite or backbone: letters, digits, `.`, `_` and `-`, at most 64 of them.
+
+    `otherwise` is returned if none is left.
+    """
     kept = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")
     return kept[:64] or otherwise

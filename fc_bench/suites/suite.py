@@ -191,7 +191,7 @@ class SuiteFile(Settings):
     """Method -> options of the protocol; they override the backbone's, and the command line overrides them."""
     photographs: PhotographPattern = PhotographPattern()
     photograph_crop: Literal["face", "published"] = "face"
-    """`face`: every method gets the same square of a photograph, around the face; `published`: every method gets the whole photograph and crops it as its publication does."""
+    """`face`: every method gets the same square around the face; `published`: each crops as its publication does."""
     subjects: list[SubjectEntry] = Field(min_length=1)
     single: Singles | None = None
     multi: Multi | None = None
@@ -292,7 +292,7 @@ class Suite:
         return (self.given or self.path.parent).resolve()
 
     def subject_sets(self, limit: int | None = None) -> list[tuple[SubjectSet, list[Prompt]]]:
-        """Every subject set with its prompts, single subjects first; `limit` keeps the first subjects (and sets of them)."""
+        """Every subject set with its prompts, single subjects first; `limit` keeps the first subjects."""
         kept = {subject.id: subject for subject in self.subjects[:limit]}
         sets: list[tuple[SubjectSet, list[Prompt]]] = []
         if self.file.single:
