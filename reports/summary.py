@@ -1,4 +1,4 @@
-"""What a run came to, in sentences computed from its numbers; none says more than an interval does."""
+"""Summary of runs in sentences computed from their numbers; none claims more than an interval shows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from fc_bench.reports.frame import Run
 from fc_bench.reports.quality.contents import number
 
 FOCUS = "fastcomposer"
-"""The method whose place is told where it was run."""
+"""The method whose rank is reported if it was run."""
 NAMED = 3
-"""So many methods are named in a row; more are counted."""
+"""Largest number of methods that are named; more are counted."""
 
 
 class PairedDifferences:
-    """The paired differences between the methods of runs that are alike, each computed when it is first asked for."""
+    """The paired differences between the methods of comparable runs, each computed at first use."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self._columns = {column.name: column for column in frame.columns(runs)}
@@ -31,15 +31,15 @@ class PairedDifferences:
         self._known: dict[tuple[str, str, int, str], Estimate | None] = {}
 
     def _of(self, label: str, subjects: int, column: str) -> pd.DataFrame:
-        """What pairing needs of the samples of one method and number of subjects."""
+        """The samples of one method and number of subjects that pairing needs."""
         return self._samples[[*SAMPLE_KEY, "image", column]].take(
             self._rows.get((label, subjects), np.empty(0, dtype=int))
         )
 
     def sign(self, label: str, against: str, subjects: int, column: str) -> int | None:
-        """1 or -1 where the whole interval of `label` minus `against` is above or below 0, 0 where it holds 0.
+        """1 or -1 if the whole interval of `label` minus `against` is above or below 0, 0 if it contains 0.
 
-        None where there is no interval: too few subject sets, or no pair of values.
+        None without an interval: too few subject sets, or no pair of values.
         """
         key = (label, against, subjects, column)
         if key not in self._known:
@@ -52,9 +52,9 @@ class PairedDifferences:
 
 
 def summary(runs: Sequence[Run], differences: PairedDifferences, costs: bool = True) -> list[str]:
-    """Of runs that are alike: the best method by number of subjects, FastComposer's place, what is missing.
+    """The summary of comparable runs: the best method by number of subjects, FastComposer's rank, missing samples.
 
-    With `costs`, seconds as well, as the runs recorded them.
+    With `costs`, also the seconds that the runs recorded.
     """
     results, columns, names = frame.rows(runs), frame.columns(runs), frame.labels(runs)
     focus = {
@@ -80,9 +80,9 @@ def summary(runs: Sequence[Run], differences: PairedDifferences, costs: bool = T
 def _ranking(
     part: Sequence[Row], column: Column, subjects: int, focus: set[str], differences: PairedDifferences
 ) -> tuple[str, list[str]]:
-    """Who has the best mean, from whom it is told apart, and where FastComposer is; the methods named.
+    """The best mean, the methods it differs from significantly, and FastComposer's rank; also the named methods.
 
-    Ranked are, as in the tables, the methods that see the subject and have all values.
+    As in the tables, only methods that see the subject and have all values are ranked.
     """
     blind = {row["label"] for row in part if row["column"] == REFERENCES.name and row["mean"] == 0}
     measured = [row for row in part if row["column"] == column.name and row["mean"] is not None]
@@ -131,7 +131,7 @@ def _place(
     subjects: int,
     differences: PairedDifferences,
 ) -> str:
-    """The place of a method by its mean, and the places that the paired differences allow."""
+    """The rank of a method by its mean, and the ranks that the paired differences allow."""
     better = 1 if column.higher_is_better else -1
     place = order.index(label) + 1
     signs = [differences.sign(name, label, subjects, column.name) for name in order if name != label]
@@ -142,7 +142,7 @@ def _place(
 
 
 def _costs(results: Sequence[Row], subjects: int, methods: Sequence[str]) -> list[str]:
-    """Seconds to customize and to generate, where they were measured."""
+    """Seconds to customize and to generate, if they were measured."""
     parts = []
     for method in methods:
         own = {row["column"]: row["mean"] for row in results if row["label"] == method and row["subjects"] == subjects}
@@ -153,7 +153,7 @@ def _costs(results: Sequence[Row], subjects: int, methods: Sequence[str]) -> lis
 
 
 def _completeness(runs: Sequence[Run]) -> str:
-    """How many samples are there, and which have no image or no value."""
+    """Number of samples, and of those without an image or a value."""
     names = [column.name for column in frame.columns(runs)]
     counts = [_counted(run, names) for run in runs]
     planned, finished, failed, unscored = (sum(own) for own in zip(*counts, strict=True))
@@ -181,7 +181,7 @@ _WORDS: Mapping[str, str] = {"ceiling": "own photographs:", "floor": "other pers
 
 
 def _first_measured(part: Sequence[Row], columns: Sequence[Column]) -> Column | None:
-    """The first headline column with a direction that a method has a value of."""
+    """The first headline column with a direction and a value of any method."""
     filled = {row["column"] for row in part if row["mean"] is not None and row["kind"] == "method"}
     wanted = [column for column in columns if column.headline and column.higher_is_better is not None]
     return next((column for column in wanted if column.name in filled), None)

@@ -165,7 +165,7 @@ def _recorded(folder: RunFolder, rows: Mapping[str, int]) -> tuple[dict[str, Any
 
 
 class _Scores:
-    """Each column's values by row, the positions of their records, and the photographs' scores; the last record wins."""
+    """Each column's values by row, their records' positions, and the photographs' scores; the last record wins."""
 
     def __init__(self, rows: Mapping[str, int], metrics: Mapping[str, Sequence[str]]) -> None:
         self._rows = rows

@@ -1,14 +1,15 @@
-"""Composing: pictures of one's own people at once, without a suite.
+"""Pictures of one's own people, without a suite.
 
     composed/<prompt>-<hash>/1.png ...      the pictures
                              sheet.png      references and pictures on one page
-                             compose.json   what was asked, what made them, and their scores
+                             compose.json   the request, its provenance, and the scores
                              references/    the photographs as the method got them
                              jobs.jsonl     one line per customization, as in a run
                              artefacts/     what a method that tunes keeps
 
-The folder is named by a hash of everything that decides the pictures but their number, so the same command continues an
-interrupted one, and asking for more images adds them. Methods, customizing, seeds and scores are those of a run.
+The folder's name has a hash of everything that determines the pictures except their number. The same command therefore
+continues an interrupted one, and a larger number adds pictures. Methods, customization, seeds and scores are those of a
+run.
 """
 
 from __future__ import annotations
@@ -67,9 +68,9 @@ SCORED_BY = ("identity", "prompt-consistency")
 
 @dataclass(frozen=True)
 class ComposeOptions:
-    """What the command line asks for; `crop` looks for faces and cuts portraits out, `scores` measures the pictures.
+    """The options of the command line; `crop` crops portraits around faces, `scores` measures the pictures.
 
-    The prompt names each subject once, `{id}`; None of a sampler setting takes the backbone's.
+    The prompt names each subject once, `{id}`. A sampler setting that is None takes the backbone's value.
     """
 
     prompt: str
@@ -92,7 +93,7 @@ class ComposeOptions:
 class Made:
     """One picture: its number (from 1), seed, file and scores (None: not measured).
 
-    `likeness` is each subject's cosine with the face that was matched to it (None: none was).
+    `likeness` is each subject's cosine with its matched face (None: no face).
     """
 
     number: int
@@ -104,7 +105,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Composed:
-    """What a command left: the folder, its pictures in order, and a sentence for everything worth looking at."""
+    """The result of a command: the folder, its pictures in order, and remarks."""
 
     folder: Path
     pictures: tuple[Made, ...]
@@ -112,7 +113,7 @@ class Composed:
 
 
 def shown_scores(picture: Made) -> list[str]:
-    """Who is how alike and how well the prompt is kept, as text; empty where it is not measured."""
+    """Each subject's similarity and the prompt consistency, as text; empty if they are not measured."""
     if picture.scores is None:
         return []
     shown = {**(picture.likeness or {}), "prompt": picture.scores["prompt_consistency"]}
@@ -120,10 +121,10 @@ def shown_scores(picture: Made) -> list[str]:
 
 
 def compose(options: ComposeOptions, console: Console) -> Composed:
-    """Make the pictures that are not there yet, measure them, and put them on one sheet.
+    """Generate the missing pictures, measure them, and write the contact sheet.
 
-    Raises UserError or ModelInputError before anything is generated when the prompt, a photograph, the method, an
-    option, the weights or the folder are unusable, and UserError when the method fails; its pictures up to then stay.
+    Raises UserError or ModelInputError before anything is generated if the prompt, a photograph, the method, an option,
+    the weights or the folder are unusable. Raises UserError if the method fails; earlier pictures stay.
     """
     subjects = parse_slots(options.prompt, options.subjects)
     backbone = read_backbone(options.backbone)
@@ -186,7 +187,7 @@ def _check(
     row: MethodRow,
     people: Sequence[_Person],
 ) -> None:
-    """Raise UserError with what the method will refuse of the request."""
+    """Raise UserError if the method refuses the request."""
     subjects = tuple(person.placed(Path()) for person in people)
 
     def prompts(mentions: Sequence[str]) -> list[str]:
@@ -199,7 +200,7 @@ def _check(
 
 @dataclass(frozen=True)
 class _Person:
-    """A subject with its portraits, and what to say of the photographs left out."""
+    """A subject with its portraits, and remarks on the photographs left out."""
 
     subject: OwnSubject
     portraits: tuple[Portrait, ...]
@@ -218,7 +219,7 @@ class _Person:
         ]
 
     def identity(self) -> dict[str, Any]:
-        """What of the person decides the pictures, as plain data."""
+        """The part of the person that determines the pictures, as plain data."""
         return {
             "id": self.subject.id,
             "noun": self.subject.noun,
@@ -233,7 +234,7 @@ class _Person:
         return Subject(self.subject.id, self.subject.noun, tuple(file for file, _ in self.named(folder)))
 
     def write(self, folder: Path) -> None:
-        """Write the portraits that are not there."""
+        """Write the missing portraits."""
         for file, portrait in self.named(folder):
             if not file.is_file():
                 write_png(file, portrait.image)
@@ -241,7 +242,7 @@ class _Person:
 
 @dataclass(frozen=True)
 class _Measures:
-    """The metrics by name, ready for the subjects, and why one of them is left out, in a sentence."""
+    """The metrics by name, prepared for the subjects, and the reason why one is left out, in a sentence."""
 
     metrics: Mapping[str, Metric]
     remark: str = ""
@@ -249,7 +250,7 @@ class _Measures:
 
 @dataclass(frozen=True)
 class _Work:
-    """One composition on its way."""
+    """One composition in progress."""
 
     options: ComposeOptions
     setting: Setting
@@ -260,10 +261,10 @@ class _Work:
     subjects: Sequence[Subject]
     console: Console
     commands: Sequence[Mapping[str, Any]]
-    """Provenance of every command that made or measured some of the pictures."""
+    """Provenance of every command that generated or measured some of the pictures."""
 
     def pictures(self, kind: type[Method], validated: Any, done: Mapping[int, Made]) -> list[Made]:
-        """All pictures asked for, those that are missing made."""
+        """All requested pictures, after the missing ones are generated."""
         seeds = {
             number: seed_of(self.options.seed, self.options.prompt, number - 1)
             for number in range(1, self.options.images + 1)
@@ -274,9 +275,9 @@ class _Work:
         return [done.get(number, Made(number, seed, self._file(number))) for number, seed in seeds.items()]
 
     def measures(self, done: Mapping[int, Made]) -> _Measures:
-        """What the pictures that are not measured yet will be measured by; none where all are.
+        """The metrics for the pictures that are not measured yet; none if all are.
 
-        Photographs taken as they are may show no face: then identity is left out.
+        Uncropped photographs may show no face; identity is left out then.
         """
         known = [done.get(number) for number in range(1, self.options.images + 1)]
         if not self.options.scores or all(picture is not None and picture.scores is not None for picture in known):
@@ -296,7 +297,7 @@ class _Work:
         return _Measures(metrics, remark)
 
     def scored(self, pictures: Sequence[Made], measures: _Measures) -> list[Made]:
-        """The pictures with their scores; those measured before keep them."""
+        """The pictures with their scores; earlier scores are kept."""
         from PIL import Image
 
         measured = []
@@ -312,7 +313,7 @@ class _Work:
         return measured
 
     def _likeness(self, details: Mapping[str, Any]) -> dict[str, float | None]:
-        """From the details of the metric identity."""
+        """Each subject's cosine with its matched face, from the details of the metric identity."""
         rows, matched = details["similarities"], details["matched"]
         return {
             subject.id: rows[row][matched[str(row)]] if str(row) in matched else None
@@ -320,7 +321,7 @@ class _Work:
         }
 
     def record(self, pictures: Sequence[Made]) -> None:
-        """Write compose.json; what an earlier command made beyond these pictures stays in it."""
+        """Write compose.json; further pictures of an earlier command stay in it."""
         made = {picture.number: picture for picture in _recorded(self.folder, self.requested).values()}
         made |= {picture.number: picture for picture in pictures}
         images = [{**asdict(made[number]), "file": made[number].file.name} for number in sorted(made)]
@@ -358,7 +359,7 @@ class _Work:
                     show.advance()
 
     def _customized(self, method: Method, show: Progress) -> Customization:
-        """The method fitted, or loaded from what it left before, as in a run; raises UserError when it fails."""
+        """The customization, made or restored as in a run; raises UserError if it fails."""
         place, writer = RunFolder(self.folder), LineWriter(self.folder / JOBS)
         try:
             customizer = Customizer(
@@ -373,7 +374,7 @@ class _Work:
         return customized
 
     def _job(self) -> Job:
-        """What is customized, each subject of several also as a part."""
+        """The job of the customization; each of several subjects is also a part."""
         subjects = tuple(self.subjects)
         sets = [SubjectSet(subjects), *(SubjectSet((subject,)) for subject in subjects if len(subjects) > 1)]
         whole, *parts = (
@@ -395,7 +396,7 @@ def _setting(options: ComposeOptions, backbone: Backbone) -> Setting:
 
 
 def _requested(options: ComposeOptions, setting: Setting, row: MethodRow, people: Sequence[_Person]) -> dict[str, Any]:
-    """Everything that decides the pictures but their number, as JSON has it."""
+    """Everything that determines the pictures except their number, as JSON."""
     requested = {
         "prompt": options.prompt,
         "seed": options.seed,
@@ -409,7 +410,7 @@ def _requested(options: ComposeOptions, setting: Setting, row: MethodRow, people
 
 
 def _recorded(folder: Path, requested: Mapping[str, Any]) -> dict[int, Made]:
-    """The pictures of an earlier command that are still there; raises UserError when the folder holds anything else."""
+    """The existing pictures of an earlier command; raises UserError if the folder holds another request."""
     file = folder / RECORD
     if not file.is_file():
         return {}
@@ -436,7 +437,7 @@ def _recorded(folder: Path, requested: Mapping[str, Any]) -> dict[int, Made]:
 
 
 def _commands(folder: Path, options: ComposeOptions, done: Mapping[int, Made]) -> list[dict[str, Any]]:
-    """The earlier commands of the folder, and this one where a picture or its scores are missing."""
+    """The earlier commands of the folder, and this one if a picture or its scores are missing."""
     file = folder / RECORD
     earlier = json.loads(file.read_text(encoding="utf-8")).get("commands", [{}]) if done else []
     requested = [done.get(number) for number in range(1, options.images + 1)]
@@ -446,7 +447,7 @@ def _commands(folder: Path, options: ComposeOptions, done: Mapping[int, Made]) -
 
 
 def _call(work: Any, what: str) -> Any:
-    """The result of `work`; what a method raises becomes a sentence."""
+    """The result of `work`; an exception of a method becomes a sentence."""
     try:
         return work()
     except (UserError, ModelInputError):
@@ -461,7 +462,7 @@ def _sentence(what: str, failure: Failure) -> str:
 
 
 def _sheet(prompt: str, row: MethodRow, subjects: Sequence[Subject], pictures: Sequence[Made]) -> Any:
-    """References first, then the pictures, four a row."""
+    """References first, then the pictures, four per row."""
     from fc_bench.suites.photographs import read_photograph
 
     references = [

@@ -1,4 +1,4 @@
-"""What is here and what is missing: versions, hardware, and every file of the backbones."""
+"""The check of the installation: versions, hardware, and every file of the backbones."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fc_bench.model.backbones.layouts import hub_names, required_files
 from fc_bench.run_folder.provenance import commit, hardware, versions
 
 REQUIRED = "pocket"
-"""The backbone that has to be complete when none is named: it travels with the package."""
+"""The backbone that must be complete if none is named; it is part of the package."""
 
 
 def examine(name: str | None, checksums: bool, console: Console) -> None:
-    """Print everything; raises UserError when a file of the named backbone (else of `pocket`) is missing."""
+    """Print everything; raises UserError if a file of the named backbone (else of `pocket`) is missing."""
     import onnxruntime
 
     _print_pairs(console, "versions", {key: value or "not installed" for key, value in versions().items()})
@@ -47,7 +47,7 @@ def examine(name: str | None, checksums: bool, console: Console) -> None:
 
 
 def _print_backbone(backbone: Backbone, checksums: bool, console: Console) -> dict[str, list[str]]:
-    """One table, and how to get what is missing; returns that by component."""
+    """Print a backbone's table and how to get its missing files; returns those by component."""
     table = Table(title=f"backbone {backbone.name}: {backbone.description}", title_justify="left")
     for title in ("component", "file", "MiB", "sha256", "license"):
         table.add_column(title, justify="right" if title == "MiB" else "left", overflow="fold")
@@ -71,7 +71,7 @@ def _print_backbone(backbone: Backbone, checksums: bool, console: Console) -> di
 
 
 def _files(backbone: Backbone, component: str) -> list[tuple[str, Path | None]]:
-    """Each file of a component as it is shown, and where it lies (None: it is missing)."""
+    """Each file of a component by its name in the table, and its path (None: missing)."""
     path = backbone.found_path(component)
     if path is None:
         reference = backbone.components()[component].removeprefix(HUB)

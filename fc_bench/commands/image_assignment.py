@@ -1,4 +1,4 @@
-"""Which image of a suite each image of a folder is: by its name, by a manifest, or by a run's records."""
+"""The assignment of a folder's images to a suite: by name, by a manifest, or by a run's records."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from fc_bench.suites.slugs import id_of
 from fc_bench.suites.suite import Prompt, SubjectSet
 
 COLUMNS = ("image", "subjects", "prompt")
-"""Those that a manifest needs."""
+"""The required columns of a manifest."""
 LARGEST_MANIFEST = 1 << 30
-"""Bytes."""
+"""Largest size of a manifest in bytes."""
 _FASTCOMPOSER_NAME = re.compile(r"subject_(\d{4,9})_prompt_(\d{4,9})_instance_(\d{4,9})", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ +()=,\[\]-]{0,99}", re.ASCII)
 
 Slot = tuple[str, str, str, int]
-"""Which image of a suite: method, subject set, prompt template, index."""
+"""A requested image of a suite: method, subject set, prompt template, index."""
 
 
 @dataclass(frozen=True)
 class RequestedImages:
-    """What is asked for of a suite: subject sets with their prompts, and how many images of each.
+    """The images that a suite requires: subject sets with their prompts, and the number of images of each.
 
-    `numbered` are all sets of the suite in the order that file names count; `fewer_images`: the command line asks for
-    so many, whatever there is.
+    `numbered` are all sets of the suite in the order of the numbers in file names. `fewer_images`: the command line
+    sets the number, so further images are left out.
     """
 
     sets: Sequence[tuple[SubjectSet, list[Prompt]]]
@@ -50,25 +50,25 @@ class RequestedImages:
 
     @cached_property
     def keys(self) -> frozenset[str]:
-        """Names of the sets that are asked for."""
+        """Keys of the requested sets."""
         return frozenset(subject_set.key for subject_set, _ in self.sets)
 
 
 @dataclass
 class LeftOut:
-    """Images of the folder that nothing is asked of, counted by the reason."""
+    """The number of images left out, by reason."""
 
     strangers: int = 0
-    """Files whose name says nothing."""
+    """Files with other names."""
     sets: int = 0
     """Images of other subject sets."""
     prompts: int = 0
     """Images of other prompts."""
     images: int = 0
-    """Images of a prompt beyond the number asked for."""
+    """Images of a prompt beyond the requested number."""
 
     def summary(self) -> str:
-        """The counts as the end of a sentence; empty without any."""
+        """The counts as the end of a sentence; empty if nothing is left out."""
         counts = {
             "other files": self.strangers,
             "images of other subject sets": self.sets,
@@ -80,10 +80,11 @@ class LeftOut:
 
 
 def read_names(folder: Path, requested: RequestedImages, label: str) -> tuple[dict[Slot, Path], LeftOut]:
-    """Images named as FastComposer's authors do, and what is left out of the folder.
+    """Images named as by FastComposer's authors, and what is left out of the folder.
 
     `subject_SSSS_prompt_PPPP_instance_IIII.jpg` (mit-han-lab/fastcomposer, evaluation/single_object/run.py): the
-    subject set and the prompt by their places in `requested.numbered`, from 0, and the image of that prompt.
+    numbers of the subject set and the prompt in `requested.numbered`, from 0, and of the image of that prompt. Raises
+    UserError if no name matches the suite.
     """
     found: dict[Slot, Path] = {}
     left_out = LeftOut()
@@ -124,13 +125,13 @@ def read_names(folder: Path, requested: RequestedImages, label: str) -> tuple[di
 def read_manifest(
     manifest: Path, folder: Path, requested: RequestedImages, label: str
 ) -> tuple[dict[Slot, Path], LeftOut]:
-    """Images that a table assigns: columns `image` (below the folder), `subjects` (ids joined by +), `prompt`.
+    """Images in a table with the columns `image` (below the folder), `subjects` (ids joined by +), `prompt`.
 
-    A prompt is the suite's template or what it says with the class nouns filled in. Optional columns: `index` (from 0;
-    without it the rows of a prompt count on) and `method`. Rows of subjects that the suite does not know are left out
-    where all sets that are asked for have images; otherwise they may be meant for one that has none. One file stands
-    for several rows of a method only where these ask for the same text and index, as of one that sees no photograph;
-    raises UserError for any other.
+    A prompt is the suite's template, or its text with the class nouns filled in. Optional columns are `index` (from 0;
+    otherwise the rows of a prompt are counted) and `method`. Rows of unknown subjects are left out if all requested
+    sets have images; otherwise they raise UserError, because they may be misspelled. One file may appear in several
+    rows of a method only if these have the same text and index, as for a text-only method; otherwise UserError is
+    raised.
     """
     sets = {subject_set.key: (subject_set, prompts) for subject_set, prompts in requested.sets}
     known = {subject_set.key for subject_set, _ in requested.numbered}
@@ -174,9 +175,9 @@ def read_manifest(
 
 
 def read_run(run: RunFolder, requested: RequestedImages, label: str | None) -> tuple[dict[Slot, Path], LeftOut]:
-    """The finished images of a run folder, as its records say; `label` renames the row of a run of one method.
+    """The finished images of a run folder, from its records; `label` renames the method of a run with one method.
 
-    Raises UserError when it holds nothing that is asked for, or a name is given to the rows of several methods.
+    Raises UserError if no image is requested, or if a run with several methods gets a name.
     """
     settings = run.settings()
     if label is not None and len(settings["methods"]) > 1:
@@ -213,7 +214,7 @@ def read_run(run: RunFolder, requested: RequestedImages, label: str | None) -> t
 
 
 def _image_of(run: RunFolder, record: Sampled) -> Path | None:
-    """The file of a sample's image; None where it failed or its image is lost."""
+    """The file of a sample's image; None if it failed or its image is lost."""
     if record.status != "ok" or record.image is None:
         return None
     try:
@@ -224,10 +225,10 @@ def _image_of(run: RunFolder, record: Sampled) -> Path | None:
 
 
 def _manifest_rows(manifest: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Rows with where they stand, blanks around values removed and empty rows left out.
+    """Rows with their positions, values stripped and empty rows left out.
 
-    Spreadsheets write commas, semicolons or tabs: the separator is the one that the header's columns show. Raises
-    UserError for a file that is no such table.
+    Spreadsheets write commas, semicolons or tabs: the separator is taken from the header. Raises UserError for an
+    invalid table.
     """
     try:
         if manifest.stat().st_size > LARGEST_MANIFEST:
@@ -257,7 +258,7 @@ def _manifest_rows(manifest: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
 
 
 def _header(file: TextIO) -> tuple[list[str], str, int]:
-    """The names of the columns, the separator that gives most of those needed, and the number of lines before."""
+    """The names of the columns, the separator that yields most required columns, and the number of preceding lines."""
     separators = ",;\t"
     for skipped, line in enumerate(file):
         if said := re.fullmatch(r"sep=(.)", line.rstrip("\r\n"), re.IGNORECASE):
@@ -274,12 +275,12 @@ def _header(file: TextIO) -> tuple[list[str], str, int]:
 
 
 def _column(name: str) -> str:
-    """A column's name as other programs may have written it: blanks around it, in capitals."""
+    """A column's name, stripped and in lower case."""
     return name.strip().lower()
 
 
 def _columns(names: Sequence[str], where: str) -> Sequence[str]:
-    """The names, each there once and none missing."""
+    """The names, after a check that none is missing or repeated."""
     for needed in COLUMNS:
         if needed not in names:
             shown = ", ".join(name for name in names if name)
@@ -291,7 +292,7 @@ def _columns(names: Sequence[str], where: str) -> Sequence[str]:
 
 
 def _template(prompt: str, subject_set: SubjectSet, prompts: Sequence[Prompt], where: str) -> str:
-    """The suite's template that a manifest's prompt means."""
+    """The suite's template that matches a manifest's prompt."""
     nouns = [subject.noun for subject in subject_set.subjects]
     texts = {fill(item.template, nouns): item.template for item in prompts}
     templates = [item.template for item in prompts]
@@ -302,14 +303,14 @@ def _template(prompt: str, subject_set: SubjectSet, prompts: Sequence[Prompt], w
 
 
 def _even(text: str) -> str:
-    """A text without regard to how its blanks and accents are encoded."""
+    """A text with normalized blanks and accents."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _claim(
     found: dict[Slot, Path], slot: Slot, file: Path, requested: RequestedImages, left_out: LeftOut, where: str = ""
 ) -> None:
-    """Give a place in the suite to a file; raises UserError when it is taken or beyond what the suite asks for."""
+    """Assign a file to a requested image; raises UserError if the image is already assigned or is not requested."""
     prefix = f"{where}: " if where else ""
     if slot[3] >= requested.images:
         if requested.fewer_images:
@@ -335,7 +336,7 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def usable_label(name: str, where: str = "") -> str:
-    """The name of a row as it is; raises UserError when it cannot be one."""
+    """The name of a method, unchanged; raises UserError if it is not usable."""
     if not _LABEL.fullmatch(name):
         prefix = f"{where}: " if where else ""
         raise UserError(

@@ -1,10 +1,10 @@
-"""A suite of one's own people, from a folder with a folder of photographs for each of them.
+"""A suite of one's own people, from a folder with one folder of photographs per person.
 
     photos/ada/1.jpg, 2.jpg ...      OUT/suite.yaml
            bo/one.jpg           ->       subjects/ada/1.png ...    portraits, cut out as `portraits` says
                                          sheet.png                 all of them, to check by eye
 
-The prompts come from a suite that there is.
+The prompts come from an existing suite.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from fc_bench.suites.suite import NOUN, SuiteFile, read_suite
 
 FILE, SHEET = "suite.yaml", "sheet.png"
 EVERY_PAIR_UP_TO = 4
-"""People; of more, neighbors alone are asked together, or pairs would outnumber everything else."""
+"""Largest number of people with all pairs; for more, only neighbors form pairs."""
 LICENSE = "private photographs; use pictures of real people only with their consent"
 
 
 @dataclass(frozen=True)
 class OwnSuite:
-    """What was written: the suite's file, photographs of each subject, and a sentence for each thing to look at."""
+    """The result: the suite's file, the number of photographs of each subject, and remarks."""
 
     file: Path
     photographs: Mapping[str, int]
@@ -51,9 +51,9 @@ class OwnSuite:
 
 
 def nouns_of(people: Sequence[str], given: Sequence[str]) -> dict[str, str]:
-    """The class noun of each of the people, from `ada=woman` for one and `person` for all others.
+    """The class noun of each person, from `ada=woman` for one and `person` for all others.
 
-    Raises UserError naming who has none, or what is no such thing.
+    Raises UserError if a noun is missing or invalid.
     """
     nouns: dict[str, str] = {}
     others: str | None = None
@@ -76,7 +76,7 @@ def nouns_of(people: Sequence[str], given: Sequence[str]) -> dict[str, str]:
 
 
 def people_in(folder: Path) -> dict[str, Path]:
-    """Id -> folder of each person; raises UserError when there is none, or a name gives no id or that of another."""
+    """Id -> folder of each person; raises UserError if there is none, or if a name is not usable or not unique."""
     if not folder.is_dir():
         raise UserError(f"The folder {folder} does not exist; name one that has a folder for each person.")
     found = sorted_by_name(path for path in folder.iterdir() if path.is_dir() and not left_by_systems(path.name))
@@ -108,9 +108,9 @@ def init_suite(
     name: str | None = None,
     crop: bool = True,
 ) -> OwnSuite:
-    """Write the suite; raises UserError or ModelInputError before anything is written when something is unusable.
+    """Write the suite; raises UserError or ModelInputError before anything is written if an input is unusable.
 
-    `prompts` are suites (names or files) whose prompts are taken, none: those that suit the backbone.
+    `prompts` are suites (names or files) to take prompts from; the default depends on the backbone.
     """
     people = people_in(folder)
     chosen = nouns_of(list(people), nouns)
@@ -163,7 +163,7 @@ def _name_of(folder: Path) -> str:
 
 
 def _faceless(found: Mapping[str, Sequence[Portrait]], finder: FaceFinder) -> list[str]:
-    """The references in which there is no face."""
+    """The references without a face."""
     return [f"{person}/{taken[0].source.name}" for person, taken in found.items() if not finder.search(taken[0].image)]
 
 

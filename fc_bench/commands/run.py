@@ -1,4 +1,4 @@
-"""A run from end to end: settle, check everything that can be checked, generate, score."""
+"""A run: resolve the options, check everything that can be checked, generate, score."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ from fc_bench.suites.suite import Suite, read_suite
 COMPILER = "inductor"
 """torch.compile's own backend."""
 ON_CLUSTER = "cuda on a cluster"
-"""A device that is not looked for here."""
+"""A CUDA device of a cluster, which is not required on this machine."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line asks for; `options` maps a method's name to its overrides.
+    """The options of a run; `options` maps a method's name to its overrides.
 
-    `batch_size` is how many images are made together (None: as many as an accelerator's memory holds,
-    `FIRST` on a CPU). `cluster` is where jobs run (None: in this process). With `share_prefixes`, methods that sample
-    their first steps from the text alone share them between subjects. `compiled` samples with torch.compile.
-    `variants` maps a method's name to further overrides, a row of the run for each of them instead of one.
+    `batch_size` is the number of images generated together (None: as many as an accelerator's memory holds, `FIRST` on
+    a CPU). `cluster` is where jobs run (None: in this process). With `share_prefixes`, methods whose first steps use
+    the text alone share them between subjects. `compiled` samples with torch.compile. `variants` maps a method's name
+    to further overrides, with a row of the run for each of them.
     """
 
     suite: str = "pocket"
@@ -70,54 +70,54 @@ class RunOptions:
     variants: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each row asked for: a method's name and its overrides."""
+        """Each requested row: a method's name and its overrides."""
         for name in dict.fromkeys(self.methods):
             for variant in self.variants.get(name, [{}]):
                 yield name, {**self.options.get(name, {}), **variant}
 
 
 class Clock:
-    """Seconds of the parts of a command, one after the other."""
+    """Seconds of the consecutive parts of a command."""
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
         self.seconds: dict[str, float] = {}
 
     def next(self, part: str) -> None:
-        """A part has ended."""
+        """End a part."""
         now = time.perf_counter()
         self.seconds[part], self._last = now - self._last, now
 
 
 @dataclass(frozen=True)
 class MethodMaker:
-    """Loads the method of a row, here or on another machine."""
+    """Loads the method of a row, on this or another machine."""
 
     setting: Setting
     methods: Mapping[str, tuple[type[Method], BaseModel, MethodRow]]
 
     def __call__(self, row: MethodRow) -> Method:
-        """The method, loaded."""
+        """The loaded method."""
         kind, options, _ = self.methods[row.label]
         return kind(self.setting, options)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is settled: what it asks for, and how."""
+    """A run with resolved and checked options."""
 
     suite: Suite
     setting: Setting
     methods: Mapping[str, tuple[type[Method], BaseModel, MethodRow]]
     plan: Plan
     shares: Mapping[str, int]
-    """Row label -> iterations that are shared, of the rows that share any."""
+    """Row label -> number of shared iterations, of the rows that share any."""
     folder: Path
     scoring_device: str
     inspector: Inspector
 
     def describe(self) -> Iterator[str]:
-        """What the plan comes to, in lines."""
+        """The size of the plan and remarks on it, in lines."""
         name, backbone = self.suite.file.name, self.setting.backbone.name
         yield f"{name} on {backbone}: {self.plan.size} samples in {len(self.plan.jobs)} jobs"
         yield from self.plan.left_out
@@ -127,7 +127,7 @@ class Prepared:
 
 
 def prepare(options: RunOptions) -> Prepared:
-    """The run that the options ask for; raises UserError or ModelInputError for what cannot be run."""
+    """Resolve and check the options; raises UserError or ModelInputError for a run that is not possible."""
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     backbone = read_backbone(options.backbone)
     for name in (*options.options, *options.variants):
@@ -165,10 +165,10 @@ def prepare(options: RunOptions) -> Prepared:
 
 
 def run(options: RunOptions, console: Console) -> Outcome:
-    """Do what is asked, or continue it; the same options on the same folder do only what is missing.
+    """Do what is missing of the run; the same options on the same folder continue an interrupted run.
 
-    Raises UserError or ModelInputError before anything is generated when the suite, the photographs, a method, an
-    option, the weights or the run folder are unusable; nothing of an earlier run is touched then.
+    Raises UserError or ModelInputError before anything is generated if the suite, the photographs, a method, an option,
+    the weights or the run folder are unusable; an earlier run is then unchanged.
     """
     clock = Clock()
     prepared = prepare(options)
@@ -197,9 +197,10 @@ def run(options: RunOptions, console: Console) -> Outcome:
 
 @contextmanager
 def _connected(cluster: Cluster | None, path: Path) -> Iterator[Connection | None]:
-    """The connection to the cluster, if one is asked for.
+    """The connection to the requested cluster, if any.
 
-    A new run folder, which keeps its device, is begun only with a place for a worker; raises UserError without one.
+    A new run folder fixes its device, so it is created only after a worker has its resources; raises UserError without
+    one.
     """
     if cluster is None:
         yield None
@@ -216,7 +217,7 @@ def _connected(cluster: Cluster | None, path: Path) -> Iterator[Connection | Non
 def _generate_pending(
     opened: Session, prepared: Prepared, options: RunOptions, connection: Connection | None
 ) -> Generation:
-    """Generate what is not recorded yet, after saying how much that is, and say what it took."""
+    """Generate the missing samples, and print their number before and the time after."""
     plan, folder = opened.plan, opened.folder
     recorded = folder.statuses()
     pending = sum(len(pending_ids(job, recorded, options.retry_errors)) for job in plan.jobs)
@@ -256,7 +257,7 @@ def _generate_pending(
 
 
 def _seconds(done: Generation) -> dict[str, Any]:
-    """What generating took, as run.json records it."""
+    """The time of the generation, as run.json records it."""
     return {
         "samples": done.samples,
         "workers": done.workers,
@@ -269,7 +270,7 @@ def _seconds(done: Generation) -> dict[str, Any]:
 
 
 def _describe_time(done: Generation) -> str:
-    """Where the time went, in a sentence: what is neither method nor loading is the harness's."""
+    """The time of each part, in a sentence; the harness takes what is neither method nor loading."""
     spent, writing = done.spent, f"{1000 * done.writing / done.samples:.1f}"
     parts = f"loading {spent.loading:.1f} s, customization {spent.customizing:.1f} s, sampling {spent.sampling:.1f} s"
     if done.workers > 1:
@@ -287,7 +288,7 @@ def _describe_time(done: Generation) -> str:
 
 
 def _describe_shares(done: Generation, seconds: Mapping[str, float]) -> str:
-    """What of the command's time the methods had, in a sentence: that of its workers where there are several."""
+    """The seconds of each part of the command, and the methods' share of them if there is one worker."""
     preparing, generating, scoring = (seconds[part] for part in ("preparing", "generating", "scoring"))
     summary = f"preparation {preparing:.1f} s, generation {generating:.1f} s, scoring {scoring:.1f} s"
     if done.workers > 1:
@@ -298,7 +299,7 @@ def _describe_shares(done: Generation, seconds: Mapping[str, float]) -> str:
 
 
 def row_labels(options: RunOptions) -> list[str]:
-    """The names of the rows in the results of such a run, in the order of `RunOptions.rows`."""
+    """The labels of the rows of such a run, in the order of `RunOptions.rows`."""
     backbone = read_backbone(options.backbone)
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     setting = setting_of(suite, backbone, _device(options))
@@ -309,14 +310,14 @@ def row_labels(options: RunOptions) -> list[str]:
 
 
 def _for_sampling(setting: Setting, compiled: bool) -> Setting:
-    """The setting with what makes generating faster; raises UserError for compiling on a CPU."""
+    """The setting with faster generation; raises UserError for compilation on a CPU."""
     if compiled and not setting.device.startswith("cuda"):
         raise UserError("--compile needs an accelerator, because on a CPU it takes longer than it saves; leave it out.")
     return replace(setting, compiled=COMPILER if compiled else None, remembers_text=True)
 
 
 def _device(options: RunOptions) -> str:
-    """The device asked for; on a cluster it is what workers get, which need not be here."""
+    """The requested device; on a cluster it is the workers' device, which this machine need not have."""
     if options.cluster is not None:
         return ON_CLUSTER if options.cluster.gpus_per_job else "cpu"
     return options.device
@@ -335,12 +336,12 @@ def resolve_sampler(suite: Suite, backbone: Backbone) -> Sampler:
 
 
 def setting_of(suite: Suite, backbone: Backbone, device: str) -> Setting:
-    """What all methods of a run share; raises UserError for a device that is not there."""
+    """The common setting of all methods of a run; raises UserError for a missing device."""
     resolved = "cuda" if device == ON_CLUSTER else resolve_device(device)
     return Setting(backbone, resolve_sampler(suite, backbone), resolved, backbone.dtype.on(resolved))
 
 
 def default_folder(suite: Suite, backbone: Backbone) -> Path:
-    """The run folder when none is named."""
+    """The default run folder."""
     name = suite.file.name if suite.file.name == backbone.name else f"{suite.file.name}-{backbone.name}"
     return Path("runs") / name

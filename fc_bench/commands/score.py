@@ -1,4 +1,4 @@
-"""Images made elsewhere: found by their names or a manifest, placed into a run folder, and measured like our own."""
+"""Images from another source: assigned to a suite, copied into a run folder, and scored like generated ones."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ Layout = Literal["fastcomposer"]
 PROMPT_CONSISTENCY = "prompt-consistency"
 NUMBERING = "the images may be numbered in another prompt order than docs/scoring.md requires; renumber them"
 NAMING = "the images may be assigned to the wrong prompts; correct their names or the manifest"
-"""Why images stand under prompts that they do not show, and what to do."""
+"""Likely causes of images that do not match their prompts, and the remedies."""
 
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What the command line asks for; `layout` or `manifest` says which image is which, a run folder does itself."""
+    """The options of the command line; `layout` or `manifest` identifies the images, a run folder needs neither."""
 
     images: Path
     suite: str
@@ -59,11 +59,11 @@ class ScoreOptions:
 
 
 def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
-    """Place the images into a run folder and measure them; the same command goes on where it was interrupted.
+    """Copy the images into a run folder and score them; the same command continues an interrupted one.
 
-    The numbers are those that fc-bench would give the same images had it made them. What the suite asks for and the
-    folder does not hold is planned and missing, so that every table says so; a file that is no readable image is a
-    failed sample. Raises UserError before anything is written when an image cannot be assigned or two claim a place.
+    The scores are those that fc-bench gives to generated images. Requested images that are not in the folder are
+    planned and missing, so every table reports them; an unreadable image is a failed sample. Raises UserError before
+    anything is written if an image cannot be assigned or two images are assigned to the same sample.
     """
     if not options.images.is_dir():
         raise UserError(f"The folder of images {options.images} does not exist; correct it.")
@@ -118,7 +118,7 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
 
 
 def _order_remarks(opened: Session, scorer: ClipScorer, cause: str) -> list[dict[str, Any]]:
-    """What to know of the order of prompts, recorded as remarks of the rows; looked at anew where images changed."""
+    """Remarks on the order of prompts, recorded as remarks of the rows; updated if images changed."""
     folder = opened.folder
     settings = folder.settings()
     done = folder.statuses()
@@ -133,9 +133,9 @@ def _order_remarks(opened: Session, scorer: ClipScorer, cause: str) -> list[dict
 def _plan(
     suite: Suite, requested: RequestedImages, found: Mapping[Slot, Path], contents: Mapping[Path, str | None]
 ) -> Plan:
-    """Everything the suite asks for, for each method that has an image; ids hash the images' files.
+    """All images that the suite requires, for each method with an image; ids hash the images' files.
 
-    A method's images of one text that are the same file, or copies of it, are one image, which several samples share.
+    Equal files of a method and text are one image, which several samples share.
     """
     digests = suite.photograph_digests()
     jobs = []
@@ -162,7 +162,7 @@ def _plan(
 
 
 def _content(file: Path) -> str | None:
-    """The sha256 of a file; None of one that is not here, which then fails as a sample."""
+    """The sha256 of a file; None if it is missing, which makes a failed sample."""
     try:
         return sha256_of(file)
     except OSError:
@@ -170,7 +170,7 @@ def _content(file: Path) -> str | None:
 
 
 def _copies(found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> list[str]:
-    """A sentence on images that stand for several samples; none when there are none."""
+    """A sentence on images that several samples share; empty if there are none."""
     by_content: dict[str, list[Path]] = {}
     for file in found.values():
         if content := contents[file]:
@@ -186,7 +186,7 @@ def _copies(found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> 
 
 
 def _place(opened: Session, found: Mapping[Slot, Path]) -> None:
-    """Copy each image into the run folder, as it is in pixels, and record it."""
+    """Copy each image into the run folder with unchanged pixels, and record it."""
     folder = opened.folder
     done = {name for name, status in folder.statuses().items() if status == "ok"}
     origins = finished_images(folder, opened.plan.jobs)

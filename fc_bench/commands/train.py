@@ -1,4 +1,4 @@
-"""Training FastComposer on a backbone: a recipe, pictures and curves on the way, a folder that is a backbone.
+"""Training of FastComposer on a backbone, with validation; the output folder is itself a backbone.
 
     OUTPUT/backbone.yaml       what `--backbone OUTPUT` takes
            weights/            the trained parts, of the last checkpoint
@@ -60,7 +60,7 @@ TRAINED = "trained"
 
 
 class RenderConfig(Settings):
-    """Training pictures to draw first, of the pocket world: with `data.root` as their folder, unless they are there."""
+    """Training pictures of the pocket world to draw into `data.root` before the training, unless they exist."""
 
     pictures: PositiveInt = 4_000
     people: int = Field(default=800, ge=2)
@@ -68,25 +68,25 @@ class RenderConfig(Settings):
 
 
 class ValidationConfig(Settings):
-    """What is generated and measured after checkpoints; the people must be none of the training's."""
+    """What is generated and measured after checkpoints; its people must not be training people."""
 
     suite: str
-    """Name or file."""
+    """Name or file of a suite."""
     subjects: PositiveInt | None = 4
-    """Only the first so many (and sets of them); null for all."""
+    """Number of subjects (and their sets) to use; null for all."""
     prompts: PositiveInt | None = 3
-    """Of each subject set, one of each category in turn; null for all."""
+    """Number of prompts of each subject set, from each category in turn; null for all."""
     every: PositiveInt = 1
-    """Checkpoints."""
+    """Number of checkpoints between validations."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Of the method fastcomposer, such as alpha; the backbone's where not given."""
+    """Options of the method fastcomposer, such as alpha; the backbone's if not given."""
 
 
 class TrainingFile(Recipe):
-    """The schema of a file for `fc-bench train fastcomposer`; what it leaves out has the paper's value."""
+    """The schema of a file for `fc-bench train fastcomposer`; missing fields have the paper's value."""
 
     backbone: str
-    """Whose pipeline and CLIP are trained from, and whose scorers validate."""
+    """Backbone whose pipeline and CLIP are trained, and whose scorers validate."""
     output: Path
     render: RenderConfig | None = None
     validation: ValidationConfig | None = None
@@ -94,7 +94,7 @@ class TrainingFile(Recipe):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training ready to begin: its file, resolved, and the backbone."""
+    """A checked training: its file with resolved paths, and the backbone."""
 
     file: TrainingFile
     backbone: Backbone
@@ -102,14 +102,14 @@ class Prepared:
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that are shipped."""
+    """Names of the shipped recipes."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
 def prepare(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Prepared:
-    """Read a recipe by name or file, with some fields changed; paths of a shipped recipe are relative to the cwd.
+    """Read a recipe by name or file and change some fields; a shipped recipe's paths are relative to the current folder.
 
-    Raises ModelInputError or UserError for anything that is wrong with it, and for missing weights.
+    Raises ModelInputError or UserError for any error in it, and for missing weights.
     """
     if name_or_path in recipe_names():
         path, folder = RECIPES / f"{name_or_path}.yaml", Path.cwd()
@@ -138,10 +138,10 @@ def prepare(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Prep
 
 
 def train_fastcomposer(prepared: Prepared, resume: bool) -> Path:
-    """Train, validate on the way and return the folder of the result.
+    """Train, validate in between, and return the output folder.
 
-    Raises ModelInputError or UserError for unusable data, models, validation or output, or one that another process
-    works in.
+    Raises ModelInputError or UserError for unusable data, models, validation or output, or if another process uses the
+    output folder.
     """
     from fc_bench.model.training.loop import train
 
@@ -158,7 +158,7 @@ def train_fastcomposer(prepared: Prepared, resume: bool) -> Path:
 
 
 def draw_pictures(prepared: Prepared) -> None:
-    """Render the training pictures where the recipe says so; of several processes the first does."""
+    """Draw the training pictures if the recipe requires them; of several processes the first one does."""
     render, root = prepared.file.render, prepared.file.data.root
     if render is None:
         return
@@ -181,7 +181,7 @@ def draw_pictures(prepared: Prepared) -> None:
 
 
 def write_backbone(prepared: Prepared) -> Path:
-    """The file that makes the output folder a backbone: the one trained on, with the trained parts."""
+    """Write the file that makes the output folder a backbone: the base with the trained parts."""
     output = prepared.config.output
     base = prepared.backbone
     own = {"name": name_of(output.name, TRAINED), "description": f"{base.name} with a FastComposer trained here."}
@@ -197,9 +197,9 @@ def write_backbone(prepared: Prepared) -> Path:
 
 
 class Validation:
-    """Generates the validation's pictures with the weights of a checkpoint, measures and shows them.
+    """Generates the validation's pictures with the weights of a checkpoint, and measures and shows them.
 
-    Raises UserError or ModelInputError when the suite, its photographs or the scorers are unusable.
+    Raises UserError or ModelInputError if the suite, its photographs or the scorers are unusable.
     """
 
     def __init__(self, prepared: Prepared, settings: ValidationConfig) -> None:
@@ -239,7 +239,7 @@ class Validation:
         self._metrics = metrics
 
     def _checked_options(self) -> Any:
-        """FastComposer's options; raises UserError for one that it rejects and for prompts that it will refuse."""
+        """FastComposer's options; raises UserError for invalid ones and for prompts that it refuses."""
         from fc_bench.baselines.fastcomposer import FastComposer, FastComposerOptions
 
         own = {**self._backbone.methods.get("fastcomposer", {}), **self._settings.options}
@@ -254,7 +254,7 @@ class Validation:
         return options
 
     def watch(self, step: int, weights: Path) -> None:
-        """Validate a checkpoint, where it is one's turn; what goes wrong is logged and the training goes on."""
+        """Validate a checkpoint if it is due; an error is logged and the training continues."""
         self._seen += 1
         write_backbone(self._prepared)
         if (self._seen - 1) % self._settings.every:
@@ -325,7 +325,7 @@ class Validation:
 
 
 def draw_curves(output: Path) -> None:
-    """Losses and validation over the steps, as curves.png."""
+    """Draw losses and validation over the steps into curves.png."""
     from matplotlib.figure import Figure
 
     losses = read_lines(output / "log.jsonl") if (output / "log.jsonl").is_file() else []
@@ -347,7 +347,7 @@ def draw_curves(output: Path) -> None:
 
 
 def _requested(suite: Suite, settings: ValidationConfig) -> list[tuple[SubjectSet, Sequence[Prompt]]]:
-    """Subject sets with the validation's prompts: of each category its first, then its second, ..."""
+    """Subject sets with the validation's prompts: the first of each category, then the second, ..."""
     requested = []
     for subject_set, prompts in suite.subject_sets(settings.subjects):
         categories: dict[str, list[Prompt]] = {}
@@ -366,7 +366,7 @@ def _first(subject: Any) -> Any:
 
 
 def _beside(name: str, folder: Path) -> str:
-    """A name as it is, a path relative to the folder."""
+    """A name unchanged, a path relative to the folder."""
     is_path = name.endswith((".yaml", ".yml")) or "/" in name
     return str(folder / expanded(name)) if is_path else name
 

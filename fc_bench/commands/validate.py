@@ -1,4 +1,4 @@
-"""Checking a suite before it is run: every photograph, and with a backbone every face and every prompt's length."""
+"""The check of a suite before a run: photographs, and with a backbone faces and prompt lengths."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from fc_bench.suites.suite import Suite
 
 
 def findings(suite: Suite, backbone: Backbone | None = None) -> list[Finding]:
-    """Everything a run of the suite would stumble over, all of it at once.
+    """Everything that would fail in a run of the suite.
 
-    Photographs are inspected (`inspection`), with a backbone by its face models, too; then every prompt has to fit its
-    text encoder and its CLIP scorer, and what built-in methods will refuse is said without blocking. Raises UserError
-    or ModelInputError for an unknown metric and missing or damaged weights.
+    Photographs are inspected (`inspection`), with a backbone also by its face models. Then every prompt must fit its
+    text encoder and its CLIP scorer. Refusals of built-in methods are reported but do not block. Raises UserError or
+    ModelInputError for an unknown metric and missing or damaged weights.
     """
     for name in suite.file.metrics:
         registry.load("metrics", name)
@@ -40,7 +40,7 @@ def findings(suite: Suite, backbone: Backbone | None = None) -> list[Finding]:
 
 
 def _refused(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
-    """What the built-in methods will refuse of the suite, with the options that suite and backbone give them."""
+    """What the built-in methods refuse of the suite, with the options of suite and backbone."""
     setting = setting_of(suite, backbone, "cpu")
     refused: dict[str, list[str]] = {}
     for name in RunOptions().methods:

@@ -1,4 +1,4 @@
-"""A cost run from end to end: settle, check, measure what is missing, phase by phase, within the budget."""
+"""A cost run: check the request, then measure the missing phases within the budget."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ SEED = 20230510
 SHORT = 4
 """Sampler steps of a short image."""
 COMPARABLE = ("processor", "cores", "torch_threads", "accelerators")
-"""What of the hardware has to be equal in one table."""
+"""Facts of the hardware that must be equal in one table."""
 LIBRARIES = ("python", "torch", "diffusers", "transformers")
 SAVING = "gradient_checkpointing"
-"""The option that a method which runs out of memory is tried again with, where it has it."""
+"""The option that is changed to retry a method that runs out of memory, if the method has it."""
 
 
 @dataclass(frozen=True)
 class CostOptions:
-    """What the command line asks for; None: the backbone's number format, what is free of the machine's memory."""
+    """The options of the command line; None: the backbone's number format, and all free memory of the machine."""
 
     methods: Sequence[str] = DEFAULT_METHODS
     backbone: str = "pocket"
@@ -78,7 +78,7 @@ class CostOptions:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a cost run left: its folder and the measurements that failed."""
+    """The result of a cost run: its folder and the number of failed measurements."""
 
     folder: RunFolder
     failed: int
@@ -86,7 +86,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class _Settled:
-    """The settled question: everything the measuring processes have in common."""
+    """What all measuring processes have in common."""
 
     backbone: Backbone
     backbone_file: str
@@ -97,10 +97,10 @@ class _Settled:
 
 
 def measure(options: CostOptions, console: Console) -> Measured:
-    """Measure what is asked, or continue; the same options on the same folder do only what is missing.
+    """Measure what is missing; the same options on the same folder continue an interrupted run.
 
-    What was extrapolated is measured again under a larger budget. Raises UserError or ModelInputError before anything
-    is measured when a method, an option, the weights or the folder are unusable.
+    Extrapolated values are measured again with a larger budget. Raises UserError or ModelInputError before anything is
+    measured if a method, an option, the weights or the folder are unusable.
     """
     settled = _settle(options)
     path = options.out or Path("runs") / f"cost-{settled.backbone.name}"
@@ -156,7 +156,7 @@ def _settle(options: CostOptions) -> _Settled:
 
 
 def _settings(settled: _Settled) -> dict[str, Any]:
-    """What must be equal for two commands to work in one folder, and the method rows, which may grow."""
+    """Settings that must be equal for two commands in one folder, and the method rows, which may be added to."""
     machine, libraries = hardware(), versions()
     return {
         "kind": KIND,
@@ -181,7 +181,7 @@ def _settings(settled: _Settled) -> dict[str, Any]:
 
 
 def _row(settled: _Settled, kind: type[Method], row: MethodRow) -> dict[str, Any]:
-    """A method's row with what tables need beside its options: whether it knows the subject, and its shared files."""
+    """A method's row with further fields for tables: whether it is personalized, and its shared files."""
     options = kind.Options.model_validate(dict(row.options))
     files = {
         (state.st_dev, state.st_ino): state.st_size
@@ -192,7 +192,7 @@ def _row(settled: _Settled, kind: type[Method], row: MethodRow) -> dict[str, Any
 
 
 def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
-    """Raise UserError when the folder holds something that does not compare with what is to be measured."""
+    """Raise UserError if the folder holds measurements that are not comparable with the requested ones."""
     if not (folder.path / RUN).exists():
         return
     earlier = folder.settings(KIND)
@@ -247,10 +247,10 @@ def pending(
     budget: float,
     retry_errors: bool = False,
 ) -> list[tuple[str, Phase]]:
-    """(label, phase) still to be measured, phase after phase, each for all methods.
+    """The missing measurements (label, phase), phase after phase, each for all methods.
 
-    A method that sees no photograph is not customized. What was extrapolated, or had no room, comes again when the
-    budget is larger than then; failures when `retry_errors`.
+    Text-only methods are not customized. Extrapolated or skipped measurements are repeated if the budget is larger than
+    before; failures are repeated with `retry_errors`.
     """
     found: list[tuple[str, Phase]] = []
     for phase in PHASES:
@@ -302,7 +302,7 @@ class _Session:
         self._lines.close()
 
     def take(self, missing: Sequence[tuple[str, Phase]]) -> None:
-        """Make the first of the missing measurements, with a share of what is left of the budget."""
+        """Make the first of the missing measurements, with a share of the remaining budget."""
         label, phase = missing[0]
         allowance = self._budget.allowance([phase for _, phase in missing])
         steps = self._settled.setting.sampler.steps
@@ -345,19 +345,19 @@ class _Session:
         return self._settled.rows[label][1]
 
     def _unfit(self, label: str) -> bool:
-        """Whether the method could not be customized, so that there is nothing to draw images with."""
+        """Whether the customization of the method failed, so that it cannot generate images."""
         record = self._records.get((label, "customize"))
         return record is not None and record["status"] not in (OK, NOT_MEASURED)
 
     def _changes(self, label: str) -> dict[str, Any]:
-        """Options that customizing had to change."""
+        """Options that the customization had to change."""
         record = self._records.get((label, "customize"))
         return dict(record.get("options_changed", {})) if record is not None else {}
 
     def _run(
         self, label: str, phase: Phase, allowance: float, sampler_steps: int, changes: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Have a process measure; its record."""
+        """Measure in a new process; returns its record."""
         changes = dict(changes) if changes is not None else self._changes(label)
         row, setting, subject = self._row(label), self._settled.setting, self._settled.subject
         artefact = self._folder.path / ARTEFACTS / row.folder
@@ -419,7 +419,7 @@ class _Session:
         self._console.print(describe_measurement(record), highlight=False, markup=False, soft_wrap=True)
 
     def _predicted(self, label: str) -> Prediction | None:
-        """Seconds of a process with one image, from the process that measured steps; None when that tells nothing."""
+        """Seconds of a process with one image, from the process that measured steps; None if unknown."""
         record = self._records.get((label, "step"))
         if record is None or record["status"] != OK:
             return None

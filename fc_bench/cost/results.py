@@ -1,4 +1,4 @@
-"""From records to figures: what each phase of a method costs."""
+"""From records to figures: the cost of each phase of a method."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ GIB, MIB = 2**30, 2**20
 
 @dataclass(frozen=True)
 class MethodCost:
-    """What a method costs; seconds, bytes, joules. None: not measured, or there is no such thing.
+    """The cost of a method: seconds, bytes, joules. None: not measured, or not applicable.
 
-    `customize` holds neither what the subjects of a class share (`class_images`, drawn and encoded once) nor `load`.
-    `steps` and `steps_taken` are training steps asked and at most taken in one customization. `notes` say why a figure
-    is missing or what is to be known of it, `contended` by phase what else went on, `others_share` what share of the
-    processors' time others used.
+    `customize` includes neither shared costs of a class (`class_images`, generated and encoded once) nor `load`.
+    `steps` and `steps_taken` are the requested training steps and the most that one customization took. `notes` explain
+    missing figures and other remarks, `contended` names disturbances by phase, and `others_share` is the share of the
+    processors' time that other processes used.
     """
 
     method: str
@@ -120,7 +120,7 @@ def _cost(
 
 
 def _customized(record: Record | None) -> tuple[Figure | None, Figure | None]:
-    """Seconds to customize, and of a training step (None for a method without steps)."""
+    """Seconds of customization and of a training step (None for a method without steps)."""
     if record is None:
         return None, None
     calls, requested = record["calls"], record["steps_asked"]
@@ -137,7 +137,7 @@ def _customized(record: Record | None) -> tuple[Figure | None, Figure | None]:
 
 
 def _drawn(record: Record | None, requested: int, step: Figure | None) -> Figure | None:
-    """Seconds of an image as one process drew it; a median of several, from the steps where they were too few."""
+    """Seconds of an image as one process generated it; a median of several, or from the steps if there are too few."""
     if record is None:
         return None
     seconds, taken = median([call["seconds"] for call in record["calls"]]), record["calls"][0]["steps"]
@@ -147,9 +147,9 @@ def _drawn(record: Record | None, requested: int, step: Figure | None) -> Figure
 
 
 def _image(images: Record | None, steps: Record | None, requested: int, step: Figure | None) -> Figure | None:
-    """The median of images, with the interval of their steps where they are too few to have one of their own.
+    """The median of images, with the interval of their steps if they are too few for their own.
 
-    Without images: extrapolated from the short ones whose steps were timed.
+    Without images: extrapolated from the short images whose steps were timed.
     """
     found = _drawn(images, requested, step)
     if found is None:
@@ -164,9 +164,9 @@ def _image(images: Record | None, steps: Record | None, requested: int, step: Fi
 def _with_class_images(
     cost: MethodCost, records: Mapping[tuple[str, str], Record], costs: Sequence[MethodCost]
 ) -> MethodCost:
-    """With what drawing and encoding all class images takes once for a class.
+    """The figures with the cost of generating and encoding all class images once per class.
 
-    An image is counted as one of the base model, drawn alone: the method's that sees no subject, else the method's own.
+    An image counts as one of the base model, generated alone: that of the text-only method, else the method's own.
     """
     record = records.get((cost.method, "customize"))
     if record is None or record["status"] != OK or not record.get("class_images"):
@@ -192,7 +192,7 @@ def _median(values: Sequence[float]) -> Figure | None:
 
 
 def _peak(record: Record) -> int:
-    """Bytes of the phase's peak, loading included: of the device's allocator where there is one, else resident."""
+    """Bytes of the phase's peak, with loading: of the device's allocator on an accelerator, else resident."""
     peaks = [record["memory"], record["load"]["memory"], (record["restore"] or {}).get("memory", {})]
     return max(int(found.get("allocated_bytes") or found.get("rss_bytes") or 0) for found in peaks)
 
@@ -226,7 +226,7 @@ def _notes(attempts: Sequence[Record], records: Mapping[str, Record]) -> list[st
 
 
 def describe_measurement(record: Record) -> str:
-    """One line about a measurement, for whoever waits."""
+    """One line about a measurement, for the terminal."""
     head = f"{record['method']}, {record['phase'].replace('_', ' ')}: "
     if record["status"] == NOT_MEASURED:
         return f"{head}extrapolated ({record['error']['message']})"

@@ -1,7 +1,7 @@
-"""Costs of a cost run in the rows of quality runs: which belong to which, and what kept others out.
+"""Measured costs next to quality: which cost run belongs to the rows of quality runs, and why others do not.
 
-A cost run measures one subject, one image at a time, with nothing else in the process; what a quality run notes of its
-cost comes along with images in batches. The two never share a column.
+A cost run measures one subject, one image at a time, with nothing else in the process. A quality run records its costs
+while it generates images in batches. The two never share a column.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ TOTAL = Column(
 
 @dataclass(frozen=True)
 class Beside:
-    """What a cost run measured of the methods of quality runs: label -> column -> row as in the frame.
+    """Measured costs of the methods of quality runs: label -> column -> row as in the frame.
 
-    `extrapolated` of a row says what it rests on. `notes` say which run that is, and of whom it has nothing.
+    `extrapolated` of a row says how its value was obtained. `notes` name the cost run, and the methods without a
+    measurement.
     """
 
     name: str
@@ -55,10 +56,10 @@ class Beside:
 
 
 def costs_beside(runs: Sequence[Run], cost_runs: Sequence[CostRun]) -> tuple[Beside | None, list[str]]:
-    """The costs that belong to the rows of quality runs that are alike, and sentences why others do not.
+    """The costs that belong to the rows of comparable quality runs, and the reasons why others do not.
 
-    They belong where backbone and sampler are the same, and to each method with the same options; weights may differ,
-    as neither time nor memory depends on their values. Of several such cost runs none is chosen.
+    They belong if backbone and sampler are the same, and to each method with the same options. Weights may differ,
+    because neither time nor memory depends on their values. If several cost runs belong, none is chosen.
     """
     reasons = {cost.name: _obstacle(runs, cost) for cost in cost_runs}
     fitting = [cost for cost in cost_runs if reasons[cost.name] is None]

@@ -1,4 +1,4 @@
-"""What a cost run came to, in sentences computed from its figures."""
+"""Summary of a cost run in sentences computed from its figures."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 
 def cost_summary(run: CostRun) -> list[str]:
-    """A new subject's first image, from when on tuning pays, storage, and how far the figures can be trusted."""
+    """Time to a new subject's first image, break-even points of tuning, storage, and limits of the figures."""
     costs = run.costs
     sentences = [*_first_image(costs, run.settings["backbone"]), *_break_even(costs), *_storage(costs), *_trust(costs)]
     return [*sentences, on_quality(run.settings)]
 
 
 def in_time(seconds: float) -> str:
-    """Seconds in the unit that suits them."""
+    """Seconds in a suitable unit."""
     for size, unit in ((DAY, "days"), (HOUR, "h"), (MINUTE, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
@@ -89,7 +89,7 @@ def _storage(costs: Sequence[MethodCost]) -> list[str]:
 
 
 def _trust(costs: Sequence[MethodCost]) -> list[str]:
-    """What failed, what was extrapolated, what was disturbed."""
+    """What failed, what was extrapolated, and what was disturbed."""
     failed = [f"{cost.method} ({'; '.join(cost.failures.values())})" for cost in costs if cost.failures]
     rough = [cost.method for cost in costs if cost.customize is not None and cost.customize.extrapolated]
     disturbed = [cost.method for cost in costs if cost.contended]

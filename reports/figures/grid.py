@@ -26,9 +26,9 @@ RULE = (
     "first set of the suite."
 )
 GAP = 0.05
-"""Between cells, in cells."""
+"""Gap between cells, in cells."""
 LARGEST = 512
-"""Pixels; images are made smaller than this before they are drawn."""
+"""Largest side in pixels; images are reduced to it before they are drawn."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Shown:
 
 
 def draw_grid(material: Material) -> list[Drawing]:
-    """One grid; none, and a sentence why, where the runs have no images."""
+    """One grid; if the runs have no images, none, and a sentence says why."""
     shown = shown_of(material.samples, material.choice)
     first = material.samples.loc[material.samples["index"] == 0]
     wanted = {(column.key, column.template) for column in shown}
@@ -71,7 +71,7 @@ def draw_grid(material: Material) -> list[Drawing]:
 
 
 def shown_of(samples: pd.DataFrame, choice: Choice) -> list[Shown]:
-    """The columns, by the choice; raises UserError when it names a subject set that no sample has."""
+    """The chosen columns; raises UserError for a subject set without samples."""
     known = list(samples["set"].unique())
     for name in choice.sets:
         if name not in known:
@@ -159,7 +159,7 @@ def _cell(axes: Axes, material: Material, row: Row | None, place: int, line: int
 
 
 def _picture(axes: Axes, file: Path, box: tuple[float, float, float, float]) -> None:
-    """An image in its box (left, top, width, height in cells), proportions kept."""
+    """An image in its box (left, top, width, height in cells), with its proportions."""
     try:
         with Image.open(file) as image:
             image.thumbnail((LARGEST, LARGEST))

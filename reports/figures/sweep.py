@@ -1,4 +1,4 @@
-"""What an option of a method does: identity and prompt consistency against its value, and against each other."""
+"""The effect of a method's option on identity and prompt consistency, and the two against each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fc_bench.reports.frame import requested_samples, who
 from fc_bench.reports.literature import published_alpha_sweep
 
 FEWEST = 3
-"""Values that make a sweep."""
+"""Smallest number of values of a sweep."""
 PUBLISHED = "published (Xiao et al. 2023, Fig. 5, digitised)"
 _PATH = Look(COLORS[0], "o")
 _BEHIND: dict[str, Any] = {"color": GREY, "linestyle": (0, (4, 2)), "marker": "s", "markersize": 3.5, "linewidth": 1.1}
@@ -49,7 +49,7 @@ def draw_sweeps(material: Material) -> list[Drawing]:
 
 
 def sweeps_of(material: Material) -> list[Sweep]:
-    """The options of which the runs hold at least `FEWEST` values, asked for the same samples, all else being equal."""
+    """The options with at least `FEWEST` values in the runs, with the same samples and all else equal."""
     labels = {(run, method): label for run, method, label in material.methods}
     samples = requested_samples(material.runs)
     found: dict[tuple[str, str, str], dict[str, float]] = {}
@@ -70,7 +70,7 @@ def sweeps_of(material: Material) -> list[Sweep]:
 
 
 def is_published_protocol(material: Material) -> bool:
-    """Whether measured values stand on the published curve's scale: its suite, and identity by FaceNet."""
+    """Whether measured values have the published curve's scale: its suite, and identity by FaceNet."""
     suite = material.runs[0].settings["suite"]["name"]
     return suite == "fastcomposer-single" and "facenet" in str(material.embedder).lower()
 
@@ -146,7 +146,7 @@ def _plot_published_path(axes: Axes, published: Sequence[Mapping[str, float]]) -
 
 
 def _published_row(figure: Any, published: Sequence[Mapping[str, float]]) -> None:
-    """The published curve in panels of its own: other people, prompts and scorers, another scale."""
+    """The published curve in separate panels: other people, prompts and scorers have another scale."""
     scorers = {"identity": "identity (FaceNet)", "prompt_consistency": "prompt consistency (ViT-L/14)"}
     for place, name in enumerate(MEASURES):
         axes = figure.add_subplot(2, 3, 4 + place)

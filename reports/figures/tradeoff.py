@@ -1,4 +1,4 @@
-"""Identity against prompt consistency, a point a method with both intervals."""
+"""Identity against prompt consistency, one point per method with both intervals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def points_of(x: Sequence[Row], y: Sequence[Row]) -> dict[str, tuple[Row, Row]]:
 
 
 def plot_points(axes: Axes, points: Mapping[str, tuple[Row, Row]], styles: Mapping[str, Look]) -> dict[str, Any]:
-    """Each label's point with its intervals; label -> what stands for it in the legend."""
+    """Each label's point with its intervals; label -> handle of the legend."""
     handles: dict[str, Any] = {}
     for label, (x, y) in points.items():
         look = styles[label]

@@ -1,4 +1,4 @@
-"""What a reader has to know beside the numbers: footnotes, notes, and where the numbers come from."""
+"""Notes below the quality tables: footnotes, warnings and provenance."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def footnotes(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def footnote_marks(runs: Sequence[Run]) -> dict[tuple[str, int], str]:
-    """The footnote of each row that its method has a remark on."""
+    """The footnote of each row whose method has a remark."""
     numbers = {text: number for number, text in footnotes(runs).items()}
     names = labels(runs)
     return {
@@ -43,9 +43,9 @@ def footnote_marks(runs: Sequence[Run]) -> dict[tuple[str, int], str]:
 
 
 def notes(runs: Sequence[Run], options: bool = True) -> list[str]:
-    """One sentence or two each; what holds for one of several runs begins with its name.
+    """One or two sentences each; a note about one of several runs begins with its name.
 
-    Without `options`, those of the methods are left out.
+    Without `options`, the options of the methods are left out.
     """
     raised = {number: Cell("", mark=number).superscript for number in footnotes(runs)}
     lines = [f"{raised[number]} {text}" for number, text in footnotes(runs).items()]
@@ -58,12 +58,12 @@ def notes(runs: Sequence[Run], options: bool = True) -> list[str]:
 
 
 def provenance(runs: Sequence[Run]) -> list[str]:
-    """Where each run comes from, a line for each state: command, code, sampler, machine, versions."""
+    """The provenance of each run, a line for each state: command, code, sampler, machine, versions."""
     return [("" if len(runs) == 1 else f"{run.name}: ") + line for run in runs for line in _provenance(run)]
 
 
 def _between(runs: Sequence[Run]) -> Iterator[str]:
-    """What makes rows of these runs, or of one run, less comparable than they look."""
+    """Reasons why rows of these runs, or of one run, are less comparable than they look."""
     for size, own in requested_samples(runs).items():
         groups: dict[RequestedSamples, list[str]] = {}
         for label, samples in own.items():
@@ -146,7 +146,7 @@ def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
 
 
 def _of_photographs(inspection: Mapping[str, Any]) -> Iterator[str]:
-    """What the inspection of the photographs found; runs of earlier versions have none."""
+    """The findings about the photographs; runs of earlier versions have none."""
     if crops := len(inspection.get("crops", {})):
         yield (
             f"{crops} of the photographs {'is' if crops == 1 else 'are'} not square; every method got the same square "
@@ -165,7 +165,7 @@ def _provenance(run: Run) -> list[str]:
 
 
 def command_text(commands: Sequence[Mapping[str, Any]]) -> str:
-    """The last of commands of one state, when it was started, and what else is to be said of them."""
+    """The last of the commands of one state, its start, and the number of the earlier ones."""
     last = commands[-1]
     earlier = f", after {len(commands) - 1} of the same state" if len(commands) > 1 else ""
     idle = "" if any(command.get("added_results", True) for command in commands) else ", which added no results"
@@ -173,7 +173,7 @@ def command_text(commands: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _sampling(settings: Mapping[str, Any]) -> str:
-    """How the images were made."""
+    """The sampler settings of the images."""
     sampler = settings["sampler"]
     if sampler is None:
         return "images made elsewhere, scored"

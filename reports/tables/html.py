@@ -36,7 +36,7 @@ def html_table(table: Table) -> str:
 
 
 def html_document(title: str, tables: Sequence[Table], notes: Sequence[str]) -> str:
-    """A page of its own: the tables and what a reader has to know beside them."""
+    """An HTML document: the tables and the notes for the reader."""
     parts = [f'<div class="scroll">{html_table(table)}</div>' for table in tables]
     listed = "\n".join(f"<li>{html_text(note)}</li>" for note in notes)
     return (

@@ -11,7 +11,7 @@ from fc_bench.reports.tables.model import Cell, Table
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Show a table; best values bold, intervals under their values."""
+    """Print a table; best values bold, intervals under their values."""
     shown = RichTable(title=Text(plain(table.title)), title_justify="left")
     for heading in table.header:
         shown.add_column(Text(plain(heading.whole)), justify="right" if heading.number else "left", overflow="fold")
