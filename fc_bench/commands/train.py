@@ -107,7 +107,7 @@ def recipe_names() -> list[str]:
 
 
 def prepare(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Prepared:
-    """Read a recipe by name or file and change some fields; a shipped recipe's paths are relative to the current folder.
+    """Read a recipe by name or file and change some fields; a shipped recipe's paths are relative to the cwd.
 
     Raises ModelInputError or UserError for any error in it, and for missing weights.
     """

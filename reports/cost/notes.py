@@ -25,8 +25,8 @@ def cost_notes(run: CostRun, options: bool = True) -> list[str]:
         *doubts({run.name: settings}),
         f"{ROUGHLY.strip()} marks extrapolated values: T(requested) = T(taken) + (requested - taken) x seconds per "
         "step. Brackets are 95 % intervals: of a median by its order statistics from six values on, of extrapolated "
-        "values and fewer ones by the variation of the steps (bootstrap of their mean). They do not cover other days or "
-        "other machines.",
+        "values and fewer ones by the variation of the steps (bootstrap of their mean). They do not cover other days "
+        "or other machines.",
         "Bold: the lowest seconds of the methods that see the subject, and those whose interval meets the lowest's.",
         "Customizing is reading the photographs, encoding, training, writing the artefact and loading it back; class "
         "images are shared by all subjects of a class and are reported separately. Peak memory is "
