@@ -16,7 +16,7 @@ from fc_bench.analysis.aggregate import columns_of
 from fc_bench.errors import UserError
 from fc_bench.reports.escaping import visible
 from fc_bench.reports.quality.contents import number
-from fc_bench.reports.repeating import repeat_command
+from fc_bench.reports.repetition import repeat_command
 from fc_bench.reports.samples import SampleView, has_image
 from fc_bench.reports.tables.model import NOTHING
 from fc_bench.run_folder.records import RunFolder, write_atomically

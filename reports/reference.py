@@ -22,8 +22,8 @@ from fc_bench.cost.records import KIND, MEASUREMENTS
 from fc_bench.errors import UserError
 from fc_bench.model.command_line import as_command
 from fc_bench.model.errors import ModelInputError
-from fc_bench.reports.cost.writing import cost_headline
-from fc_bench.reports.quality.writing import effects_markdown, headline_markdown
+from fc_bench.reports.cost.output import cost_headline
+from fc_bench.reports.quality.output import effects_markdown, headline_markdown
 from fc_bench.reports.report import read, write_report
 from fc_bench.run_folder.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from fc_bench.errors import UserError
 from fc_bench.reports.cost.beside import costs_beside
+from fc_bench.reports.cost.output import CostTables, write_cost_tables
 from fc_bench.reports.cost.run import CostRun
-from fc_bench.reports.cost.writing import CostTables, write_cost_tables
 from fc_bench.reports.escaping import file_name
 from fc_bench.reports.figures import FAMILIES, OF_COST, Choice, Drawing, draw, draw_cost
 from fc_bench.reports.figures.style import ENDINGS
 from fc_bench.reports.frame import ANCHORS, Run, alike, labels, read_runs, run_names
 from fc_bench.reports.page.page import PAGE, write_page
 from fc_bench.reports.page.pictures import Images
-from fc_bench.reports.quality.writing import Layout, Tables, write_tables
+from fc_bench.reports.quality.output import Layout, Tables, write_tables
 from fc_bench.run_folder.records import QUALITY, RunFolder, remove_abandoned
 
 REPORT, FIGURES = "report", "figures"

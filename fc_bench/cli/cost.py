@@ -55,7 +55,7 @@ def cost(
         raise UserError(f'"{dtype}" is not a number format; give {", ".join(DTYPES[:-1])} or {DTYPES[-1]}.')
     overrides = parse_method_options(option)
     quiet_libraries()
-    from fc_bench.cost.measuring import CostOptions, measure
+    from fc_bench.cost.measurement import CostOptions, measure
     from fc_bench.model.durations import parse_duration
 
     defaults = CostOptions()

@@ -191,8 +191,8 @@ def _check(
     subjects = tuple(person.placed(Path()) for person in people)
 
     def prompts(mentions: Sequence[str]) -> list[str]:
-        said = {subject.id: mention for subject, mention in zip(subjects, mentions, strict=True)}
-        return [fill_slots(options.prompt, said)]
+        mention_of = {subject.id: mention for subject, mention in zip(subjects, mentions, strict=True)}
+        return [fill_slots(options.prompt, mention_of)]
 
     if message := refusal(kind, setting, validated, [AskedSet(subjects, prompts)]):
         raise UserError(f"{row.label}: {message}")

@@ -261,8 +261,8 @@ def _header(file: TextIO) -> tuple[list[str], str, int]:
     """The names of the columns, the separator that yields most required columns, and the number of preceding lines."""
     separators = ",;\t"
     for skipped, line in enumerate(file):
-        if said := re.fullmatch(r"sep=(.)", line.rstrip("\r\n"), re.IGNORECASE):
-            separators = said[1]
+        if declared := re.fullmatch(r"sep=(.)", line.rstrip("\r\n"), re.IGNORECASE):
+            separators = declared[1]
         elif line.strip(f'{separators} \r\n"'):
             rows = {
                 separator: next(csv.reader([line], delimiter=separator, skipinitialspace=True))

@@ -1,4 +1,4 @@
-"""The process of one measurement: `python -m fc_bench.cost.worker`, started by `launching`.
+"""The process of one measurement: `python -m fc_bench.cost.worker`, started by `launcher`.
 
 It reads its task (a line of JSON) from standard input and writes one result (JSON) to the original standard output.
 Output of libraries goes to standard error. The process ends when its standard input ends. It does not use the terminal

@@ -176,7 +176,7 @@ class Customizer:
         self._whole.add(job.subject_set.key)
         _remove(self._checkpoints / job.subject_set.key)
         if self._keep_artefacts and not record.get("kept"):
-            # The shared seconds stand in the earlier line and count once.
+            # The earlier line has the shared seconds, which count once.
             self._append(job, {**record, "shared_seconds": 0.0, "kept": True})
 
     def _loaded(self, job: Job, artefacts: Sequence[Path]) -> tuple[Customization | Failure, dict[str, Any]]:

@@ -195,7 +195,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def _replaced(path: Path) -> Iterator[BinaryIO]:
     """A file to write to that replaces another once it is complete; see `write_atomically`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not by tempfile, whose files nobody else may read.
+    # Not with tempfile, because other users could not read its files.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PART}")
     try:
         with temporary.open("xb") as file:

@@ -35,7 +35,7 @@ class ClipScorer:
         missing = sorted(info["missing_keys"])
         if missing:
             raise ModelInputError(
-                f"the CLIP scorer {folder} misses {len(missing)} weights, first {missing[0]}; restore its weights file"
+                f"the CLIP scorer {folder} lacks {len(missing)} weights, first {missing[0]}; restore its weights file"
             )
         self._model: Any = model.eval().to(device)
         self._device = device

@@ -31,7 +31,7 @@ class ImageFeatures:
         missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
         if missing:
             raise ModelInputError(
-                f"the image features {folder} miss {len(missing)} weights, first {missing[0]}; restore the file"
+                f"the image features {folder} lack {len(missing)} weights, first {missing[0]}; restore the file"
             )
         if not hasattr(getattr(model, "embeddings", None), "cls_token"):
             raise ModelInputError(

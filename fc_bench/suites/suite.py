@@ -82,7 +82,7 @@ class PhotographPattern(Settings):
     count: int = Field(default=1, ge=1, le=100)
 
     @model_validator(mode="after")
-    def _tells_photographs_apart(self) -> PhotographPattern:
+    def _requires_distinct_files(self) -> PhotographPattern:
         needed = ["{id}", "{n}"] if self.count > 1 else ["{id}"]
         for slot in needed:
             if slot not in self.pattern:

@@ -18,7 +18,7 @@ CROWDED = "†"
 """Mark of a method that was measured while other processes ran."""
 REFERENCE = "fastcomposer"
 """The method that others are compared with."""
-QUALITY = ("identity", "prompt consistency")
+QUALITY = ("identity preservation", "prompt consistency")
 """Columns that a cost run leaves empty."""
 STEPS = ("steps taken / requested", "s per training step", "s per sampler step")
 """Columns about steps."""

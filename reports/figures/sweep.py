@@ -84,12 +84,12 @@ def _swept(sweep: Sweep, rows: Sequence[Row]) -> list[Row]:
 def _drawing(material: Material, sweep: Sweep, rows: Mapping[str, list[Row]], subjects: int) -> Drawing:
     published = published_alpha_sweep() if sweep.name == "fastcomposer.alpha" and subjects == 1 else []
     same = is_published_protocol(material)
-    apart = bool(published) and not same
-    figure = new_figure(7.2, 4.3 if apart else 2.65 if published else 2.4)
+    separate = bool(published) and not same
+    figure = new_figure(7.2, 4.3 if separate else 2.65 if published else 2.4)
     titles = {name: column for name in MEASURES if (column := material.column(name))}
     handles: dict[str, Any] = {}
     for place, name in enumerate(MEASURES):
-        axes = figure.add_subplot(2 if apart else 1, 3, place + 1)
+        axes = figure.add_subplot(2 if separate else 1, 3, place + 1)
         handles["this run"] = plot_against(axes, sweep, rows[name])
         if published and same:
             across, up = ([row[key] for row in published] for key in ("alpha", name))
@@ -97,14 +97,14 @@ def _drawing(material: Material, sweep: Sweep, rows: Mapping[str, list[Row]], su
             handles["published"] = behind
         axes.set_xlabel(sweep.option)
         axes.set_ylabel(material.title(titles[name]))
-    axes = figure.add_subplot(2 if apart else 1, 3, 3)
+    axes = figure.add_subplot(2 if separate else 1, 3, 3)
     _plot_path(axes, sweep, rows)
     if published and same:
         _plot_published_path(axes, published)
         legend_below(figure, handles)
     axes.set_xlabel(material.title(titles["prompt_consistency"]))
     axes.set_ylabel(material.title(titles["identity"]))
-    if apart:
+    if separate:
         _published_row(figure, published)
     return Drawing(
         file_name(f"sweep-{sweep.method}-{sweep.option}-{subjects}".replace("_", "-")),

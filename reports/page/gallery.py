@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from fc_bench.reports import frame
 from fc_bench.reports.frame import Run
 from fc_bench.reports.page.pictures import Gallery, Images
-from fc_bench.reports.repeating import repeat_command
+from fc_bench.reports.repetition import repeat_command
 from fc_bench.reports.samples import FoundFace, SampleFailure, SampleView, has_image
 
 Key = TypeVar("Key", bound=Hashable)

@@ -18,16 +18,16 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from fc_bench.reports.cost.writing import CostTables
+from fc_bench.reports.cost.output import CostTables
 from fc_bench.reports.escaping import visible_data
 from fc_bench.reports.figures import Drawing
-from fc_bench.reports.page.choosing import chosen_rows, left_out
 from fc_bench.reports.page.failures import failures_of
 from fc_bench.reports.page.gallery import filters, gallery_data, page_runs, picture_facts
 from fc_bench.reports.page.parts import cost_part, quality_part
 from fc_bench.reports.page.pictures import Images, embedded, linked
 from fc_bench.reports.page.provenance import cost_origin, quality_origin
-from fc_bench.reports.quality.writing import Tables
+from fc_bench.reports.page.selection import chosen_rows, left_out
+from fc_bench.reports.quality.output import Tables
 from fc_bench.reports.samples import sample_views
 from fc_bench.run_folder.records import write_atomically
 

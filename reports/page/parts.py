@@ -11,13 +11,13 @@ from fc_bench.analysis.states import machines_of
 from fc_bench.reports import frame
 from fc_bench.reports.cost import beside
 from fc_bench.reports.cost.notes import cost_notes
+from fc_bench.reports.cost.output import CostTables
 from fc_bench.reports.cost.summary import cost_summary
-from fc_bench.reports.cost.writing import CostTables
 from fc_bench.reports.figures import Drawing
 from fc_bench.reports.frame import Run
 from fc_bench.reports.page.figures import page_figure
 from fc_bench.reports.page.tables import Level, PageTable, page_table
-from fc_bench.reports.quality.writing import Tables
+from fc_bench.reports.quality.output import Tables
 from fc_bench.reports.summary import PairedDifferences, summary
 from fc_bench.reports.tables.model import Table
 
@@ -37,8 +37,8 @@ def quality_part(tables: Tables, drawings: Sequence[Drawing]) -> dict[str, Any]:
         return lambda label, best, title: paired.sign(label, best, size, names[title]) == 0
 
     def shown(table: Table) -> PageTable:
-        apart = tables.beside is not None and table.name == f"overview-{beside.SUBJECTS}"
-        return page_table(table, [*columns, *(beside.COLUMNS if apart else COST_COLUMNS)])
+        measured = tables.beside is not None and table.name == f"overview-{beside.SUBJECTS}"
+        return page_table(table, [*columns, *(beside.COLUMNS if measured else COST_COLUMNS)])
 
     overview = list(map(shown, made.overview()))
     first = overview[:1] if tables.beside else []
@@ -107,7 +107,7 @@ def _legend(quality: Sequence[PageTable]) -> list[str]:
         sentences.append(
             "=: not significantly different from the best, the interval of the paired difference contains 0."
         )
-    if any(table.apart for table in quality):
+    if any(table.separated for table in quality):
         sentences.append("Ceiling and floor are the suite's own photographs.")
     return sentences
 

@@ -13,7 +13,7 @@ from fc_bench.reports.cost.notes import machine
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.page.gallery import PageRun
 from fc_bench.reports.page.parts import UNKNOWN
-from fc_bench.reports.repeating import repeat_command
+from fc_bench.reports.repetition import repeat_command
 
 
 def quality_origin(run: PageRun) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class PageTable:
     caption: str
     heads: tuple[Head, ...]
     rows: tuple[tuple[PageCell, ...], ...]
-    apart: tuple[tuple[PageCell, ...], ...]
+    separated: tuple[tuple[PageCell, ...], ...]
 
     @property
     def has_level(self) -> bool:
@@ -75,7 +75,7 @@ def page_table(table: Table, columns: Sequence[Column], level: Level | None = No
     meanings = {column.title: column.description for column in columns}
     heads = tuple(Head(head.text, meanings.get(head.text, ""), head.better, not head.number) for head in table.header)
     rows = [tuple(map(_cell, row, table.header)) for row in table.rows]
-    methods = len(rows) - table.apart
+    methods = len(rows) - table.separated
     if level is not None:
         scales = [_scale([row[place] for row in table.rows]) for place in range(len(heads))]
         rows = [

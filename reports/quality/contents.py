@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from fc_bench.analysis.aggregate import COST_COLUMNS, OVERALL, REFERENCES, Row
 from fc_bench.analysis.differences import paired_rows
 from fc_bench.protocols import Column
-from fc_bench.reports.cost import beside as apart
+from fc_bench.reports.cost import beside as beside_costs
 from fc_bench.reports.cost.beside import Beside
 from fc_bench.reports.cost.cells import ROUGHLY
 from fc_bench.reports.frame import Run, columns, paired_samples, requested_samples, rows, who
@@ -26,7 +26,7 @@ PAPER = ("identity", "prompt_consistency")
 _COSTS = {column.name: column for column in COST_COLUMNS}
 _SPENT = ("customize_seconds", "image_seconds", "peak_memory_gib", "artefact_mib")
 """The cost columns shown next to quality."""
-_TOTAL = replace(apart.TOTAL, digits=2, significant=False)
+_TOTAL = replace(beside_costs.TOTAL, digits=2, significant=False)
 _MEMORY = Column("peak_memory_gib", "peak memory (GiB)", False, "", digits=2)
 _METHOD = Heading("method", number=False)
 
@@ -66,8 +66,8 @@ class Contents:
         main = [column for column in self.columns if column.name in PAPER] or self.headlines
         tables = []
         for size in self.sizes:
-            measured = self._apart(size)
-            spent = apart.COLUMNS if measured else [_COSTS[name] for name in _SPENT]
+            measured = self._measured_costs(size)
+            spent = beside_costs.COLUMNS if measured else [_COSTS[name] for name in _SPENT]
             title = f"{_title(size)}: overview" + (f", cost from {measured.name}" if measured else "")
             shown = [REFERENCES, *self._filled(main, size), *spent]
             tables.append(self._methods(f"overview-{size}", title, size, shown))
@@ -121,9 +121,9 @@ class Contents:
         quality = [measured[name] for name in PAPER if name in measured]
         titles = {"identity": "identity preservation"}
         for size in self.sizes:
-            measured = self._apart(size)
+            measured = self._measured_costs(size)
             cells = {label: _with_total(found) for label, found in self._beside(size).items()}
-            spent = [apart.TOTAL if measured else _TOTAL, _MEMORY] if size == 1 else []
+            spent = [beside_costs.TOTAL if measured else _TOTAL, _MEMORY] if size == 1 else []
             best = {column.name: self._best(cells, column) for column in [*quality, *spent]}
             made = []
             for label, found in cells.items():
@@ -142,7 +142,7 @@ class Contents:
             caption = f"Mean over {over} with its 95 % interval; images: photographs of a subject that the method uses"
             caption += f"; total time: {_TOTAL.description}" if spent else ""
             caption += f"; time and memory are those of the cost run {measured.name}." if measured else "."
-            tables.append(Table(f"paper-{size}", title, header, tuple(made), _apart(cells), caption))
+            tables.append(Table(f"paper-{size}", title, header, tuple(made), _separated(cells), caption))
         return tables
 
     def _methods(self, name: str, title: str, size: int, shown: Sequence[Column]) -> Table:
@@ -158,7 +158,7 @@ class Contents:
                 values.append(_cell(found.get(column.name), column, expected, label in best[column.name]))
             made.append((self._name(label, size), Cell(f"{most['n_ok']} / {most['n_total']}"), *values))
         header = (_METHOD, Heading("n"), *map(_heading, shown))
-        return Table(name, title, header, tuple(made), _apart(cells))
+        return Table(name, title, header, tuple(made), _separated(cells))
 
     def _name(self, label: str, size: int) -> Cell:
         return Cell(label, mark=self.marks.get((label, size), ""))
@@ -171,13 +171,13 @@ class Contents:
             found.setdefault(row["label"], {})[row["column"]] = row
         return found
 
-    def _apart(self, size: int) -> Beside | None:
+    def _measured_costs(self, size: int) -> Beside | None:
         """The costs of the cost run that apply to this number of subjects."""
-        return self.beside if size == apart.SUBJECTS else None
+        return self.beside if size == beside_costs.SUBJECTS else None
 
     def _beside(self, size: int) -> dict[str, dict[str, Row]]:
         """The rows, with the measured costs of a cost run in place of all recorded ones."""
-        cells, measured = self._cells(size), self._apart(size)
+        cells, measured = self._cells(size), self._measured_costs(size)
         if measured is None:
             return cells
         return {
@@ -309,7 +309,7 @@ def _most(cells: Mapping[str, Row]) -> Row:
     return max(quality, key=lambda row: row["n_ok"])
 
 
-def _apart(cells: Cells) -> int:
+def _separated(cells: Cells) -> int:
     """Number of last rows that come from photographs."""
     return sum(next(iter(found.values()))["kind"] == "anchor" for found in cells.values())
 

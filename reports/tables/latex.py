@@ -32,7 +32,7 @@ def latex_table(table: Table, footnotes: Mapping[str, str]) -> str:
     ]
     lines = [" & ".join(column.title() for column in columns) + r" \\", r"\midrule"]
     for number, row in enumerate(table.rows):
-        if table.apart and number == len(table.rows) - table.apart:
+        if table.separated and number == len(table.rows) - table.separated:
             lines.append(r"\midrule")
         lines.append(" & ".join(column.cell(cell) for column, cell in zip(columns, row, strict=True)) + r" \\")
     body = "\n".join(lines)

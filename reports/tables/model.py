@@ -69,7 +69,7 @@ class Table:
     title: str
     header: tuple[Heading, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    apart: int = 0
+    separated: int = 0
     caption: str = ""
 
     def texts(self) -> list[tuple[str, ...]]:

@@ -337,7 +337,7 @@ def test_alpha_beyond_its_range_is_refused(fc_bench, tiny_backbone, suite, tmp_p
 
 
 def test_report_of_a_folder_that_is_no_run_says_so(fc_bench, tmp_path):
-    refused(fc_bench("report", tmp_path), "no run folder", "run.json")
+    refused(fc_bench("report", tmp_path), "not a run folder", "run.json")
 
 
 def test_damaged_record_in_the_middle_names_its_line(run, fc_bench, suite, tmp_path):

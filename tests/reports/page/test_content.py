@@ -71,8 +71,8 @@ def test_table_has_the_means_of_the_records(make_run, page_of):
     assert [cell.split(" ↑")[0] for cell in table[0]] == [
         "method",
         "n",
-        "identity",
-        "faces found",
+        "identity preservation",
+        "faces detected",
         "prompt consistency",
     ]
     rows = {row[0]: row[1:] for row in table[1:]}

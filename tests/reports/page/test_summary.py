@@ -82,9 +82,9 @@ def test_methods_are_told_apart_only_where_the_whole_interval_is_on_one_side(mak
 def test_method_that_misses_values_is_not_ranked(make_run):
     run = make_run(failed={("dreambooth", "p1", SNOW): "no room"}, missing=[("dreambooth", "p2", SNOW)])
     told = sentences(run.path)
-    assert told[0].startswith("With one subject, fastcomposer has identity 0.4")
+    assert told[0].startswith("With one subject, fastcomposer has identity preservation 0.4")
     assert told[0].endswith("Not ranked, because values are missing: dreambooth.")
-    assert told[-1] == "28 of 30 samples are there, 1 failed and 1 were not reached: no mean holds them."
+    assert told[-1] == "28 of 30 samples are there, 1 failed and 1 were not reached: the means do not include them."
 
 
 def test_what_has_no_score_is_counted(make_run):
@@ -96,7 +96,7 @@ def test_what_has_no_score_is_counted(make_run):
 
 def test_one_method_stands_beside_the_photographs(make_run):
     told = sentences(make_run(methods=("fastcomposer",), pairs=()).path)
-    assert told[0].startswith("With one subject, fastcomposer has identity 0.4")
+    assert told[0].startswith("With one subject, fastcomposer has identity preservation 0.4")
     assert "(own photographs: 0.900" in told[0]
     assert "other person: 0.020" in told[0]
 

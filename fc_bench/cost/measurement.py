@@ -17,7 +17,7 @@ from fc_bench import registry
 from fc_bench.builtin import DEFAULT_METHODS, POCKET_SUITE
 from fc_bench.cost.budget import Budget, Prediction, fits_in_full
 from fc_bench.cost.extrapolation import extrapolated, seconds_per_step
-from fc_bench.cost.launching import launched
+from fc_bench.cost.launcher import launched
 from fc_bench.cost.memory_guard import available_bytes, free_memory
 from fc_bench.cost.records import (
     ARTEFACTS,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fc_bench.cost.measuring import TEMPLATE
+from fc_bench.cost.measurement import TEMPLATE
 from fc_bench.cost.records import PHASES
 from fc_bench.cost.results import method_costs
 from fc_bench.run_folder.records import RunFolder
@@ -68,7 +68,7 @@ def test_all_phases_of_all_kinds_of_methods_are_measured_and_reported(
         assert words in done.out
     report = tmp_path / "cost" / "report"
     table = (report / "cost.md").read_text()
-    assert "| identity ↑ | prompt consistency ↑ |" in table
+    assert "| identity preservation ↑ | prompt consistency ↑ |" in table
     assert "The quality columns are empty: no metric runs where costs are measured" in table
     amortised = list(csv.DictReader((report / "amortised.csv").open()))
     assert {row["images_per_subject"] for row in amortised} >= {"1", "10", "100", "1000", "10000"}
@@ -276,13 +276,13 @@ def test_missing_weights_say_that_random_ones_would_do(cost, launches, tmp_path,
 
 
 def test_measurements_that_do_not_compare_are_not_mixed(cost, launches, tmp_path, monkeypatch):
-    from fc_bench.cost import measuring
+    from fc_bench.cost import measurement
 
     assert cost("-m", "text-only", "--budget", "0.1s").code == 0
     done = cost("-m", "text-only", "--budget", "0.1s", "--dtype", "bfloat16")
     assert (done.code, "with another number format, which are not comparable" in done.err) == (2, True)
-    machine = {**measuring.hardware(), "processor": "another"}
-    monkeypatch.setattr(measuring, "hardware", lambda: machine)
+    machine = {**measurement.hardware(), "processor": "another"}
+    monkeypatch.setattr(measurement, "hardware", lambda: machine)
     done = cost("-m", "text-only", "--budget", "0.1s")
     assert (done.code, "on another machine" in done.err) == (2, True)
 

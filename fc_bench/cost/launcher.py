@@ -37,7 +37,7 @@ def launched(task: Mapping[str, Any], log: Path) -> dict[str, Any]:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            with suppress(BrokenPipeError):  # it died at once; how, is told below
+            with suppress(BrokenPipeError):  # it died at once; the reason follows below
                 process.stdin.write(json.dumps({**task, "path": sys.path}).encode() + b"\n")
                 process.stdin.flush()
             answer = process.stdout.read()
