@@ -82,7 +82,7 @@ def test_options_show_their_meanings_where_they_are_given(fc_bench, plugin, monk
     monkeypatch.setattr(paste_faces.Paste, "Options", Options)
     rows = option_rows(fc_bench("list", "methods", "paste").out)
     assert rows["option"] == ["type", "default", "on pocket", "meaning"]
-    assert rows["strength"] == ["number", "has to be given", "–", "how much [of it]"]
+    assert rows["strength"] == ["number", "required", "–", "how much [of it]"]
 
 
 def test_options_of_what_is_no_method_are_refused(fc_bench):

@@ -390,13 +390,13 @@ def test_accelerator_that_is_gone_ends_the_run_and_the_same_command_continues(
 
     def require_device(device):
         gone.append(device)
-        raise UserError("The device cuda does not answer any more (launch failure); the same command continues.")
+        raise UserError("The device cuda no longer responds (launch failure); the same command continues.")
 
     replaced_generate(generate)
     monkeypatch.setattr("fc_bench.generation.batches.require_device", require_device)
     done = run("--batch-size", 1)
     assert done.code == 2
-    assert "does not answer any more" in done.err
+    assert "no longer responds" in done.err
     before = records(tmp_path / "run" / "samples.jsonl")
     assert {sample["status"] for sample in before} == {"ok"}
     assert run("--batch-size", 1).code == 0
