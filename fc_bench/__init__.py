@@ -1,4 +1,4 @@
-"""fc-bench: which way of putting particular people into a generated image is best, at what cost."""
+"""fc-bench: a benchmark of quality and cost of personalized image generation."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is built in: the suites that travel with the package, and the methods of a run that names none."""
+"""Built-in suites, and the default methods of a run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Errors whose message is written for the person at the command line, and failures as they are recorded."""
+"""Errors with messages for the user at the command line, and failures as they are recorded."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from fc_bench.model.errors import ModelInputError
 
 
 class UserError(Exception):
-    """Something the caller can put right; the message is one sentence: what is wrong, where, and what to do."""
+    """An error that the user can fix; the message is one sentence: what is wrong, where, and what to do."""
 
 
 DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""No space, over quota, read-only: nothing that follows could be written either."""
+"""Error numbers of a disk that accepts no more data: no space, over quota, read-only."""
 
 
 def raise_if_disk_refuses(error: BaseException) -> None:
-    """Raise when a disk that takes no more is behind an exception, so that it ends the run instead of one job.
+    """Raise if an exception was caused by a full disk, so that it ends the run instead of one job.
 
-    What was raised is an OSError, except that an error meant for the user goes up as it is.
+    An OSError is raised; an error that is meant for the user is raised unchanged.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -36,14 +36,14 @@ def raise_if_disk_refuses(error: BaseException) -> None:
 
 
 def _number_in(message: str) -> int | None:
-    """The error number that libraries written in Rust (safetensors) have in their text alone."""
+    """The error number in messages of libraries written in Rust (safetensors)."""
     found = re.search(r"\(os error (\d+)\)", message)
     return int(found[1]) if found else None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An exception as recorded: text alone, so that nothing it had in hand stays in memory."""
+    """An exception as recorded: text alone, so that its objects do not stay in memory."""
 
     type: str
     message: str
@@ -51,7 +51,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        """What to record of an exception; one that is meant for the user speaks for itself, others give their type."""
+        """The record of an exception: the message of a UserError, the type and first line of others."""
         if isinstance(error, (UserError, ModelInputError)):
             message = " ".join(str(error).split())
         else:
@@ -60,5 +60,5 @@ class Failure:
         return cls(type(error).__name__, message, "".join(traceback.format_exception(error)))
 
     def record(self) -> dict[str, Any]:
-        """The fields of a record that failed."""
+        """The fields of a failed record."""
         return {"status": "error", "error": asdict(self)}

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with the time left on a terminal, plain lines elsewhere."""
+"""Progress of long work: a bar with the remaining time on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 
 LINE_EVERY = 10.0
-"""Seconds between plain progress lines, and until a step that takes long has a line of its own."""
+"""Seconds between plain progress lines, and before a long step gets a line."""
 
 
 class Progress(Protocol):
-    """Told about the work; shows it."""
+    """Displays the progress of some work."""
 
     def advance(self, count: int = 1) -> None:
         """`count` more pieces are done."""
@@ -27,13 +27,13 @@ class Progress(Protocol):
         ...
 
     def during(self, text: str) -> AbstractContextManager[None]:
-        """Show what is being done until the context ends: beside the bar, or as a line when it takes long."""
+        """Show the current step until the context ends: next to the bar, or as a line if it takes long."""
         ...
 
 
 @contextmanager
 def progress(console: Console, title: str, total: int) -> Iterator[Progress]:
-    """Show `total` pieces of work on the console until the context ends."""
+    """Show the progress of `total` pieces of work on the console until the context ends."""
     if console.is_terminal:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
@@ -53,7 +53,7 @@ def progress(console: Console, title: str, total: int) -> Iterator[Progress]:
 
 
 def silence_loading_bars() -> None:
-    """The libraries' own bars while they load weights would break ours."""
+    """Turn off the libraries' bars for loading weights, which would break ours."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

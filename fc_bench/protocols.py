@@ -1,10 +1,10 @@
-"""What a method and a metric are: the protocols a plug-in implements, and what passes through them."""
+"""The protocols of methods and metrics that plug-ins implement, and the records they exchange."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """Somebody (or something) to put into images; the first photograph is the one tuning-free methods get.
+    """A person or thing to put into images; the first photograph is the reference of tuning-free methods.
 
     The photographs are those that every method and metric gets: squares around the face, or as the suite has them.
     """
@@ -42,7 +42,7 @@ class Sampler:
 
     @property
     def iterations(self) -> int:
-        """UNet calls an image takes, the guided pair being one: PNDM makes one more than it has steps."""
+        """UNet calls of an image, where the guided pair counts as one: PNDM makes one more than its steps."""
         return self.steps + (self.scheduler == "pndm" and self.steps > 1)
 
 
@@ -50,9 +50,8 @@ class Sampler:
 class Setting:
     """What all methods of a run share; `dtype` is the name of a torch dtype, `device` a torch device string.
 
-    `compiled` is the backend that sampling's UNets are compiled with by torch.compile (None: they are not).
-    `remembers_text`: a prompt may be encoded once and its embeddings be kept, which is for generating alone, never for
-    measuring what an image costs.
+    `compiled` is the torch.compile backend of the sampling UNets (None: not compiled). `remembers_text`: the embeddings
+    of a prompt may be cached, for generation alone and never for measuring the cost of an image.
     """
 
     backbone: Backbone
@@ -67,7 +66,7 @@ class Setting:
 class Request:
     """One image to generate.
 
-    `prompt` mentions the subjects the way the method asked for, `plain_prompt` by their class nouns alone; the seed is
+    `prompt` mentions the subjects with the method's own words, `plain_prompt` with their class nouns alone; the seed is
     that of the image's own generator.
     """
 
@@ -76,7 +75,7 @@ class Request:
     seed: int
 
     def generator(self) -> torch.Generator:
-        """A fresh CPU generator: the noise depends on neither batch size nor order nor device."""
+        """A new CPU generator, so that the noise depends on neither batch size nor order nor device."""
         import torch
 
         return torch.Generator("cpu").manual_seed(self.seed)
@@ -84,10 +83,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where a customization leaves, every `every` training steps, what it can go on from after an interruption.
+    """Where and how often a customization saves checkpoints: every `every` training steps, in `folder`.
 
-    `folder` exists, belongs to this customization alone, keeps its content over interruptions and failures, and is
-    removed when the customization is finished.
+    `folder` exists and belongs to this customization alone. It keeps its content over interruptions and failures, and
+    is removed when the customization is finished.
     """
 
     folder: Path
@@ -98,11 +97,12 @@ class Checkpoints:
 class Customization:
     """A method fitted to a set of subjects.
 
-    `artefact` is the folder with everything the method keeps per subject set (None: nothing), `steps` the training
-    steps taken and `seconds_per_step` what one took (None: not told), `details` goes into the job's record, `state` is
-    the method's own and is not recorded. `shared_seconds` were spent on what all subjects of a class share and what is
-    kept for them (class images of prior preservation made just now): they are recorded beside the job's own seconds.
-    `earlier_seconds` were spent before an interruption, up to the checkpoint it went on from: they count as the job's.
+    `artefact` is the folder with everything the method stores per subject set (None: nothing). `steps` are the training
+    steps taken and `seconds_per_step` the time of one (None: unknown). `details` are added to the job's record. `state`
+    belongs to the method and is not recorded. `shared_seconds` were spent on things that all subjects of a class share
+    and that are kept (new class images of prior preservation); they are recorded separately from the job's own seconds.
+    `earlier_seconds` were spent before an interruption, up to the checkpoint from which the job continued; they count
+    as the job's.
     """
 
     subjects: tuple[Subject, ...]
@@ -117,47 +117,47 @@ class Customization:
 
 @dataclass(frozen=True)
 class AskedSet:
-    """A subject set that a method is asked for: `prompts` gives its prompts with a mention of each subject put in."""
+    """A subject set of a request to a method: `prompts` gives its prompts with a mention of each subject filled in."""
 
     subjects: tuple[Subject, ...]
     prompts: Callable[[Sequence[str]], Sequence[str]]
 
 
 class Method(Protocol):
-    """A way of putting subjects into images. Registered as an entry point of the group `fc_bench.methods`.
+    """A method that puts subjects into images. Registered as an entry point of the group `fc_bench.methods`.
 
-    A method whose options leave something to the backbone may have a classmethod `complete_options(backbone, options)`
-    that returns them written out; it is called before options are recorded and compared. Training steps are counted by
-    an option named `steps` where there is one: measuring costs may take fewer and extrapolate. A method that a reader
-    of the table has to be told about may have a classmethod `remark(options, subjects)` that returns what to know of it
-    on sets of `subjects` subjects (that it extends a paper's protocol, say), or None; it stands as a footnote at the
-    row. One that uses more than the first photograph of a subject has a classmethod `references(options)` that returns
-    how many it uses at most; the tables show it. One that can tell from what is asked that it will refuse some of it
-    may have a classmethod `check(setting, options, asked)`, `asked` being a sequence of `AskedSet`, which raises
-    UserError with a sentence that says what and which option to set; it is called before anything is generated.
-    A method that can be loaded from what it left is `Restorable`; one that trains beside class images can be spared
-    drawing them (`UsesClassImages`), and one whose steps are not all alike says after how many its work repeats
-    (`Periodic`). One that samples its first steps from the text alone shares them between subjects (`SharesPrefixes`).
+    The class is called with the run's setting and its validated options; heavy loading belongs there. An exception from
+    `customize` fails that job, one from `generate` the samples not yet yielded; the run continues. Training steps are
+    counted by an option named `steps`, if there is one: cost measurements may take fewer steps and extrapolate.
 
-    The class is called with the run's setting and its validated options; heavy loading belongs there. An exception
-    from `customize` fails that job, one from `generate` the samples not yet yielded; the run goes on.
+    Optional classmethods: `complete_options(backbone, options)` returns the options with the values that the backbone
+    decides; it is called before options are recorded and compared. `remark(options, subjects)` returns a footnote for
+    the tables about sets of `subjects` subjects (an extension of a paper's protocol, for example), or None.
+    `references(options)` returns the largest number of photographs of a subject that the method uses, if it uses more
+    than the first; the tables show it. `check(setting, options, asked)` raises UserError if the method will refuse some
+    of `asked`, a sequence of `AskedSet`, with a sentence that says what and which option to set; it is called before
+    anything is generated.
+
+    Optional protocols: `Restorable` for methods that can be loaded from their artefact, `UsesClassImages` for methods
+    that train with class images, `Periodic` for methods whose steps are not all alike, and `SharesPrefixes` for methods
+    whose first steps use the text alone.
     """
 
     description: ClassVar[str]
     max_subjects: ClassVar[int]
     uses_photographs: ClassVar[bool]
-    """False when the image depends on prompt and seed alone: equal requests are then generated once and shared."""
+    """False if the image depends on prompt and seed alone; equal requests are then generated once and shared."""
     Options: ClassVar[type[BaseModel]]
 
     def __init__(self, setting: Setting, options: Any) -> None: ...
 
     @classmethod
     def weights(cls, backbone: Backbone, options: Any) -> Mapping[str, Path]:
-        """The files or folders whose contents decide the images, by name; they enter the samples' ids."""
+        """The files or folders whose contents determine the images, by name; they enter the samples' ids."""
         ...
 
     def mention(self, subject: Subject, position: int) -> str:
-        """What stands in a prompt for the subject at `position` (from 0) of its set, class noun included.
+        """The mention of the subject at `position` (from 0) of its set in a prompt, with its class noun.
 
         Examples: `man`, `man <|image|>`, `sks man`, `<new1> man`.
         """
@@ -166,9 +166,9 @@ class Method(Protocol):
     def customize(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
     ) -> Customization:
-        """Fit to the subjects; what is kept goes below `artefact_folder` (exists, empty).
+        """Fit to the subjects and store the result in `artefact_folder` (exists, empty).
 
-        With `checkpoints` it goes on from what an interrupted customization left there; None: keep none.
+        With `checkpoints` the customization continues from an interrupted one; None: save none.
         """
         ...
 
@@ -179,9 +179,9 @@ class Method(Protocol):
 
 @runtime_checkable
 class Restorable(Protocol):
-    """A method that can be loaded from the artefacts it left, so that nothing finished is customized twice.
+    """A method that can be loaded from its artefacts, so that nothing finished is customized twice.
 
-    It has both of these; a method with one of them alone is refused when it is loaded.
+    It has both members; a method with only one of them is refused when it is loaded.
     """
 
     @property
@@ -190,92 +190,92 @@ class Restorable(Protocol):
         ...
 
     def restore(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> Customization:
-        """What `customize` returned, from one artefact folder, or one per subject in their order when tuned apart."""
+        """The result of `customize`, from one artefact folder, or from one per subject if tuned one by one."""
         ...
 
 
 @runtime_checkable
 class ShowsAttention(Protocol):
-    """A method that can show which parts of an image its cross-attention gave to each subject while generating it."""
+    """A method that exposes its cross-attention to each subject during generation."""
 
     def generate_with_attention(
         self, customization: Customization, requests: Sequence[Request]
     ) -> Iterator[tuple[Image.Image, np.ndarray | None]]:
-        """What `generate` yields, to the bit, each image with its maps: float32 [subjects, height, width].
+        """The same images as `generate` (bit-identical), each with its maps: float32 [subjects, height, width].
 
-        A map says where in the image the subject's token was attended to: not negative, over the whole image, with the
-        sum 1. None where there is nothing to show (no step saw the subjects).
+        A map is the attention to the subject's token over the whole image, non-negative, with the sum 1. None if no
+        step saw the subjects.
         """
         ...
 
 
 class PrefixState(Protocol):
-    """The sampling of a batch up to some iteration: a method's own, in main memory, never changed once made."""
+    """The sampling state of a batch after some iterations: specific to the method, in main memory, immutable."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes it takes."""
+        """Size in bytes."""
         ...
 
 
 @runtime_checkable
 class SharesPrefixes(Protocol):
-    """A method whose first sampling iterations see the plain prompt and the seed alone, not the subjects.
+    """A method whose first sampling iterations use the plain prompt and the seed alone, not the subjects.
 
-    Beside the requests and the number of iterations, they depend on the run's setting and the method's weights only, so
-    that all subject sets with the same plain prompts share them, and rows that differ in nothing but options.
+    Apart from the requests and the number of iterations, they depend only on the run's setting and the method's
+    weights. All subject sets with the same plain prompts share them, and so do rows that differ only in options.
     """
 
     @classmethod
     def text_only_iterations(cls, options: Any, sampler: Sampler) -> int:
-        """How many of the sampler's iterations those are."""
+        """The number of these iterations."""
         ...
 
     def prefix(self, requests: Sequence[Request], iterations: int, earlier: Any = None) -> PrefixState:
-        """The requests' sampling, as one batch, after so many iterations; goes on from an `earlier` state of it."""
+        """The sampling state of the requests, as one batch, after `iterations`; continues an `earlier` state."""
         ...
 
     def generate(
         self, customization: Customization, requests: Sequence[Request], prefix: Any = None
     ) -> Iterator[Image.Image]:
-        """As `Method.generate`; with the requests' `prefix` it goes on from there, to the same images.
+        """As `Method.generate`; with the requests' `prefix` it continues from there, to the same images.
 
-        So does `generate_with_attention` of a method that has it.
+        The same holds for `generate_with_attention`, if the method has it.
         """
         ...
 
 
 @runtime_checkable
 class UsesClassImages(Protocol):
-    """A method that trains beside images that the base model draws once for a class (prior preservation)."""
+    """A method that trains with images that the base model generates once per class (prior preservation)."""
 
     @property
     def class_image_count(self) -> int:
-        """Class images of each class noun; 0 for none."""
+        """Number of class images of each class noun; 0 for none."""
         ...
 
     def use_class_images(self, images: Sequence[Image.Image]) -> None:
-        """Train beside these instead of drawing any, from the next customization on: for measuring what that costs."""
+        """Use these as class images from the next customization on, to measure the cost of training alone."""
         ...
 
 
 @runtime_checkable
 class Periodic(Protocol):
-    """A method that does something only every so many training steps."""
+    """A method with work that recurs every few training steps."""
 
     @property
     def step_period(self) -> int:
-        """Steps after which the work of a step repeats: any so many in a row cost the same."""
+        """Number of steps after which the work repeats: any sequence of this length has the same cost."""
         ...
 
 
 @dataclass(frozen=True)
 class Column:
-    """One number a metric gives, with all that tables and plots need to know of it; headlines show everywhere.
+    """One number that a metric gives, with its properties for tables and plots; headline columns appear everywhere.
 
     `of_image_alone`: the value depends on image and prompt, not on the subjects' photographs, so that samples which
     share an image are one observation. `significant`: the tables show `digits` significant digits instead of decimals,
-    for numbers of very different sizes. `bounds`: the lowest and highest value there can be (None: no bound).
+    for numbers of very different sizes. `bounds`: the lowest and highest possible value (None: no bound).
     """
 
     name: str
@@ -291,10 +291,16 @@ class Column:
     def __post_init__(self) -> None:
         object.__setattr__(self, "bounds", tuple(self.bounds))
 
+    def definition(self) -> dict[str, Any]:
+        """All fields but the title: values of columns with the same definition can be compared."""
+        fields = asdict(self)
+        del fields["title"]
+        return fields
+
 
 @dataclass(frozen=True)
 class Sibling:
-    """Another image of the same method, subjects and prompt: of another seed. `file` is its PNG."""
+    """Another image of the same method, subjects and prompt with another seed. `file` is its PNG."""
 
     id: str
     file: Path
@@ -309,10 +315,10 @@ class Sibling:
 
 @dataclass(frozen=True)
 class ScoredSample:
-    """A generated image with what was asked: `prompt` is the scored text, without placeholders or rare tokens.
+    """A generated image with its request: `prompt` is the scored text, without placeholders or rare tokens.
 
-    `siblings` (by id) and `attention` (float32 [subjects, height, width], each map with the sum 1; None: the method
-    showed none) are there for metrics that say they need them.
+    `siblings` (by id) and `attention` (float32 [subjects, height, width], each map with the sum 1; None: not recorded)
+    are set for metrics that need them.
     """
 
     image: Image.Image
@@ -324,7 +330,7 @@ class ScoredSample:
 
 @dataclass(frozen=True)
 class Score:
-    """Values by column name (None: not measurable in this image) and whatever else is worth recording."""
+    """Values by column name (None: not measurable in this image), and further details for the record."""
 
     values: Mapping[str, float | None]
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -333,12 +339,12 @@ class Score:
 class Metric(Protocol):
     """A measure of single images. Registered as an entry point of the group `fc_bench.metrics`.
 
-    A metric that looks at more than the image says so in class attributes, which are otherwise left out:
-    `needs_siblings = True` for the other images of the same method, subjects and prompt (a score is made again when
-    there are others than it rests on), `needs_attention = True` for what methods that are `ShowsAttention` attended to
-    (the run then keeps it), `needs_faces = True` where values rest on the face in each reference photograph (a metric
-    with an `embedder` does), `scorers = ("image_features",)` for components of the backbone beside `clip` and `faces`
-    that its values depend on, where the backbone declares them.
+    A metric that needs more than the image declares it in optional class attributes: `needs_siblings = True` for the
+    other images of the same method, subjects and prompt (the score is computed again if these change), `needs_attention
+    = True` for the attention maps of methods that are `ShowsAttention` (the run then stores them), `needs_faces = True`
+    if values depend on the face in each reference photograph (always so for a metric with an `embedder`), `scorers =
+    ("image_features",)` for components of the backbone, apart from `clip` and `faces`, that its values depend on, if
+    the backbone declares them.
     """
 
     description: ClassVar[str]
@@ -347,7 +353,7 @@ class Metric(Protocol):
     def __init__(self, setting: Setting) -> None: ...
 
     def prepare(self, subjects: Sequence[Subject]) -> None:
-        """Look at the reference photographs once, before anything is generated; UserError when one is unusable."""
+        """Read the reference photographs once, before anything is generated; raises UserError if one is unusable."""
         ...
 
     def score(self, sample: ScoredSample) -> Score:
@@ -362,22 +368,22 @@ class Metric(Protocol):
         ...
 
     def provenance(self) -> Mapping[str, Any]:
-        """Which models and libraries really computed the values, for run.json."""
+        """The models and libraries that computed the values, for run.json."""
         ...
 
 
 def needs_siblings(metric: Metric | type[Metric]) -> bool:
-    """Whether a metric looks at the other images of the same method, subjects and prompt."""
+    """Whether a metric needs the other images of the same method, subjects and prompt."""
     return bool(getattr(metric, "needs_siblings", False))
 
 
 def needs_faces(metric: Metric | type[Metric]) -> bool:
-    """Whether the values rest on the face in each reference photograph."""
+    """Whether the values depend on the face in each reference photograph."""
     return bool(getattr(metric, "needs_faces", hasattr(metric, "embedder")))
 
 
 def needs_attention(metric: Metric | type[Metric]) -> bool:
-    """Whether a metric looks at what the method attended to."""
+    """Whether a metric needs attention maps."""
     return bool(getattr(metric, "needs_attention", False))
 
 
@@ -387,9 +393,9 @@ def further_scorers(metric: Metric | type[Metric]) -> tuple[str, ...]:
 
 
 def fill(template: str, mentions: Sequence[str]) -> str:
-    """Put mentions into `{subject}` (one) or `{subjects}` (each with its article, joined by commas and "and").
+    """Fill mentions into `{subject}` (one) or `{subjects}` (each with its article, joined by commas and "and").
 
-    An indefinite article before `{subject}` becomes the mention's: "a {subject}" is filled as "an old man".
+    An indefinite article before `{subject}` is adapted to the mention: "a {subject}" becomes "an old man".
     """
     if "{subject}" in template:
         (mention,) = mentions
@@ -402,8 +408,8 @@ def fill(template: str, mentions: Sequence[str]) -> str:
 def seed_of(suite_seed: int, template: str, index: int) -> int:
     """The seed (32 bits) of the `index`-th image of a prompt.
 
-    It belongs to (prompt, index): the template enters with its slot unfilled, so all subjects and all methods start
-    from the same noise, which makes their differences paired and lets methods share text-only steps.
+    It depends on the prompt's template and the index alone. All subjects and all methods therefore start from the same
+    noise, which makes their differences paired and lets methods share text-only steps.
     """
     return seed_from(f"{suite_seed}\n{template}\n{index}")
 

@@ -1,13 +1,13 @@
-"""Libraries that keep quiet: no progress bars, notices or reports of use of their own."""
+"""Silences libraries: no progress bars, notices or usage reports."""
 
 import os
 import warnings
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' own progress bars and notices out of the output, and have none of them report its use.
+    """Turn off the libraries' progress bars, notices and usage reports.
 
-    To be called before any of them is imported.
+    Call it before any of them is imported.
     """
     os.environ |= {
         "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -1,6 +1,6 @@
-"""Methods, metrics and suites by name, from entry points; nothing is imported before it is used.
+"""Methods, metrics and suites by name, from entry points; nothing is imported before its use.
 
-Built-in ones register exactly as a plug-in does: an entry point of the group `fc_bench.methods`, `fc_bench.metrics`
+Built-in ones are registered like those of a plug-in: an entry point of the group `fc_bench.methods`, `fc_bench.metrics`
 (value `module:Class`) or `fc_bench.suites` (value `module:ATTRIBUTE`, the path of the suite's YAML file).
 """
 
@@ -20,7 +20,7 @@ Kind = Literal["methods", "metrics", "suites"]
 
 @dataclass(frozen=True)
 class Registered:
-    """A registered name: where it points and which distribution brought it."""
+    """A registered name: the object it refers to, and the distribution that provides it."""
 
     name: str
     target: str
@@ -36,7 +36,7 @@ def registered(kind: Kind) -> dict[str, Registered]:
 
 
 def load(kind: Kind, name: str) -> Any:
-    """The registered object; raises UserError when the name is unknown or its plug-in cannot be imported."""
+    """The registered object; raises UserError if the name is unknown or its plug-in cannot be imported."""
     points = _points(kind)
     if name not in points:
         raise UserError(f'Unknown {kind[:-1]} "{name}", {nearest(name, points)} `fc-bench list` shows all.')
@@ -51,7 +51,7 @@ def load(kind: Kind, name: str) -> Any:
 
 
 def suite_file(name_or_path: str) -> Path:
-    """The file of a registered suite, or the path itself when one is given."""
+    """The file of a registered suite, or the given path."""
     if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
         return expanded(name_or_path)
     points = _points("suites")

@@ -1,4 +1,4 @@
-"""A comparison of two runs on the terminal, as a Markdown summary for a CI job's page, and as JUnit XML."""
+"""Output of a comparison of two runs: on the terminal, as a Markdown summary for CI, and as JUnit XML."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _STYLES = {"better": "green", "worse": "red", "changed": "red", "not comparable"
 
 
 def comparison_table(report: Report, title: str) -> Table:
-    """All comparisons, a row each."""
+    """All comparisons, one per row."""
     header = ("method", "subjects", "measure", "base", "new", "difference", "tolerance", "pairs", "verdict")
     return text_table("comparison", title, header, [_cells(item) for item in report.comparisons])
 
 
 def print_comparison(report: Report, base: str, new: str, console: Console) -> None:
-    """Show what is gated, headlines and whatever differs, refused rows in color, and what it comes to."""
+    """Print gated columns, headlines and all differences, refused rows in color, and the conclusion."""
     shown = [item for item in report.comparisons if item.gated or item.column.headline or item.verdict in _STYLES]
     left_out = len(report.comparisons) - len(shown)
     report = replace(report, comparisons=tuple(shown))
@@ -42,12 +42,12 @@ def print_comparison(report: Report, base: str, new: str, console: Console) -> N
 
 
 def comparison_markdown(report: Report, base: str, new: str) -> str:
-    """The conclusion first, what is refused or missing next, everything in a fold."""
+    """The summary: the conclusion, then refused and missing values, then everything in a fold."""
     gated = replace(report, comparisons=tuple(item for item in report.comparisons if item.gated))
     return "\n\n".join(
         [
             markdown(f"### {new} against {base}: {conclusion(report)}"),
-            markdown_table(comparison_table(gated, "")) if gated.comparisons else "The gate looks at nothing.",
+            markdown_table(comparison_table(gated, "")) if gated.comparisons else "The gate checks nothing.",
             *map(markdown, _notes(report)),
             "<details><summary>All measures</summary>",
             markdown_table(comparison_table(report, "")),
@@ -94,7 +94,7 @@ def sentence(item: Comparison) -> str:
 
 
 def conclusion(report: Report) -> str:
-    """What the gate says, in one sentence."""
+    """The conclusion of the gate, in one sentence."""
     gated = [item for item in report.comparisons if item.gated]
     alarms = [item for item in gated if item.alarm]
     if alarms:
@@ -106,7 +106,7 @@ def conclusion(report: Report) -> str:
     obstacles = [item for item in gated if item.verdict == "not comparable"]
     if obstacles:
         return f"not comparable: {sentence(obstacles[0])}."
-    return f"accepted: {len(gated)} gated measures, none beyond its tolerance." if gated else "nothing is gated."
+    return f"accepted: {len(gated)} gated measures, all within their tolerance." if gated else "nothing is gated."
 
 
 def _notes(report: Report) -> Sequence[str]:

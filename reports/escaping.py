@@ -1,4 +1,4 @@
-"""Text of users and plug-ins (prompts, labels, file names) made safe for what it is put into."""
+"""Escapes text of users and plug-ins (prompts, labels, file names) for each output format."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ _LATEX = {
 _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789", strict=True))
 _SPELLED_OUT = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _KEPT = frozenset("\n\t\u200c\u200d")
-"""Line ends and tabs of tracebacks; the joiners that scripts and emoji are written with."""
+"""Allowed control characters: line ends and tabs of tracebacks; joiners of scripts and emoji."""
 
 
 def plain(text: str) -> str:
-    """On one line, without control characters, terminal codes and characters that turn the direction of writing."""
+    """One line without control characters, terminal codes and characters that change the direction of writing."""
     return " ".join("".join(character if character.isprintable() else " " for character in str(text)).split())
 
 
 def markdown(text: str) -> str:
-    """For Markdown text and table cells: no markup, no HTML, no link or picture, no new column."""
+    """For Markdown text and table cells: no markup, HTML, links or pictures, and no new column."""
     escaped = re.sub(r"([\\`|])", r"\\\1", plain(text)).replace("&", "&amp;").replace("<", "&lt;")
     return escaped.replace("](", "]\\(")
 
 
 def latex(text: str) -> str:
-    """For LaTeX text; what pdflatex has no glyph for is written as its code point."""
+    """For LaTeX text; a character without a glyph in pdflatex is written as its code point."""
     return "".join(_latex(character) for character in plain(text))
 
 
@@ -64,21 +64,18 @@ def html_text(text: str) -> str:
 
 
 def spreadsheet(text: str) -> str:
-    """For a CSV cell: what a spreadsheet would run as a formula begins with an apostrophe."""
+    """For a CSV cell: text that a spreadsheet would run as a formula begins with an apostrophe."""
     cleaned = plain(text)
     return f"'{cleaned}" if cleaned[:1] in ("=", "+", "-", "@") else cleaned
 
 
 def file_name(text: str) -> str:
-    """For a file or folder name of one part: letters, digits, `.`, `_` and `-`, not beginning with a dot."""
+    """For one part of a file or folder name: letters, digits, `.`, `_` and `-`, without a leading dot."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-") or "-"
 
 
 def visible(text: str) -> str:
-    r"""The text with control, direction-changing and invisible characters (and half surrogates) written as \uXXXX.
-
-    A prompt cannot ring a terminal, clear it or turn the line around it, and what a browser gets is valid UTF-8.
-    """
+    """The text with control, direction-changing and invisible characters (and half surrogates) written as \\uXXXX."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(_spelled(character) for character in text)

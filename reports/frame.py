@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -29,13 +29,13 @@ from fc_bench.protocols import Column
 from fc_bench.reports.escaping import plain
 from fc_bench.run_folder.records import RunFolder
 
-ANCHORS = {"ceiling": "ceiling (own photographs)", "floor": "floor (somebody else)"}
-"""Rows that come from the suite's own photographs, and what they are called."""
+ANCHORS = {"ceiling": "ceiling (own photographs)", "floor": "floor (other person)"}
+"""Rows of the suite's own photographs, and their titles."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a method was asked for, (subject set, prompt template, index) of its samples: how many, and their hash."""
+class RequestedSamples:
+    """The requested samples of a method, by (subject set, prompt template, index): their number and their hash."""
 
     count: int
     sha256: str
@@ -46,12 +46,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder as it is read for a report, each part once; `name` tells it from the others of the report."""
+    """A run folder, as a report reads it, each part once; `name` distinguishes it from the others of the report."""
 
     folder: RunFolder
     name: str
     kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """What was computed of this run and the others of its report, and is asked for again."""
+    """Cache of results of this run and the others of its report."""
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Run:
 
     @cached_property
     def measured(self) -> Measurements:
-        """What its records hold, as columns."""
+        """The run's records in columns."""
         return read_measurements(self.folder)
 
     @property
@@ -74,11 +74,11 @@ class Run:
         return self.measured.samples
 
     @cached_property
-    def asked(self) -> dict[tuple[int, str], Asked]:
-        """(number of subjects, method) -> what it was asked for."""
+    def requested_samples(self) -> dict[tuple[int, str], RequestedSamples]:
+        """(number of subjects, method) -> its requested samples."""
         planned = self.samples[["subjects", "method", "set", "template", "index"]]
         parts = planned.groupby(["subjects", "method"], observed=True, sort=False)
-        return {(int(subjects), str(method)): _asked_for(own) for (subjects, method), own in parts}  # type: ignore[misc]
+        return {(int(subjects), str(method)): _requested_samples(own) for (subjects, method), own in parts}  # type: ignore[misc]
 
     @cached_property
     def jobs(self) -> dict[tuple[str, str], Row]:
@@ -87,19 +87,19 @@ class Run:
 
     @cached_property
     def results(self) -> list[Row]:
-        """The results, long."""
+        """The results, one row per value."""
         return result_rows(self.folder, self.measured)
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """The runs in these folders, named after them; raises UserError when one is no run folder or is given twice."""
+    """The runs in these folders, named after them; raises UserError if one is not a run folder or is given twice."""
     for path in paths:
         RunFolder(path).settings()
     return [Run(RunFolder(path), name) for path, name in zip(paths, run_names(paths), strict=True)]
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:
-    """The folders' own names; with their parents where two are the same. Raises UserError when one is given twice."""
+    """The folders' own names; with their parents if two are the same. Raises UserError if one is given twice."""
     resolved = [path.resolve() for path in paths]
     for path in paths:
         if resolved.count(path.resolve()) > 1:
@@ -114,14 +114,14 @@ def run_names(paths: Sequence[Path]) -> list[str]:
 
 
 def alike(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
-    """The runs, grouped by what they asked and how they measured it, in the order given.
+    """The runs in groups of comparable ones, in the given order.
 
-    Equal are: name and version of the suite, its photographs, the scorers' weights and the face models' settings. What
-    runs of one group measure under the same name is the same.
+    Runs of a group have the same suite (name, version, photographs), weights of the scorers and settings of the face
+    models. Their columns of the same name have the same definition.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(_asked(run), []).append(run)
+        groups.setdefault(_request(run), []).append(run)
     split: list[list[Run]] = []
     for group in groups.values():
         own: list[list[Run]] = []
@@ -136,19 +136,19 @@ def alike(runs: Sequence[Run]) -> list[tuple[Run, ...]]:
 
 
 def columns(runs: Sequence[Run]) -> list[Column]:
-    """The quality columns of runs that are alike, in the order of the first run that has each."""
+    """The quality columns of comparable runs, in the order of the first run that has each."""
     found = {column.name: column for run in reversed(runs) for column in run.columns}
     order = dict.fromkeys(column.name for run in runs for column in run.columns)
     return [found[name] for name in order]
 
 
 def rows(runs: Sequence[Run]) -> list[Row]:
-    """The results of runs that are alike (see `alike`): a row per label, number of subjects, category and column.
+    """The results of comparable runs (see `alike`): a row per label, number of subjects, category and column.
 
-    Keys: `run`; `method` as recorded; `label`, the method's name in this report, with its run where several runs have
-    it; `kind` ("method" or "anchor": ceiling and floor); `subjects`; `category` ("all": over all prompts); `column`;
-    `mean`, `low` and `high` (95 % interval), None where missing; `n_sets`; `n_ok` of `n_total`. An anchor that several
-    runs share stands once.
+    Keys: `run`; `method` as recorded; `label`, the method's name in this report, with its run if several runs have it;
+    `kind` ("method" or "anchor": ceiling and floor); `subjects`; `category` ("all": over all prompts); `column`;
+    `mean`, `low` and `high` (95 % interval), None if missing; `n_sets`; `n_ok` of `n_total`. An anchor that several
+    runs share appears once.
     """
     names = labels(runs)
     made: list[Row] = []
@@ -166,14 +166,14 @@ def rows(runs: Sequence[Run]) -> list[Row]:
 
 
 def frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """The same as `rows` as a frame, NaN where a number is missing."""
+    """`rows` as a frame, NaN for missing numbers."""
     order = ["run", "method", "label", "kind", "subjects", "category", "column", "mean", "low", "high"]
     made = pd.DataFrame(rows(runs), columns=[*order, "n_sets", "n_ok", "n_total"])
     return made.astype({"mean": float, "low": float, "high": float})
 
 
 def samples(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row per planned sample of runs that are alike: as `Measurements.samples`, with `run` and `label`."""
+    """One row per planned sample of comparable runs: as `Measurements.samples`, with `run` and `label`."""
     names = labels(runs)
     parts = []
     for run in runs:
@@ -184,7 +184,7 @@ def samples(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def incomparable_costs(runs: Sequence[Run]) -> dict[str, str]:
-    """Cost column -> why its values of these runs do not compare with each other."""
+    """Cost column -> the reason why its values of these runs cannot be compared."""
     found: dict[str, str] = {}
     for one, other in combinations(runs, 2):
         obstacles = Obstacles(one.settings, other.settings)
@@ -195,20 +195,20 @@ def incomparable_costs(runs: Sequence[Run]) -> dict[str, str]:
     return found
 
 
-def asked(runs: Sequence[Run]) -> dict[int, dict[str, Asked]]:
-    """Number of subjects -> label -> what it was asked for."""
-    found: dict[int, dict[str, Asked]] = {}
+def requested_samples(runs: Sequence[Run]) -> dict[int, dict[str, RequestedSamples]]:
+    """Number of subjects -> label -> its requested samples."""
+    found: dict[int, dict[str, RequestedSamples]] = {}
     names = labels(runs)
     for run in runs:
-        for (subjects, method), own in run.asked.items():
+        for (subjects, method), own in run.requested_samples.items():
             found.setdefault(subjects, {})[names[run.name, method]] = own
     return {size: found[size] for size in sorted(found)}
 
 
 def paired_samples(runs: Sequence[Run]) -> pd.DataFrame:
-    """The samples in columns, with the label as `method`, what it was as `recorded`, and the runs' images told apart.
+    """The samples in columns for `differences.paired_rows`.
 
-    As `differences.paired_rows` takes them.
+    The label becomes `method`, the recorded method becomes `recorded`, and images get the run's name.
     """
     made = samples(runs)
     if len(runs) > 1:
@@ -217,9 +217,9 @@ def paired_samples(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def labels(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
-    """(run, method or anchor) -> its name in the report: the method's label, with the run where several have it.
+    """(run, method or anchor) -> its name in the report: the method's label, with the run if several have it.
 
-    Anchors are named after their run only where runs disagree about them, for they come from the same photographs.
+    Anchors are named after their run only if runs disagree about them, because they come from the same photographs.
     """
     own = {(run.name, method): plain(method) for run in runs for method in run.settings["methods"]}
     count: dict[str, int] = {}
@@ -227,20 +227,20 @@ def labels(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
         count[label] = count.get(label, 0) + 1
     named = {key: label if count[label] == 1 else f"{label} ({key[0]})" for key, label in own.items()}
     for anchor, title in ANCHORS.items():
-        told = {run.name: _anchor(run, anchor) for run in runs}
-        agree = len({text for text in told.values() if text != "[]"}) <= 1
+        anchors = {run.name: _anchor(run, anchor) for run in runs}
+        agree = len({text for text in anchors.values() if text != "[]"}) <= 1
         for run in runs:
             named.setdefault((run.name, anchor), title if agree else f"{title} ({run.name})")
     return named
 
 
 def who(subjects: int) -> str:
-    """In words, for titles."""
+    """The number of subjects in words, for titles."""
     return "one subject" if subjects == 1 else f"{subjects} subjects"
 
 
-def _asked_for(planned: pd.DataFrame) -> Asked:
-    """Of one method and number of subjects; the hash is of the texts and depends on neither order nor repetition."""
+def _requested_samples(planned: pd.DataFrame) -> RequestedSamples:
+    """The samples of one method and number of subjects; the hash depends on neither order nor repetition."""
     texts, codes = [], []
     for name in ("set", "template"):
         used, own = np.unique(planned[name].cat.codes.to_numpy(), return_inverse=True)
@@ -248,14 +248,14 @@ def _asked_for(planned: pd.DataFrame) -> Asked:
         codes.append(own)
     questions = np.unique(np.stack([*codes, planned["index"].to_numpy()]), axis=1)
     content = json.dumps(texts).encode() + np.ascontiguousarray(questions, dtype="<i8").tobytes()
-    return Asked(questions.shape[1], hashlib.sha256(content).hexdigest())
+    return RequestedSamples(questions.shape[1], hashlib.sha256(content).hexdigest())
 
 
 def _anchor(run: Run, anchor: str) -> str:
     return json.dumps([row for row in run.results if row["method"] == anchor])
 
 
-def _asked(run: Run) -> str:
+def _request(run: Run) -> str:
     suite = run.settings["suite"]
     keys = ("name", "version", "photograph_digests")
     parts = [{key: suite[key] for key in keys}, run.settings.get("scorers"), run.settings.get("faces")]
@@ -263,5 +263,5 @@ def _asked(run: Run) -> str:
 
 
 def _same_columns(one: Run, other: Run) -> bool:
-    theirs = {column.name: asdict(column) for column in other.columns}
-    return all(asdict(column) == theirs.get(column.name, asdict(column)) for column in one.columns)
+    theirs = {column.name: column.definition() for column in other.columns}
+    return all(column.definition() == theirs.get(column.name, column.definition()) for column in one.columns)

@@ -1,4 +1,4 @@
-"""Published values of a suite, beside the measured ones and never in one column with them."""
+"""Published values of a suite, shown next to measured ones and never in the same column."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def published_rows(suite: str) -> list[dict[str, str]]:
 
 
 def published_tables(suite: str) -> list[Table]:
-    """Published quality and cost of a suite; empty where nothing is published of it."""
+    """Published quality and cost of a suite; empty if nothing is published."""
     quality = [{key: value for key, value in row.items() if key != "suite"} for row in published_rows(suite)]
     if not quality:
         return []
@@ -37,7 +37,7 @@ def published_tables(suite: str) -> list[Table]:
 
 
 def published_cost() -> Table:
-    """Published seconds in total of customizing and drawing, and how many times FastComposer's they are."""
+    """Published total seconds of customization and generation, and their ratio to FastComposer's."""
     rows = _read(COST)
     fast = next(float(row["total_time_s"]) for row in rows if row["method"] == "FastComposer")
     shown = []
@@ -58,7 +58,7 @@ def published_cost() -> Table:
 
 @dataclass(frozen=True)
 class Claim:
-    """How many times faster than `against` FastComposer is said to be on Stable Diffusion v1.5, `low` to `high`."""
+    """The published speed-up of FastComposer over `against` with Stable Diffusion v1.5, from `low` to `high`."""
 
     low: float
     high: float
@@ -72,7 +72,7 @@ class Claim:
         return f"{self.low:,.0f}x to {self.high:,.0f}x"
 
     def is_of(self, backbone: str) -> bool:
-        """Whether it is about models of this backbone's size."""
+        """Whether it applies to models of this backbone's size."""
         return backbone == "sd15"
 
 
@@ -83,7 +83,7 @@ def published_speed_up() -> Claim:
 
 
 def published_alpha_sweep() -> list[dict[str, float]]:
-    """Identity and prompt consistency against alpha, digitised from figure 5 of arXiv 2305.10431."""
+    """Identity and prompt consistency against alpha, digitized from figure 5 of arXiv 2305.10431."""
     keys = ("alpha", "identity", "prompt_consistency")
     return [{key: float(row[key]) for key in keys} for row in _read(ALPHA_SWEEP)]
 

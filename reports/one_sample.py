@@ -1,4 +1,4 @@
-"""One sample on the terminal, and its image with the faces found drawn into it."""
+"""One sample on the terminal, and its image with the detected faces drawn into it."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from fc_bench.analysis.aggregate import columns_of
 from fc_bench.errors import UserError
 from fc_bench.reports.escaping import visible
 from fc_bench.reports.quality.contents import number
-from fc_bench.reports.repeating import repeat_command
+from fc_bench.reports.repetition import repeat_command
 from fc_bench.reports.samples import SampleView, has_image
 from fc_bench.reports.tables.model import NOTHING
 from fc_bench.run_folder.records import RunFolder, write_atomically
 from fc_bench.suites.photographs import UNREADABLE
 
 SIDE = 768
-"""Pixels a drawn image has at least, so that labels can be read."""
+"""Smallest side of the drawn image in pixels, so that labels can be read."""
 COLORS = ("#2dd4bf", "#e879f9", "#fbbf24", "#60a5fa")
-"""Of the subjects, as on the page; white for a face of nobody."""
+"""Colors of the subjects, as on the page; white for an unmatched face."""
 
 
 def print_sample(folder: RunFolder, settings: Mapping[str, Any], view: SampleView, console: Console) -> None:
-    """Show everything recorded of a sample; control characters of its texts are spelled out."""
+    """Print everything recorded of a sample; control characters of its texts are escaped."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -51,9 +51,9 @@ def print_sample(folder: RunFolder, settings: Mapping[str, Any], view: SampleVie
 
 
 def write_with_boxes(folder: RunFolder, view: SampleView) -> Path:
-    """Write the sample's image, enlarged where it is small, with its faces' boxes and labels; returns the file.
+    """Write the sample's image, enlarged if small, with its faces' boxes and labels; returns the file.
 
-    Raises UserError when there is no image or it cannot be written.
+    Raises UserError if there is no image or it cannot be written.
     """
     target = folder.path / "report" / "samples" / f"{view.id}.png"
     if not has_image(folder, view):

@@ -22,22 +22,22 @@ from fc_bench.cost.records import KIND, MEASUREMENTS
 from fc_bench.errors import UserError
 from fc_bench.model.command_line import as_command
 from fc_bench.model.errors import ModelInputError
-from fc_bench.reports.cost.writing import cost_headline
-from fc_bench.reports.quality.writing import effects_markdown, headline_markdown, overview_markdown
+from fc_bench.reports.cost.output import cost_headline
+from fc_bench.reports.quality.output import effects_markdown, headline_markdown, overview_markdown
 from fc_bench.reports.report import read, write_report
 from fc_bench.run_folder.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
 
 REPOSITORY = Path(__file__).parents[1]
 LOOKED_AT = ("grid", "sweep", "mixing")
-"""Families of figures published of a run that is there to be looked at, not compared with."""
+"""Families of figures that are published with a run that serves no comparison."""
 _SECTION = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
 def publish(run: Path, repository: Path = REPOSITORY, name: str | None = None) -> Path:
-    """Copy a finished run's tables and grid into the repository and renew the pages; returns the reference folder.
+    """Copy a finished run's tables and grid into the repository and update the pages; returns the reference folder.
 
-    With a `name`, tables and `LOOKED_AT` figures instead, into the folder of that name. Raises UserError when `run` is
-    no run folder or the repository's README has no place for the table.
+    With a `name`, only tables and `LOOKED_AT` figures, into the folder of that name. Raises UserError if `run` is not a
+    run folder or the repository's README has no place for the table.
     """
     if RunFolder(run).kind() == KIND:
         return _publish_cost(run, repository)
@@ -72,9 +72,9 @@ def _copy(files: Sequence[Path], target: Path) -> None:
 
 
 def renew_pages(repository: Path = REPOSITORY) -> None:
-    """Put each referenced table into README.md and docs/.
+    """Insert each referenced table into README.md and docs/.
 
-    Raises UserError when the README has no marker for one, or a marker names a table that is not there.
+    Raises UserError if the README has no marker, or a marker names a missing table.
     """
     readme = repository / "README.md"
     if not _SECTION.search(readme.read_text(encoding="utf-8")):
@@ -96,8 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fc_bench.reports.reference", description="Publish a run.")
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--name", help="publish tables and figures alone, in reports/reference/NAME")
-    asked = parser.parse_args(arguments)
-    print(publish(asked.run, name=asked.name))
+    parsed = parser.parse_args(arguments)
+    print(publish(parsed.run, name=parsed.name))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A report: the tables, figures and the page of one or several runs, of quality or of cost, below one folder."""
+"""A report: the tables, figures and the page of one or several runs, of quality or of cost, in one folder."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 
 from fc_bench.errors import UserError
 from fc_bench.reports.cost.beside import costs_beside
+from fc_bench.reports.cost.output import CostTables, write_cost_tables
 from fc_bench.reports.cost.run import CostRun
-from fc_bench.reports.cost.writing import CostTables, write_cost_tables
 from fc_bench.reports.escaping import file_name
 from fc_bench.reports.figures import FAMILIES, OF_COST, Choice, Drawing, draw, draw_cost
 from fc_bench.reports.figures.style import ENDINGS
 from fc_bench.reports.frame import ANCHORS, Run, alike, labels, read_runs, run_names
 from fc_bench.reports.page.page import PAGE, write_page
 from fc_bench.reports.page.pictures import Images
-from fc_bench.reports.quality.writing import Layout, Tables, write_tables
+from fc_bench.reports.quality.output import Layout, Tables, write_tables
 from fc_bench.run_folder.records import QUALITY, RunFolder, remove_abandoned
 
 REPORT, FIGURES = "report", "figures"
@@ -25,7 +25,7 @@ REPORT, FIGURES = "report", "figures"
 
 @dataclass(frozen=True)
 class Part:
-    """The report of runs that are alike, or of a cost run: tables, figures, files, sentences about what is left out."""
+    """The report of comparable runs, or of a cost run: tables, figures, files, and sentences about what is left out."""
 
     tables: Tables | CostTables
     drawings: tuple[Drawing, ...]
@@ -35,7 +35,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Read:
-    """The runs of a report: those of quality, those of cost, and the folder the report is written below."""
+    """The runs of a report: quality runs, cost runs, and the folder of the report."""
 
     quality: Sequence[Run]
     cost: Sequence[CostRun]
@@ -43,9 +43,9 @@ class Read:
 
 
 def read(paths: Sequence[Path], out: Path | None = None) -> Read:
-    """The runs in these folders, for a report below `out`, or below the run's own report/ where it is one.
+    """The runs in these folders, for a report in `out`, or in report/ of a single run.
 
-    Raises UserError when a folder is no run folder or is given twice, or when several runs have no `out`.
+    Raises UserError if a folder is not a run folder or is given twice, or if several runs have no `out`.
     """
     kinds = {path: RunFolder(path).kind() for path in paths}
     if out is None and len(paths) > 1:
@@ -66,9 +66,9 @@ def write_report(
 ) -> list[Part]:
     """Write tables and figures of the runs.
 
-    Runs that asked or measured something else than the others get a part of their own, in a folder of its own, and so
-    does each cost run; where its costs belong to rows of quality runs they stand beside those as well, and figures of
-    cost are drawn from it alone. Raises UserError when the report cannot be written.
+    Runs that are not comparable get a separate part in a separate folder, and so does each cost run. If its costs
+    belong to rows of quality runs, they are also shown there, and the cost figures are drawn only from the cost run.
+    Raises UserError if the report cannot be written.
     """
     groups = alike(runs.quality)
     folders = _folders(groups, runs.cost, runs.out)
@@ -88,9 +88,9 @@ def write_report(
 
 
 def write_report_page(runs: Read, parts: Sequence[Part], images: Images = "link") -> Path:
-    """Write the page of all parts of a report beside its tables; returns it.
+    """Write the page of all parts of a report next to its tables; returns it.
 
-    Raises UserError when it cannot be written, or pictures to `embed` do not fit into it.
+    Raises UserError if it cannot be written, or if pictures to `embed` do not fit into it.
     """
     page = runs.out / PAGE
     remove_abandoned(page.parent)
@@ -120,7 +120,7 @@ def _written(
 
 
 def _folders(groups: Sequence[Sequence[Run]], costs: Sequence[CostRun], out: Path) -> Iterator[Path]:
-    """A folder for each group and each cost run: `out` itself where there is one, else named after suites and runs."""
+    """A folder for each group and each cost run: `out` itself for a single one, else named after suites and runs."""
     if len(groups) + len(costs) == 1:
         yield out
         return

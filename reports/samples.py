@@ -1,4 +1,4 @@
-"""Everything a run's records say about its samples, one view a sample: what the page and `fc-bench show` draw from."""
+"""The records of a run's samples, one view per sample, for the page and `fc-bench show`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from fc_bench.run_folder.records import SCORES, RunFolder
 SHOWN_MATCHES = 5
 _NUMBERS = {float, int}
 BLOCK = 10_000
-"""Samples whose columns are made into rows at a time."""
+"""Samples whose columns are converted into rows at a time."""
 
 
 @dataclass(frozen=True)
 class FoundFace:
-    """A face in an image: its box (left, top, right, bottom, in pixels), the detector's score, and whom it resembles.
+    """A face in an image: its box (left, top, right, bottom, in pixels), the detector's score, and its similarities.
 
-    `similarities` maps each subject to the cosine with its reference, `matched` is the subject it was counted for.
+    `similarities` maps each subject to the cosine with its reference; `matched` is the subject it was matched with.
     """
 
     box: tuple[float, float, float, float]
@@ -34,7 +34,7 @@ class FoundFace:
 
 @dataclass(frozen=True)
 class SampleFailure:
-    """Why there is no image, or no score: a sentence and the traceback."""
+    """The reason for a missing image or score: a sentence and the traceback."""
 
     message: str
     traceback: str
@@ -42,11 +42,11 @@ class SampleFailure:
 
 @dataclass(frozen=True)
 class SampleView:
-    """One planned sample with all that is recorded of it.
+    """One planned sample with everything recorded of it.
 
-    `status` is ok, error or missing (never reached). `prompt` is the text as scored, with plain class nouns,
-    `generated_prompt` as the method got it. `faces` is None where no metric looked for any. `image` is relative to the
-    run folder. `score_failures` maps a metric to the reason it has no value.
+    `status` is ok, error or missing (never reached). `prompt` is the scored text with plain class nouns,
+    `generated_prompt` the method's. `faces` is None if no metric detected any. `image` is relative to the run folder.
+    `score_failures` maps a metric to the reason of its missing value.
     """
 
     id: str
@@ -119,9 +119,9 @@ def _view(folder: RunFolder, row: Row, record: Row, measured: Mapping[str, Row],
 
 
 def find_sample(folder: RunFolder, name: str) -> SampleView:
-    """The sample whose id begins with `name` (or that an image file is called after).
+    """The sample whose id begins with `name` (the name of an image file also works).
 
-    Raises UserError when none does, or several do.
+    Raises UserError if none or several do.
     """
     measured = read_measurements(folder)
     ids = measured.samples["sample"].tolist()
@@ -143,9 +143,9 @@ def find_sample(folder: RunFolder, name: str) -> SampleView:
 
 
 def has_image(folder: RunFolder, view: SampleView) -> bool:
-    """Whether the sample's image lies in the run folder: records are also kept without their images.
+    """Whether the sample's image lies in the run folder; records may be kept without their images.
 
-    A record that names a file elsewhere has none: what is copied into a page must not come from outside the run.
+    A record that names a file elsewhere has no image, because the page must not copy files from outside the run.
     """
     if view.image is None:
         return False
@@ -158,9 +158,9 @@ def has_image(folder: RunFolder, view: SampleView) -> bool:
 def recorded_similarities(
     details: Mapping[str, Any], subjects: int, file: Path
 ) -> tuple[list[list[float]], dict[int, int]]:
-    """What the metric `identity` recorded of an image: cosines [subject][face], and the face matched to a subject.
+    """The matching that the metric `identity` recorded: cosines [subject][face], and the face of each subject.
 
-    Raises UserError, naming the file, when that fits neither the subjects nor the faces.
+    Raises UserError, naming the file, if it fits neither the subjects nor the faces.
     """
     rows, matched = details.get("similarities"), details.get("matched")
     faces: dict[int, int] = {}
@@ -182,7 +182,7 @@ def recorded_similarities(
 
 
 def _failure(error: Any) -> SampleFailure | None:
-    """Of a sample (type, message, traceback) or of a score (the traceback alone)."""
+    """The failure of a sample (type, message, traceback) or of a score (the traceback alone)."""
     if isinstance(error, Mapping):
         return SampleFailure(str(error.get("message", "")), str(error.get("traceback", "")))
     if error is None:

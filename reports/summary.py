@@ -1,4 +1,4 @@
-"""What a run came to, in sentences computed from its numbers; none says more than an interval does."""
+"""Summary of runs in sentences computed from their numbers; none claims more than an interval shows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fc_bench.analysis.aggregate import OVERALL, REFERENCES, Row
-from fc_bench.analysis.differences import ASKED, paired_estimate
+from fc_bench.analysis.differences import SAMPLE_KEY, paired_estimate
 from fc_bench.analysis.statistics import Estimate
 from fc_bench.protocols import Column
 from fc_bench.reports import frame
@@ -16,13 +16,13 @@ from fc_bench.reports.frame import Run
 from fc_bench.reports.quality.contents import number
 
 FOCUS = "fastcomposer"
-"""The method whose place is told where it was run."""
+"""The method whose rank is reported if it was run."""
 NAMED = 3
-"""So many methods are named in a row; more are counted."""
+"""Largest number of methods that are named; more are counted."""
 
 
 class PairedDifferences:
-    """The paired differences between the methods of runs that are alike, each computed when it is first asked for."""
+    """The paired differences between the methods of comparable runs, each computed at first use."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self._columns = {column.name: column for column in frame.columns(runs)}
@@ -31,13 +31,15 @@ class PairedDifferences:
         self._known: dict[tuple[str, str, int, str], Estimate | None] = {}
 
     def _of(self, label: str, subjects: int, column: str) -> pd.DataFrame:
-        """What pairing needs of the samples of one method and number of subjects."""
-        return self._samples[[*ASKED, "image", column]].take(self._rows.get((label, subjects), np.empty(0, dtype=int)))
+        """The samples of one method and number of subjects that pairing needs."""
+        return self._samples[[*SAMPLE_KEY, "image", column]].take(
+            self._rows.get((label, subjects), np.empty(0, dtype=int))
+        )
 
     def sign(self, label: str, against: str, subjects: int, column: str) -> int | None:
-        """1 or -1 where the whole interval of `label` minus `against` is above or below 0, 0 where it holds 0.
+        """1 or -1 if the whole interval of `label` minus `against` is above or below 0, 0 if it contains 0.
 
-        None where there is no interval: too few subject sets, or no pair of values.
+        None without an interval: too few subject sets, or no pair of values.
         """
         key = (label, against, subjects, column)
         if key not in self._known:
@@ -50,37 +52,37 @@ class PairedDifferences:
 
 
 def summary(runs: Sequence[Run], differences: PairedDifferences, costs: bool = True) -> list[str]:
-    """Of runs that are alike: the best method by number of subjects, FastComposer's place, what is missing.
+    """The summary of comparable runs: the best method by number of subjects, FastComposer's rank, missing samples.
 
-    With `costs`, seconds as well, as the runs recorded them.
+    With `costs`, also the seconds that the runs recorded.
     """
     results, columns, names = frame.rows(runs), frame.columns(runs), frame.labels(runs)
     focus = {
         names[run.name, label] for run in runs for label, row in run.settings["methods"].items() if row["name"] == FOCUS
     }
     sentences: list[str] = []
-    told: list[str] = []
+    named_methods: list[str] = []
     sizes = sorted({row["subjects"] for row in results})
     for subjects in sizes:
         part = [row for row in results if row["subjects"] == subjects and row["category"] == OVERALL]
         column = _first_measured(part, columns)
-        if column is not None and len(set(frame.asked(runs)[subjects].values())) > 1:
-            sentences.append(f"{_with(subjects)}, the methods were asked for different samples: none is ranked.")
+        if column is not None and len(set(frame.requested_samples(runs)[subjects].values())) > 1:
+            sentences.append(f"{_with(subjects)}, the methods have different samples, so none is ranked.")
         elif column is not None:
             sentence, named = _ranking(part, column, subjects, focus, differences)
             sentences += [sentence] if sentence else []
-            told += named
-    if costs and told and not {"customize_seconds", "image_seconds"} & set(frame.incomparable_costs(runs)):
-        sentences += _costs(results, sizes[0], list(dict.fromkeys(told)))
+            named_methods += named
+    if costs and named_methods and not {"customize_seconds", "image_seconds"} & set(frame.incomparable_costs(runs)):
+        sentences += _costs(results, sizes[0], list(dict.fromkeys(named_methods)))
     return [*sentences, _completeness(runs)]
 
 
 def _ranking(
     part: Sequence[Row], column: Column, subjects: int, focus: set[str], differences: PairedDifferences
 ) -> tuple[str, list[str]]:
-    """Who has the best mean, from whom it is told apart, and where FastComposer is; the methods named.
+    """The best mean, the methods it differs from significantly, and FastComposer's rank; also the named methods.
 
-    Ranked are, as in the tables, the methods that see the subject and have all values.
+    As in the tables, only methods that see the subject and have all values are ranked.
     """
     blind = {row["label"] for row in part if row["column"] == REFERENCES.name and row["mean"] == 0}
     measured = [row for row in part if row["column"] == column.name and row["mean"] is not None]
@@ -102,12 +104,12 @@ def _ranking(
     signs = {name: differences.sign(name, best, subjects, column.name) for name in others}
     equal = [name for name in others if signs[name] != -better]
     if all(sign is None for sign in signs.values()):
-        text += "; there are too few subject sets to tell the methods apart"
+        text += "; there are too few subject sets to distinguish the methods"
     elif not equal:
         everyone = _listed(others) if len(others) <= NAMED else f"all {len(others)} others"
-        text += f", and the paired differences tell it apart from {everyone}"
+        text += f", significantly different from {everyone} by the paired differences"
     else:
-        text += f"; the paired differences do not tell it apart from {_listed(equal)}"
+        text += f"; by the paired differences it is not significantly different from {_listed(equal)}"
     text, named = text + ".", [best]
     followed = next((name for name in others if name in focus), None)
     if followed is not None and best not in focus:
@@ -118,7 +120,7 @@ def _ranking(
 
 def _unranked(methods: Mapping[str, Row], ranked: Mapping[str, Row]) -> str:
     partial = [label for label in methods if label not in ranked]
-    return f" Not ranked, as values are missing: {_listed(partial)}." if partial else ""
+    return f" Not ranked, because values are missing: {_listed(partial)}." if partial else ""
 
 
 def _place(
@@ -129,18 +131,18 @@ def _place(
     subjects: int,
     differences: PairedDifferences,
 ) -> str:
-    """The place of a method by its mean, and the places that the paired differences allow."""
+    """The rank of a method by its mean, and the ranks that the paired differences allow."""
     better = 1 if column.higher_is_better else -1
     place = order.index(label) + 1
     signs = [differences.sign(name, label, subjects, column.name) for name in order if name != label]
     first, last = 1 + signs.count(better), len(order) - signs.count(-better)
     text = f"{label} is {_ordinal(place)} of {len(order)} with {_estimate(rows[label], column)}"
-    allowed = "" if (first, last) == (place, place) else f"; the paired differences allow places {first} to {last}"
+    allowed = "" if (first, last) == (place, place) else f"; the paired differences allow ranks {first} to {last}"
     return f"{text}{allowed}."
 
 
 def _costs(results: Sequence[Row], subjects: int, methods: Sequence[str]) -> list[str]:
-    """Seconds to customize and to generate, where they were measured."""
+    """Seconds to customize and to generate, if they were measured."""
     parts = []
     for method in methods:
         own = {row["column"]: row["mean"] for row in results if row["label"] == method and row["subjects"] == subjects}
@@ -151,7 +153,7 @@ def _costs(results: Sequence[Row], subjects: int, methods: Sequence[str]) -> lis
 
 
 def _completeness(runs: Sequence[Run]) -> str:
-    """How many samples are there, and which have no image or no value."""
+    """Number of samples, and of those without an image or a value."""
     names = [column.name for column in frame.columns(runs)]
     counts = [_counted(run, names) for run in runs]
     planned, finished, failed, unscored = (sum(own) for own in zip(*counts, strict=True))
@@ -161,7 +163,7 @@ def _completeness(runs: Sequence[Run]) -> str:
         parts = [f"All {planned} samples are there"]
     else:
         reasons = [f"{failed} failed"] * bool(failed) + [f"{missing} were not reached"] * bool(missing)
-        parts = [f"{finished} of {planned} samples are there, {' and '.join(reasons)}: no mean holds them"]
+        parts = [f"{finished} of {planned} samples are there, {' and '.join(reasons)}: the means do not include them"]
     parts += [f"{unscored} have no value of any measure"] * bool(unscored)
     parts += [f"{broken} scores failed"] * bool(broken)
     return "; ".join(parts) + "."
@@ -175,11 +177,11 @@ def _counted(run: Run, columns: Sequence[str]) -> tuple[int, int, int, int]:
     return len(samples), int(finished.sum()), int((samples["status"] == "error").sum()), int((finished & ~valued).sum())
 
 
-_WORDS: Mapping[str, str] = {"ceiling": "own photographs:", "floor": "somebody else's:"}
+_WORDS: Mapping[str, str] = {"ceiling": "own photographs:", "floor": "other person:"}
 
 
 def _first_measured(part: Sequence[Row], columns: Sequence[Column]) -> Column | None:
-    """The first headline column with a direction that a method has a value of."""
+    """The first headline column with a direction and a value of any method."""
     filled = {row["column"] for row in part if row["mean"] is not None and row["kind"] == "method"}
     wanted = [column for column in columns if column.headline and column.higher_is_better is not None]
     return next((column for column in wanted if column.name in filled), None)

@@ -59,21 +59,21 @@ def columns_of(folder: RunFolder) -> list[Column]:
 
 
 def sample_rows(folder: RunFolder) -> list[Row]:
-    """One row per planned sample: what it is, `status` (ok, error, missing), cost, and each column's value.
+    """One row per planned sample: its identity, `status` (ok, error, missing), cost, and each column's value.
 
-    What could not be measured is None, never 0. The rows of large runs need much memory: `read_measurements` has the
-    same in columns.
+    A value that could not be measured is None, never 0. The rows of large runs need much memory: `read_measurements`
+    has the same in columns.
     """
     return read_measurements(folder).rows()
 
 
 def result_rows(folder: RunFolder, measured: Measurements | None = None) -> list[Row]:
-    """The results, long: method, subjects, category, column, mean, low, high, n_sets, n_ok, n_total.
+    """The results, one row per method, subjects, category and column: mean, low, high, n_sets, n_ok, n_total.
 
     Quality columns: mean over subject sets of their means with a 95 % cluster-bootstrap interval (sets that share
-    images are one observation of a column that depends on the image alone); `n_ok` samples of
-    the `n_total` planned have a value. Rows `ceiling` and `floor` come from the suite's own photographs. Cost columns
-    and the number of references have no interval. `measured` is what the folder holds, where it is read already.
+    images are one observation of a column that depends on the image alone); `n_ok` of the `n_total` planned samples
+    have a value. Rows `ceiling` and `floor` come from the suite's own photographs. Cost columns and the number of
+    references have no interval. `measured` is the content of the folder, if it is already read.
     """
     measured = measured or read_measurements(folder)
     columns, settings, jobs = columns_of(folder), folder.settings(), folder.jobs()
@@ -92,14 +92,14 @@ def result_rows(folder: RunFolder, measured: Measurements | None = None) -> list
 
 
 def by_method(samples: pd.DataFrame, subjects: int) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Each method with its samples of sets of so many subjects, in the plan's order."""
+    """Each method with its samples of sets of this number of subjects, in the plan's order."""
     of_size = samples["subjects"] == subjects
     for name in samples.loc[of_size, "method"].unique():
         yield name, samples.loc[of_size & (samples["method"] == name)]
 
 
 def values_by_set(rows: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
-    """Subject set -> its values of a column, in the order of the rows; sets without any are left out."""
+    """Subject set -> its values of a column, in the order of the rows; sets without values are left out."""
     values = rows[column].to_numpy(dtype=float)
     there = np.flatnonzero(~np.isnan(values))
     codes, names = pd.factorize(rows["set"].iloc[there])
@@ -109,7 +109,7 @@ def values_by_set(rows: pd.DataFrame, column: str) -> dict[str, np.ndarray]:
 
 
 def shared_seconds(folder: RunFolder) -> dict[str, float]:
-    """Method -> seconds spent in this run on what all subjects of a class share, over all its customizations."""
+    """Method -> seconds of this run for what all subjects of a class share, over all its customizations."""
     spent: dict[str, float] = {}
     for record in stream_lines(folder.path / JOBS):
         if record.get("shared_seconds"):
@@ -118,9 +118,9 @@ def shared_seconds(folder: RunFolder) -> dict[str, float]:
 
 
 def units_of_rows(rows: pd.DataFrame, column: Column) -> Units:
-    """Subject set -> what its values of this column rest on: itself, its subjects, or the image it shares.
+    """Subject set -> the independent units of its values of a column: itself, its subjects, or its shared image.
 
-    Of the rows it needs `set` and `image`.
+    The rows need `set` and `image`.
     """
     if column.of_image_alone:
         return _sharing_images(rows)
@@ -148,7 +148,7 @@ def _estimate(rows: pd.DataFrame, column: Column, units: Units) -> Row:
 
 
 def _sharing_images(rows: pd.DataFrame) -> Units:
-    """Subject set -> its units, where sets that show the same image are one observation and share one."""
+    """Subject set -> its units; sets that show the same image are one observation and share one unit."""
     repeated = rows["image"].notna() & rows["image"].duplicated(keep=False)
     shared = rows.loc[repeated, ["set", "image"]].drop_duplicates().astype(object)
     groups: dict[str, str] = {name: name for name in rows["set"].unique()}
@@ -185,7 +185,7 @@ def _costs(recorded: Jobs, method: str, samples: pd.DataFrame) -> list[Row]:
 
 
 def _references(settings: Mapping[str, Any], jobs: Jobs, method: str, samples: pd.DataFrame) -> Row:
-    """Photographs used of each subject, mean over the subject sets' subjects."""
+    """Photographs used per subject, mean over the subject sets' subjects."""
     suite, most = settings["suite"], _most_references(settings, jobs, method, samples)
     there = {
         entry["id"]: len(entry["photographs"] or []) or suite["photographs"]["count"] for entry in suite["subjects"]
@@ -205,7 +205,7 @@ def _references(settings: Mapping[str, Any], jobs: Jobs, method: str, samples: p
 
 
 def _most_references(settings: Mapping[str, Any], jobs: Jobs, method: str, samples: pd.DataFrame) -> int | None:
-    """As recorded; of runs that did not record it, what options, shared images and untrained jobs tell."""
+    """As recorded; for runs without that record, derived from options, shared images and jobs without training."""
     if method in settings.get("references", {}):
         return settings["references"][method]
     option = settings["methods"][method]["options"].get("photographs")

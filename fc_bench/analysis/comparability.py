@@ -1,9 +1,8 @@
-"""Why two runs, or columns of them, do not compare: other questions, other scorers, other machines."""
+"""Why two runs, or columns of them, cannot be compared: other samples, other scorers, other machines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from fc_bench.analysis.states import UNKNOWN, machine_text, machines_of
@@ -18,17 +17,17 @@ class Obstacles:
 
     def __init__(self, base: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         self._base, self._new = base, new
-        asked = {"name": "suite", "version": "version of the suite", "photograph_digests": "photographs"}
-        self._asked = [what for key, what in asked.items() if base["suite"][key] != new["suite"][key]]
+        requested = {"name": "suite", "version": "version of the suite", "photograph_digests": "photographs"}
+        self._requested = [what for key, what in requested.items() if base["suite"][key] != new["suite"][key]]
 
     def to_quality(self, column: Column) -> str:
-        """Empty when the runs asked and measured the same."""
-        different = list(self._asked)
+        """The reason for a quality column; empty if both runs have the same samples and measurements."""
+        different = list(self._requested)
         metric = next(name for name, columns in self._base["columns"].items() if column.name in _names(columns))
-        theirs = {item["name"]: asdict(Column(**item)) for item in self._new["columns"].get(metric, [])}
+        theirs = {item["name"]: Column(**item).definition() for item in self._new["columns"].get(metric, [])}
         if column.name not in theirs:
-            return "the new run has not measured it"
-        if theirs[column.name] != asdict(column):
+            return "the new run did not measure it"
+        if theirs[column.name] != column.definition():
             different.append("definition of the column")
         parts = ("clip", "faces", *self._base["metrics"].get(metric, {}).get("scorers", ()))
         before, after = (run.get("scorers", {}) for run in (self._base, self._new))
@@ -39,8 +38,8 @@ class Obstacles:
         return _listed(different)
 
     def to_cost(self, column: str) -> str:
-        """Empty when both were measured on equal machines under equal conditions."""
-        different = list(self._asked)
+        """The reason for a cost column; empty if both were measured on equal machines under equal conditions."""
+        different = list(self._requested)
         if self._base["dtype"] != self._new["dtype"]:
             different.append("number format")
         if column not in DETERMINISTIC:
@@ -55,17 +54,17 @@ class Obstacles:
         return _listed(different)
 
     def to_shared_prefixes(self, base: str, new: str) -> str:
-        """Empty when both methods shared their text-only prefixes, or neither did: seconds are sums of parts then."""
+        """The reason for seconds of methods with text-only prefixes; empty if both runs shared them or neither did."""
         shared = [
             any(label in command.get("shared_prefixes", ()) for command in settings["commands"])
             for label, settings in ((base, self._base), (new, self._new))
         ]
-        return "text-only prefixes were shared in one run alone" if shared[0] != shared[1] else ""
+        return "text-only prefixes were shared in only one run" if shared[0] != shared[1] else ""
 
     def notes(self) -> Iterator[str]:
         """Differences that leave quality comparable."""
         if self._base["suite"]["seed"] != self._new["suite"]["seed"]:
-            yield "The runs have different seeds: pairs share subject and prompt, not the noise."
+            yield "The runs have different seeds: pairs share the subject and prompt but not the noise."
         if self._base["sampler"] != self._new["sampler"]:
             yield "The runs have different sampler settings."
         if self._base["dtype"] != self._new["dtype"]:

@@ -1,4 +1,4 @@
-"""Comparing two runs: paired differences of what both have measured, and a verdict on each."""
+"""The comparison of two runs: paired differences of their common measurements, with a verdict on each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fc_bench.protocols import Column
 from fc_bench.run_folder.records import RunFolder
 
 WATCHED = ("image_seconds", "peak_memory_gib")
-"""Cost columns that watching a method's attention adds to."""
+"""Cost columns that increase when a method's attention is recorded."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class _Question:
 
 
 class _Sides:
-    """Both runs; the samples that the last question was about are kept for the next one."""
+    """Both runs; the samples of the last comparison are cached for the next one."""
 
     def __init__(self, base: RunFolder, new: RunFolder, columns: Sequence[Column]) -> None:
         names = [column.name for column in columns]
@@ -46,7 +46,7 @@ class _Sides:
         self._last: tuple[tuple[str, str, int], Pair] | None = None
 
     def pair(self, question: _Question) -> Pair:
-        """The samples that a question is about."""
+        """The samples of a comparison."""
         key = question.base_method, question.new_method, question.subjects
         if self._last is None or self._last[0] != key:
             self._last = None
@@ -58,9 +58,9 @@ class _Sides:
 def compare(base: RunFolder, new: RunFolder, gate: Gate, renamed: Mapping[str, str] | None = None) -> Report:
     """Pair the samples of two runs by (subject set, prompt, index) and judge every column of every method.
 
-    Methods are paired by their label, or as `renamed` says (base's label -> new's). A difference is `worse` or `better`
-    when its whole interval lies beyond the tolerance; the interval is a cluster bootstrap of the paired differences at
-    the gate's level. Raises UserError when a folder is no run, or a name in the gate or in `renamed` is unknown.
+    Methods are paired by their label, or by `renamed` (base's label -> new's). A difference is `worse` or `better` if
+    its whole interval lies beyond the tolerance; the interval is a cluster bootstrap of the paired differences at the
+    gate's level. Raises UserError if a folder is not a run folder, or if a name in the gate or in `renamed` is unknown.
     """
     settings, other = base.settings(), new.settings()
     pairs, notes = _paired_methods(settings, other, renamed or {})
@@ -72,11 +72,11 @@ def compare(base: RunFolder, new: RunFolder, gate: Gate, renamed: Mapping[str, s
     for one, two in pairs:
         gated = gate.methods is None or one in gate.methods
         for size in sides.base.sizes(one):
-            asked = [
+            requested = [
                 *((column, allowed_quality.get(column.name)) for column in columns),
                 *((column, allowed_cost.get(column.name)) for column in COST_COLUMNS),
             ]
-            made = [_Question(one, two, size, column, allowed if gated else None) for column, allowed in asked]
+            made = [_Question(one, two, size, column, allowed if gated else None) for column, allowed in requested]
             pair = sides.pair(made[0])
             questions += [
                 item for item in made if item.column.name not in measured or pair.has_values(item.column.name)
@@ -125,13 +125,13 @@ def _cost(question: _Question, sides: _Sides, obstacles: Obstacles, level: float
     reason = obstacles.to_cost(column)
     watched = question.base_method in sides.base.watched, question.new_method in sides.new.watched
     if column in WATCHED and watched[0] != watched[1]:
-        reason = reason or "attention was watched in one run alone"
+        reason = reason or "attention was recorded in only one run"
     if column in WATCHED:
         reason = reason or obstacles.to_shared_prefixes(question.base_method, question.new_method)
     ratios = {key: [_log_ratio(before[key], after[key])] for key in shared}
     appeared = any(math.isinf(value) for (value,) in ratios.values())
     if appeared:
-        reason = reason or "it is zero in one run and not in the other, a ratio says nothing"
+        reason = reason or "it is zero in only one run, so there is no ratio"
         ratios = {}
     estimate = cluster_bootstrap(ratios, units_of({name: name.split("+") for name in ratios}), level=level)
     mean, low, high = (
@@ -148,13 +148,13 @@ def _cost(question: _Question, sides: _Sides, obstacles: Obstacles, level: float
         len(ratios),
         len(before.keys() | after.keys()),
         reason,
-        f"{lost} subject sets are measured in one run alone" if lost else "",
+        f"{lost} subject sets are measured in only one run" if lost else "",
         relative=True,
     )
 
 
 def _certain(estimate: Estimate, differences: Mapping[str, Sequence[float] | np.ndarray]) -> Estimate:
-    """Values that are equal one by one need no interval to be unchanged, however few they are."""
+    """Whether all values are equal: they are then unchanged without an interval."""
     same = bool(differences) and not any(np.any(values) for values in differences.values())
     return Estimate(0.0, 0.0, 0.0, estimate.clusters) if same else estimate
 
@@ -177,7 +177,11 @@ def _judged(
         verdict = "not comparable"
     elif difference.low is None or difference.high is None:
         verdict = "not comparable"
-        missing = "no pair of values" if not pairs else "no interval from fewer than three independent subject sets"
+        missing = (
+            "no pair of values"
+            if not pairs
+            else "no interval, because there are fewer than three independent subject sets"
+        )
         reason = incomplete or missing
     elif difference.low > margin or difference.high < -margin:
         rose = difference.low > margin
@@ -219,7 +223,7 @@ def _paired_methods(
     if not found:
         raise UserError(
             "The two runs have no method in common (base: "
-            f"{', '.join(base['methods'])}; new: {', '.join(new['methods'])}); say which belong together with "
+            f"{', '.join(base['methods'])}; new: {', '.join(new['methods'])}); match them with "
             "--method BASE=NEW."
         )
     return found, notes
@@ -240,7 +244,7 @@ def _allowances(
         if name not in settings["methods"]:
             raise UserError(f'The gate names the method "{name}", {nearest(name, settings["methods"])}')
         if name not in paired:
-            raise UserError(f'The gate asks for the method "{name}", which the new run does not have; run it, too.')
+            raise UserError(f'The gate requires the method "{name}", which the new run does not have; run it as well.')
     if gate.quality is not None:
         return gate.quality, gate.cost
     headlines = [column for column in columns if column.headline and column.higher_is_better]

@@ -16,31 +16,30 @@ from fc_bench.model.yaml_file import nearest
 from fc_bench.protocols import Column
 from fc_bench.run_folder.records import RunFolder
 
-ASKED = ["set", "template", "index"]
-"""What two methods were both asked."""
+SAMPLE_KEY = ["set", "template", "index"]
+"""Columns that identify a sample of two methods or runs."""
 
 
 def method_differences(folder: RunFolder, against: str) -> list[Row]:
-    """Each method of a run minus its method `against`; raises UserError when the run has no such method."""
+    """Each method of a run minus its method `against`; raises UserError if the run has no such method."""
     return paired_rows(read_measurements(folder).samples, columns_of(folder), against)
 
 
 def paired_rows(samples: pd.DataFrame, columns: Sequence[Column], against: str) -> list[Row]:
     """Each method minus the method `against`, by number of subjects and quality column with a direction.
 
-    `samples` as `read_measurements` has them; those of several runs may stand together where no two runs share a
-    method's name or an image's.
-
-    Rows: method, against, subjects, column, mean, low, high (cluster bootstrap, 95 %), n_sets, n_pairs, p, p_holm.
-    `p` is the sign-flip test's over the subject sets; it needs independent ones and is None where sets share subjects
-    or images. `p_holm` is adjusted over the methods. Raises UserError when there is no such method.
+    `samples` are those of `read_measurements`. Samples of several runs may be combined if no two runs share a method's
+    name or an image's name. Rows: method, against, subjects, column, mean, low, high (cluster bootstrap, 95 %), n_sets,
+    n_pairs, p, p_holm. `p` is the p-value of the sign-flip test over the subject sets; it needs independent sets and is
+    None if sets share subjects or images. `p_holm` is adjusted over the methods. Raises UserError if there is no such
+    method.
     """
     labels = samples["method"].unique().tolist()
     if against not in labels:
         raise UserError(f'The run has no method "{against}" to compare with, {nearest(against, labels)}')
     judged = [column for column in columns if column.higher_is_better is not None]
     names = [column.name for column in judged]
-    needed = samples.loc[:, ["method", "subjects", *ASKED, "image", *names]]
+    needed = samples.loc[:, ["method", "subjects", *SAMPLE_KEY, "image", *names]]
     rows: list[Row] = []
     for subjects in sorted(samples["subjects"].unique().tolist()):
         own = dict(by_method(needed, subjects))
@@ -59,11 +58,11 @@ def paired_rows(samples: pd.DataFrame, columns: Sequence[Column], against: str) 
 
 
 def paired_estimate(base: pd.DataFrame, other: pd.DataFrame, column: Column) -> Estimate | None:
-    """What `other` is more than `base` in a column, over their common subjects, prompts and images.
+    """`other` minus `base` in a column, over their common subjects, prompts and images.
 
-    The samples are those of one method and number of subjects each. None where they have no pair of values.
+    The samples are those of one method and number of subjects each. None if no pair has both values.
     """
-    base, other = (samples.loc[:, [*ASKED, "image", column.name]] for samples in (base, other))
+    base, other = (samples.loc[:, [*SAMPLE_KEY, "image", column.name]] for samples in (base, other))
     differences, resting = _resting(_pairs(base, other, [column.name]), _sharing(base, other), column)
     return cluster_bootstrap(differences, resting) if differences else None
 
@@ -73,24 +72,24 @@ def _sharing(base: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pairs(base: pd.DataFrame, other: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Other minus base in each column, for what both were asked (set, prompt, index), sorted by it."""
+    """Other minus base in each column, over their common samples (set, prompt, index), sorted by these."""
     # As plain texts: categories are hashed as UTF-8, which half a surrogate in a prompt has none of.
     base, other = (samples.astype({name: object for name in ("set", "template")}) for samples in (base, other))
-    both = base.merge(other, on=ASKED, suffixes=("", "/other")).sort_values(ASKED)
+    both = base.merge(other, on=SAMPLE_KEY, suffixes=("", "/other")).sort_values(SAMPLE_KEY)
     return both[["set"]].assign(**{name: both[f"{name}/other"] - both[name] for name in columns})
 
 
 def _resting(
     pairs: pd.DataFrame, sharing: pd.DataFrame, column: Column
 ) -> tuple[dict[str, np.ndarray], dict[str, Sequence[str]]]:
-    """The differences by subject set, and the units each set rests on; `sharing` are both methods' samples."""
+    """The differences by subject set, and the independent units of each set; `sharing` are both methods' samples."""
     differences = values_by_set(pairs, column.name)
     units = units_of_rows(sharing, column) if differences else {}
     return differences, {name: units[name] for name in differences}
 
 
 def _difference(pairs: pd.DataFrame, sharing: pd.DataFrame, column: Column) -> list[Row]:
-    """One row, or none where no pair has both values."""
+    """One row; None if no pair has both values."""
     differences, resting = _resting(pairs, sharing, column)
     if not differences:
         return []

@@ -1,4 +1,4 @@
-"""The gate of a regression check: which differences are tolerated, and how often an unchanged method may be accused."""
+"""The gate of a regression check: tolerated differences, and the rate of false alarms."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fc_bench.model.yaml_file import read_yaml
 class QualityTolerance(Settings):
     """Tolerated difference of a quality column, in its own unit.
 
-    `sides: both` also refuses what became better by more: against a kept reference an unexpected gain is as often a
-    changed measurement as a better method. `sides: worse` lets every gain pass.
+    `sides: both` also refuses a larger improvement: against a stored reference, an unexpected gain often means a
+    changed measurement. `sides: worse` accepts every improvement.
     """
 
     tolerance: Annotated[float, Field(ge=0)] = 0.02
@@ -23,7 +23,7 @@ class QualityTolerance(Settings):
 
 
 class CostTolerance(Settings):
-    """Tolerated growth of a cost column as a share of the base's: 0.1 is ten percent. Savings always pass."""
+    """Tolerated growth of a cost column as a share of the base's: 0.1 is ten percent. Savings are always accepted."""
 
     tolerance: Annotated[float, Field(ge=0)] = 0.1
 
@@ -31,10 +31,10 @@ class CostTolerance(Settings):
 class Gate(Settings):
     """The schema of a gate file.
 
-    `false_alarms` is the chance that a comparison of two runs of the same thing accuses any method of anything: each of
-    the m gated differences is judged by an interval at the level 1 - false_alarms / m (Bonferroni). `methods` names the
-    gated rows of the base (None: all); `quality` the gated columns (None: the headline columns that are better higher);
-    `cost` gates nothing unless it is asked to.
+    `false_alarms` is the probability that a comparison of two equal runs refuses anything: each of the m gated
+    differences is judged by an interval at the level 1 - false_alarms / m (Bonferroni). `methods` names the gated rows
+    of the base (None: all). `quality` names the gated columns (None: the headline columns for which higher is better).
+    `cost` names the gated cost columns (default: none).
     """
 
     false_alarms: Annotated[float, Field(gt=0, lt=1)] = 0.05
@@ -44,5 +44,5 @@ class Gate(Settings):
 
 
 def read_gate(path: Path) -> Gate:
-    """The gate in a YAML file; raises ModelInputError with `file:line` for anything that is wrong with it."""
+    """The gate in a YAML file; raises ModelInputError with `file:line` for any error in it."""
     return read_yaml(path, Gate)

@@ -1,4 +1,4 @@
-"""What a run has measured, as columns: its records are read once and one at a time, however many they are."""
+"""The measurements of a run in columns; its records are read once, one at a time."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from fc_bench.run_folder.records import PLAN, RUN, SAMPLES, SCORES, RunFolder
 Row = dict[str, Any]
 
 RECORDED = ("image", "same_image_as", "attention")
-"""What a sample's record says of it beside status and costs; None where it says nothing."""
+"""Optional fields of a sample's record, in addition to status and costs, with their missing values."""
 NOWHERE = -1
-"""Place of a record that there is none of."""
+"""Place of a missing record."""
 _SCORED, _FAILED = 1, 2
 
 
@@ -35,15 +35,14 @@ class Scored:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What a run folder holds, read once; the records themselves stay on disk and are read again by their places.
+    """The content of a run folder, read once; the records stay on disk and can be read again by their places.
 
     `samples`: one row per planned sample, in the plan's order; `anchors`: the scores of the suite's own photographs.
-    `places` is where the last record of each sample lies, `scores` maps each metric to its own; `failed_scores` counts
-    the failures among all last scores.
-
-    Columns of the samples: sample (its id), method, set, subjects (how many), category, template, prompt, index, seed,
-    status (ok, error, missing), seconds, peak_memory_bytes, image, same_image_as, attention, and the metrics'. Texts
-    that repeat are categories, sorted; what could not be measured is missing, never 0.
+    `places` are the positions of the samples' last records, `scores` maps each metric to its scores; `failed_scores`
+    counts the failures among all last scores. Columns of the samples: sample (its id), method, set, subjects (their
+    number), category, template, prompt, index, seed, status (ok, error, missing), seconds, peak_memory_bytes, image,
+    same_image_as, attention, and the metrics'. Repeated texts are sorted categories; a value that could not be measured
+    is missing, never 0.
     """
 
     folder: RunFolder
@@ -54,22 +53,22 @@ class Measurements:
     failed_scores: int
 
     def rows(self) -> list[Row]:
-        """The samples as one dict each, None where something is missing."""
+        """The samples as one dict each, with None for missing values."""
         return rows_of(self.samples)
 
     def sample_records(self, rows: Sequence[int] | np.ndarray) -> Iterator[Row | None]:
-        """The records of the samples in these rows, None of those that have none; one at a time."""
+        """The records of the samples in these rows, one at a time; None for a sample without a record."""
         return _at(self.folder.path / SAMPLES, self.places[rows])
 
     def score_records(self, metric: str, rows: Sequence[int] | np.ndarray) -> Iterator[Row | None]:
-        """The records of a metric's scores of these rows, None where there is none; one at a time."""
+        """The records of a metric's scores of these rows, one at a time; None for a sample without a score."""
         scored = self.scores.get(metric)
         places = np.full(len(rows), NOWHERE) if scored is None else scored.places[rows]
         return _at(self.folder.path / SCORES, places)
 
 
 def rows_of(samples: pd.DataFrame) -> list[Row]:
-    """Samples in columns as one dict each, None where something is missing."""
+    """Samples in columns as one dict each, with None for missing values."""
     columns = [_without_gaps(samples[name]) for name in samples.columns]
     return [dict(zip(samples.columns, values, strict=True)) for values in zip(*columns, strict=True)]
 
@@ -78,7 +77,7 @@ def read_measurements(folder: RunFolder) -> Measurements:
     """Plan, samples and scores of a run folder; raises UserError for a damaged record."""
     settings = folder.settings()
     metrics = {name: [item["name"] for item in own] for name, own in settings["columns"].items()}
-    rows, columns = _asked(folder)
+    rows, columns = _requested(folder)
     _refuse_strangers(folder, settings, columns)
     recorded, places = _recorded(folder, rows)
     columns |= recorded
@@ -102,19 +101,19 @@ def _at(path: Path, places: np.ndarray) -> Iterator[Row | None]:
 
 
 def _refuse_strangers(folder: RunFolder, settings: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
-    """Raise UserError when the plan names a method or a subject that run.json does not have."""
+    """Raise UserError if the plan names a method or a subject that run.json does not have."""
     known = {entry["id"] for entry in settings["suite"]["subjects"]}
     subjects = dict.fromkeys(name for key in columns["set"].categories for name in key.split("+"))
     strangers = [f'the method "{name}"' for name in columns["method"].categories if name not in settings["methods"]]
     strangers += [f'the subject "{name}"' for name in subjects if name not in known]
     if strangers:
         raise UserError(
-            f"{folder.path / PLAN} names {strangers[0]}, which {RUN} does not have; restore one of the two files."
+            f"{folder.path / PLAN} names {strangers[0]}, which is not in {RUN}; restore one of the two files."
         )
 
 
-def _asked(folder: RunFolder) -> tuple[dict[str, int], dict[str, Any]]:
-    """The row of each planned sample's id, and what is asked of them."""
+def _requested(folder: RunFolder) -> tuple[dict[str, int], dict[str, Any]]:
+    """The row of each planned sample's id, and the columns of the plan."""
     rows: dict[str, int] = {}
     texts = {name: _Categories() for name in ("method", "set", "category", "template", "prompt")}
     sizes, indexes, seeds, missing = array("i"), array("i"), array("d"), np.nan
@@ -140,7 +139,7 @@ def _asked(folder: RunFolder) -> tuple[dict[str, int], dict[str, Any]]:
 
 
 def _recorded(folder: RunFolder, rows: Mapping[str, int]) -> tuple[dict[str, Any], np.ndarray]:
-    """What is recorded of each planned sample, and where: the last record counts."""
+    """The recorded fields of each planned sample and the positions of the records; the last record counts."""
     status = _Categories()
     status.codes = array("i", [status.code("missing")]) * len(rows)
     places = array("q", [NOWHERE]) * len(rows)
@@ -166,7 +165,7 @@ def _recorded(folder: RunFolder, rows: Mapping[str, int]) -> tuple[dict[str, Any
 
 
 class _Scores:
-    """Each column's value by row, where its record lies, and the photographs' scores: the last record counts."""
+    """Each column's values by row, their records' positions, and the photographs' scores; the last record wins."""
 
     def __init__(self, rows: Mapping[str, int], metrics: Mapping[str, Sequence[str]]) -> None:
         self._rows = rows
@@ -174,12 +173,12 @@ class _Scores:
         self._places = {metric: array("q", [NOWHERE]) * len(rows) for metric in metrics}
         self._states = {metric: bytearray(len(rows)) for metric in metrics}
         self._others: dict[tuple[str, str], bool] = {}
-        """Of scores of nothing planned, or by no metric of the run: whether they failed."""
+        """Whether other scores failed: of samples outside the plan, or by metrics outside the run."""
         self._anchors: dict[tuple[str, str], int] = {}
-        """Where those of the photographs lie that are no failures."""
+        """Positions of the photographs' scores that are not failures."""
 
     def read(self, folder: RunFolder) -> None:
-        """Go through all records; raises UserError for a damaged one."""
+        """Read all records; raises UserError for a damaged one."""
         rows, gap = self._rows, np.nan
         known = {name: (own, self._places[name], self._states[name]) for name, own in self._columns.items()}
         for starts, records in stream_blocks(folder.path / SCORES, Measured):
@@ -203,23 +202,23 @@ class _Scores:
         return {name: np.frombuffer(column) for own in self._columns.values() for name, column in own}
 
     def scored(self) -> dict[str, Scored]:
-        """Metric -> where its records lie."""
+        """Metric -> the positions of its records."""
         return {
             metric: Scored(_whole(places), np.frombuffer(self._states[metric], dtype=np.uint8) == _FAILED)
             for metric, places in self._places.items()
         }
 
     def anchors(self) -> list[int]:
-        """Where the photographs' scores lie."""
+        """Positions of the photographs' scores."""
         return [place for place in self._anchors.values() if place != NOWHERE]
 
     def failures(self) -> int:
-        """How many of all last records are failures."""
+        """Number of failures among all last records."""
         return sum(states.count(_FAILED) for states in self._states.values()) + sum(self._others.values())
 
 
 class _Categories:
-    """Texts of which there are few, as numbers."""
+    """Repeated texts as numbers."""
 
     def __init__(self) -> None:
         self.codes = array("i")
@@ -257,5 +256,5 @@ def _texts(values: list[Any]) -> np.ndarray:
 
 
 def _without_gaps(column: pd.Series) -> list[Any]:
-    """Its values as Python has them, None where one is missing."""
+    """The values as Python objects, None for missing ones."""
     return [None if gap else value for value, gap in zip(column.tolist(), column.isna().tolist(), strict=True)]

@@ -1,4 +1,4 @@
-"""Two runs beside each other in columns: which samples were asked the same, and what each side measured of them."""
+"""Two runs side by side in columns: their common samples, and both runs' measurements of them."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class Side:
     """One of two runs: its samples by method and number of subjects, and its jobs."""
 
     def __init__(self, folder: RunFolder, columns: Sequence[str]) -> None:
-        """`columns`: the quality columns that are compared. Raises UserError for a damaged record."""
+        """`columns` are the quality columns to compare. Raises UserError for a damaged record."""
         samples = read_measurements(folder).samples
         watched = samples.loc[samples["attention"].notna(), "method"].unique()
         self.watched: frozenset[str] = frozenset(watched)
-        """Methods whose attention was watched."""
+        """Methods whose attention was recorded."""
         self._samples = samples[[*_NEEDED, *(name for name in columns if name in samples)]]
         self._rows = self._samples.groupby(["method", "subjects"], observed=True).indices
         self._jobs = folder.jobs()
 
     def sizes(self, method: str) -> list[int]:
-        """The numbers of subjects that the method was asked for."""
+        """The method's numbers of subjects."""
         return sorted(int(size) for label, size in self._rows if label == method)  # type: ignore[misc]
 
     def of(self, method: str, subjects: int) -> pd.DataFrame:
-        """The samples of a method on sets of so many subjects."""
+        """The samples of a method on sets of this number of subjects."""
         return self._samples.take(self._rows.get((method, subjects), np.empty(0, dtype=int)))
 
     def jobs(self, method: str) -> dict[str, Row]:
@@ -47,7 +47,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Differences:
-    """New minus base by subject set, and both means over the sets, of what both have measured."""
+    """New minus base by subject set, and both means over the sets, over the samples that both runs measured."""
 
     by_set: Mapping[str, np.ndarray]
     base: float | None
@@ -55,7 +55,7 @@ class Differences:
 
     @property
     def pairs(self) -> int:
-        """Number of samples that both have measured."""
+        """Number of samples that both runs measured."""
         return sum(map(len, self.by_set.values()))
 
 
@@ -66,14 +66,14 @@ class Pair:
     base: pd.DataFrame
     new: pd.DataFrame
     _resting: dict[bool, Units] = field(default_factory=dict, init=False, repr=False)
-    """What all subject sets rest on, for columns of the image alone and for others."""
+    """The independent units of all subject sets, for columns of the image alone and for others."""
 
     def has_values(self, column: str) -> bool:
-        """Whether the base has the column at all (mixing of one subject, say, it has not)."""
+        """Whether the base has the column at all (it has no mixing of one subject, for example)."""
         return bool(self.base[column].notna().any())
 
     def differences(self, column: str) -> Differences:
-        """What the samples that both have measured differ by; in the order of subject set, prompt and index."""
+        """The differences of the samples that both runs measured, in the order of subject set, prompt and index."""
         before, after = (
             _measured(samples, column, keys) for samples, keys in zip(self._sides, self._keys, strict=True)
         )
@@ -85,7 +85,7 @@ class Pair:
         return Differences(dict(zip(names, parts[0], strict=True)), _mean_of_means(parts[1]), _mean_of_means(parts[2]))
 
     def units(self, column: Column, names: Sequence[str]) -> Units:
-        """What each of these subject sets rests on."""
+        """The independent units of each of these subject sets."""
         alone = column.of_image_alone
         if alone not in self._resting:
             sides = self._sides if alone else self._sides[:1]
@@ -94,13 +94,13 @@ class Pair:
         return {name: self._resting[alone][name] for name in names}
 
     def incomplete(self) -> str:
-        """How many samples of the base are missing on either side; empty where none is."""
+        """How many samples of the base are missing on either side; empty if none is."""
         base, new = self._keys
         missing = int((self.base["status"] != "ok").sum())
         lost = int(np.isin(base, new[(self.new["status"] == "ok").to_numpy()], invert=True).sum())
         if not missing and not lost:
             return ""
-        return f"of {len(self.base)} samples {missing} are missing in base, {lost} in new"
+        return f"of {len(self.base)} samples, {missing} are missing in base and {lost} in new"
 
     @property
     def _sides(self) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -112,7 +112,7 @@ class Pair:
 
     @cached_property
     def _questions(self) -> int:
-        """More than there are questions a subject set."""
+        """Larger than the number of prompts and indices of a subject set."""
         return len(_texts(self._sides, "template")) * max(1, len(self._indexes))
 
     @cached_property
@@ -121,7 +121,7 @@ class Pair:
 
     @cached_property
     def _keys(self) -> tuple[np.ndarray, np.ndarray]:
-        """A number for the question of each sample, the same on both sides and ordered as texts are."""
+        """A number for the prompt and index of each sample, equal on both sides and ordered like the texts."""
         templates, count = _texts(self._sides, "template"), max(1, len(self._indexes))
         base, new = (
             (_codes(samples["set"], self._sets) * len(templates) + _codes(samples["template"], templates)) * count
@@ -132,7 +132,7 @@ class Pair:
 
 
 def costs_by_set(side: Side, method: str, samples: pd.DataFrame, column: str) -> dict[str, float]:
-    """A cost of each subject set that has samples."""
+    """A cost of each subject set with samples."""
     finished = samples.loc[samples["status"] == "ok"]
     jobs = side.jobs(method)
     found: dict[str, float | None] = {}
@@ -154,14 +154,14 @@ def costs_by_set(side: Side, method: str, samples: pd.DataFrame, column: str) ->
 
 @dataclass(frozen=True)
 class _Values:
-    """Values by the numbers of their questions, ascending."""
+    """Values by the numbers of their samples, ascending."""
 
     keys: np.ndarray
     values: np.ndarray
 
 
 def _measured(samples: pd.DataFrame, column: str, keys: np.ndarray) -> _Values:
-    """Those of a column; of samples that were asked the same, the last."""
+    """The values of a column; of samples with the same number, the last."""
     if column not in samples:
         return _Values(np.empty(0, np.int64), np.empty(0))
     values = samples[column].to_numpy(dtype=float)
@@ -177,7 +177,7 @@ def _texts(sides: Sequence[pd.DataFrame], name: str) -> list[str]:
 
 
 def _codes(texts: pd.Series, names: Sequence[str]) -> np.ndarray:
-    """Their places among the names."""
+    """The positions of the names."""
     place = {name: number for number, name in enumerate(names)}
     numbers = np.array([place[name] for name in texts.cat.categories], dtype=np.int64)
     return numbers[texts.cat.codes.to_numpy()]

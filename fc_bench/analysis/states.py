@@ -1,6 +1,6 @@
-"""The states of code, libraries and machine that results come from, and whether they are one.
+"""The states of code, libraries and machine that results come from, and whether they are the same.
 
-The commands in run.json record them. What one does not record is unknown, and unknown states are never taken for equal.
+The commands in run.json record them. A fact that is not recorded is unknown, and unknown states never count as equal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LIBRARIES = (
     "opencv-python",
     "pillow",
 )
-"""Those that compute images or scores."""
+"""Libraries that compute images or scores."""
 UNKNOWN = "unknown"
 CODE, FC_BENCH, MACHINE, PROVIDERS = "code", "fc-bench", "machine", "face models"
 
@@ -50,19 +50,19 @@ def code_of(command: Command) -> str:
 
 
 def version_of(versions: Mapping[str, Any], name: str) -> str:
-    """The version of a package as recorded."""
+    """The recorded version of a package."""
     if name not in versions:
         return UNKNOWN
     return "not installed" if versions[name] is None else str(versions[name])
 
 
 def machines_of(command: Command) -> list[Mapping[str, Any]]:
-    """The machines that did a command's work; one without facts where they are not recorded."""
+    """The machines that did a command's work; one without facts if they are not recorded."""
     return command.get("workers") or [command.get("hardware") or {}]
 
 
 def machine_text(machine: Mapping[str, Any]) -> str:
-    """Processor, cores, threads of torch and accelerators in words."""
+    """Processor, cores, threads of torch and accelerators, in words."""
     if not machine:
         return UNKNOWN
     accelerators = machine.get("accelerators")
@@ -88,7 +88,7 @@ class State:
 
     @property
     def libraries(self) -> str:
-        """As `libraries_of`, of each command the same."""
+        """`libraries_of` of each command."""
         return libraries_of(self.commands[0])
 
 
@@ -103,14 +103,14 @@ def states(commands: Sequence[Command]) -> list[State]:
 
 
 def contributing(commands: Sequence[Command]) -> list[Command]:
-    """The commands that results come from: all but those that say that they added none."""
+    """The commands that results come from: all except those that recorded that they added none."""
     return [command for command in commands if command.get("added_results", True)] or list(commands)
 
 
 def doubts(settings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Sentences on why results that stand together may not belong together; run name -> content of its run.json.
+    """Sentences on why results shown together may not be comparable; run name -> content of its run.json.
 
-    None where all come from one known state.
+    None if all come from one known state.
     """
     made = [
         (name, {**state_of(command), "device": str(one["device"])})
@@ -144,7 +144,7 @@ def doubts(settings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def weight_doubts(settings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """A sentence for each kind of weights that should be the same and is not.
 
-    Those are the pipeline's of runs of one backbone, and every part's of a method with the same options.
+    These are the pipelines of runs of one backbone, and all weights of a method with the same options.
     """
     rows = [
         (name, label, one["backbone"], row) for name, one in settings.items() for label, row in one["methods"].items()
@@ -161,5 +161,5 @@ def weight_doubts(settings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         for name, label, _, row in rows:
             if part in row["weights"]:
                 found.setdefault(row["weights"][part], []).append(f"{name}: {label}" if len(settings) > 1 else label)
-        told = "; ".join(f"sha256 {sha256[:12]} of {', '.join(labels)}" for sha256, labels in found.items())
-        yield f"The weights of the {part} differ: {told}."
+        listed = "; ".join(f"sha256 {sha256[:12]} of {', '.join(labels)}" for sha256, labels in found.items())
+        yield f"The weights of the {part} differ: {listed}."

@@ -15,19 +15,19 @@ RESAMPLES = 10_000
 LEVEL = 0.95
 SEED = 20230510
 FEWEST_UNITS = 3
-"""Below this there is a mean but no interval."""
+"""Smallest number of units with an interval; fewer have only a mean."""
 MOST_FLIPPED = 20
-"""Up to so many differences the sign-flip test goes through all 2^n assignments of signs."""
+"""Up to this number of differences, the sign-flip test is exact, over all 2^n assignments of signs."""
 BLOCK = 1000
 """Resamples drawn at a time; the draws do not depend on it."""
 
 Units = Mapping[str, Sequence[str]]
-"""Cluster -> the independent units it rests on: a subject set by itself, or its subjects."""
+"""Cluster -> the independent units it depends on: itself, or the subjects of a subject set."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean over clusters of the cluster means, with its bootstrap interval; None where there is nothing to tell."""
+    """Mean over clusters of the cluster means, with its bootstrap interval; None for missing values."""
 
     mean: float | None
     low: float | None
@@ -36,7 +36,7 @@ class Estimate:
 
 
 def units_of(sets: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """The units of subject sets (name -> subjects): each set, or its subjects where a subject is in several sets."""
+    """The units of subject sets (name -> subjects): each set, or its subjects if a subject is in several sets."""
     uses = Counter(subject for subjects in sets.values() for subject in set(subjects))
     overlapping = any(count > 1 for count in uses.values())
     return {name: tuple(dict.fromkeys(subjects)) if overlapping else (name,) for name, subjects in sets.items()}
@@ -90,7 +90,7 @@ def cluster_bootstrap(
 def paired_differences(
     base: Mapping[tuple[str, ...], float], new: Mapping[tuple[str, ...], float]
 ) -> dict[str, list[float]]:
-    """New minus base of what both have measured, by cluster; keys begin with their cluster's name."""
+    """New minus base over the common keys, by cluster; keys begin with their cluster's name."""
     differences: dict[str, list[float]] = {}
     for key in sorted(base.keys() & new.keys()):
         differences.setdefault(key[0], []).append(new[key] - base[key])
@@ -98,11 +98,11 @@ def paired_differences(
 
 
 def sign_flip_test(differences: Sequence[float], draws: int = 99_999, seed: int = SEED) -> float | None:
-    """Two-sided p-value of the hypothesis that independent differences are as likely to be negative as positive.
+    """Two-sided p-value of the hypothesis that independent differences are equally likely to be negative or positive.
 
-    Fisher's randomization test of the mean: exact, over all assignments of signs, for up to 20 differences; beyond, by
-    `draws` seeded random ones, the observed one among them (Phipson and Smyth 2010, arXiv 1603.05766). None for no
-    difference at all.
+    Fisher's randomization test of the mean: exact, over all assignments of signs, for up to 20 differences; for more,
+    by `draws` seeded random ones, including the observed one (Phipson and Smyth 2010, arXiv 1603.05766). None without
+    any difference.
     """
     observed = np.asarray(differences, dtype=float)
     if not len(observed):
@@ -137,7 +137,7 @@ def _weights(
 ) -> tuple[np.ndarray, np.ndarray]:
     """How often each cluster is in each resample, float64 [resamples, clusters], and their sums; `places`: its units.
 
-    The columns of a table mostly rest on the same clusters: what was drawn last is kept.
+    Most columns of a table depend on the same clusters, so the last draws are cached.
     """
     drawn = _multiplicities(count, resamples, seed)
     if places == tuple((number,) for number in range(count)):

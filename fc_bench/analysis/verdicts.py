@@ -1,4 +1,4 @@
-"""What a comparison of two runs says: a verdict on each column of each method, and an exit code for all of them."""
+"""The result of a comparison of two runs: a verdict on each column of each method, and one exit code."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Verdict = Literal["better", "worse", "changed", "unchanged", "not comparable"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One column of one method on sets of `subjects` subjects, new beside base.
+    """One column of one method on sets of `subjects` subjects, new compared with base.
 
     `difference` is new minus base (quality), or the ratio of new to base minus one (cost: `relative`), over `pairs`
-    samples (cost: subject sets) that both have, of `planned`. `incomplete` says what is missing, `reason` why there is
-    no comparison.
+    common samples (cost: subject sets) of `planned`. `incomplete` says what is missing, `reason` why there is no
+    comparison.
     """
 
     method: str
@@ -38,13 +38,13 @@ class Comparison:
 
     @property
     def gated(self) -> bool:
-        """Whether the gate looks at it."""
+        """Whether the gate checks it."""
         return self.tolerance is not None
 
 
 @dataclass(frozen=True)
 class Report:
-    """All comparisons of two runs, the level of their intervals, and what a reader has to know beside them."""
+    """All comparisons of two runs, the level of their intervals, and notes for the reader."""
 
     comparisons: tuple[Comparison, ...]
     level: float
@@ -53,7 +53,7 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 nothing is refused, 1 a gated difference is, 3 a gated one cannot be compared, 4 samples are missing."""
+        """0: nothing is refused, 1: a gated difference is, 3: one cannot be compared, 4: samples are missing."""
         gated = [item for item in self.comparisons if item.gated]
         if any(item.alarm for item in gated):
             return 1

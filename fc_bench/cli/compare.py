@@ -1,4 +1,4 @@
-"""`fc-bench compare`: judge one run by another."""
+"""`fc-bench compare`: compare a run with a reference run."""
 
 from __future__ import annotations
 
@@ -14,26 +14,35 @@ from fc_bench.errors import UserError
 
 @app.command()
 def compare(
-    base: Annotated[Path, typer.Argument(help="Run folder to compare with: the reference.")],
+    base: Annotated[Path, typer.Argument(help="Run folder of the reference.")],
     new: Annotated[Path, typer.Argument(help="Run folder to judge.")],
     gate: Annotated[
-        Path | None, typer.Option(help="YAML file with tolerances; headline columns if not given.", show_default=False)
+        Path | None,
+        typer.Option(help="YAML file with tolerances; the headline columns if not given.", show_default=False),
     ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", "-m", help="Rows that belong together, BASE=NEW.", show_default=False),
+        typer.Option(
+            "--method",
+            "-m",
+            help="Methods to compare under different names, BASE=NEW; repeat for several.",
+            show_default=False,
+        ),
     ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.", show_default=False)] = None,
+    junit: Annotated[Path | None, typer.Option(help="File for the result as JUnit XML.", show_default=False)] = None,
     summary: Annotated[
         Path | None,
         typer.Option(
-            help="Append a Markdown summary here.", envvar="GITHUB_STEP_SUMMARY", show_default=False, show_envvar=True
+            help="File to append a Markdown summary to.",
+            envvar="GITHUB_STEP_SUMMARY",
+            show_default=False,
+            show_envvar=True,
         ),
     ] = None,
 ) -> None:
-    """Compare two runs sample by sample and judge every measure: better, worse, changed, unchanged or not comparable.
+    """Compare two runs sample by sample; each measure is better, worse, changed, unchanged or not comparable.
 
-    Exit code 0: nothing beyond its tolerance; 1: something is; 2: wrong usage; 3: not comparable; 4: incomplete.
+    Exit code 0: every change is within its tolerance; 1: one is not; 2: wrong usage; 3: not comparable; 4: incomplete.
     """
     from fc_bench.analysis.comparison import compare as judge
     from fc_bench.analysis.gate import Gate, read_gate
@@ -56,11 +65,11 @@ def compare(
 
 
 def _renamed(pairs: list[str]) -> dict[str, str]:
-    """`["fastcomposer=mine"]` -> `{"fastcomposer": "mine"}`; a label's own brackets may hold equal signs."""
+    """`["fastcomposer=mine"]` -> `{"fastcomposer": "mine"}`; a name in brackets may contain equal signs."""
     renamed: dict[str, str] = {}
     for pair in pairs:
         found = re.fullmatch(r"([^=\[\]]+(?:\[[^\]]*\])?)=(.+)", pair)
         if found is None:
-            raise UserError(f'The methods "{pair}" are not of the form BASE=NEW, e.g. fastcomposer=my-method.')
+            raise UserError(f'--method "{pair}" is not of the form BASE=NEW, e.g. fastcomposer=my-method.')
         renamed[found[1]] = found[2]
     return renamed

@@ -1,4 +1,4 @@
-"""`fc-bench cost`: what each method costs, phase by phase."""
+"""`fc-bench cost`: measure the cost of each method, phase by phase."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import EXIT_INCOMPLETE, BackboneName, Device, app, console, tell
+from fc_bench.cli.app import EXIT_INCOMPLETE, app, console, print_error
+from fc_bench.cli.options import BackboneName, Device, MethodNames, MethodOptions, parse_method_options
 from fc_bench.cli.report import write_and_print
-from fc_bench.cli.run import overrides_of
 from fc_bench.errors import UserError
 from fc_bench.quiet_libraries import quiet_libraries
 
@@ -18,46 +18,44 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 @app.command()
 def cost(
-    method: Annotated[
-        list[str] | None,
-        typer.Option("--method", "-m", help="Method to measure; repeat for several.", show_default=False),
-    ] = None,
+    method: MethodNames = None,
     backbone: BackboneName = "pocket",
     random_weights: Annotated[
-        bool, typer.Option("--random-weights", help="The backbone's architecture with random weights: no download.")
+        bool,
+        typer.Option(
+            "--random-weights", help="Use the backbone's architecture with random weights, without a download."
+        ),
     ] = False,
     budget: Annotated[
-        str, typer.Option(help="Time to spend, e.g. 90s, 10m or 2h; what has no room is extrapolated.")
+        str, typer.Option(help="Time to spend, e.g. 90s, 10m or 2h; what does not fit is extrapolated.")
     ] = "4m",
     dtype: Annotated[
-        str | None, typer.Option(help=f"{', '.join(DTYPES)}; the backbone's if not given.", show_default=False)
+        str | None,
+        typer.Option(help=f"Number format: {', '.join(DTYPES)}; the backbone's if not given.", show_default=False),
     ] = None,
     device: Device = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Run folder; runs/cost-<backbone> if not given.", show_default=False)
     ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", "-o", help="Option of a method, e.g. dreambooth.steps=400.", show_default=False),
-    ] = None,
+    option: MethodOptions = None,
     memory_limit: Annotated[
         float | None,
         typer.Option(
-            min=0.1, max=2**20, help="GiB that a measurement may use; what is free if not given.", show_default=False
+            min=0.1, max=2**20, help="GiB that a measurement may use; all free memory if not given.", show_default=False
         ),
     ] = None,
-    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Make failed measurements again.")] = False,
+    retry_errors: Annotated[bool, typer.Option("--retry-errors", help="Repeat failed measurements.")] = False,
 ) -> None:
-    """Measure load, customization, images, steps, memory and storage of each method, each phase in a fresh process.
+    """Measure time, memory and storage of each method: loading, customization, images and steps, each in a new process.
 
-    The same command continues an interrupted run; with a larger budget it measures what was extrapolated before.
+    The same command continues an interrupted run. With a larger budget it measures what was extrapolated before.
     Without arguments: every built-in method on the pocket backbone, in about four minutes on two CPU cores.
     """
     if dtype is not None and dtype not in DTYPES:
-        raise UserError(f'"{dtype}" is no number format; give {", ".join(DTYPES[:-1])} or {DTYPES[-1]}.')
-    overrides = overrides_of(option or [])
+        raise UserError(f'"{dtype}" is not a number format; give {", ".join(DTYPES[:-1])} or {DTYPES[-1]}.')
+    overrides = parse_method_options(option)
     quiet_libraries()
-    from fc_bench.cost.measuring import CostOptions, measure
+    from fc_bench.cost.measurement import CostOptions, measure
     from fc_bench.model.durations import parse_duration
 
     defaults = CostOptions()
@@ -78,8 +76,8 @@ def cost(
     )
     write_and_print([outcome.folder.path], endings=(".png",))
     if outcome.failed:
-        tell(
-            f"incomplete: {outcome.failed} measurements failed, {outcome.folder.path / 'log.txt'} has what "
-            "they said; --retry-errors makes them again."
+        print_error(
+            f"incomplete: {outcome.failed} measurements failed; {outcome.folder.path / 'log.txt'} has their output, "
+            "--retry-errors repeats them."
         )
         raise typer.Exit(EXIT_INCOMPLETE)

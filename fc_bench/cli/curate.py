@@ -1,4 +1,4 @@
-"""`fc-bench curate`: a training set from a folder of images."""
+"""`fc-bench curate`: make a training set from a folder of images."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import app, say, stay_offline
+from fc_bench.cli.app import app, print_line, stay_offline
+from fc_bench.cli.options import Offline
 from fc_bench.quiet_libraries import quiet_libraries
 
 
 @app.command()
 def curate(
     config: Annotated[Path, typer.Argument(help="YAML file: images, output, and the models (docs/training.md).")],
-    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
+    offline: Offline = False,
 ) -> None:
-    """Make a training set of a folder of images: captions, masks, and the noun phrases that belong to them.
+    """Make a training set from a folder of images: captions, masks, and the noun phrase of each mask.
 
-    Stage by stage, image by image: the same command continues an interrupted curation and takes in new images.
-    sheet.png shows a part of the result, to check by eye.
+    The same command continues an interrupted curation and adds new images. sheet.png shows a part of the result, so
+    that you can check it by eye.
     """
     quiet_libraries()
     if offline:
@@ -35,8 +36,11 @@ def curate(
     settings = load_curation(config)
     with held(settings.output):
         report = execute(settings)
-    say(f"{settings.output}: {', '.join(f'{name} {count}' for name, count in report.items())}.")
+    print_line(f"{settings.output}: {', '.join(f'{name} {count}' for name, count in report.items())}.")
     if not report["kept"]:
-        say("No image is left to train on; the counts say why.")
+        print_line("No image is left to train on; the counts show why.")
         return
-    say(f"{settings.output / 'sheet.png'} shows some; `data: {{root: {settings.output}}}` of a recipe trains on it.")
+    print_line(
+        f"{settings.output / 'sheet.png'} shows some images. To train on them, put "
+        f"`data: {{root: {settings.output}}}` into a recipe."
+    )

@@ -1,4 +1,4 @@
-"""`fc-bench doctor`: what is installed and what is missing."""
+"""`fc-bench doctor`: check the installation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fc_bench.quiet_libraries import quiet_libraries
 @app.command()
 def doctor(
     backbone: Annotated[
-        str | None, typer.Option(help="Only this backbone (name or path); all if not given.", show_default=False)
+        str | None, typer.Option(help="Check only this backbone (name or path); all if not given.", show_default=False)
     ] = None,
     checksums: Annotated[bool, typer.Option(help="Compute the sha256 of every file.")] = True,
 ) -> None:
-    """Show what is installed, the hardware, and every file the backbones need: present, size, sha256, license.
+    """Show versions, hardware, and every file that the backbones need, with size, sha256 and license.
 
-    Exit code 2 when a file of the named backbone (pocket if none is named) is missing.
+    Exit code 2 if a file of the named backbone (pocket if none is named) is missing.
     """
     quiet_libraries()
     from fc_bench.commands.doctor import examine

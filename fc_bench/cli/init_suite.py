@@ -1,4 +1,4 @@
-"""`fc-bench init-suite`: a suite of one's own people."""
+"""`fc-bench init-suite`: make a suite of one's own people."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import Crop, Offline, app, go_offline, say
+from fc_bench.cli.app import app, print_line
+from fc_bench.cli.options import Crop, Offline, go_offline
 from fc_bench.quiet_libraries import quiet_libraries
 
 
 @app.command(name="init-suite")
 def init_suite(
-    photographs: Annotated[Path, typer.Argument(help="Folder that has a folder of photographs for each person.")],
+    photographs: Annotated[Path, typer.Argument(help="Folder with one folder of photographs per person.")],
     noun: Annotated[
         list[str] | None,
         typer.Option(
-            help="What stands in prompts for somebody, ada=woman, or for everybody else, person.", show_default=False
+            help="Class noun of a person, ada=woman, or of all others, person; repeat for several.", show_default=False
         ),
     ] = None,
     backbone: Annotated[
-        str, typer.Option(help="Backbone whose face models find the faces, and whose prompts are taken.")
+        str, typer.Option(help="Backbone whose face models detect the faces; it also decides the default of --prompts.")
     ] = "pocket",
     prompts: Annotated[
         list[str] | None,
         typer.Option(
-            help="Suite whose prompts are taken, name or file; repeat for several. pocket on the backbone pocket, else "
-            "fastcomposer-single and fastcomposer-multi.",
+            help="Suite to take prompts from, name or file; repeat for several. If not given: pocket on the backbone "
+            "pocket, fastcomposer-single and fastcomposer-multi on others.",
             show_default=False,
         ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Name of the suite; the folder's if not given.", show_default=False)
+        str | None, typer.Option(help="Name of the suite; the folder's name if not given.", show_default=False)
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; <photographs>-suite if not given.", show_default=False)
@@ -41,10 +42,10 @@ def init_suite(
     crop: Crop = True,
     offline: Offline = False,
 ) -> None:
-    """Make a suite of your own people: a folder with a folder of photographs for each of them.
+    """Make a suite of your own people from a folder with one folder of photographs per person.
 
-    Photographs are cropped to portraits; one without a face is named and left out. The first of each person is the
-    reference of methods that do not tune. sheet.png shows all of them, suite.yaml can be edited.
+    Photographs are cropped to portraits. A photograph without a face is reported and left out. The first photograph of
+    each person is the reference of tuning-free methods. sheet.png shows all portraits; suite.yaml can be edited.
     """
     quiet_libraries()
     go_offline(offline, backbone)
@@ -55,7 +56,9 @@ def init_suite(
     target = out or Path(f"{folder.resolve().name}-suite")
     written = write(folder, target, read_backbone(backbone), noun or [], prompts or [], name, crop)
     for remark in written.remarks:
-        say(remark)
+        print_line(remark)
     counts = ", ".join(f"{person} {count}" for person, count in written.photographs.items())
-    say(f"{written.file}: {len(written.photographs)} people ({counts} photographs), {written.images} images a method.")
-    say(f"fc-bench run {shlex.quote(str(written.file))} --backbone {shlex.quote(backbone)}")
+    print_line(
+        f"{written.file}: {len(written.photographs)} people ({counts} photographs), {written.images} images per method."
+    )
+    print_line(f"fc-bench run {shlex.quote(str(written.file))} --backbone {shlex.quote(backbone)}")

@@ -1,4 +1,4 @@
-"""`fc-bench list`: what there is to choose from."""
+"""`fc-bench list`: list methods, metrics, suites and backbones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fc_bench.quiet_libraries import quiet_libraries
 
 
 class Listed(str, Enum):
-    """What `fc-bench list` can show."""
+    """The kinds of things that `fc-bench list` shows."""
 
     methods = "methods"
     metrics = "metrics"
@@ -23,13 +23,13 @@ class Listed(str, Enum):
 
 @app.command("list")
 def list_(
-    what: Annotated[Listed | None, typer.Argument(help="Only these.", show_default=False)] = None,
+    what: Annotated[Listed | None, typer.Argument(help="Kind to list; all if not given.", show_default=False)] = None,
     name: Annotated[
-        str | None, typer.Argument(help="A method, to show its options: list methods NAME.", show_default=False)
+        str | None, typer.Argument(help="Method whose options to show: list methods NAME.", show_default=False)
     ] = None,
-    backbone: Annotated[str, typer.Option(help="Whose choice of a method's options to show.")] = "pocket",
+    backbone: Annotated[str, typer.Option(help="Backbone whose values of the options to show.")] = "pocket",
 ) -> None:
-    """Show methods, metrics, suites and backbones, built-in and from plug-ins; or the options of one method."""
+    """List the methods, metrics, suites and backbones, built-in and from plug-ins, or the options of one method."""
     quiet_libraries()
     from fc_bench.commands.list import show_kind, show_options
 
@@ -39,4 +39,4 @@ def list_(
     elif what is Listed.methods:
         show_options(name, backbone, console())
     else:
-        raise UserError(f'Only methods have options to show; leave "{name}" out.')
+        raise UserError(f'Only methods have options; leave out "{name}".')

@@ -1,4 +1,4 @@
-"""`fc-bench report`: tables, figures and a page of what was measured."""
+"""`fc-bench report`: write tables, figures and a web page of runs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from fc_bench.cli.app import app, console, open_in_browser, say
+from fc_bench.cli.app import app, console, open_in_browser, print_line
 from fc_bench.errors import UserError
 
 
 class Layout(str, Enum):
-    """Which tables there are."""
+    """Which tables are written."""
 
     suite = "suite"
     paper = "paper"
@@ -31,19 +31,24 @@ class Images(str, Enum):
 def report(
     run: Annotated[
         list[Path],
-        typer.Argument(help="Run folders, of quality or cost; rows of those that asked the same stand in one table."),
+        typer.Argument(help="Run folders, of quality or cost; runs of the same suite share one table."),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the report; a single run's own report/ if not given.", show_default=False),
+        typer.Option(
+            help="Folder of the report; report/ in the run folder of a single run if not given.", show_default=False
+        ),
     ] = None,
     layout: Annotated[
         Layout, typer.Option(help="All tables of the suite, or those of FastComposer's paper.")
     ] = Layout.suite,
-    figures: Annotated[bool, typer.Option(help="Draw the figures, too (PDF, PNG, SVG).")] = True,
+    figures: Annotated[bool, typer.Option(help="Also draw the figures (PDF, PNG, SVG).")] = True,
     subjects: Annotated[
         list[str] | None,
-        typer.Option(help="Show these in the image grid, e.g. p01 or p01+p02; repeat for several.", show_default=False),
+        typer.Option(
+            help="Subjects or sets to show in the image grid, e.g. p01 or p01+p02; repeat for several.",
+            show_default=False,
+        ),
     ] = None,
     grid_seed: Annotated[
         int | None,
@@ -52,16 +57,16 @@ def report(
         ),
     ] = None,
     images: Annotated[
-        Images, typer.Option(help="Images of the page: the runs' own files, or copies inside it, to pass it on alone.")
+        Images, typer.Option(help="Images of the page: links to the run folders, or copies embedded in the page.")
     ] = Images.link,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Print the tables of runs and write them (Markdown, CSV, LaTeX, HTML) with figures and a page to look through.
+    """Print the tables of runs and write them (Markdown, CSV, LaTeX, HTML), with figures and a web page.
 
-    A cost run beside runs of quality gives its costs to the methods' overview.
+    A cost run given together with quality runs adds its costs to the overview of the methods.
     """
     if subjects and grid_seed is not None:
-        raise UserError("The image grid is either of --subjects or drawn with --grid-seed; leave one out.")
+        raise UserError("The image grid takes either --subjects or --grid-seed; leave one out.")
     families = None if figures else ()
     *_, page = write_and_print(run, out, layout.value, families, subjects or (), grid_seed, images=images)
     if open_:
@@ -78,10 +83,10 @@ def write_and_print(
     endings: Sequence[str] | None = None,
     images: Images = Images.link,
 ) -> list[Path]:
-    """Write the report of runs, print its tables, say what was written and return it, the page last.
+    """Write the report of runs, print its tables, and return the written files, the page last.
 
-    `families` of figures are drawn, all if not given, in the formats `endings`. Raises UserError when it cannot be
-    written.
+    `families` are the kinds of figures to draw (None: all), `endings` their file formats. Raises UserError if the
+    report cannot be written.
     """
     from fc_bench.reports.figures import FAMILIES, Choice
     from fc_bench.reports.figures.style import ENDINGS
@@ -94,19 +99,19 @@ def write_and_print(
     page = write_report_page(runs, parts, images.value)
     for part in parts:
         if len(parts) > 1:
-            say(f"\n{part.tables.title}: {', '.join(part.tables.names)}")
+            print_line(f"\n{part.tables.title}: {', '.join(part.tables.names)}")
         part.tables.show(console())
     for part in parts:
         for sentence in part.left_out:
-            say(sentence)
-        for line in _listed(part.files):
-            say(f"wrote {line}")
-    say(f"wrote {page}")
+            print_line(sentence)
+        for line in _grouped(part.files):
+            print_line(f"wrote {line}")
+    print_line(f"wrote {page}")
     return [*(file for part in parts for file in part.files), page]
 
 
-def _listed(files: Sequence[Path]) -> list[str]:
-    """The files, those that differ in their ending alone on one line."""
+def _grouped(files: Sequence[Path]) -> list[str]:
+    """One line per file name, with all its endings."""
     groups: dict[Path, list[str]] = {}
     for file in files:
         groups.setdefault(file.with_suffix(""), []).append(file.suffix)

@@ -1,4 +1,4 @@
-"""`fc-bench show`: everything about one sample."""
+"""`fc-bench show`: show the record of one sample."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import app, console, open_in_browser, say
+from fc_bench.cli.app import app, console, open_in_browser, print_line
 
 
 @app.command()
 def show(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    sample: Annotated[str, typer.Argument(help="Id of a sample, as much of it as tells it apart, or its image file.")],
+    sample: Annotated[str, typer.Argument(help="Id of a sample, the first characters of its id, or its image file.")],
     open_: Annotated[
-        bool, typer.Option("--open", help="Draw the faces found into the image, below RUN/report, and open it.")
+        bool, typer.Option("--open", help="Draw the detected faces into a copy of the image in RUN/report and open it.")
     ] = False,
 ) -> None:
-    """Print what is recorded of a sample: prompt, seed, values, faces, failure, and the command to make it again."""
+    """Print the record of a sample: prompt, seed, scores, faces, failure, and the command that generates it again."""
     from fc_bench.reports.one_sample import print_sample, write_with_boxes
     from fc_bench.reports.samples import find_sample
     from fc_bench.run_folder.records import RunFolder
@@ -29,5 +29,5 @@ def show(
     print_sample(folder, settings, view, console())
     if open_:
         drawn = write_with_boxes(folder, view)
-        say(f"wrote {drawn}")
+        print_line(f"wrote {drawn}")
         open_in_browser(drawn)

@@ -19,7 +19,8 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from fc_bench.cli.app import MOST, Offline, app, go_offline, say, stay_offline, tell
+from fc_bench.cli.app import app, print_error, print_line, stay_offline
+from fc_bench.cli.options import LARGEST_COUNT, Offline, go_offline
 from fc_bench.errors import UserError
 from fc_bench.quiet_libraries import quiet_libraries
 
@@ -29,27 +30,32 @@ if TYPE_CHECKING:
 
 @app.command()
 def train(
-    method: Annotated[str, typer.Argument(help="fastcomposer, the only one trained ahead of its subjects.")],
+    method: Annotated[
+        str, typer.Argument(help="fastcomposer, the only method that is trained before it sees its subjects.")
+    ],
     recipe: Annotated[
         str, typer.Argument(help="Name of a shipped recipe (pocket, ffhq: the paper's) or path of a YAML file.")
     ],
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint, if any.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Output folder instead of the recipe's.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder; the recipe's if not given.", show_default=False)
+    ] = None,
     max_steps: Annotated[
-        int | None, typer.Option(min=1, max=MOST, help="Instead of the recipe's.", show_default=False)
+        int | None,
+        typer.Option(min=1, max=LARGEST_COUNT, help="Training steps; the recipe's if not given.", show_default=False),
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Training time, e.g. 90s, 10m or 2h.", show_default=False)] = None,
     processes: Annotated[
-        int, typer.Option(min=1, max=1024, help="Devices of this machine to train on, a process each.")
+        int, typer.Option(min=1, max=1024, help="Number of devices of this machine to train on, one process for each.")
     ] = 1,
     offline: Offline = False,
 ) -> None:
-    """Train FastComposer on a backbone; the output folder is a backbone: fc-bench run --backbone OUTPUT.
+    """Train FastComposer on a backbone. The output folder is itself a backbone: fc-bench run --backbone OUTPUT.
 
-    Checkpoints, losses, and after each checkpoint pictures and scores of the validation's suite go into it.
+    It also holds the checkpoints, the losses, and the validation pictures and scores of each checkpoint.
     """
     if method != "fastcomposer":
-        raise UserError(f'"{method}" is not trained ahead of its subjects; only fastcomposer is.')
+        raise UserError(f'"{method}" is not trained before it sees its subjects; give fastcomposer.')
     quiet_libraries()
     if offline:
         stay_offline()
@@ -65,19 +71,22 @@ def train(
     go_offline(offline, prepared.file.backbone)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if processes > 1:
-        _check(prepared)
-        raise typer.Exit(_launched(processes, sys.argv[1:]))
+        _check_inputs(prepared)
+        raise typer.Exit(_launch(processes, sys.argv[1:]))
     logging.getLogger("accelerate").setLevel(logging.WARNING)
     from fc_bench.progress import silence_loading_bars
 
     silence_loading_bars()
     output = train_fastcomposer(prepared, resume)
     if is_main_process():
-        say(f"{output} is a backbone: fc-bench run --backbone {shlex.quote(str(output))} -m fastcomposer")
+        print_line(f"{output} is a backbone: fc-bench run --backbone {shlex.quote(str(output))} -m fastcomposer")
 
 
-def _check(prepared: Prepared) -> None:
-    """Draw the pictures and refuse unusable data or validation once, on the processor, before processes are started."""
+def _check_inputs(prepared: Prepared) -> None:
+    """Draw the pictures and check data and validation once on the CPU, before any process starts.
+
+    Raises UserError or ModelInputError for unusable data or validation.
+    """
     from fc_bench.commands.train import Validation, draw_pictures
     from fc_bench.model.training.dataset import read_records
 
@@ -90,10 +99,10 @@ def _check(prepared: Prepared) -> None:
         read_records(data.root, split, data.labels)
 
 
-def _launched(processes: int, arguments: Sequence[str]) -> int:
-    """The same command in so many processes of this machine, as torchrun starts them; the code of the first to fail.
+def _launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run the same command in several processes, with torchrun's variables; returns the exit code of the first failure.
 
-    What they tell is told once, and when one fails the others are ended.
+    A message of several processes is printed once. If a process fails, the others are stopped.
     """
     kept = list(arguments)
     place = next(number for number, word in enumerate(kept) if word.startswith("--processes"))
@@ -105,7 +114,7 @@ def _launched(processes: int, arguments: Sequence[str]) -> int:
     children: list[subprocess.Popen[str]] = []
     readers: list[Thread] = []
     codes: list[int | None] = []
-    told, lock = set[str](), Lock()
+    printed, lock = set[str](), Lock()
     try:
         for rank in range(processes):
             own = {key: str(value) for key, value in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()}
@@ -117,22 +126,22 @@ def _launched(processes: int, arguments: Sequence[str]) -> int:
                 errors="replace",
             )
             children.append(child)
-            readers.append(Thread(target=_pass_on, args=(child.stderr, told, lock), daemon=True))
+            readers.append(Thread(target=_pass_on, args=(child.stderr, printed, lock), daemon=True))
             readers[-1].start()
         while not any(codes := [child.poll() for child in children]) and None in codes:
             time.sleep(0.1)
     except KeyboardInterrupt:
-        with suppress(subprocess.TimeoutExpired):  # Ctrl-C has reached them, too
+        with suppress(subprocess.TimeoutExpired):  # Ctrl-C reaches them as well
             for child in children:
                 child.wait(2)
         raise
     finally:
-        _end(children)
+        _stop(children)
         for reader in readers:
             reader.join(5)
     rank, code = next(((rank, code) for rank, code in enumerate(codes) if code), (0, 0))
     if code < 0:
-        tell(
+        print_error(
             f"process {rank} of {processes} was ended by {signal.Signals(-code).name}; the same command with "
             "--resume continues."
         )
@@ -140,20 +149,20 @@ def _launched(processes: int, arguments: Sequence[str]) -> int:
     return code
 
 
-def _pass_on(lines: IO[str], told: set[str], lock: Lock) -> None:
-    """Print what a process tells; sentences that another has told, and that it was interrupted, are left out."""
+def _pass_on(lines: IO[str], printed: set[str], lock: Lock) -> None:
+    """Print the lines of a process, without messages that another has printed and without its interruption."""
     for line in lines:
         with lock:
             if line.startswith("fc-bench: "):
-                if line in told or line.startswith("fc-bench: interrupted"):
+                if line in printed or line.startswith("fc-bench: interrupted"):
                     continue
-                told.add(line)
+                printed.add(line)
             sys.stderr.write(line)
             sys.stderr.flush()
 
 
-def _end(children: Sequence[subprocess.Popen[str]]) -> None:
-    """End those that still run: asked to, and after ten seconds by force."""
+def _stop(children: Sequence[subprocess.Popen[str]]) -> None:
+    """Stop the processes that still run, after ten seconds by force."""
     for child in children:
         if child.poll() is None:
             child.terminate()

@@ -6,24 +6,25 @@ from typing import Annotated
 
 import typer
 
-from fc_bench.cli.app import Photographs, app, say
+from fc_bench.cli.app import app, print_line
+from fc_bench.cli.options import Photographs, SuiteName
 from fc_bench.errors import UserError
 from fc_bench.quiet_libraries import quiet_libraries
 
 
 @app.command()
 def validate(
-    suite: Annotated[str, typer.Argument(help="Name of a suite or path of a suite.yaml.")],
+    suite: SuiteName,
     photographs: Photographs = None,
     backbone: Annotated[
         str | None,
         typer.Option(
-            help="Also look at the faces in every photograph and measure every prompt, with this backbone's models.",
+            help="Backbone whose models also check the face in every photograph and the length of every prompt.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Check a suite: file, photographs, copies among them; with a backbone also faces and the lengths of prompts."""
+    """Check a suite: its file, its photographs and copies among them, with --backbone also faces and prompt lengths."""
     quiet_libraries()
     from fc_bench.commands.validate import findings
     from fc_bench.model.backbones.backbone import read_backbone
@@ -36,16 +37,16 @@ def validate(
     blocking = [finding.text for finding in found if finding.blocks]
     for finding in found:
         if len(blocking) > 1 or not finding.blocks:
-            say(finding.text)
+            print_line(finding.text)
     if len(blocking) == 1:
         raise UserError(blocking[0])
     if blocking:
-        raise UserError(f"{name} cannot be run before {len(blocking)} of the things above are put right.")
+        raise UserError(f"{name} cannot be run yet; fix the {len(blocking)} errors above.")
     count = sum(len(subject.photographs) for subject in checked.subjects)
     sets = checked.subject_sets()
     images = sum(len(prompts) for _, prompts in sets) * checked.file.images_per_prompt
-    looked = f" by the models of {backbone}" if backbone else ""
-    say(
-        f"{name} is fine{looked}: {len(checked.subjects)} subjects, {count} photographs, {len(sets)} subject sets, "
-        f"{images} images per method."
+    checked_with = f" by the models of {backbone}" if backbone else ""
+    print_line(
+        f"{name} is fine{checked_with}: {len(checked.subjects)} subjects, {count} photographs, "
+        f"{len(sets)} subject sets, {images} images per method."
     )

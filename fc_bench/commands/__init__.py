@@ -1,1 +1,1 @@
-"""What each verb of the command line does, one module a verb; `cli` only parses."""
+"""The work of each verb of the command line, one module per verb; `cli` only parses."""

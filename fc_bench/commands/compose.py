@@ -1,14 +1,15 @@
-"""Composing: pictures of one's own people at once, without a suite.
+"""Pictures of one's own people, without a suite.
 
     composed/<prompt>-<hash>/1.png ...      the pictures
                              sheet.png      references and pictures on one page
-                             compose.json   what was asked, what made them, and their scores
+                             compose.json   the request, its provenance, and the scores
                              references/    the photographs as the method got them
                              jobs.jsonl     one line per customization, as in a run
                              artefacts/     what a method that tunes keeps
 
-The folder is named by a hash of everything that decides the pictures but their number, so the same command continues an
-interrupted one, and asking for more images adds them. Methods, customizing, seeds and scores are those of a run.
+The folder's name has a hash of everything that determines the pictures except their number. The same command therefore
+continues an interrupted one, and a larger number adds pictures. Methods, customization, seeds and scores are those of a
+run.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from fc_bench.generation.customizer import Customizer
 from fc_bench.generation.device import resolve_device
 from fc_bench.generation.method_checks import refusal
 from fc_bench.generation.plan import Job, MethodRow, components_of, resolve_method
-from fc_bench.generation.prompt_checks import prompt_readers, unlearnt_words
+from fc_bench.generation.prompt_checks import prompt_readers, unknown_words
 from fc_bench.inspection.inspector import Inspector
 from fc_bench.model.backbones.backbone import Backbone, read_backbone
 from fc_bench.model.backbones.fingerprint import sha256_of
@@ -67,9 +68,9 @@ SCORED_BY = ("identity", "prompt-consistency")
 
 @dataclass(frozen=True)
 class ComposeOptions:
-    """What the command line asks for; `crop` looks for faces and cuts portraits out, `scores` measures the pictures.
+    """The options of the command line; `crop` crops portraits around faces, `scores` measures the pictures.
 
-    The prompt names each subject once, `{id}`; None of a sampler setting takes the backbone's.
+    The prompt names each subject once, `{id}`. A sampler setting that is None takes the backbone's value.
     """
 
     prompt: str
@@ -92,7 +93,7 @@ class ComposeOptions:
 class Made:
     """One picture: its number (from 1), seed, file and scores (None: not measured).
 
-    `likeness` is each subject's cosine with the face that was matched to it (None: none was).
+    `likeness` is each subject's cosine with its matched face (None: no face).
     """
 
     number: int
@@ -104,7 +105,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Composed:
-    """What a command left: the folder, its pictures in order, and a sentence for everything worth looking at."""
+    """The result of a command: the folder, its pictures in order, and remarks."""
 
     folder: Path
     pictures: tuple[Made, ...]
@@ -112,7 +113,7 @@ class Composed:
 
 
 def shown_scores(picture: Made) -> list[str]:
-    """Who is how alike and how well the prompt is kept, as text; empty where it is not measured."""
+    """Each subject's similarity and the prompt consistency, as text; empty if they are not measured."""
     if picture.scores is None:
         return []
     shown = {**(picture.likeness or {}), "prompt": picture.scores["prompt_consistency"]}
@@ -120,10 +121,10 @@ def shown_scores(picture: Made) -> list[str]:
 
 
 def compose(options: ComposeOptions, console: Console) -> Composed:
-    """Make the pictures that are not there yet, measure them, and put them on one sheet.
+    """Generate the missing pictures, measure them, and write the contact sheet.
 
-    Raises UserError or ModelInputError before anything is generated when the prompt, a photograph, the method, an
-    option, the weights or the folder are unusable, and UserError when the method fails; its pictures up to then stay.
+    Raises UserError or ModelInputError before anything is generated if the prompt, a photograph, the method, an option,
+    the weights or the folder are unusable. Raises UserError if the method fails; earlier pictures stay.
     """
     subjects = parse_slots(options.prompt, options.subjects)
     backbone = read_backbone(options.backbone)
@@ -140,22 +141,24 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
         )
     plain = fill_slots(options.prompt, {subject.id: subject.noun for subject in subjects})
     for reader in prompt_readers(backbone, scored=options.scores):
-        if told := reader.refusal(plain):
-            raise UserError(told)
+        if message := reader.refusal(plain):
+            raise UserError(message)
     silence_loading_bars()
     finder = FaceFinder(backbone, setting.device) if faces else None
     people = [_Person.read(subject, finder if options.crop else None) for subject in subjects]
     inspector = Inspector(finder, (0,) if options.crop else (), has_ceiling=False)
     inspection = inspector.inspect([person_of(person.subject.id, person.portraits) for person in people])
     inspection.refuse()
-    asked = _asked(options, setting, row, people)
+    requested = _requested(options, setting, row, people)
     _check(options, setting, kind, validated, row, people)
-    folder = options.out or Path("composed") / f"{slug(plain, 'prompt')[:60].rstrip('-')}-{digest(asked)[:8]}"
+    folder = options.out or Path("composed") / f"{slug(plain, 'prompt')[:60].rstrip('-')}-{digest(requested)[:8]}"
     with held(folder, RECORD):
-        done = _recorded(folder, asked)
+        done = _recorded(folder, requested)
         try:
             shown = [person.placed(folder / REFERENCES) for person in people]
-            work = _Work(options, setting, row, plain, folder, asked, shown, console, _commands(folder, options, done))
+            work = _Work(
+                options, setting, row, plain, folder, requested, shown, console, _commands(folder, options, done)
+            )
             # First: an interrupted command's folder is known by it.
             work.record([])
             for person in people:
@@ -169,10 +172,10 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
             raise UserError(
                 f"Writing to {folder} failed ({error.strerror or error}); make room or name another folder with --out."
             ) from error
-    unlearnt = unlearnt_words([plain], backbone)
+    unknown = unknown_words([plain], backbone)
     left_out = (remark for person in people for remark in person.remarks)
     differing = doubts({folder.name: {"commands": work.commands, "device": setting.device}})
-    remarks = [unlearnt, measures.remark, *left_out, *inspection.remarks, *differing]
+    remarks = [unknown, measures.remark, *left_out, *inspection.remarks, *differing]
     return Composed(folder, tuple(scored), tuple(remark for remark in remarks if remark))
 
 
@@ -184,20 +187,20 @@ def _check(
     row: MethodRow,
     people: Sequence[_Person],
 ) -> None:
-    """Raise UserError with what the method will refuse of the request."""
+    """Raise UserError if the method refuses the request."""
     subjects = tuple(person.placed(Path()) for person in people)
 
     def prompts(mentions: Sequence[str]) -> list[str]:
-        said = {subject.id: mention for subject, mention in zip(subjects, mentions, strict=True)}
-        return [fill_slots(options.prompt, said)]
+        mention_of = {subject.id: mention for subject, mention in zip(subjects, mentions, strict=True)}
+        return [fill_slots(options.prompt, mention_of)]
 
-    if told := refusal(kind, setting, validated, [AskedSet(subjects, prompts)]):
-        raise UserError(f"{row.label}: {told}")
+    if message := refusal(kind, setting, validated, [AskedSet(subjects, prompts)]):
+        raise UserError(f"{row.label}: {message}")
 
 
 @dataclass(frozen=True)
 class _Person:
-    """A subject with its portraits, and what to say of the photographs left out."""
+    """A subject with its portraits, and remarks on the photographs left out."""
 
     subject: OwnSubject
     portraits: tuple[Portrait, ...]
@@ -216,7 +219,7 @@ class _Person:
         ]
 
     def identity(self) -> dict[str, Any]:
-        """What of the person decides the pictures, as plain data."""
+        """The part of the person that determines the pictures, as plain data."""
         return {
             "id": self.subject.id,
             "noun": self.subject.noun,
@@ -231,7 +234,7 @@ class _Person:
         return Subject(self.subject.id, self.subject.noun, tuple(file for file, _ in self.named(folder)))
 
     def write(self, folder: Path) -> None:
-        """Write the portraits that are not there."""
+        """Write the missing portraits."""
         for file, portrait in self.named(folder):
             if not file.is_file():
                 write_png(file, portrait.image)
@@ -239,7 +242,7 @@ class _Person:
 
 @dataclass(frozen=True)
 class _Measures:
-    """The metrics by name, ready for the subjects, and why one of them is left out, in a sentence."""
+    """The metrics by name, prepared for the subjects, and the reason why one is left out, in a sentence."""
 
     metrics: Mapping[str, Metric]
     remark: str = ""
@@ -247,21 +250,21 @@ class _Measures:
 
 @dataclass(frozen=True)
 class _Work:
-    """One composition on its way."""
+    """One composition in progress."""
 
     options: ComposeOptions
     setting: Setting
     row: MethodRow
     plain: str
     folder: Path
-    asked: Mapping[str, Any]
+    requested: Mapping[str, Any]
     subjects: Sequence[Subject]
     console: Console
     commands: Sequence[Mapping[str, Any]]
-    """Provenance of every command that made or measured some of the pictures."""
+    """Provenance of every command that generated or measured some of the pictures."""
 
     def pictures(self, kind: type[Method], validated: Any, done: Mapping[int, Made]) -> list[Made]:
-        """All pictures asked for, those that are missing made."""
+        """All requested pictures, after the missing ones are generated."""
         seeds = {
             number: seed_of(self.options.seed, self.options.prompt, number - 1)
             for number in range(1, self.options.images + 1)
@@ -272,9 +275,9 @@ class _Work:
         return [done.get(number, Made(number, seed, self._file(number))) for number, seed in seeds.items()]
 
     def measures(self, done: Mapping[int, Made]) -> _Measures:
-        """What the pictures that are not measured yet will be measured by; none where all are.
+        """The metrics for the pictures that are not measured yet; none if all are.
 
-        Photographs taken as they are may show no face: then identity is left out.
+        Uncropped photographs may show no face; identity is left out then.
         """
         known = [done.get(number) for number in range(1, self.options.images + 1)]
         if not self.options.scores or all(picture is not None and picture.scores is not None for picture in known):
@@ -294,7 +297,7 @@ class _Work:
         return _Measures(metrics, remark)
 
     def scored(self, pictures: Sequence[Made], measures: _Measures) -> list[Made]:
-        """The pictures with their scores; those measured before keep them."""
+        """The pictures with their scores; earlier scores are kept."""
         from PIL import Image
 
         measured = []
@@ -310,7 +313,7 @@ class _Work:
         return measured
 
     def _likeness(self, details: Mapping[str, Any]) -> dict[str, float | None]:
-        """From the details of the metric identity."""
+        """Each subject's cosine with its matched face, from the details of the metric identity."""
         rows, matched = details["similarities"], details["matched"]
         return {
             subject.id: rows[row][matched[str(row)]] if str(row) in matched else None
@@ -318,13 +321,13 @@ class _Work:
         }
 
     def record(self, pictures: Sequence[Made]) -> None:
-        """Write compose.json; what an earlier command made beyond these pictures stays in it."""
-        made = {picture.number: picture for picture in _recorded(self.folder, self.asked).values()}
+        """Write compose.json; further pictures of an earlier command stay in it."""
+        made = {picture.number: picture for picture in _recorded(self.folder, self.requested).values()}
         made |= {picture.number: picture for picture in pictures}
         images = [{**asdict(made[number]), "file": made[number].file.name} for number in sorted(made)]
         content = {
             "format": FORMAT,
-            "asked": self.asked,
+            "asked": self.requested,
             "commands": self.commands,
             "device": self.setting.device,
             "written": now(),
@@ -335,7 +338,7 @@ class _Work:
         return self.folder / f"{number}.png"
 
     def _make(self, kind: type[Method], validated: Any, seeds: Mapping[int, int]) -> None:
-        method = _told(lambda: kind(self.setting, validated), f'The method "{self.row.name}" cannot be loaded')
+        method = _call(lambda: kind(self.setting, validated), f'The method "{self.row.name}" cannot be loaded')
         mentions = {subject.id: method.mention(subject, place) for place, subject in enumerate(self.subjects)}
         prompt = fill_slots(self.options.prompt, mentions)
         made: list[Made] = []
@@ -356,7 +359,7 @@ class _Work:
                     show.advance()
 
     def _customized(self, method: Method, show: Progress) -> Customization:
-        """The method fitted, or loaded from what it left before, as in a run; raises UserError when it fails."""
+        """The customization, made or restored as in a run; raises UserError if it fails."""
         place, writer = RunFolder(self.folder), LineWriter(self.folder / JOBS)
         try:
             customizer = Customizer(
@@ -371,7 +374,7 @@ class _Work:
         return customized
 
     def _job(self) -> Job:
-        """What is customized, each subject of several also as a part."""
+        """The job of the customization; each of several subjects is also a part."""
         subjects = tuple(self.subjects)
         sets = [SubjectSet(subjects), *(SubjectSet((subject,)) for subject in subjects if len(subjects) > 1)]
         whole, *parts = (
@@ -392,9 +395,9 @@ def _setting(options: ComposeOptions, backbone: Backbone) -> Setting:
     return Setting(backbone, sampler, device, backbone.dtype.on(device))
 
 
-def _asked(options: ComposeOptions, setting: Setting, row: MethodRow, people: Sequence[_Person]) -> dict[str, Any]:
-    """Everything that decides the pictures but their number, as JSON has it."""
-    asked = {
+def _requested(options: ComposeOptions, setting: Setting, row: MethodRow, people: Sequence[_Person]) -> dict[str, Any]:
+    """Everything that determines the pictures except their number, as JSON."""
+    requested = {
         "prompt": options.prompt,
         "seed": options.seed,
         "subjects": [person.identity() for person in people],
@@ -403,17 +406,17 @@ def _asked(options: ComposeOptions, setting: Setting, row: MethodRow, people: Se
         "sampler": asdict(setting.sampler),
         "dtype": setting.dtype,
     }
-    return json.loads(json.dumps(asked))
+    return json.loads(json.dumps(requested))
 
 
-def _recorded(folder: Path, asked: Mapping[str, Any]) -> dict[int, Made]:
-    """The pictures of an earlier command that are still there; raises UserError when the folder holds anything else."""
+def _recorded(folder: Path, requested: Mapping[str, Any]) -> dict[int, Made]:
+    """The existing pictures of an earlier command; raises UserError if the folder holds another request."""
     file = folder / RECORD
     if not file.is_file():
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        same = content["format"] == FORMAT and content["asked"] == asked
+        same = content["format"] == FORMAT and content["asked"] == requested
         made = [
             Made(
                 int(image["number"]),
@@ -427,24 +430,24 @@ def _recorded(folder: Path, asked: Mapping[str, Any]) -> dict[int, Made]:
         for command in content.get("commands", []):
             Provenance.model_validate(command)
     except (OSError, ValueError, LookupError, TypeError):
-        raise UserError(f"{file} is damaged; delete the folder or name another one with --out.") from None
+        raise UserError(f"{file} is damaged; delete the folder or name another with --out.") from None
     if not same:
-        raise UserError(f"The folder {folder} holds pictures of another request; name another one with --out.")
+        raise UserError(f"The folder {folder} holds pictures of another request; name another with --out.")
     return {picture.number: picture for picture in made if picture.file.is_file()}
 
 
 def _commands(folder: Path, options: ComposeOptions, done: Mapping[int, Made]) -> list[dict[str, Any]]:
-    """The earlier commands of the folder, and this one where a picture or its scores are missing."""
+    """The earlier commands of the folder, and this one if a picture or its scores are missing."""
     file = folder / RECORD
     earlier = json.loads(file.read_text(encoding="utf-8")).get("commands", [{}]) if done else []
-    asked = [done.get(number) for number in range(1, options.images + 1)]
-    if all(picture is not None and (picture.scores is not None or not options.scores) for picture in asked):
+    requested = [done.get(number) for number in range(1, options.images + 1)]
+    if all(picture is not None and (picture.scores is not None or not options.scores) for picture in requested):
         return earlier
     return [*earlier, {"started": now(), "code": commit(), "versions": versions(), "hardware": hardware()}]
 
 
-def _told(work: Any, what: str) -> Any:
-    """The result of `work`; what a method raises becomes a sentence."""
+def _call(work: Any, what: str) -> Any:
+    """The result of `work`; an exception of a method becomes a sentence."""
     try:
         return work()
     except (UserError, ModelInputError):
@@ -459,7 +462,7 @@ def _sentence(what: str, failure: Failure) -> str:
 
 
 def _sheet(prompt: str, row: MethodRow, subjects: Sequence[Subject], pictures: Sequence[Made]) -> Any:
-    """References first, then the pictures, four a row."""
+    """References first, then the pictures, four per row."""
     from fc_bench.suites.photographs import read_photograph
 
     references = [

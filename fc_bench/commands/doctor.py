@@ -1,4 +1,4 @@
-"""What is here and what is missing: versions, hardware, and every file of the backbones."""
+"""The check of the installation: versions, hardware, and every file of the backbones."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fc_bench.model.backbones.layouts import hub_names, required_files
 from fc_bench.run_folder.provenance import commit, hardware, versions
 
 REQUIRED = "pocket"
-"""The backbone that has to be complete when none is named: it travels with the package."""
+"""The backbone that must be complete if none is named; it is part of the package."""
 
 
 def examine(name: str | None, checksums: bool, console: Console) -> None:
-    """Print everything; raises UserError when a file of the named backbone (else of `pocket`) is missing."""
+    """Print everything; raises UserError if a file of the named backbone (else of `pocket`) is missing."""
     import onnxruntime
 
     _print_pairs(console, "versions", {key: value or "not installed" for key, value in versions().items()})
@@ -38,14 +38,16 @@ def examine(name: str | None, checksums: bool, console: Console) -> None:
         count = f"{len(files)} files" if len(files) > 1 else "1 file"
         advice = backbone.by_hand({component: own[0] for component, own in missing.items()})
         if any(map(backbone.fetch_command, missing)):
-            advice = f"{advice} The commands above fetch the others." if advice else "The commands above fetch them."
+            advice = (
+                f"{advice} The commands above download the others." if advice else "The commands above download them."
+            )
         raise UserError(
             f'{count} of the backbone "{named}" {"are" if len(files) > 1 else "is"} missing, first {files[0]}. {advice}'
         )
 
 
 def _print_backbone(backbone: Backbone, checksums: bool, console: Console) -> dict[str, list[str]]:
-    """One table, and how to get what is missing; returns that by component."""
+    """Print a backbone's table and how to get its missing files; returns those by component."""
     table = Table(title=f"backbone {backbone.name}: {backbone.description}", title_justify="left")
     for title in ("component", "file", "MiB", "sha256", "license"):
         table.add_column(title, justify="right" if title == "MiB" else "left", overflow="fold")
@@ -61,15 +63,15 @@ def _print_backbone(backbone: Backbone, checksums: bool, console: Console) -> di
                 table.add_row(component, file, size, sha256_of(path)[:16] if checksums else "", license)
     console.print(table)
     if missing:
-        console.print(f"To fetch what {backbone.name} lacks:", markup=False, highlight=False)
+        console.print(f"To download the missing files of {backbone.name}:", markup=False, highlight=False)
     for component in missing:
-        command = backbone.fetch_command(component) or f"no command fetches it. {backbone.advice(component)}."
+        command = backbone.fetch_command(component) or f"no command downloads it. {backbone.advice(component)}."
         console.print(f"  {component}: {command}", markup=False, highlight=False, soft_wrap=True)
     return missing
 
 
 def _files(backbone: Backbone, component: str) -> list[tuple[str, Path | None]]:
-    """Each file of a component as it is shown, and where it lies (None: it is missing)."""
+    """Each file of a component by its name in the table, and its path (None: missing)."""
     path = backbone.found_path(component)
     if path is None:
         reference = backbone.components()[component].removeprefix(HUB)

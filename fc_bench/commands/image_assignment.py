@@ -1,4 +1,4 @@
-"""Which image of a suite each image of a folder is: by its name, by a manifest, or by a run's records."""
+"""The assignment of a folder's images to a suite: by name, by a manifest, or by a run's records."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from fc_bench.suites.slugs import id_of
 from fc_bench.suites.suite import Prompt, SubjectSet
 
 COLUMNS = ("image", "subjects", "prompt")
-"""Those that a manifest needs."""
+"""The required columns of a manifest."""
 LARGEST_MANIFEST = 1 << 30
-"""Bytes."""
+"""Largest size of a manifest in bytes."""
 _FASTCOMPOSER_NAME = re.compile(r"subject_(\d{4,9})_prompt_(\d{4,9})_instance_(\d{4,9})", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ +()=,\[\]-]{0,99}", re.ASCII)
 
 Slot = tuple[str, str, str, int]
-"""Which image of a suite: method, subject set, prompt template, index."""
+"""A requested image of a suite: method, subject set, prompt template, index."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is asked for of a suite: subject sets with their prompts, and how many images of each.
+class RequestedImages:
+    """The images that a suite requires: subject sets with their prompts, and the number of images of each.
 
-    `numbered` are all sets of the suite in the order that file names count; `fewer_images`: the command line asks for
-    so many, whatever there is.
+    `numbered` are all sets of the suite in the order of the numbers in file names. `fewer_images`: the command line
+    sets the number, so further images are left out.
     """
 
     sets: Sequence[tuple[SubjectSet, list[Prompt]]]
@@ -50,40 +50,41 @@ class Asked:
 
     @cached_property
     def keys(self) -> frozenset[str]:
-        """Names of the sets that are asked for."""
+        """Keys of the requested sets."""
         return frozenset(subject_set.key for subject_set, _ in self.sets)
 
 
 @dataclass
 class LeftOut:
-    """Images of the folder that nothing is asked of, counted by the reason."""
+    """The number of images left out, by reason."""
 
     strangers: int = 0
-    """Files whose name says nothing."""
+    """Files with other names."""
     sets: int = 0
     """Images of other subject sets."""
     prompts: int = 0
     """Images of other prompts."""
     images: int = 0
-    """Images of a prompt beyond the number asked for."""
+    """Images of a prompt beyond the requested number."""
 
     def summary(self) -> str:
-        """The counts as the end of a sentence; empty without any."""
-        told = {
+        """The counts as the end of a sentence; empty if nothing is left out."""
+        counts = {
             "other files": self.strangers,
             "images of other subject sets": self.sets,
             "images of other prompts": self.prompts,
-            "images beyond the number asked for": self.images,
+            "images beyond the requested number": self.images,
         }
-        counted = [f"{count} {what}" for what, count in told.items() if count]
+        counted = [f"{count} {what}" for what, count in counts.items() if count]
         return f"; left out: {', '.join(counted)}" if counted else ""
 
 
-def read_names(folder: Path, asked: Asked, label: str) -> tuple[dict[Slot, Path], LeftOut]:
-    """Images named as FastComposer's authors do, and what is left out of the folder.
+def read_names(folder: Path, requested: RequestedImages, label: str) -> tuple[dict[Slot, Path], LeftOut]:
+    """Images named as by FastComposer's authors, and what is left out of the folder.
 
     `subject_SSSS_prompt_PPPP_instance_IIII.jpg` (mit-han-lab/fastcomposer, evaluation/single_object/run.py): the
-    subject set and the prompt by their places in `asked.numbered`, from 0, and the image of that prompt.
+    numbers of the subject set and the prompt in `requested.numbered`, from 0, and of the image of that prompt. Raises
+    UserError if no name matches the suite.
     """
     found: dict[Slot, Path] = {}
     left_out = LeftOut()
@@ -94,23 +95,25 @@ def read_names(folder: Path, asked: Asked, label: str) -> tuple[dict[Slot, Path]
             left_out.strangers += 1
             continue
         number, prompt, index = (int(part) for part in match.groups())
-        if number >= len(asked.numbered):
-            beyond = f"{file.name} is of subject set {number}, the suite has {len(asked.numbered)} (from 0)"
+        if number >= len(requested.numbered):
+            beyond = (
+                f"{file.name} belongs to subject set {number}, but the suite has {len(requested.numbered)} (from 0)"
+            )
             left_out.sets += 1
             continue
-        subject_set, prompts = asked.numbered[number]
-        if subject_set.key not in asked.keys:
-            beyond = f"{file.name} is of {subject_set.key}, which is not asked for"
+        subject_set, prompts = requested.numbered[number]
+        if subject_set.key not in requested.keys:
+            beyond = f"{file.name} belongs to {subject_set.key}, which is not requested"
             left_out.sets += 1
             continue
         if prompt >= len(prompts):
             raise UserError(
-                f"{file.name} is of prompt {prompt}, the suite has {len(prompts)} for {subject_set.key} (from 0); "
-                "choose the suite that the images were made for."
+                f"{file.name} belongs to prompt {prompt}, but the suite has {len(prompts)} for {subject_set.key} "
+                "(from 0); choose the suite that the images were made for."
             )
-        _claim(found, (label, subject_set.key, prompts[prompt].template, index), file, asked, left_out)
+        _claim(found, (label, subject_set.key, prompts[prompt].template, index), file, requested, left_out)
     if not found and beyond:
-        raise UserError(f"{beyond}, and nothing else is there; choose the suite that the images were made for.")
+        raise UserError(f"{beyond}, and the folder has no other image; choose the suite that the images were made for.")
     if not found:
         raise UserError(
             f"No image in {folder} has a name like subject_0000_prompt_0000_instance_0000.jpg; rename them or describe "
@@ -119,17 +122,19 @@ def read_names(folder: Path, asked: Asked, label: str) -> tuple[dict[Slot, Path]
     return found, left_out
 
 
-def read_manifest(manifest: Path, folder: Path, asked: Asked, label: str) -> tuple[dict[Slot, Path], LeftOut]:
-    """Images that a table assigns: columns `image` (below the folder), `subjects` (ids joined by +), `prompt`.
+def read_manifest(
+    manifest: Path, folder: Path, requested: RequestedImages, label: str
+) -> tuple[dict[Slot, Path], LeftOut]:
+    """Images in a table with the columns `image` (below the folder), `subjects` (ids joined by +), `prompt`.
 
-    A prompt is the suite's template or what it says with the class nouns filled in. Optional columns: `index` (from 0;
-    without it the rows of a prompt count on) and `method`. Rows of subjects that the suite does not know are left out
-    where all sets that are asked for have images; otherwise they may be meant for one that has none. One file stands
-    for several rows of a method only where these ask for the same text and index, as of one that sees no photograph;
-    raises UserError for any other.
+    A prompt is the suite's template, or its text with the class nouns filled in. Optional columns are `index` (from 0;
+    otherwise the rows of a prompt are counted) and `method`. Rows of unknown subjects are left out if all requested
+    sets have images; otherwise they raise UserError, because they may be misspelled. One file may appear in several
+    rows of a method only if these have the same text and index, as for a text-only method; otherwise UserError is
+    raised.
     """
-    sets = {subject_set.key: (subject_set, prompts) for subject_set, prompts in asked.sets}
-    known = {subject_set.key for subject_set, _ in asked.numbered}
+    sets = {subject_set.key: (subject_set, prompts) for subject_set, prompts in requested.sets}
+    known = {subject_set.key for subject_set, _ in requested.numbered}
     left_out = LeftOut()
     unknown: tuple[str, str] | None = None
     found: dict[Slot, Path] = {}
@@ -156,30 +161,30 @@ def read_manifest(manifest: Path, folder: Path, asked: Asked, label: str) -> tup
         before, same = first.setdefault((file, method), (where, (text, index)))
         if same != (text, index):
             raise UserError(
-                f"{where}: the image {file.name} is that of {before} already, for another prompt or index; name each "
+                f"{where}: the image {file.name} is already used by {before} for another prompt or index; name each "
                 "file once."
             )
-        _claim(found, (method, key, template, index), file, asked, left_out, where)
-    if unknown and asked.keys - {slot[1] for slot in found}:
+        _claim(found, (method, key, template, index), file, requested, left_out, where)
+    if unknown and requested.keys - {slot[1] for slot in found}:
         where, key = unknown
-        raise UserError(f'{where}: the suite asks for no subjects "{key}", {nearest(key, sets)}')
+        raise UserError(f'{where}: the suite has no subjects "{key}", {nearest(key, sets)}')
     if not found:
-        asked_for = " of the subject sets asked for" if left_out.sets else ""
-        raise UserError(f"{manifest} lists no image{asked_for}; give one row for each.")
+        which = " of the requested subject sets" if left_out.sets else ""
+        raise UserError(f"{manifest} lists no image{which}; give one row for each.")
     return found, left_out
 
 
-def read_run(run: RunFolder, asked: Asked, label: str | None) -> tuple[dict[Slot, Path], LeftOut]:
-    """The finished images of a run folder, as its records say; `label` renames the row of a run of one method.
+def read_run(run: RunFolder, requested: RequestedImages, label: str | None) -> tuple[dict[Slot, Path], LeftOut]:
+    """The finished images of a run folder, from its records; `label` renames the method of a run with one method.
 
-    Raises UserError when it holds nothing that is asked for, or a name is given to the rows of several methods.
+    Raises UserError if no image is requested, or if a run with several methods gets a name.
     """
     settings = run.settings()
     if label is not None and len(settings["methods"]) > 1:
         raise UserError(
             f"{run.path} holds the rows {', '.join(settings['methods'])}, which keep their names; leave --method out."
         )
-    templates = {subject_set.key: {prompt.template for prompt in prompts} for subject_set, prompts in asked.sets}
+    templates = {subject_set.key: {prompt.template for prompt in prompts} for subject_set, prompts in requested.sets}
     found: dict[Slot, Path] = {}
     left_out = LeftOut()
     for record in {one.id: one for one in stream_fields(run.path / SAMPLES, Sampled)}.values():
@@ -191,21 +196,25 @@ def read_run(run: RunFolder, asked: Asked, label: str | None) -> tuple[dict[Slot
             left_out.sets += 1
         elif record.template not in templates[key]:
             left_out.prompts += 1
-        elif record.index >= asked.images:
+        elif record.index >= requested.images:
             left_out.images += 1
         else:
             _claim(
-                found, (usable_label(label or record.method), key, record.template, record.index), file, asked, left_out
+                found,
+                (usable_label(label or record.method), key, record.template, record.index),
+                file,
+                requested,
+                left_out,
             )
     if not found:
         raise UserError(
-            f"{run.path} holds no image of what is asked for{left_out.summary()}; choose the suite that it is of."
+            f"{run.path} has no image that the suite requires{left_out.summary()}; choose the suite of the run."
         )
     return found, left_out
 
 
 def _image_of(run: RunFolder, record: Sampled) -> Path | None:
-    """The file of a sample's image; None where it failed or its image is lost."""
+    """The file of a sample's image; None if it failed or its image is lost."""
     if record.status != "ok" or record.image is None:
         return None
     try:
@@ -216,10 +225,10 @@ def _image_of(run: RunFolder, record: Sampled) -> Path | None:
 
 
 def _manifest_rows(manifest: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Rows with where they stand, blanks around values removed and empty rows left out.
+    """Rows with their positions, values stripped and empty rows left out.
 
-    Spreadsheets write commas, semicolons or tabs: the separator is the one that the header's columns show. Raises
-    UserError for a file that is no such table.
+    Spreadsheets write commas, semicolons or tabs: the separator is taken from the header. Raises UserError for an
+    invalid table.
     """
     try:
         if manifest.stat().st_size > LARGEST_MANIFEST:
@@ -243,17 +252,17 @@ def _manifest_rows(manifest: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
         reason = f"{error.reason} at byte {error.start}" if isinstance(error, UnicodeDecodeError) else str(error)
         raise UserError(f"{manifest} is not UTF-8 text ({reason}); save the table as CSV in UTF-8.") from None
     except csv.Error as error:
-        raise UserError(f"{manifest} is no CSV file ({error}); correct it.") from None
+        raise UserError(f"{manifest} is not a CSV file ({error}); correct it.") from None
     except OSError as error:
         raise UserError(f"{manifest} cannot be read ({error.strerror}); correct --manifest.") from None
 
 
 def _header(file: TextIO) -> tuple[list[str], str, int]:
-    """The names of the columns, the separator that gives most of those needed, and the number of lines before."""
+    """The names of the columns, the separator that yields most required columns, and the number of preceding lines."""
     separators = ",;\t"
     for skipped, line in enumerate(file):
-        if said := re.fullmatch(r"sep=(.)", line.rstrip("\r\n"), re.IGNORECASE):
-            separators = said[1]
+        if declared := re.fullmatch(r"sep=(.)", line.rstrip("\r\n"), re.IGNORECASE):
+            separators = declared[1]
         elif line.strip(f'{separators} \r\n"'):
             rows = {
                 separator: next(csv.reader([line], delimiter=separator, skipinitialspace=True))
@@ -266,24 +275,24 @@ def _header(file: TextIO) -> tuple[list[str], str, int]:
 
 
 def _column(name: str) -> str:
-    """A column's name as other programs may have written it: blanks around it, in capitals."""
+    """A column's name, stripped and in lower case."""
     return name.strip().lower()
 
 
 def _columns(names: Sequence[str], where: str) -> Sequence[str]:
-    """The names, each there once and none missing."""
+    """The names, after a check that none is missing or repeated."""
     for needed in COLUMNS:
         if needed not in names:
             shown = ", ".join(name for name in names if name)
             raise UserError(f'{where}: the column "{needed}" is missing; found: {shown or "none"}.')
     for name, count in Counter(names).items():
         if name and count > 1:
-            raise UserError(f'{where}: the column "{name}" is there {count} times; keep one.')
+            raise UserError(f'{where}: the column "{name}" occurs {count} times; keep one.')
     return names
 
 
 def _template(prompt: str, subject_set: SubjectSet, prompts: Sequence[Prompt], where: str) -> str:
-    """The suite's template that a manifest's prompt means."""
+    """The suite's template that matches a manifest's prompt."""
     nouns = [subject.noun for subject in subject_set.subjects]
     texts = {fill(item.template, nouns): item.template for item in prompts}
     templates = [item.template for item in prompts]
@@ -294,20 +303,22 @@ def _template(prompt: str, subject_set: SubjectSet, prompts: Sequence[Prompt], w
 
 
 def _even(text: str) -> str:
-    """A text without regard to how its blanks and accents are encoded."""
+    """A text with normalized blanks and accents."""
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 
-def _claim(found: dict[Slot, Path], slot: Slot, file: Path, asked: Asked, left_out: LeftOut, where: str = "") -> None:
-    """Give a place in the suite to a file; raises UserError when it is taken or beyond what the suite asks for."""
+def _claim(
+    found: dict[Slot, Path], slot: Slot, file: Path, requested: RequestedImages, left_out: LeftOut, where: str = ""
+) -> None:
+    """Assign a file to a requested image; raises UserError if the image is already assigned or is not requested."""
     prefix = f"{where}: " if where else ""
-    if slot[3] >= asked.images:
-        if asked.fewer_images:
+    if slot[3] >= requested.images:
+        if requested.fewer_images:
             left_out.images += 1
             return
         raise UserError(
-            f"{prefix}{file.name} is image {slot[3]} of its prompt, {asked.images} are asked for (from 0); raise "
-            "--images-per-prompt."
+            f"{prefix}{file.name} is image {slot[3]} of its prompt, but {requested.images} are requested (from 0); "
+            "raise --images-per-prompt."
         )
     if slot in found:
         raise UserError(
@@ -321,11 +332,11 @@ def _images_in(folder: Path) -> list[Path]:
     try:
         return sorted(image_files(folder))
     except OSError as error:
-        raise UserError(f"The folder of images {folder} cannot be read ({error.strerror}).") from None
+        raise UserError(f"The folder of images {folder} cannot be read ({error.strerror}); make it readable.") from None
 
 
 def usable_label(name: str, where: str = "") -> str:
-    """The name of a row as it is; raises UserError when it cannot be one."""
+    """The name of a method, unchanged; raises UserError if it is not usable."""
     if not _LABEL.fullmatch(name):
         prefix = f"{where}: " if where else ""
         raise UserError(
@@ -339,5 +350,5 @@ def _whole(text: str, where: str) -> int:
     """The number, also with the zero decimals of a spreadsheet: 1.0 or 1,0."""
     match = re.fullmatch(r"(\d{1,9})([.,]0*)?", text, re.ASCII)
     if not match:
-        raise UserError(f'{where}: the index "{text}" is no whole number from 0 on.')
+        raise UserError(f'{where}: the index "{text}" is not a whole number from 0 on; correct it.')
     return int(match[1])

@@ -1,10 +1,10 @@
-"""A suite of one's own people, from a folder with a folder of photographs for each of them.
+"""A suite of one's own people, from a folder with one folder of photographs per person.
 
     photos/ada/1.jpg, 2.jpg ...      OUT/suite.yaml
            bo/one.jpg           ->       subjects/ada/1.png ...    portraits, cut out as `portraits` says
                                          sheet.png                 all of them, to check by eye
 
-The prompts come from a suite that there is.
+The prompts come from an existing suite.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from fc_bench.suites.suite import NOUN, SuiteFile, read_suite
 
 FILE, SHEET = "suite.yaml", "sheet.png"
 EVERY_PAIR_UP_TO = 4
-"""People; of more, neighbors alone are asked together, or pairs would outnumber everything else."""
+"""Largest number of people with all pairs; for more, only neighbors form pairs."""
 LICENSE = "private photographs; use pictures of real people only with their consent"
 
 
 @dataclass(frozen=True)
 class OwnSuite:
-    """What was written: the suite's file, photographs of each subject, and a sentence for each thing to look at."""
+    """The result: the suite's file, the number of photographs of each subject, and remarks."""
 
     file: Path
     photographs: Mapping[str, int]
@@ -50,14 +50,14 @@ class OwnSuite:
     remarks: tuple[str, ...]
 
 
-def nouns_of(people: Sequence[str], told: Sequence[str]) -> dict[str, str]:
-    """The class noun of each of the people, from `ada=woman` for one and `person` for all others.
+def nouns_of(people: Sequence[str], given: Sequence[str]) -> dict[str, str]:
+    """The class noun of each person, from `ada=woman` for one and `person` for all others.
 
-    Raises UserError naming who has none, or what is no such thing.
+    Raises UserError if a noun is missing or invalid.
     """
     nouns: dict[str, str] = {}
     others: str | None = None
-    for text in told:
+    for text in given:
         name, equals, noun = text.partition("=")
         name = id_of(name) if equals else name
         if not re.fullmatch(NOUN, noun if equals else name):
@@ -71,14 +71,12 @@ def nouns_of(people: Sequence[str], told: Sequence[str]) -> dict[str, str]:
     missing = [name for name in people if name not in nouns]
     if missing and others is None:
         options = " ".join(f"--noun {name}=woman" for name in missing[:3]) + (" ..." if len(missing) > 3 else "")
-        raise UserError(
-            f"What stands in the prompts for {', '.join(missing)} is not known; add {options} (or man, girl, dog ...)."
-        )
+        raise UserError(f"The class noun of {', '.join(missing)} is missing; add {options} (or man, girl, dog ...).")
     return {name: nouns.get(name) or str(others) for name in people}
 
 
 def people_in(folder: Path) -> dict[str, Path]:
-    """Id -> folder of each person; raises UserError when there is none, or a name gives no id or that of another."""
+    """Id -> folder of each person; raises UserError if there is none, or if a name is not usable or not unique."""
     if not folder.is_dir():
         raise UserError(f"The folder {folder} does not exist; name one that has a folder for each person.")
     found = sorted_by_name(path for path in folder.iterdir() if path.is_dir() and not left_by_systems(path.name))
@@ -110,27 +108,27 @@ def init_suite(
     name: str | None = None,
     crop: bool = True,
 ) -> OwnSuite:
-    """Write the suite; raises UserError or ModelInputError before anything is written when something is unusable.
+    """Write the suite; raises UserError or ModelInputError before anything is written if an input is unusable.
 
-    `prompts` are suites (names or files) whose prompts are taken, none: those that suit the backbone.
+    `prompts` are suites (names or files) to take prompts from; the default depends on the backbone.
     """
     people = people_in(folder)
     chosen = nouns_of(list(people), nouns)
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
-        raise UserError(f"{out} is there already; delete it or name another folder with --out.")
-    asked = _prompts(prompts or _suited(backbone))
+        raise UserError(f"{out} already exists; delete it or name another folder with --out.")
+    requested = _prompts(prompts or _suited(backbone))
     finder = FaceFinder(backbone, "cpu")
     found: dict[str, list[Portrait]] = {}
-    loose = "put photographs into the folder of the person that they show"
+    loose = "move each photograph into the folder of its person"
     remarks = left_out(folder, (*SUFFIXES, *OTHER_SUFFIXES), loose)
     for person, own in people.items():
-        found[person], told = portraits_in(own, finder if crop else None, person)
-        remarks += told
-    content = _content(name or _name_of(folder), folder, chosen, found, asked)
+        found[person], own_remarks = portraits_in(own, finder if crop else None, person)
+        remarks += own_remarks
+    content = _content(name or _name_of(folder), folder, chosen, found, requested)
     faceless = [] if crop else _faceless(found, finder)
     if faceless:
         content["metrics"].remove("identity")
-        remarks.append(f"Identity is not among the metrics: {', '.join(faceless)} shows no face.")
+        remarks.append(f"The metric identity is left out: no face is found in {', '.join(faceless)}.")
     inspector = Inspector(finder, () if faceless else (0,))
     own = [Subject(person, chosen[person], tuple(one.source for one in taken)) for person, taken in found.items()]
     squares = {} if crop else inspector.crops(own)
@@ -140,7 +138,7 @@ def init_suite(
     try:
         SuiteFile.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"These are no suite: {sentence(error, SuiteFile)}") from None
+        raise UserError(f"The photographs do not make a valid suite: {sentence(error, SuiteFile)}") from None
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -165,7 +163,7 @@ def _name_of(folder: Path) -> str:
 
 
 def _faceless(found: Mapping[str, Sequence[Portrait]], finder: FaceFinder) -> list[str]:
-    """The references in which there is no face."""
+    """The references without a face."""
     return [f"{person}/{taken[0].source.name}" for person, taken in found.items() if not finder.search(taken[0].image)]
 
 
@@ -235,6 +233,9 @@ def _write(
             how = "as it is" if portrait.crop is None else "cropped"
             row.append(Tile(portrait.image, f"{person}, {nouns[person]}: {portrait.source.name}, {how}"))
         rows += in_rows(row, 5)
-    write_png(folder / SHEET, contact_sheet(rows, title="References first: methods that tune nothing see them alone."))
+    write_png(
+        folder / SHEET,
+        contact_sheet(rows, title="The first photograph of each row is the reference of tuning-free methods."),
+    )
     text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=110)
     (folder / FILE).write_text(f"# Written by `fc-bench init-suite`; edit it as you like.\n{text}", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What there is to choose from: methods, metrics, suites and backbones in their own words, and a method's options."""
+"""Lists of methods, metrics, suites and backbones, and the options of a method."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOTHING = "–"
 
 
 def show_kind(kind: Literal["methods", "metrics", "suites", "backbones"], console: Console) -> None:
-    """Show all of a kind with their descriptions; what cannot be read or imported shows why in its row."""
+    """Print all of a kind with their descriptions; a broken plug-in shows the reason in its row."""
     table = Table(title=kind, title_justify="left", box=None, show_header=False, padding=(0, 2))
     if kind == "backbones":
         for name in backbone_names():
@@ -37,9 +37,9 @@ def show_kind(kind: Literal["methods", "metrics", "suites", "backbones"], consol
 
 
 def show_options(name: str, backbone: str, console: Console) -> None:
-    """Show a method's options: type, default, what the backbone (name or path) makes of it, and meaning where given.
+    """Print a method's options: type, default, the value on the backbone (name or path), and meaning.
 
-    Raises UserError or ModelInputError when there is no such method or backbone.
+    Raises UserError or ModelInputError if there is no such method or backbone.
     """
     method, chosen = registry.load("methods", name), read_backbone(backbone)
     console.print(f"{name}: {_description('methods', name)}", markup=False, highlight=False, soft_wrap=True)
@@ -47,8 +47,8 @@ def show_options(name: str, backbone: str, console: Console) -> None:
     if not fields:
         console.print("It has no options.", highlight=False)
         return
-    told = {key: _meaning(method.Options, key) for key in fields}
-    meanings = any(told.values())
+    meaning_of = {key: _meaning(method.Options, key) for key in fields}
+    meanings = any(meaning_of.values())
     table = Table(box=None, padding=(0, 2))
     for title in ("option", "type", "default", f"on {chosen.name}", *(["meaning"] if meanings else [])):
         table.add_column(escape(title), overflow="fold")
@@ -58,16 +58,16 @@ def show_options(name: str, backbone: str, console: Console) -> None:
         cells = [
             key,
             _type(field.annotation),
-            "has to be given" if field.is_required() else json.dumps(own),
+            "required" if field.is_required() else json.dumps(own),
             json.dumps(suited[key]) if key in suited and suited[key] != own else NOTHING,
         ]
-        table.add_row(*map(escape, [*cells, *([told[key]] if meanings else [])]))
+        table.add_row(*map(escape, [*cells, *([meaning_of[key]] if meanings else [])]))
     console.print(table)
     console.print(f"Set one with -o {name}.OPTION=VALUE.", markup=False, highlight=False)
 
 
 def _description(kind: Literal["methods", "metrics", "suites"], name: str) -> str:
-    """What the thing says of itself, or why it cannot."""
+    """The description of a registered object, or the reason why it has none."""
     try:
         found = registry.load(kind, name)
         return read_yaml(Path(found), SuiteFile).description if kind == "suites" else str(found.description)
@@ -78,7 +78,7 @@ def _description(kind: Literal["methods", "metrics", "suites"], name: str) -> st
 
 
 def _suited(method: type[Method], backbone: Backbone, name: str) -> dict[str, Any]:
-    """What the options are on the backbone when the command line is silent, as far as that is decided."""
+    """The options on the backbone without further options of the command line, as far as they are known."""
     suited = backbone.methods.get(name, {})
     try:
         return completed(method, backbone, method.Options.model_validate(suited)).model_dump(mode="json")
@@ -88,7 +88,7 @@ def _suited(method: type[Method], backbone: Backbone, name: str) -> dict[str, An
 
 
 def _type(annotation: Any) -> str:
-    """A type as somebody reads it who writes values: `int`, `text or null`, `"joint" or "merge"`."""
+    """A type in the words of a user: `whole number`, `text or null`, `"joint" or "merge"`."""
     inner = get_args(annotation)
     if get_origin(annotation) is Annotated:
         return _type(inner[0])
@@ -105,6 +105,6 @@ def _type(annotation: Any) -> str:
 
 
 def _meaning(options: type[BaseModel], key: str) -> str:
-    """What an option means, from the class that says so: one that changes the default need not repeat it."""
+    """The description of an option, from the nearest class that gives one."""
     classes = [kind for kind in options.__mro__ if issubclass(kind, BaseModel) and key in kind.model_fields]
     return next((text for kind in classes if (text := kind.model_fields[key].description)), "")

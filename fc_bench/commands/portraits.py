@@ -1,9 +1,9 @@
-"""One's own photographs: found in files and folders, looked at, and cropped to the portraits that methods expect.
+"""Photographs of one's own people, cropped to the portraits that methods expect.
 
 References of FastComposer are a person's head and shoulders (arXiv 2305.10431, section 5.1: the crop of a person in a
 portrait of FFHQ; its evaluation takes CelebA's portraits), and tuned methods are evaluated on the same ones. In a
-snapshot somebody may be small and lean over: the square of FFHQ's alignment (Karras et al. 2019, arXiv 1812.04948,
-appendix A) is cut out around the largest face, made wider to keep hair and shoulders, and turned upright.
+snapshot a person may be small or tilted: the square of FFHQ's alignment (Karras et al. 2019, arXiv 1812.04948,
+appendix A) is cropped around the largest face, enlarged to keep hair and shoulders, and rotated upright.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ CONVERT = f"only {', '.join(SUFFIXES)} are read, so convert them"
 ROOM = 1.25
 """Side of the portrait, in sides of FFHQ's square."""
 NEAR_ENOUGH = 0.75
-"""A photograph whose shorter side is at most 1 / NEAR_ENOUGH portraits is one already."""
+"""A photograph whose shorter side is at most 1 / NEAR_ENOUGH portraits counts as a portrait."""
 UPRIGHT = 12.0
-"""Degrees that a head may lean over before it is turned."""
+"""Largest tilt of a head in degrees that is not corrected."""
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A photograph as methods get it; `crop` is None when it was a square portrait already."""
+    """A photograph as methods get it; `crop` is None if it was already a square portrait."""
 
     source: Path
     image: Image.Image
@@ -41,9 +41,9 @@ class Portrait:
 
 
 def photographs_in(path: Path) -> list[Path]:
-    """The photographs of a file or a folder (not of folders in it), in the order of their names, 2 before 10.
+    """The photographs of a file or a folder (without its subfolders), in the order of their names, 2 before 10.
 
-    Raises UserError when there is none.
+    Raises UserError if there is none.
     """
     if not path.exists() and not path.is_symlink():
         raise UserError(f"The photograph or folder {path} does not exist; correct its name.")
@@ -56,16 +56,16 @@ def photographs_in(path: Path) -> list[Path]:
         raise UserError(f"The folder {path} cannot be read ({error.strerror}); make it readable.") from None
     if not found and others:
         what = "convert its photographs to JPEG or PNG, or fetch them with dvc pull"
-        raise UserError(f"The folder {path} holds {describe_left_out(others)} alone, which are not read; {what}.")
+        raise UserError(f"The folder {path} holds {describe_left_out(others)} only, which are not read; {what}.")
     if not found:
-        raise UserError(f"The folder {path} holds no photograph ({', '.join(SUFFIXES)}); put one there.")
+        raise UserError(f"The folder {path} has no photograph ({', '.join(SUFFIXES)}); put one there.")
     return found
 
 
 def portraits_in(path: Path, finder: FaceFinder | None, who: str) -> tuple[list[Portrait], list[str]]:
-    """The portraits of somebody in a photograph or folder, and a sentence for each one left out.
+    """The portraits of a person in a photograph or folder, and a sentence for each one left out.
 
-    Raises UserError when there is none.
+    Raises UserError if there is none.
     """
     found, unusable = portraits(photographs_in(path), finder, who)
     remarks = [f'Left out for "{who}": {reason}' for reason in unusable]
@@ -73,7 +73,7 @@ def portraits_in(path: Path, finder: FaceFinder | None, who: str) -> tuple[list[
 
 
 def left_out(folder: Path, suffixes: Sequence[str], why: str) -> list[str]:
-    """A sentence on a folder's files with these suffixes, which are not read; none when it has none."""
+    """A sentence on a folder's files with these suffixes, which are not read; empty if there are none."""
     found = sorted_by_name(image_files(folder, suffixes=suffixes)) if folder.is_dir() else []
     if not found:
         return []
@@ -81,15 +81,15 @@ def left_out(folder: Path, suffixes: Sequence[str], why: str) -> list[str]:
 
 
 def sorted_by_name(paths: Iterable[Path]) -> list[Path]:
-    """In the order of their names, numbers by their value."""
+    """The paths in the order of their names, with numbers by their value."""
     return sorted(paths, key=lambda path: ([_piece(text) for text in re.split(r"(\d+)", path.name.lower())], path.name))
 
 
 def portraits(paths: Sequence[Path], finder: FaceFinder | None, who: str) -> tuple[list[Portrait], list[str]]:
-    """The portraits of somebody in photographs, and a sentence for each photograph that cannot be one.
+    """The portraits of a person in photographs, and a sentence for each unusable photograph.
 
-    Without a finder of faces the photographs stay as they are. Raises UserError when none is left, with what is wrong
-    with the first.
+    Without a face finder the photographs stay unchanged. Raises UserError if none is usable, with the error of the
+    first.
     """
     found: list[Portrait] = []
     unusable: list[str] = []
@@ -100,15 +100,15 @@ def portraits(paths: Sequence[Path], finder: FaceFinder | None, who: str) -> tup
         except UserError as error:
             unusable.append(str(error))
     if not found:
-        others = f" None of the other {len(unusable) - 1} can be used either." if len(unusable) > 1 else ""
-        raise UserError(f'"{who}" has no photograph to go by: {unusable[0]}{others}')
+        others = f" The other {len(unusable) - 1} cannot be used either." if len(unusable) > 1 else ""
+        raise UserError(f'"{who}" has no usable photograph: {unusable[0]}{others}')
     return found, unusable
 
 
 def person_of(who: str, found: Sequence[Portrait], squares: Mapping[Path, Crop] | None = None) -> Person:
-    """Somebody as the inspection sees them: photographs under their paths, and what is cut out of them.
+    """A person for the inspection: photographs under their paths, and their crops.
 
-    `squares` are what methods get of photographs that were left as they are.
+    `squares` are the crops of photographs that were left unchanged.
     """
     later = squares or {}
     return Person(
@@ -117,7 +117,7 @@ def person_of(who: str, found: Sequence[Portrait], squares: Mapping[Path, Crop] 
 
 
 def crop_of(face: Face, size: tuple[int, int]) -> Crop | None:
-    """What to cut out of a photograph of that width and height; None when it is a portrait already."""
+    """The portrait crop of a photograph of that width and height; None if it is already a portrait."""
     if face.landmarks is None:
         center = ((face.box[0] + face.box[2]) / 2, (face.box[1] + face.box[3]) / 2)
         side, degrees = 2 * ROOM * max(face.box[2] - face.box[0], face.box[3] - face.box[1]), 0.0
@@ -136,9 +136,7 @@ def crop_of(face: Face, size: tuple[int, int]) -> Crop | None:
 
 def _portrait(path: Path, image: Image.Image, faces: Sequence[Face]) -> Portrait:
     if not faces:
-        raise UserError(
-            f"No face is found in the photograph {path}; use one in which the face is visible and not small."
-        )
+        raise UserError(f"No face is found in the photograph {path}; use one with a clearly visible, larger face.")
     crop = crop_of(faces[0], image.size)
     if crop is None and image.width != image.height:
         crop = face_square(image.size, faces[0].box)

@@ -1,4 +1,4 @@
-"""A run from end to end: settle, check everything that can be checked, generate, score."""
+"""A run: resolve the options, check everything that can be checked, generate, score."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from fc_bench.generation.device import resolve_device
 from fc_bench.generation.executor import Executor, Options
 from fc_bench.generation.method_checks import check_methods
 from fc_bench.generation.plan import MethodRow, Plan, components_of, make_plan, resolve_method
-from fc_bench.generation.prompt_checks import check_prompt_lengths, prompts_of, unlearnt_words
+from fc_bench.generation.prompt_checks import check_prompt_lengths, prompts_of, unknown_words
 from fc_bench.generation.ray_cluster import Cluster, Connection
 from fc_bench.generation.ray_executor import RayExecutor
 from fc_bench.generation.recorder import Generation, Recorder, generate, pending_ids
-from fc_bench.generation.shared_prefixes import rows_that_share, told_calls
+from fc_bench.generation.shared_prefixes import describe_calls, rows_that_share
 from fc_bench.generation.worker import InProcess, Worker
 from fc_bench.inspection.inspector import Inspector, cropped, inspector_of
 from fc_bench.model.backbones.backbone import Backbone, read_backbone
@@ -38,17 +38,17 @@ from fc_bench.suites.suite import Suite, read_suite
 COMPILER = "inductor"
 """torch.compile's own backend."""
 ON_CLUSTER = "cuda on a cluster"
-"""A device that is not looked for here."""
+"""A CUDA device of a cluster, which is not required on this machine."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What the command line asks for; `options` maps a method's name to its overrides.
+    """The options of a run; `options` maps a method's name to its overrides.
 
-    `batch_size` is how many images are made together (None: as many as an accelerator's memory holds,
-    `FIRST` on a CPU). `cluster` is where jobs run (None: in this process). With `share_prefixes`, methods that sample
-    their first steps from the text alone share them between subjects. `compiled` samples with torch.compile.
-    `variants` maps a method's name to further overrides, a row of the run for each of them instead of one.
+    `batch_size` is the number of images generated together (None: as many as an accelerator's memory holds, `FIRST` on
+    a CPU). `cluster` is where jobs run (None: in this process). With `share_prefixes`, methods whose first steps use
+    the text alone share them between subjects. `compiled` samples with torch.compile. `variants` maps a method's name
+    to further overrides, with a row of the run for each of them.
     """
 
     suite: str = "pocket"
@@ -70,82 +70,80 @@ class RunOptions:
     variants: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each row asked for: a method's name and its overrides."""
+        """Each requested row: a method's name and its overrides."""
         for name in dict.fromkeys(self.methods):
             for variant in self.variants.get(name, [{}]):
                 yield name, {**self.options.get(name, {}), **variant}
 
 
 class Clock:
-    """Seconds of the parts of a command, one after the other."""
+    """Seconds of the consecutive parts of a command."""
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
         self.seconds: dict[str, float] = {}
 
     def next(self, part: str) -> None:
-        """A part has ended."""
+        """End a part."""
         now = time.perf_counter()
         self.seconds[part], self._last = now - self._last, now
 
 
 @dataclass(frozen=True)
 class MethodMaker:
-    """Loads the method of a row, here or on another machine."""
+    """Loads the method of a row, on this or another machine."""
 
     setting: Setting
     methods: Mapping[str, tuple[type[Method], BaseModel, MethodRow]]
 
     def __call__(self, row: MethodRow) -> Method:
-        """The method, loaded."""
+        """The loaded method."""
         kind, options, _ = self.methods[row.label]
         return kind(self.setting, options)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is settled: what it asks for, and how."""
+    """A run with resolved and checked options."""
 
     suite: Suite
     setting: Setting
     methods: Mapping[str, tuple[type[Method], BaseModel, MethodRow]]
     plan: Plan
     shares: Mapping[str, int]
-    """Row label -> iterations that are shared, of the rows that share any."""
+    """Row label -> number of shared iterations, of the rows that share any."""
     folder: Path
     scoring_device: str
     inspector: Inspector
 
-    def told(self) -> Iterator[str]:
-        """What the plan comes to, in lines."""
+    def describe(self) -> Iterator[str]:
+        """The size of the plan and remarks on it, in lines."""
         name, backbone = self.suite.file.name, self.setting.backbone.name
         yield f"{name} on {backbone}: {self.plan.size} samples in {len(self.plan.jobs)} jobs"
         yield from self.plan.left_out
-        if unlearnt := unlearnt_words(prompts_of(self.plan), self.setting.backbone):
-            yield unlearnt
-        yield from told_calls(self.plan, self.shares, self.setting.sampler)
+        if unknown := unknown_words(prompts_of(self.plan), self.setting.backbone):
+            yield unknown
+        yield from describe_calls(self.plan, self.shares, self.setting.sampler)
 
 
 def prepare(options: RunOptions) -> Prepared:
-    """The run that the options ask for; raises UserError or ModelInputError for what cannot be run."""
+    """Resolve and check the options; raises UserError or ModelInputError for a run that is not possible."""
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     backbone = read_backbone(options.backbone)
     for name in (*options.options, *options.variants):
         if name not in options.methods:
-            raise UserError(
-                f'Options are given for "{name}", which is not among the methods of this run; add --method {name}.'
-            )
+            raise UserError(f'An option is given for "{name}", which is not a method of this run; add --method {name}.')
     for owner, methods_of in ((f'backbone "{backbone.name}"', backbone.methods), ("suite", suite.file.options)):
         for name in methods_of:
             if name not in registry.registered("methods"):
                 known = nearest(name, registry.registered("methods"))
                 raise UserError(f'The {owner} has options for the unknown method "{name}", {known}')
     setting = _for_sampling(setting_of(suite, backbone, _device(options)), options.compiled)
-    asked = [(name, overrides, setting, suite.file.options.get(name)) for name, overrides in options.rows()]
-    needed = [*backbone.always_needed(), *(part for one in asked for part in components_of(*one))]
+    requested = [(name, overrides, setting, suite.file.options.get(name)) for name, overrides in options.rows()]
+    needed = [*backbone.always_needed(), *(part for one in requested for part in components_of(*one))]
     backbone.require(*dict.fromkeys(needed))
     methods: dict[str, tuple[type[Method], BaseModel, MethodRow]] = {}
-    for one in asked:
+    for one in requested:
         resolved = resolve_method(*one)
         methods[resolved[2].label] = resolved
     folder, scoring_device = options.out or default_folder(suite, backbone), setting.device
@@ -167,10 +165,10 @@ def prepare(options: RunOptions) -> Prepared:
 
 
 def run(options: RunOptions, console: Console) -> Outcome:
-    """Do what is asked, or continue it; the same options on the same folder do only what is missing.
+    """Do what is missing of the run; the same options on the same folder continue an interrupted run.
 
-    Raises UserError or ModelInputError before anything is generated when the suite, the photographs, a method, an
-    option, the weights or the run folder are unusable; nothing of an earlier run is touched then.
+    Raises UserError or ModelInputError before anything is generated if the suite, the photographs, a method, an option,
+    the weights or the run folder are unusable; an earlier run is then unchanged.
     """
     clock = Clock()
     prepared = prepare(options)
@@ -193,15 +191,16 @@ def run(options: RunOptions, console: Console) -> Outcome:
         clock.next("scoring")
         opened.note(seconds=clock.seconds)
         if done.samples:
-            opened.say(_told_share(done, clock.seconds))
+            opened.say(_describe_shares(done, clock.seconds))
     return outcome
 
 
 @contextmanager
 def _connected(cluster: Cluster | None, path: Path) -> Iterator[Connection | None]:
-    """The connection to the cluster, if one is asked for.
+    """The connection to the requested cluster, if any.
 
-    A new run folder, which keeps its device, is begun only with a place for a worker; raises UserError without one.
+    A new run folder fixes its device, so it is created only after a worker has its resources; raises UserError without
+    one.
     """
     if cluster is None:
         yield None
@@ -218,7 +217,7 @@ def _connected(cluster: Cluster | None, path: Path) -> Iterator[Connection | Non
 def _generate_pending(
     opened: Session, prepared: Prepared, options: RunOptions, connection: Connection | None
 ) -> Generation:
-    """Generate what is not recorded yet, after saying how much that is, and say what it took."""
+    """Generate the missing samples, and print their number before and the time after."""
     plan, folder = opened.plan, opened.folder
     recorded = folder.statuses()
     pending = sum(len(pending_ids(job, recorded, options.retry_errors)) for job in plan.jobs)
@@ -226,11 +225,11 @@ def _generate_pending(
     opened.say(f"{name} on {backbone}: {plan.size} samples, {pending} to generate, in {folder.path}")
     for left_out in plan.left_out:
         opened.say(left_out)
-    if unlearnt := unlearnt_words(prompts_of(plan), prepared.setting.backbone):
-        opened.say(unlearnt)
+    if unknown := unknown_words(prompts_of(plan), prepared.setting.backbone):
+        opened.say(unknown)
     if pending and prepared.shares:
         opened.note(shared_prefixes=list(prepared.shares))
-        for line in told_calls(plan, prepared.shares, prepared.setting.sampler):
+        for line in describe_calls(plan, prepared.shares, prepared.setting.sampler):
             opened.say(line)
     with progress(opened.console, "Generating", pending) as show:
         recorder = Recorder(folder, show, recorded, options.keep_artefacts)
@@ -253,12 +252,12 @@ def _generate_pending(
     if done.samples:
         workers = {} if connection is None else {"workers": list(done.machines)}
         opened.note(generation=_seconds(done), **workers)
-        opened.say(_told_seconds(done))
+        opened.say(_describe_time(done))
     return done
 
 
 def _seconds(done: Generation) -> dict[str, Any]:
-    """What generating took, as run.json records it."""
+    """The time of the generation, as run.json records it."""
     return {
         "samples": done.samples,
         "workers": done.workers,
@@ -270,37 +269,37 @@ def _seconds(done: Generation) -> dict[str, Any]:
     }
 
 
-def _told_seconds(done: Generation) -> str:
-    """Where the time went, in a sentence: what is neither method nor loading is the harness's."""
+def _describe_time(done: Generation) -> str:
+    """The time of each part, in a sentence; the harness takes what is neither method nor loading."""
     spent, writing = done.spent, f"{1000 * done.writing / done.samples:.1f}"
     parts = f"loading {spent.loading:.1f} s, customization {spent.customizing:.1f} s, sampling {spent.sampling:.1f} s"
     if done.workers > 1:
         return (
-            f"{done.samples} samples in {done.seconds:.1f} s on at most {done.workers} workers, of theirs together "
-            f"{parts}; {writing} ms to write a sample"
+            f"{done.samples} samples in {done.seconds:.1f} s on at most {done.workers} workers, in total "
+            f"{parts}; {writing} ms per sample for writing"
         )
     working = spent.customizing + spent.sampling
     harness = max(0.0, done.seconds - spent.total)
     since = max(done.seconds - spent.loading, 1e-9)
     return (
-        f"{done.samples} samples in {done.seconds:.1f} s: {parts}, {working / since:.1%} of what follows loading; "
-        f"{1000 * harness / done.samples:.1f} ms a sample for the harness, {writing} of them to write it"
+        f"{done.samples} samples in {done.seconds:.1f} s: {parts}, {working / since:.1%} of the time after loading; "
+        f"the harness took {1000 * harness / done.samples:.1f} ms per sample, {writing} ms of it for writing"
     )
 
 
-def _told_share(done: Generation, seconds: Mapping[str, float]) -> str:
-    """What of the command's time the methods had, in a sentence: that of its workers where there are several."""
+def _describe_shares(done: Generation, seconds: Mapping[str, float]) -> str:
+    """The seconds of each part of the command, and the methods' share of them if there is one worker."""
     preparing, generating, scoring = (seconds[part] for part in ("preparing", "generating", "scoring"))
-    told = f"{preparing:.1f} s to prepare, {generating:.1f} s to generate, {scoring:.1f} s to score"
+    summary = f"preparation {preparing:.1f} s, generation {generating:.1f} s, scoring {scoring:.1f} s"
     if done.workers > 1:
-        return told
+        return summary
     working = done.spent.customizing + done.spent.sampling
     since = max(generating + scoring - done.spent.loading, 1e-9)
-    return f"{told}: {working / since:.1%} of what follows loading was sampling and customization"
+    return f"{summary}: sampling and customization took {working / since:.1%} of the time after loading"
 
 
 def row_labels(options: RunOptions) -> list[str]:
-    """The names of the rows in the results of such a run, in the order of `RunOptions.rows`."""
+    """The labels of the rows of such a run, in the order of `RunOptions.rows`."""
     backbone = read_backbone(options.backbone)
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     setting = setting_of(suite, backbone, _device(options))
@@ -311,14 +310,14 @@ def row_labels(options: RunOptions) -> list[str]:
 
 
 def _for_sampling(setting: Setting, compiled: bool) -> Setting:
-    """The setting with what makes generating faster; raises UserError for compiling on a CPU."""
+    """The setting with faster generation; raises UserError for compilation on a CPU."""
     if compiled and not setting.device.startswith("cuda"):
-        raise UserError("--compile is for accelerators: on a CPU it takes longer than it saves; leave it out.")
+        raise UserError("--compile needs an accelerator, because on a CPU it takes longer than it saves; leave it out.")
     return replace(setting, compiled=COMPILER if compiled else None, remembers_text=True)
 
 
 def _device(options: RunOptions) -> str:
-    """The device asked for; on a cluster it is what workers get, which need not be here."""
+    """The requested device; on a cluster it is the workers' device, which this machine need not have."""
     if options.cluster is not None:
         return ON_CLUSTER if options.cluster.gpus_per_job else "cpu"
     return options.device
@@ -337,12 +336,12 @@ def resolve_sampler(suite: Suite, backbone: Backbone) -> Sampler:
 
 
 def setting_of(suite: Suite, backbone: Backbone, device: str) -> Setting:
-    """What all methods of a run share; raises UserError for a device that is not there."""
+    """The common setting of all methods of a run; raises UserError for a missing device."""
     resolved = "cuda" if device == ON_CLUSTER else resolve_device(device)
     return Setting(backbone, resolve_sampler(suite, backbone), resolved, backbone.dtype.on(resolved))
 
 
 def default_folder(suite: Suite, backbone: Backbone) -> Path:
-    """The run folder when none is named."""
+    """The default run folder."""
     name = suite.file.name if suite.file.name == backbone.name else f"{suite.file.name}-{backbone.name}"
     return Path("runs") / name

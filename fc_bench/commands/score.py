@@ -1,4 +1,4 @@
-"""Images made elsewhere: found by their names or a manifest, placed into a run folder, and measured like our own."""
+"""Images from another source: assigned to a suite, copied into a run folder, and scored like generated ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from fc_bench import registry
-from fc_bench.commands.image_assignment import Asked, Slot, read_manifest, read_names, read_run, usable_label
+from fc_bench.commands.image_assignment import RequestedImages, Slot, read_manifest, read_names, read_run, usable_label
 from fc_bench.commands.portraits import CONVERT
 from fc_bench.commands.portraits import left_out as left_out_files
 from fc_bench.commands.run import setting_of
@@ -35,14 +35,14 @@ from fc_bench.suites.suite import Suite, digest, read_suite
 Layout = Literal["fastcomposer"]
 
 PROMPT_CONSISTENCY = "prompt-consistency"
-NUMBERING = "the images may be numbered in another order of prompts than docs/scoring.md says: renumber them"
-NAMING = "they may be named for the wrong prompts: correct what says which image is which"
-"""Why images stand under prompts that they do not show, and what to do."""
+NUMBERING = "the images may be numbered in another prompt order than docs/scoring.md requires; renumber them"
+NAMING = "the images may be assigned to the wrong prompts; correct their names or the manifest"
+"""Likely causes of images that do not match their prompts, and the remedies."""
 
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What the command line asks for; `layout` or `manifest` says which image is which, a run folder does itself."""
+    """The options of the command line; `layout` or `manifest` identifies the images, a run folder needs neither."""
 
     images: Path
     suite: str
@@ -59,47 +59,47 @@ class ScoreOptions:
 
 
 def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
-    """Place the images into a run folder and measure them; the same command goes on where it was interrupted.
+    """Copy the images into a run folder and score them; the same command continues an interrupted one.
 
-    The numbers are those that fc-bench would give the same images had it made them. What the suite asks for and the
-    folder does not hold is planned and missing, so that every table says so; a file that is no readable image is a
-    failed sample. Raises UserError before anything is written when an image cannot be assigned or two claim a place.
+    The scores are those that fc-bench gives to generated images. Requested images that are not in the folder are
+    planned and missing, so every table reports them; an unreadable image is a failed sample. Raises UserError before
+    anything is written if an image cannot be assigned or two images are assigned to the same sample.
     """
     if not options.images.is_dir():
         raise UserError(f"The folder of images {options.images} does not exist; correct it.")
-    told = [given for given in (options.layout, options.manifest) if given is not None]
-    of_run = not told and (options.images / RUN).is_file()
-    if len(told) != 1 and not of_run:
-        raise UserError("Say which image is which with either --layout fastcomposer or --manifest FILE.csv.")
+    given = [value for value in (options.layout, options.manifest) if value is not None]
+    of_run = not given and (options.images / RUN).is_file()
+    if len(given) != 1 and not of_run:
+        raise UserError("The images are not identified; give either --layout fastcomposer or --manifest FILE.csv.")
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     backbone = read_backbone(options.backbone)
     setting = setting_of(suite, backbone, options.device)
-    asked = Asked(
-        suite.asked_sets(options.limit_subjects),
+    requested = RequestedImages(
+        suite.requested_sets(options.limit_subjects),
         in_authors_order(suite),
         options.images_per_prompt or suite.file.images_per_prompt,
         fewer_images=options.images_per_prompt is not None,
     )
     if of_run:
-        found, left_out = read_run(RunFolder(options.images), asked, options.method)
+        found, left_out = read_run(RunFolder(options.images), requested, options.method)
     else:
         label = usable_label(options.method or options.images.resolve().name)
         found, left_out = (
-            read_names(options.images, asked, label)
+            read_names(options.images, requested, label)
             if options.manifest is None
-            else read_manifest(options.manifest, options.images, asked, label)
+            else read_manifest(options.manifest, options.images, requested, label)
         )
     first = next(iter(found))[0]
     path = options.out or Path("runs") / f"{suite.file.name}-{MethodRow(first, first, {}, {}).folder}"
     inspector = inspector_of(suite, backbone, setting.device)
     suite = cropped(suite, inspector, path)
-    asked = replace(asked, sets=suite.subject_sets(options.limit_subjects))
+    requested = replace(requested, sets=suite.subject_sets(options.limit_subjects))
     contents = {file: _content(file) for file in dict.fromkeys(found.values())}
-    plan = _plan(suite, asked, found, contents)
+    plan = _plan(suite, requested, found, contents)
     with session(path, suite, setting, plan, inspector, console, made_elsewhere=True) as opened:
         planned = sum(len(job.samples) for job in plan.jobs)
         console.print(
-            f"{suite.file.name} scored on {backbone.name}: {len(found)} of {planned} images are there, in {path}"
+            f"{suite.file.name} scored on {backbone.name}: {len(found)} of {planned} images found, in {path}"
             f"{left_out.summary()}",
             highlight=False,
             markup=False,
@@ -118,7 +118,7 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
 
 
 def _order_remarks(opened: Session, scorer: ClipScorer, cause: str) -> list[dict[str, Any]]:
-    """What to know of the order of prompts, recorded as remarks of the rows; looked at anew where images changed."""
+    """Remarks on the order of prompts, recorded as remarks of the rows; updated if images changed."""
     folder = opened.folder
     settings = folder.settings()
     done = folder.statuses()
@@ -130,22 +130,24 @@ def _order_remarks(opened: Session, scorer: ClipScorer, cause: str) -> list[dict
     return settings.get("remarks", [])
 
 
-def _plan(suite: Suite, asked: Asked, found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> Plan:
-    """Everything the suite asks for, for each method that has an image; ids hash the images' files.
+def _plan(
+    suite: Suite, requested: RequestedImages, found: Mapping[Slot, Path], contents: Mapping[Path, str | None]
+) -> Plan:
+    """All images that the suite requires, for each method with an image; ids hash the images' files.
 
-    A method's images of one text that are the same file, or copies of it, are one image, which several samples share.
+    Equal files of a method and text are one image, which several samples share.
     """
     digests = suite.photograph_digests()
     jobs = []
     for label in dict.fromkeys(slot[0] for slot in found):
         row = MethodRow(label, label, {}, {})
-        for subject_set, prompts in asked.sets:
+        for subject_set, prompts in requested.sets:
             subjects = subject_set.subjects
             who = [[subject.id, subject.noun, digests[subject.id]] for subject in subjects]
             samples = []
             for prompt in prompts:
                 text = fill(prompt.template, [subject.noun for subject in subjects])
-                for index in range(asked.images):
+                for index in range(requested.images):
                     file = found.get((label, subject_set.key, prompt.template, index))
                     content = contents[file] if file else None
                     name = [suite.file.name, suite.file.version, label, who, prompt.template, index, content]
@@ -160,7 +162,7 @@ def _plan(suite: Suite, asked: Asked, found: Mapping[Slot, Path], contents: Mapp
 
 
 def _content(file: Path) -> str | None:
-    """The sha256 of a file; None of one that is not here, which then fails as a sample."""
+    """The sha256 of a file; None if it is missing, which makes a failed sample."""
     try:
         return sha256_of(file)
     except OSError:
@@ -168,7 +170,7 @@ def _content(file: Path) -> str | None:
 
 
 def _copies(found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> list[str]:
-    """A sentence on images that stand for several samples; none when there are none."""
+    """A sentence on images that several samples share; empty if there are none."""
     by_content: dict[str, list[Path]] = {}
     for file in found.values():
         if content := contents[file]:
@@ -178,13 +180,13 @@ def _copies(found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> 
         return []
     names = " and ".join(dict.fromkeys(file.name for file in several[0]))
     return [
-        f"{sum(map(len, several))} samples have an image that another sample has, too, such as {names}; check that "
-        "this is meant."
+        f"{sum(map(len, several))} samples share their image with another sample, such as {names}; check that "
+        "this is intended."
     ]
 
 
 def _place(opened: Session, found: Mapping[Slot, Path]) -> None:
-    """Copy each image into the run folder, as it is in pixels, and record it."""
+    """Copy each image into the run folder with unchanged pixels, and record it."""
     folder = opened.folder
     done = {name for name, status in folder.statuses().items() if status == "ok"}
     origins = finished_images(folder, opened.plan.jobs)

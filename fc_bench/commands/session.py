@@ -1,6 +1,6 @@
-"""What every command that fills a run folder does around its own work: settings, checks, records, scores.
+"""The common part of commands that fill a run folder: settings, checks, records, scores.
 
-Generating images (`fc_bench.commands.run`) and taking in images made elsewhere (`fc_bench.commands.score`) share it.
+Generation (`fc_bench.commands.run`) and scoring of other images (`fc_bench.commands.score`) use it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from fc_bench.suites.suite import Suite, SuiteFile
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left: its folder, finished and planned samples of this command, and how many scores failed.
+    """The result of a command: its folder, finished and planned samples, and the number of failed scores.
 
     `unscored` is the number of finished samples with a failed score.
     """
@@ -63,13 +63,13 @@ class Outcome:
 
     @property
     def complete(self) -> bool:
-        """Every planned sample exists and is scored."""
+        """Whether every planned sample exists and is scored."""
         return self.finished == self.planned and not self.score_errors
 
 
 @dataclass(frozen=True)
 class Session:
-    """A run folder held by one command, with the suite's metrics ready."""
+    """A run folder locked by one command, with the suite's metrics ready."""
 
     folder: RunFolder
     suite: Suite
@@ -78,24 +78,24 @@ class Session:
     console: Console
 
     def say(self, text: str) -> None:
-        """Print a line as it is."""
+        """Print a line without markup or wrapping."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def note(self, **told: Any) -> None:
-        """Record something about the command in run.json."""
+    def note(self, **fields: Any) -> None:
+        """Record fields of the command in run.json."""
         settings = self.folder.settings()
-        settings["commands"][-1] |= told
+        settings["commands"][-1] |= fields
         write_json(self.folder.path / RUN, settings)
 
     def score(self, retry_errors: bool = False) -> Outcome:
-        """Measure what is finished and not measured yet; how much of what the command asked for is there then."""
+        """Compute the missing scores of finished samples; returns the state of this command's samples."""
         pending = pending_scores(self.folder, self.metrics, retry_errors)
         with progress(self.console, "Scoring", len(pending)) as show:
             score(self.suite, self.folder, self.metrics, show, pending)
-        lacking = pending.lacking
-        finished = [name for job in self.plan.jobs for name in job.ids if name in lacking]
-        errors = sum(lacking[name].bit_count() for name in finished)
-        unscored = sum(1 for name in finished if lacking[name])
+        missing = pending.missing
+        finished = [name for job in self.plan.jobs for name in job.ids if name in missing]
+        errors = sum(missing[name].bit_count() for name in finished)
+        unscored = sum(1 for name in finished if missing[name])
         return Outcome(self.folder, len(finished), self.plan.size, errors, unscored)
 
 
@@ -110,12 +110,12 @@ def session(
     made_elsewhere: bool = False,
     scoring_device: str | None = None,
 ) -> Iterator[Session]:
-    """Hold the run folder, check everything that can be checked, write down what is asked and what methods get.
+    """Lock the run folder, check everything that can be checked, and record the settings and the plan.
 
-    What an earlier command planned stays planned. With `made_elsewhere` nothing is generated: sampler and number format
-    are not known, the pipeline is not needed, and the plan is what is there now. Metrics run on `scoring_device`, the
-    setting's where none is given. Raises UserError or ModelInputError before anything is written when photographs,
-    prompts, weights or the folder are unusable, and UserError when writing fails.
+    The plan of an earlier command is kept. With `made_elsewhere` nothing is generated: sampler and number format are
+    unknown, the pipeline is not needed, and the new plan replaces the old one. Metrics run on `scoring_device`
+    (default: the setting's device). Raises UserError or ModelInputError before anything is written if photographs,
+    prompts, weights or the folder are unusable, and UserError if writing fails.
     """
     classes = metric_classes(suite.file.metrics, setting.backbone)
     silence_loading_bars()
@@ -125,19 +125,19 @@ def session(
             settings |= {"sampler": None, "dtype": None}
         _refuse_other_run(folder, settings, setting.backbone, classes)
         scoring = setting if scoring_device is None else replace(setting, device=scoring_device)
-        asked = _asked(suite, plan)
-        people = people_of(suite, {subject.id for subject in asked})
+        requested = _requested(suite, plan)
+        people = people_of(suite, {subject.id for subject in requested})
         inspection = inspector.inspect(people, suite.file.photograph_crop == "published")
         inspection.refuse()
         try:
             with _left_only_when_begun(folder):
                 write_crops(suite, {person.id for person in people})
-                metrics = _checked_metrics(asked, scoring, plan, classes, not made_elsewhere)
+                metrics = _checked_metrics(requested, scoring, plan, classes, not made_elsewhere)
                 _begin(folder, settings, plan, metrics, inspection, made_elsewhere)
             before = _results(folder)
             for remark in inspection.remarks:
                 console.print(remark, highlight=False, markup=False, soft_wrap=True)
-            for subject in asked:
+            for subject in requested:
                 if not folder.reference(subject.id).exists():
                     write_png(folder.reference(subject.id), read_photograph(subject.photographs[0]))
             yield Session(folder, suite, plan, metrics, console)
@@ -150,7 +150,7 @@ def session(
 
 
 def settings_of(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str, type[Metric]]) -> dict[str, Any]:
-    """What must be equal for two commands to work in one folder, and the method rows, which may grow."""
+    """Settings that must be equal for two commands in one folder, and the method rows, which may be added to."""
     rows = {job.row.label: job.row for job in plan.jobs}
     return {
         "suite": suite.content(),
@@ -167,7 +167,7 @@ def settings_of(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str
 
 
 def _scorers(backbone: Backbone, metrics: Mapping[str, type[Metric]]) -> dict[str, str]:
-    """sha256 of the components that scores depend on: clip and faces always, others where a metric uses them."""
+    """sha256 of the components that scores depend on: clip and faces always, others if a metric uses them."""
     faces = [backbone.faces_component(number) for number in range(len(backbone.faces))]
     further = [part for metric in metrics.values() for part in further_scorers(metric)]
     declared = backbone.components()
@@ -175,7 +175,7 @@ def _scorers(backbone: Backbone, metrics: Mapping[str, type[Metric]]) -> dict[st
 
 
 def _face_settings(backbone: Backbone) -> dict[str, Any] | list[dict[str, Any]]:
-    """How the face models are called: a mapping, or a list where there are several."""
+    """Settings of the face models: a mapping, or a list if there are several."""
     every = [faces.model_dump(mode="json", exclude={"pack"}, exclude_none=True) for faces in backbone.faces]
     return every[0] if len(every) == 1 else every
 
@@ -183,7 +183,7 @@ def _face_settings(backbone: Backbone) -> dict[str, Any] | list[dict[str, Any]]:
 def _refuse_other_run(
     folder: RunFolder, settings: Mapping[str, Any], backbone: Backbone, metrics: Mapping[str, type[Metric]]
 ) -> None:
-    """Raise UserError when the folder holds a run of something else; a suite may have become richer by metrics."""
+    """Raise UserError if the folder holds a different run; the suite may have additional metrics."""
     if not (folder.path / RUN).exists():
         return
     earlier = folder.settings()
@@ -195,7 +195,7 @@ def _refuse_other_run(
         )
     known = {name: metrics[name] for name in earlier["columns"]}
     earlier["columns"] = {
-        name: [asdict(Column(**column)) for column in columns] for name, columns in earlier["columns"].items()
+        name: [Column(**column).definition() for column in columns] for name, columns in earlier["columns"].items()
     }
     digests = earlier["suite"].pop("photograph_digests")
     # Before there was a choice, methods got photographs as they are: the digests say whether that is the same.
@@ -203,14 +203,14 @@ def _refuse_other_run(
     try:
         recorded = SuiteFile.model_validate(earlier["suite"]).model_dump(mode="json")
     except ValidationError as error:
-        told = sentence(error, SuiteFile).rstrip(".")
+        message = sentence(error, SuiteFile).rstrip(".")
         raise UserError(
-            f"{folder.path / RUN} is not as a run leaves it (suite: {told}); restore it or start a new run folder."
+            f"{folder.path / RUN} is damaged (suite: {message}); restore it or start a new run folder."
         ) from None
     earlier["suite"] = {**recorded, "photograph_digests": digests, "metrics": settings["suite"]["metrics"]}
-    asked = {
+    requested = {
         **settings,
-        "columns": {name: settings["columns"][name] for name in known},
+        "columns": {name: [column.definition() for column in metric.columns] for name, metric in known.items()},
         "scorers": _scorers(backbone, known),
     }
     names = {
@@ -222,10 +222,10 @@ def _refuse_other_run(
         "sampler": "other sampler settings",
         "device": "another device",
         "dtype": "another number format",
-        "compiled": "models that were compiled otherwise",
+        "compiled": "another compilation of the models",
     }
     for key, what in names.items():
-        if earlier.get(key) != asked[key]:
+        if earlier.get(key) != requested[key]:
             raise UserError(f"{folder.path} holds a run with {what}; choose another folder with --out to keep both.")
     for label, row in settings["methods"].items():
         before = earlier["methods"].get(label)
@@ -238,7 +238,7 @@ def _refuse_other_run(
 
 @contextmanager
 def _left_only_when_begun(folder: RunFolder) -> Iterator[None]:
-    """Removes the squares of photographs where nothing else is written after them: the folder is no run's then."""
+    """Remove the squares of photographs if nothing else was written, because the folder is not a run folder then."""
     try:
         yield
     finally:
@@ -249,7 +249,7 @@ def _left_only_when_begun(folder: RunFolder) -> Iterator[None]:
 def _checked_metrics(
     subjects: Sequence[Subject], setting: Setting, plan: Plan, classes: Mapping[str, type[Metric]], generated: bool
 ) -> dict[str, Metric]:
-    """The suite's metrics, after every reference was looked at and every prompt measured."""
+    """The suite's metrics, after a check of every reference and prompt."""
     if not generated:
         check_prompt_lengths(plan, setting, generated=False, scored="prompt-consistency" in classes)
     metrics = {name: metric(setting) for name, metric in classes.items()}
@@ -258,10 +258,10 @@ def _checked_metrics(
     return metrics
 
 
-def _asked(suite: Suite, plan: Plan) -> list[Subject]:
-    """The subjects that appear in the plan, in the suite's order."""
-    asked = {subject.id for job in plan.jobs for subject in job.subject_set.subjects}
-    return [subject for subject in suite.subjects if subject.id in asked]
+def _requested(suite: Suite, plan: Plan) -> list[Subject]:
+    """The subjects in the plan, in the suite's order."""
+    requested = {subject.id for job in plan.jobs for subject in job.subject_set.subjects}
+    return [subject for subject in suite.subjects if subject.id in requested]
 
 
 def _begin(
@@ -272,7 +272,7 @@ def _begin(
     inspection: Inspection,
     replaces_plan: bool,
 ) -> None:
-    """Write run.json and the plan; an earlier run's methods and samples stay, unless the plan is replaced."""
+    """Write run.json and the plan; an earlier run's methods and samples stay unless the plan is replaced."""
     earlier = folder.settings() if (folder.path / RUN).exists() else {}
     provenance = {"code": commit(), "versions": versions(), "hardware": hardware()}
     remarks = {(remark["method"], remark["subjects"]): remark for remark in earlier.get("remarks", [])}
@@ -296,7 +296,7 @@ def _begin(
 
 
 def _write_plan(folder: RunFolder, plan: Plan, replace: bool) -> None:
-    """Add the plan's samples to those that earlier commands planned, or replace them."""
+    """Add the plan's samples to those of earlier commands, or replace them."""
     file = folder.path / PLAN
     known = set() if replace else {one.id for one in stream_fields(file, Planned)}
     if not replace and all(name in known for job in plan.jobs for name in job.ids):
@@ -306,7 +306,7 @@ def _write_plan(folder: RunFolder, plan: Plan, replace: bool) -> None:
 
 
 def _new_samples(plan: Plan, known: set[str]) -> Iterator[dict[str, Any]]:
-    """The samples that are not known yet, as recorded; known after that."""
+    """The unknown samples as recorded; they are known afterwards."""
     for sample in plan.samples():
         if sample.id not in known:
             known.add(sample.id)
@@ -314,7 +314,7 @@ def _new_samples(plan: Plan, known: set[str]) -> Iterator[dict[str, Any]]:
 
 
 def _results(folder: RunFolder) -> list[int]:
-    """Bytes of each file of results: they only grow."""
+    """Bytes of each file of results, which only grow."""
     files = (folder.path / name for name in (SAMPLES, JOBS, SCORES))
     return [file.stat().st_size if file.exists() else 0 for file in files]
 
@@ -327,13 +327,13 @@ def _finish(folder: RunFolder, metrics: Mapping[str, Metric], added_results: boo
 
 
 def _face_providers(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Where onnxruntime runs the face models of metrics."""
+    """The onnxruntime providers of the metrics' face models."""
     models = [model for one in made.values() for model in one.get("models", {}).values()]
     return sorted({provider for model in models for provider in model["providers"]})
 
 
 def _provenance(metrics: Mapping[str, Metric]) -> dict[str, dict[str, Any]]:
-    """What each metric says of itself, and which further components of the backbone its values depend on."""
+    """Each metric's own provenance, and the further components of the backbone that its values depend on."""
     further = {name: list(further_scorers(metric)) for name, metric in metrics.items()}
     return {
         name: {**metric.provenance(), **({"scorers": further[name]} if further[name] else {})}

@@ -1,11 +1,11 @@
-"""Sweeps: what a method's options do, over a range of one of them or a grid of several.
+"""Sweeps: the effect of a method's options, over a range of one option or a grid of several.
 
     fc-bench sweep fastcomposer.alpha 0:1:0.1
     fc-bench sweep --grid baselines/sweeps/pocket/dreambooth.yaml
 
-Either is one run with a row for each setting, and text-only beside them: interrupted, the same command continues. A
-range ends in the run's report and the option's figure. A grid is for choosing a method's settings: its table is written
-beside its file. Settings belong to a backbone; they are chosen on people that no result is reported on.
+Either is one run with a row for each setting and one for text-only; the same command continues an interrupted one. A
+range ends with the run's report and the option's figure. A grid serves the choice of a method's settings; its table is
+written beside the grid file. Settings belong to a backbone and are chosen on people without reported results.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from fc_bench.run_folder.records import write_atomically
 
 COLUMNS = ("identity", "prompt_consistency")
 BASELINE = "text-only"
-"""Stands in every sweep beside what is tried."""
+"""Reference method of every sweep."""
 MOST_VALUES = 200
 
 
@@ -54,7 +54,7 @@ def combinations(grids: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def method_and_option(text: str) -> tuple[str, str]:
-    """`fastcomposer.alpha` -> its two names; raises UserError for anything else."""
+    """`fastcomposer.alpha` -> its two names; raises UserError for any other form."""
     method, dot, option = text.strip().rpartition(".")
     if not (dot and method and option) or "=" in text:
         raise UserError(f'"{text}" is not of the form METHOD.OPTION, e.g. fastcomposer.alpha.')
@@ -62,9 +62,9 @@ def method_and_option(text: str) -> tuple[str, str]:
 
 
 def values_in(text: str) -> list[Any]:
-    """`0:1:0.25` (START:STOP:STEP, the stop included where a step meets it) or `50,100,200` -> values, each once.
+    """`0:1:0.25` (START:STOP:STEP, with the stop if a step reaches it) or `50,100,200` -> values, each once.
 
-    Raises UserError for a range that is none, or has more than `MOST_VALUES` values.
+    Raises UserError for an invalid range or more than `MOST_VALUES` values.
     """
     if ":" in text:
         values = _range(text)
@@ -79,15 +79,15 @@ def values_in(text: str) -> list[Any]:
     return values
 
 
-def range_options(option: str, values: str, asked: RunOptions) -> RunOptions:
-    """The run that tries the values of `METHOD.OPTION`, beside text-only; `asked` says everything else."""
+def range_options(option: str, values: str, requested: RunOptions) -> RunOptions:
+    """The run of all values of `METHOD.OPTION`, with text-only; `requested` has all other options."""
     method, name = method_and_option(option)
-    overrides = asked.options.get(method, {})
+    overrides = requested.options.get(method, {})
     if name in overrides:
         raise UserError(f"The option {option} is swept and cannot be given with --option as well; leave one out.")
     return RunOptions(
         **{
-            **vars(asked),
+            **vars(requested),
             "methods": (BASELINE, method),
             "variants": {method: [{name: value} for value in values_in(values)]},
         }
@@ -95,31 +95,31 @@ def range_options(option: str, values: str, asked: RunOptions) -> RunOptions:
 
 
 def run_grid(file: Path, out: Path, console: Console) -> Path:
-    """Run what is missing of a grid into `out`; returns the table written beside the file.
+    """Run the missing part of a grid into `out`; returns the table written beside the grid file.
 
-    Raises UserError when a sample or a score failed.
+    Raises UserError if a sample or a score failed.
     """
     grid = read_yaml(file, Grid)
     tried = {name: list(combinations(grids)) for name, grids in grid.grids.items()}
-    asked = RunOptions(
+    requested = RunOptions(
         grid.suite, (BASELINE, *tried), grid.backbone, out, limit_subjects=grid.limit_subjects, variants=tried
     )
-    outcome = run(asked, console)
-    settings = list(zip(asked.rows(), row_labels(asked), strict=True))
+    outcome = run(requested, console)
+    settings = list(zip(requested.rows(), row_labels(requested), strict=True))
     if not outcome.complete:
         samples = outcome.folder.samples().values()
         failed = {record["method"] for record in samples if record["status"] != "ok"}
-        told = [f"{name} with {options}" for (name, options), label in settings if label in failed]
+        failures = [f"{name} with {options}" for (name, options), label in settings if label in failed]
         raise UserError(
-            f"{told[0] if told else 'The sweep'} left failed samples or scores in {out}; no table is written."
+            f"{failures[0] if failures else 'The sweep'} left failed samples or scores in {out}; no table is written."
         )
     for line in doubts({out.name: outcome.folder.settings()}):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     results = result_rows(outcome.folder)
     rows: list[dict[str, Any]] = []
     for (name, options), label in settings:
-        told = " ".join(f"{key}={value}" for key, value in options.items())
-        rows += [{"method": name, "options": told, **values} for values in _values(results, label)]
+        setting = " ".join(f"{key}={value}" for key, value in options.items())
+        rows += [{"method": name, "options": setting, **values} for values in _values(results, label)]
     table = file.with_suffix(".csv")
     write_atomically(table, pd.DataFrame(rows).to_csv(index=False).encode())
     return table
@@ -134,7 +134,7 @@ def _range(text: str) -> list[int | float]:
     if all(number.is_finite() for number in numbers) and max(map(abs, numbers)) > LARGEST:
         raise UserError(f'The range "{text}" has a number beyond {LARGEST:g}; give smaller ones.')
     if not all(number.is_finite() for number in numbers) or step == 0 or (stop - start) * step < 0:
-        raise UserError(f'The range "{text}" does not lead from its start to its stop; correct the step.')
+        raise UserError(f'The range "{text}" never reaches its stop; correct the step.')
     if abs(stop - start) >= abs(step) * MOST_VALUES:
         raise UserError(f'The range "{text}" has more than {MOST_VALUES} values; widen the step.')
     count = int((stop - start) / step) + 1
@@ -143,7 +143,7 @@ def _range(text: str) -> list[int | float]:
 
 
 def _values(results: list[dict[str, Any]], label: str) -> Iterator[dict[str, Any]]:
-    """One line per number of subjects: the columns' means, and samples measured of those planned."""
+    """One row per number of subjects: the columns' means, and the numbers of measured and planned samples."""
     own = [row for row in results if row["method"] == label and row["category"] == OVERALL]
     for subjects in sorted({row["subjects"] for row in own}):
         found = {row["column"]: row for row in own if row["subjects"] == subjects}

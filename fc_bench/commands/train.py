@@ -1,4 +1,4 @@
-"""Training FastComposer on a backbone: a recipe, pictures and curves on the way, a folder that is a backbone.
+"""Training of FastComposer on a backbone, with validation; the output folder is itself a backbone.
 
     OUTPUT/backbone.yaml       what `--backbone OUTPUT` takes
            weights/            the trained parts, of the last checkpoint
@@ -29,7 +29,7 @@ from pydantic import Field, PositiveInt, ValidationError
 from fc_bench import registry
 from fc_bench.commands.run import setting_of
 from fc_bench.errors import UserError
-from fc_bench.generation.method_checks import asked_set, refusal
+from fc_bench.generation.method_checks import refusal, requested_set
 from fc_bench.inspection.inspector import cropped, inspector_of, people_of, write_crops
 from fc_bench.model.backbones.backbone import BACKBONES, FILE, Backbone, FastComposerParts, read_backbone, written_out
 from fc_bench.model.contact_sheet import Tile, contact_sheet
@@ -49,9 +49,9 @@ log = logging.getLogger(__name__)
 RECIPES = Path(__file__).parent.parent / "recipes"
 METRICS = ("identity", "prompt-consistency")
 CURVES = {
-    "identity": "identity",
-    "told_apart": "told apart",
-    "detection_rate": "faces found",
+    "identity": "identity preservation",
+    "told_apart": "correctly identified",
+    "detection_rate": "faces detected",
     "prompt_consistency": "prompt consistency",
 }
 """Columns that are averaged and drawn, with their titles."""
@@ -60,7 +60,7 @@ TRAINED = "trained"
 
 
 class RenderConfig(Settings):
-    """Training pictures to draw first, of the pocket world: with `data.root` as their folder, unless they are there."""
+    """Training pictures of the pocket world to draw into `data.root` before the training, unless they exist."""
 
     pictures: PositiveInt = 4_000
     people: int = Field(default=800, ge=2)
@@ -68,25 +68,25 @@ class RenderConfig(Settings):
 
 
 class ValidationConfig(Settings):
-    """What is generated and measured after checkpoints; the people must be none of the training's."""
+    """What is generated and measured after checkpoints; its people must not be training people."""
 
     suite: str
-    """Name or file."""
+    """Name or file of a suite."""
     subjects: PositiveInt | None = 4
-    """Only the first so many (and sets of them); null for all."""
+    """Number of subjects (and their sets) to use; null for all."""
     prompts: PositiveInt | None = 3
-    """Of each subject set, one of each category in turn; null for all."""
+    """Number of prompts of each subject set, from each category in turn; null for all."""
     every: PositiveInt = 1
-    """Checkpoints."""
+    """Number of checkpoints between validations."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Of the method fastcomposer, such as alpha; the backbone's where not given."""
+    """Options of the method fastcomposer, such as alpha; the backbone's if not given."""
 
 
 class TrainingFile(Recipe):
-    """The schema of a file for `fc-bench train fastcomposer`; what it leaves out has the paper's value."""
+    """The schema of a file for `fc-bench train fastcomposer`; missing fields have the paper's value."""
 
     backbone: str
-    """Whose pipeline and CLIP are trained from, and whose scorers validate."""
+    """Backbone whose pipeline and CLIP are trained, and whose scorers validate."""
     output: Path
     render: RenderConfig | None = None
     validation: ValidationConfig | None = None
@@ -94,7 +94,7 @@ class TrainingFile(Recipe):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A training ready to begin: its file, resolved, and the backbone."""
+    """A checked training: its file with resolved paths, and the backbone."""
 
     file: TrainingFile
     backbone: Backbone
@@ -102,14 +102,14 @@ class Prepared:
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that are shipped."""
+    """Names of the shipped recipes."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
 def prepare(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Prepared:
-    """Read a recipe by name or file, with some fields changed; paths of a shipped recipe are relative to the cwd.
+    """Read a recipe by name or file and change some fields; a shipped recipe's paths are relative to the cwd.
 
-    Raises ModelInputError or UserError for anything that is wrong with it, and for missing weights.
+    Raises ModelInputError or UserError for any error in it, and for missing weights.
     """
     if name_or_path in recipe_names():
         path, folder = RECIPES / f"{name_or_path}.yaml", Path.cwd()
@@ -138,10 +138,10 @@ def prepare(name_or_path: str, changes: Mapping[str, Any] | None = None) -> Prep
 
 
 def train_fastcomposer(prepared: Prepared, resume: bool) -> Path:
-    """Train, validate on the way and return the folder of the result.
+    """Train, validate in between, and return the output folder.
 
-    Raises ModelInputError or UserError for unusable data, models, validation or output, or one that another process
-    works in.
+    Raises ModelInputError or UserError for unusable data, models, validation or output, or if another process uses the
+    output folder.
     """
     from fc_bench.model.training.loop import train
 
@@ -158,7 +158,7 @@ def train_fastcomposer(prepared: Prepared, resume: bool) -> Path:
 
 
 def draw_pictures(prepared: Prepared) -> None:
-    """Render the training pictures where the recipe says so; of several processes the first does."""
+    """Draw the training pictures if the recipe requires them; of several processes the first one does."""
     render, root = prepared.file.render, prepared.file.data.root
     if render is None:
         return
@@ -166,7 +166,10 @@ def draw_pictures(prepared: Prepared) -> None:
     from fc_bench.model.pocket.people import TRAINING_PEOPLE
 
     if render.people > len(TRAINING_PEOPLE):
-        raise UserError(f"{render.people} people are more than the {len(TRAINING_PEOPLE)} there are to train on.")
+        raise UserError(
+            f"{render.people} people are more than the {len(TRAINING_PEOPLE)} training people of the pocket world; "
+            "lower render.people."
+        )
     plan = training_plan(root, render.pictures, render.people, max(1, render.pictures // 100))
     last = root / "image_ids_references.txt"
     if is_main_process():
@@ -178,7 +181,7 @@ def draw_pictures(prepared: Prepared) -> None:
 
 
 def write_backbone(prepared: Prepared) -> Path:
-    """The file that makes the output folder a backbone: the one trained on, with the trained parts."""
+    """Write the file that makes the output folder a backbone: the base with the trained parts."""
     output = prepared.config.output
     base = prepared.backbone
     own = {"name": name_of(output.name, TRAINED), "description": f"{base.name} with a FastComposer trained here."}
@@ -194,9 +197,9 @@ def write_backbone(prepared: Prepared) -> Path:
 
 
 class Validation:
-    """Generates the validation's pictures with the weights of a checkpoint, measures and shows them.
+    """Generates the validation's pictures with the weights of a checkpoint, and measures and shows them.
 
-    Raises UserError or ModelInputError when the suite, its photographs or the scorers are unusable.
+    Raises UserError or ModelInputError if the suite, its photographs or the scorers are unusable.
     """
 
     def __init__(self, prepared: Prepared, settings: ValidationConfig) -> None:
@@ -206,20 +209,20 @@ class Validation:
         file = registry.suite_file(settings.suite)
         if read_yaml(file, SuiteFile).photographs.folder == "given":
             raise UserError(
-                f"The suite {settings.suite} has no photographs of its own to validate with; name another under "
-                "validation, such as one of `fc-bench init-suite`."
+                f"The suite {settings.suite} has no photographs of its own; name another suite under "
+                "validation, such as one that `fc-bench init-suite` made."
             )
         suite, device = read_suite(file), "cpu" if prepared.config.cpu else "auto"
         self._setting = setting_of(suite, self._backbone, device)
         inspector = inspector_of(suite, self._backbone, self._setting.device)
         self._suite = cropped(suite, inspector, self._output)
-        self._asked = list(_asked(self._suite, settings))
-        if not self._asked:
+        self._requested = list(_requested(self._suite, settings))
+        if not self._requested:
             raise UserError(f"The suite {settings.suite} has no subject set for the validation; raise `subjects`.")
         self._options = self._checked_options()
         if not is_main_process():
             return
-        people = {subject.id: subject for subject_set, _ in self._asked for subject in subject_set.subjects}
+        people = {subject.id: subject for subject_set, _ in self._requested for subject in subject_set.subjects}
         inspection = inspector.inspect(people_of(self._suite, people), suite.file.photograph_crop == "published")
         inspection.refuse()
         for remark in inspection.remarks:
@@ -236,7 +239,7 @@ class Validation:
         self._metrics = metrics
 
     def _checked_options(self) -> Any:
-        """FastComposer's options; raises UserError for one that it rejects and for prompts that it will refuse."""
+        """FastComposer's options; raises UserError for invalid ones and for prompts that it refuses."""
         from fc_bench.baselines.fastcomposer import FastComposer, FastComposerOptions
 
         own = {**self._backbone.methods.get("fastcomposer", {}), **self._settings.options}
@@ -245,13 +248,13 @@ class Validation:
             options = FastComposerOptions.model_validate(own)
         except ValidationError as error:
             raise UserError(f"The options of the validation: {sentence(error, FastComposerOptions)}") from None
-        asked = [asked_set(subject_set, prompts) for subject_set, prompts in self._asked]
-        if told := refusal(FastComposer, self._setting, options, asked):
-            raise UserError(f"The validation cannot run: {told}")
+        requested = [requested_set(subject_set, prompts) for subject_set, prompts in self._requested]
+        if message := refusal(FastComposer, self._setting, options, requested):
+            raise UserError(f"The validation cannot run: {message}")
         return options
 
     def watch(self, step: int, weights: Path) -> None:
-        """Validate a checkpoint, where it is one's turn; what goes wrong is logged and the training goes on."""
+        """Validate a checkpoint if it is due; an error is logged and the training continues."""
         self._seen += 1
         write_backbone(self._prepared)
         if (self._seen - 1) % self._settings.every:
@@ -260,14 +263,14 @@ class Validation:
             self._validate(step, weights)
             draw_curves(self._output)
         except Exception:
-            log.exception("the validation at step %d failed; the training goes on", step)
+            log.exception("the validation at step %d failed; training continues", step)
 
     def _validate(self, step: int, weights: Path) -> None:
         begun = time.monotonic()
         rows: list[list[Tile]] = []
         values: dict[str, list[float]] = {name: [] for name in CURVES}
         method = self._method(weights)
-        for subject_set, prompts in self._asked:
+        for subject_set, prompts in self._requested:
             customized = method.customize(subject_set.subjects, 0, self._output, None)
             nouns = [subject.noun for subject in subject_set.subjects]
             mentions = [method.mention(subject, place) for place, subject in enumerate(subject_set.subjects)]
@@ -295,7 +298,7 @@ class Validation:
         write_png(self._output / "validation" / f"step-{step:08d}.png", sheet)
         file = self._output / "validation.jsonl"
         earlier = [line for line in read_lines(file) if line["step"] < step] if file.is_file() else []
-        images = sum(len(prompts) for _, prompts in self._asked)
+        images = sum(len(prompts) for _, prompts in self._requested)
         line = {"step": step, "seconds": round(time.monotonic() - begun, 2), "images": images, **means}
         write_lines(file, [*earlier, line])
         log.info("step %d, validation: %s", step, ", ".join(f"{name} {value:.3f}" for name, value in means.items()))
@@ -322,7 +325,7 @@ class Validation:
 
 
 def draw_curves(output: Path) -> None:
-    """Losses and validation over the steps, as curves.png."""
+    """Draw losses and validation over the steps into curves.png."""
     from matplotlib.figure import Figure
 
     losses = read_lines(output / "log.jsonl") if (output / "log.jsonl").is_file() else []
@@ -343,17 +346,17 @@ def draw_curves(output: Path) -> None:
     figure.savefig(output / "curves.png", dpi=120)
 
 
-def _asked(suite: Suite, settings: ValidationConfig) -> list[tuple[SubjectSet, Sequence[Prompt]]]:
-    """Subject sets with the validation's prompts: of each category its first, then its second, ..."""
-    asked = []
+def _requested(suite: Suite, settings: ValidationConfig) -> list[tuple[SubjectSet, Sequence[Prompt]]]:
+    """Subject sets with the validation's prompts: the first of each category, then the second, ..."""
+    requested = []
     for subject_set, prompts in suite.subject_sets(settings.subjects):
         categories: dict[str, list[Prompt]] = {}
         for prompt in prompts:
             categories.setdefault(prompt.category, []).append(prompt)
         longest = max(map(len, categories.values()))
         turns = [own[turn] for turn in range(longest) for own in categories.values() if turn < len(own)]
-        asked.append((subject_set, turns[: settings.prompts]))
-    return asked
+        requested.append((subject_set, turns[: settings.prompts]))
+    return requested
 
 
 def _first(subject: Any) -> Any:
@@ -363,7 +366,7 @@ def _first(subject: Any) -> Any:
 
 
 def _beside(name: str, folder: Path) -> str:
-    """A name as it is, a path relative to the folder."""
+    """A name unchanged, a path relative to the folder."""
     is_path = name.endswith((".yaml", ".yml")) or "/" in name
     return str(folder / expanded(name)) if is_path else name
 

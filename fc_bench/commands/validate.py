@@ -1,4 +1,4 @@
-"""Checking a suite before it is run: every photograph, and with a backbone every face and every prompt's length."""
+"""The check of a suite before a run: photographs, and with a backbone faces and prompt lengths."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from fc_bench import registry
 from fc_bench.commands.run import RunOptions, setting_of
-from fc_bench.generation.method_checks import asked_set, refusal
+from fc_bench.generation.method_checks import refusal, requested_set
 from fc_bench.generation.plan import options_of
-from fc_bench.generation.prompt_checks import prompt_readers, unlearnt_words
+from fc_bench.generation.prompt_checks import prompt_readers, unknown_words
 from fc_bench.inspection.inspector import Finding, cropped, inspector_of, people_of
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.protocols import fill
@@ -17,11 +17,11 @@ from fc_bench.suites.suite import Suite
 
 
 def findings(suite: Suite, backbone: Backbone | None = None) -> list[Finding]:
-    """Everything a run of the suite would stumble over, all of it at once.
+    """Everything that would fail in a run of the suite.
 
-    Photographs are inspected (`inspection`), with a backbone by its face models, too; then every prompt has to fit its
-    text encoder and its CLIP scorer, and what built-in methods will refuse is said without blocking. Raises UserError
-    or ModelInputError for an unknown metric and missing or damaged weights.
+    Photographs are inspected (`inspection`), with a backbone also by its face models. Then every prompt must fit its
+    text encoder and its CLIP scorer. Refusals of built-in methods are reported but do not block. Raises UserError or
+    ModelInputError for an unknown metric and missing or damaged weights.
     """
     for name in suite.file.metrics:
         registry.load("metrics", name)
@@ -40,27 +40,25 @@ def findings(suite: Suite, backbone: Backbone | None = None) -> list[Finding]:
 
 
 def _refused(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
-    """What the built-in methods will refuse of the suite, with the options that suite and backbone give them."""
+    """What the built-in methods refuse of the suite, with the options of suite and backbone."""
     setting = setting_of(suite, backbone, "cpu")
     refused: dict[str, list[str]] = {}
     for name in RunOptions().methods:
         method, options = options_of(name, {}, setting, suite.file.options.get(name))
-        asked = [
-            asked_set(subject_set, prompts)
+        requested = [
+            requested_set(subject_set, prompts)
             for subject_set, prompts in suite.subject_sets()
             if len(subject_set.subjects) <= method.max_subjects
         ]
-        if told := refusal(method, setting, options, asked):
-            refused.setdefault(told, []).append(name)
-    for told, names in refused.items():
-        yield Finding("refused", f"{', '.join(names)} would refuse it: {told}")
+        if message := refusal(method, setting, options, requested):
+            refused.setdefault(message, []).append(name)
+    for message, names in refused.items():
+        yield Finding("refused", f"{', '.join(names)} would refuse it: {message}")
 
 
 def _empty_parts(suite: Suite) -> Iterator[Finding]:
     if suite.file.multi and suite.file.multi.subjects == "all-pairs" and len(suite.subjects) == 1:
-        yield Finding(
-            "empty", "multi asks for nothing: there is no pair of one subject; add a subject or leave it out."
-        )
+        yield Finding("empty", "multi is empty, because one subject makes no pair; add a subject or leave multi out.")
 
 
 def _unreadable_prompts(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
@@ -71,8 +69,8 @@ def _unreadable_prompts(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
     )
     for reader in prompt_readers(backbone, scored="prompt-consistency" in suite.file.metrics):
         for prompt in prompts:
-            told = reader.refusal(prompt)
-            if told:
-                yield Finding("prompt", told, blocks=True)
-    if told := unlearnt_words(prompts, backbone):
-        yield Finding("prompt", told)
+            message = reader.refusal(prompt)
+            if message:
+                yield Finding("prompt", message, blocks=True)
+    if message := unknown_words(prompts, backbone):
+        yield Finding("prompt", message)

@@ -1,8 +1,8 @@
-"""What the phases amount to: seconds per image over the images of a subject, break-even points, speed-up, storage.
+"""Amortized cost: seconds per image over the images of a subject, break-even points, speed-up, storage.
 
-The total for n images of a subject is load + customize + n image. What all subjects of a class share (class images) is
-counted whole, with this one subject, or not at all: both are told, and the truth of any number of subjects of a class
-lies between.
+The total for n images of a subject is load + customize + n image. Costs that all subjects of a class share (class
+images) are counted in full for this one subject, or not at all. Both are reported; the true value for any number of
+subjects of a class lies between.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from fc_bench.cost.figures import Figure, difference, ratio, total
 from fc_bench.cost.results import MethodCost
 
 IMAGES = (*(digit * 10**power for power in range(4) for digit in range(1, 10)), 10_000)
-"""Images per subject at which the curves are written."""
+"""Numbers of images per subject at which the curves are reported."""
 SUBJECTS = (1, 1_000, 1_000_000)
 
 
 def preparation(cost: MethodCost, shared: bool = False, load: bool = True) -> Figure | None:
-    """Seconds before the first image of a subject can be drawn; None when customizing was not measured."""
+    """Seconds before the first image of a subject; None if customization was not measured."""
     customize = cost.customize if cost.personalizes else Figure(0.0)
     if customize is None or (load and cost.load is None):
         return None
@@ -29,7 +29,7 @@ def preparation(cost: MethodCost, shared: bool = False, load: bool = True) -> Fi
 
 
 def total_seconds(cost: MethodCost, images: float, shared: bool = False, load: bool = True) -> Figure | None:
-    """Seconds for so many images of one subject; None when something of it was not measured."""
+    """Seconds for this number of images of one subject; None if a part was not measured."""
     before = preparation(cost, shared, load)
     if before is None or cost.image is None:
         return None
@@ -44,10 +44,10 @@ def seconds_per_image(cost: MethodCost, images: float, shared: bool = False) -> 
 
 @dataclass(frozen=True)
 class BreakEven:
-    """From how many images of a subject on `later` is faster than `sooner`, whose preparation takes less.
+    """The number of images of a subject from which `later` is cheaper than `sooner`, whose preparation takes less.
 
-    `images` None: never, as its images take no less time. With `low` and `high` None there is no interval; `high`
-    None beside a `low`: the interval has no upper end, the difference of the images' seconds may be none at all.
+    `images` None: never, because its images take no less time. With `low` and `high` None there is no interval; `high`
+    None with a `low`: the interval has no upper end, because the difference of the images' seconds may be zero.
     """
 
     sooner: str
@@ -58,7 +58,7 @@ class BreakEven:
 
 
 def break_even(one: MethodCost, other: MethodCost, shared: bool = False) -> BreakEven | None:
-    """Where the totals of two methods cross; None when one of them was not measured.
+    """The break-even point of two methods; None if one of them was not measured.
 
     The interval holds every crossing of totals within those of preparation and images (`figures`).
     """
@@ -85,14 +85,14 @@ def break_even(one: MethodCost, other: MethodCost, shared: bool = False) -> Brea
 
 
 def speed_up(fast: MethodCost, slow: MethodCost, images: int = 1, shared: bool = False) -> Figure | None:
-    """How many times longer `slow` takes for a new subject's first images, customizing included and loading not.
+    """How many times longer `slow` takes for a new subject's first images, with customization and without loading.
 
-    The published claim's question (arXiv 2305.10431): one image of a subject that was never seen.
+    This is the published claim's measure (arXiv 2305.10431): one image of a subject that was never seen.
     """
     short, long = (total_seconds(cost, images, shared, load=False) for cost in (fast, slow))
     return None if short is None or long is None else ratio(long, short)
 
 
 def stored_bytes(cost: MethodCost, subjects: int) -> int | None:
-    """Bytes kept for so many subjects, without the weights that all share: on paper, from one measured artefact."""
+    """Bytes stored for this number of subjects, without shared weights: calculated from one measured artefact."""
     return None if cost.artefact_bytes is None else cost.artefact_bytes * subjects

@@ -1,4 +1,4 @@
-"""A budget of seconds, given out to the measurements that are still to be made."""
+"""A budget of seconds that is divided among the missing measurements."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fc_bench.cost.records import Phase
 
 SHARES: dict[Phase, float] = {"customize": 6, "step": 2, "first_image": 3, "image": 5}
-"""Of a method's part of the budget."""
+"""Share of a method's part of the budget."""
 
 
 @dataclass(frozen=True)
@@ -21,25 +21,25 @@ class Budget:
 
     @classmethod
     def from_now(cls, seconds: float) -> Budget:
-        """A budget that begins to be spent."""
+        """Start the budget."""
         return cls(seconds, time.monotonic())
 
     @property
     def left(self) -> float:
-        """Seconds not spent yet, 0 when more than all are."""
+        """Remaining seconds, at least 0."""
         return max(self.seconds - (time.monotonic() - self.begun), 0.0)
 
     def allowance(self, pending: Sequence[Phase]) -> float:
-        """Seconds of the first of the measurements still to be made: its share of what is left.
+        """Seconds for the next of the missing measurements: its share of the remaining budget.
 
-        What one leaves over, or takes beyond its share, is thereby spread over all that follow.
+        Time that one measurement saves or overruns is thereby distributed over all later ones.
         """
         return self.left * SHARES[pending[0]] / sum(SHARES[phase] for phase in pending)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds of a process that draws images, from what was measured: before the first, of a full and a short one."""
+    """Measured seconds of a process that generates images: before the first image, of a full and of a short one."""
 
     before: float
     full: float
@@ -47,5 +47,5 @@ class Prediction:
 
 
 def fits_in_full(left: float, own: Prediction, others: Sequence[Prediction]) -> bool:
-    """Whether an image may be drawn in full, so that every other one still to be drawn can be, with few steps."""
+    """Whether a full image fits, so that every other missing method can still be measured with few steps."""
     return own.before + own.full + sum(other.before + other.short for other in others) <= left

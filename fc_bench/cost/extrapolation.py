@@ -1,4 +1,4 @@
-"""From some steps to all of them: a call takes what it takes once, plus so many steps at so much each."""
+"""Extrapolation from some steps to all: a call takes a fixed time plus a time per step."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from fc_bench.cost.figures import Figure, percentiles
 
 
 def seconds_per_step(calls: Sequence[Sequence[float]], period: int = 1) -> Figure | None:
-    """What a step takes on the average, from the seconds of consecutive steps of one or more calls.
+    """Mean seconds of a step, from the seconds of consecutive steps of one or more calls.
 
-    The mean, as totals are sums; over the whole periods that each call's last steps make up, for steps that are not all
-    alike. Its interval is the bootstrap over the periods, from three on (`statistics.cluster_bootstrap`), and supposes
-    that they vary independently. None without a whole period.
+    The mean is used because totals are sums. It covers the whole periods of each call's last steps, for steps that are
+    not all alike. Its interval is the bootstrap over the periods, from three on (`statistics.cluster_bootstrap`), and
+    assumes that they vary independently. None without a whole period.
     """
     periods: list[float] = []
     for steps in calls:
@@ -30,17 +30,17 @@ def seconds_per_step(calls: Sequence[Sequence[float]], period: int = 1) -> Figur
     return Figure(found.mean, found.low, found.high, len(periods), percentiles=percentiles(periods))
 
 
-def extrapolated(seconds: float, taken: int, asked: int, step: Figure | None) -> Figure | None:
-    """A call of `asked` steps from one of `taken` that took `seconds`: T(asked) = T(taken) + (asked - taken) step.
+def extrapolated(seconds: float, taken: int, requested: int, step: Figure | None) -> Figure | None:
+    """The time of `requested` steps from a call of `taken` steps: T(requested) = T(taken) + (requested - taken) step.
 
-    What does not depend on the number of steps is in the measured call. The interval is that of the steps' mean times
-    all steps, so that a call measured whole has one, too: how far another such call may lie from it for the variation
-    of its steps. None where steps are missing whose seconds are not known.
+    The part that does not depend on the number of steps is in the measured call, which took `seconds`. The interval is
+    that of the steps' mean times all steps, so that a completely measured call has one as well: how far another such
+    call may deviate through the variation of its steps. None if the seconds of missing steps are unknown.
     """
     if step is None:
-        return Figure(seconds) if taken == asked else None
-    value = seconds + (asked - taken) * step.value
+        return Figure(seconds) if taken == requested else None
+    value = seconds + (requested - taken) * step.value
     if step.low is None or step.high is None:
-        return Figure(value, extrapolated=taken != asked)
-    low, high = value - asked * step.below, value + asked * step.above
-    return Figure(value, max(low, 0.0), high, step.n, extrapolated=taken != asked)
+        return Figure(value, extrapolated=taken != requested)
+    low, high = value - requested * step.below, value + requested * step.above
+    return Figure(value, max(low, 0.0), high, step.n, extrapolated=taken != requested)

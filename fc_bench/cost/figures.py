@@ -17,14 +17,14 @@ import numpy as np
 from fc_bench.analysis.statistics import LEVEL
 
 FEWEST_FOR = {0.9: 10, 0.95: 60, 0.99: 300}
-"""Percentile -> values it takes."""
+"""Percentile -> number of values it requires."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A value with its interval (None: none), from `n` measured values; `extrapolated` when it was not measured whole.
+    """A value with its interval (None: none), from `n` measured values; `extrapolated` if not measured completely.
 
-    `percentiles` are those that so many values allow: 0.9, 0.95, 0.99.
+    `percentiles` are those that `n` values allow: 0.9, 0.95, 0.99.
     """
 
     value: float
@@ -36,12 +36,12 @@ class Figure:
 
     @property
     def below(self) -> float:
-        """How far the interval reaches down."""
+        """Distance from the value to the lower end of the interval."""
         return 0.0 if self.low is None else self.value - self.low
 
     @property
     def above(self) -> float:
-        """How far it reaches up."""
+        """Distance from the value to the upper end of the interval."""
         return 0.0 if self.high is None else self.high - self.value
 
     def times(self, factor: float) -> Figure:
@@ -51,21 +51,21 @@ class Figure:
 
 
 def median(values: Sequence[float]) -> Figure:
-    """The median of repeated measurements with the interval that their order gives (`median_interval`)."""
+    """The median of repeated measurements with the interval of their order statistics (`median_interval`)."""
     low, high = median_interval(values) or (None, None)
     return Figure(float(np.median(values)), low, high, len(values), percentiles=percentiles(values))
 
 
 def percentiles(values: Sequence[float]) -> tuple[tuple[float, float], ...]:
-    """Those that so many values allow, with their shares."""
+    """The percentiles that these values allow, by their shares."""
     return tuple((share, float(np.quantile(values, share))) for share, n in FEWEST_FOR.items() if len(values) >= n)
 
 
 def median_interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float] | None:
-    """Two of the values between which the median lies at `level` at the least, whatever their distribution.
+    """Two of the values that enclose the median with at least probability `level`, for any distribution.
 
-    The k-th smallest and the k-th largest, k as large as the binomial distribution allows (Hahn and Meeker 1991,
-    "Statistical Intervals", section 5.2). None for fewer than six values, whose extremes do not reach 95 %.
+    They are the k-th smallest and the k-th largest, k as large as the binomial distribution allows (Hahn and Meeker
+    1991, "Statistical Intervals", section 5.2). None for fewer than six values, whose extremes do not reach 95 %.
     """
     n, inside = len(values), (1 - level) / 2
     tail, rank = 0.0, 0
@@ -92,13 +92,13 @@ def total(*parts: Figure) -> Figure:
 
 
 def difference(larger: Figure, smaller: Figure) -> Figure:
-    """`larger` minus `smaller`, independent of each other; may be negative."""
+    """`larger` minus `smaller`, which are independent; may be negative."""
     low, high = (None if end is None else -end for end in (smaller.high, smaller.low))
     return total(larger, Figure(-smaller.value, low, high, smaller.n, smaller.extrapolated))
 
 
 def ratio(numerator: Figure, denominator: Figure) -> Figure:
-    """The quotient of independent positive figures, its interval recovered on the logarithms."""
+    """The quotient of independent positive figures; its interval is computed on the logarithms."""
     parts = []
     for part in (numerator, denominator):
         low, high = (None if end is None else math.log(max(end, 1e-12)) for end in (part.low, part.high))

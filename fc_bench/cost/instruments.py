@@ -1,7 +1,7 @@
-"""Clocks of a measuring process: of whole calls, of sampler steps and of training steps.
+"""Timers of a measuring process: for whole calls, sampler steps and training steps.
 
-None of them needs the method's help: sampler steps are seen at the `step` of diffusers' schedulers and training steps
-at that of torch's optimizers, so plug-ins are measured as the built-in methods are.
+They need no help of the method: sampler steps are observed at the `step` of diffusers' schedulers and training steps at
+that of torch's optimizers, so plug-ins are measured like built-in methods.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def synchronize(device: str) -> None:
-    """Wait for what an accelerator has been given to do."""
+    """Wait until an accelerator has finished its work."""
     if device.startswith("cuda"):
         import torch
 
@@ -25,7 +25,7 @@ def synchronize(device: str) -> None:
 
 
 def timed(work: Callable[[], Result], device: str) -> tuple[Result, float]:
-    """The result of `work` and its seconds, from idle to idle."""
+    """The result of `work` and its seconds; the device is idle before and after."""
     synchronize(device)
     begun = time.perf_counter()
     result = work()
@@ -34,30 +34,30 @@ def timed(work: Callable[[], Result], device: str) -> tuple[Result, float]:
 
 
 class StepEnds:
-    """When steps ended, in seconds of `perf_counter`."""
+    """Times at which steps ended, in seconds of `perf_counter`."""
 
     def __init__(self, device: str) -> None:
         self._device = device
         self.ends: list[float] = []
         self.irregular = 0
-        """Steps up to the last one that did not do what a step does (with float16: gradients that overflowed)."""
+        """Steps up to the last irregular one (with float16: one with overflowed gradients)."""
 
     def end(self, regular: bool = True) -> None:
-        """A step has ended."""
+        """Record the end of a step."""
         synchronize(self._device)
         self.ends.append(time.perf_counter())
         if not regular:
             self.irregular = len(self.ends)
 
     def seconds(self) -> list[float]:
-        """Of each step but the first, behind the last irregular one."""
+        """Seconds of each step after the last irregular one, without the first."""
         ends = self.ends[max(self.irregular - 1, 0) :]
         return [after - before for before, after in pairwise(ends)]
 
 
 @contextmanager
 def sampler_steps(device: str) -> Iterator[StepEnds]:
-    """Notes the end of each `step` of any diffusers scheduler class loaded by now; none for other samplers."""
+    """Records the end of each `step` of any loaded diffusers scheduler class; other samplers are not recorded."""
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
     found = StepEnds(device)
@@ -89,9 +89,9 @@ def sampler_steps(device: str) -> Iterator[StepEnds]:
 
 @contextmanager
 def training_steps(device: str) -> Iterator[StepEnds]:
-    """Notes the end of each update of any torch optimizer, and of each one that a gradient scaler leaves out.
+    """Records the end of each update of any torch optimizer, and of each update that a gradient scaler skips.
 
-    A method that updates several optimizers in a step shows more ends than it takes steps.
+    A method that updates several optimizers per step records more ends than steps.
     """
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook

@@ -1,4 +1,4 @@
-"""Memory of a measuring process: its peaks, and an end to it before the machine's memory ends."""
+"""Memory of a measuring process: its peaks, and a limit that protects the machine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from fc_bench.cost import nvml
 from fc_bench.generation.peak_memory import INTERVAL, PeakMemory
 
 RESERVE = 1 << 30
-"""Bytes of the machine's memory that a measuring process leaves alone."""
+"""Bytes of the machine's memory that a measuring process must leave free."""
 
 
 class Peaks:
-    """Context manager; afterwards `record` holds the peaks in bytes, None where there is no such thing.
+    """Context manager; afterwards `record` holds the peaks in bytes, None if not available.
 
-    `rss_bytes` resident set; on an accelerator `allocated_bytes` and `reserved_bytes` of torch's allocator and
-    `device_bytes`, what the process holds of the device when it is left (NVML).
+    `rss_bytes` is the resident set size; on an accelerator `allocated_bytes` and `reserved_bytes` are those of torch's
+    allocator, and `device_bytes` is the process's memory on the device at the end (NVML).
     """
 
     def __init__(self, device: str) -> None:
@@ -51,7 +51,7 @@ class Peaks:
 
 
 def free_memory() -> None:
-    """Collect what nothing refers to, and give back what the allocators keep."""
+    """Run the garbage collector and release the memory that allocators hold unused."""
     gc.collect()
     torch: Any = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
@@ -62,7 +62,7 @@ def free_memory() -> None:
 
 
 def available_bytes() -> int:
-    """Memory that a new process can take: what the machine has available, within its control group's limit."""
+    """Memory that a new process can use: the machine's available memory, within the limit of its control group."""
     import psutil
 
     free = psutil.virtual_memory().available
@@ -73,7 +73,7 @@ def available_bytes() -> int:
 
 
 def _control_group_files() -> list[tuple[Path, Path]]:
-    """Files of the limit and of the usage of this process's control groups, versions 2 and 1; they need not exist."""
+    """Files of the limit and the usage of this process's control groups, versions 2 and 1; they may be absent."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -91,10 +91,10 @@ def _control_group_files() -> list[tuple[Path, Path]]:
 
 
 def watch_memory(limit: int, give_up: Callable[[int], None]) -> None:
-    """From now on call `give_up` with the bytes used, once, when this process uses more than `limit`.
+    """Call `give_up` once with the bytes in use if this process exceeds `limit` from now on.
 
-    What counts is the resident set without pages of files, which the system can drop. Looked at every 20 ms from a
-    thread of its own, which works as long as whoever allocates lets go of the interpreter now and then, as torch does.
+    The measure is the resident set without pages of files, which the system can drop. It is checked every 20 ms in a
+    separate thread, which works as long as the main thread releases the interpreter lock now and then, as torch does.
     """
     import psutil
 
@@ -113,21 +113,21 @@ def watch_memory(limit: int, give_up: Callable[[int], None]) -> None:
 
 
 def die_first() -> None:
-    """Make this process the one that Linux ends when the machine's memory is short."""
+    """Make this process the first one that Linux kills when the machine's memory is short."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, or what it came from, says that memory is short."""
+    """Whether an exception or its cause says that memory is short."""
     cause: BaseException | None = error
     while cause is not None:
         torch: Any = sys.modules.get("torch")
         if isinstance(cause, MemoryError) or (torch is not None and isinstance(cause, torch.OutOfMemoryError)):
             return True
-        told = str(cause).lower()
+        message = str(cause).lower()
         if isinstance(cause, RuntimeError) and any(
-            words in told for words in ("can't allocate memory", "out of memory")
+            words in message for words in ("can't allocate memory", "out of memory")
         ):
             return True
         cause = cause.__cause__ or cause.__context__

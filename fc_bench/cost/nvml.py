@@ -1,6 +1,6 @@
-"""What NVIDIA's management library tells of a device, where its Python module (nvidia-ml-py) is installed.
+"""Counters of a device from NVIDIA's management library, if its Python module (nvidia-ml-py) is installed.
 
-Every function answers None where there is no such counter: nothing here is needed, all of it is recorded.
+Every function returns None if there is no such counter; all counters are optional.
 """
 
 from __future__ import annotations
@@ -11,46 +11,46 @@ from typing import Any
 
 
 def energy_joules(device: str) -> float | None:
-    """Energy the device has used since its driver was loaded."""
-    millijoules = _asked(device, lambda library, handle: library.nvmlDeviceGetTotalEnergyConsumption(handle))
+    """Energy that the device has used since its driver was loaded."""
+    millijoules = _query(device, lambda library, handle: library.nvmlDeviceGetTotalEnergyConsumption(handle))
     return None if millijoules is None else millijoules / 1000
 
 
 def process_bytes(device: str, process: int) -> int | None:
-    """Device memory that a process holds."""
+    """Device memory of a process."""
 
     def ask(library: Any, handle: Any) -> int | None:
         running = library.nvmlDeviceGetComputeRunningProcesses(handle)
         return next((item.usedGpuMemory for item in running if item.pid == process), None)
 
-    return _asked(device, ask)
+    return _query(device, ask)
 
 
 def other_processes(device: str, process: int) -> int | None:
-    """How many other processes compute on the device."""
+    """Number of other processes that compute on the device."""
 
     def ask(library: Any, handle: Any) -> int:
         return sum(1 for item in library.nvmlDeviceGetComputeRunningProcesses(handle) if item.pid != process)
 
-    return _asked(device, ask)
+    return _query(device, ask)
 
 
 def throttle_reasons(device: str) -> int | None:
-    """Why the device's clocks are lower than asked, NVML's bits; 1 is idling."""
-    return _asked(device, lambda library, handle: library.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
+    """NVML's bits for the reasons of reduced clocks; 1 is idling."""
+    return _query(device, lambda library, handle: library.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
 
 
 def clock_mhz(device: str) -> int | None:
-    """The clock of the multiprocessors."""
-    return _asked(device, lambda library, handle: library.nvmlDeviceGetClockInfo(handle, library.NVML_CLOCK_SM))
+    """The clock rate of the multiprocessors."""
+    return _query(device, lambda library, handle: library.nvmlDeviceGetClockInfo(handle, library.NVML_CLOCK_SM))
 
 
 def driver() -> str | None:
     """The driver's version."""
-    return _asked("cuda", lambda library, _: library.nvmlSystemGetDriverVersion())
+    return _query("cuda", lambda library, _: library.nvmlSystemGetDriverVersion())
 
 
-def _asked(device: str, question: Callable[[Any, Any], Any]) -> Any:
+def _query(device: str, question: Callable[[Any, Any], Any]) -> Any:
     """The library's answer about a torch device; None without library, device or counter."""
     if not device.startswith("cuda"):
         return None
@@ -68,7 +68,7 @@ def _asked(device: str, question: Callable[[Any, Any], Any]) -> Any:
 
 
 def _handle(library: Any, device: str) -> Any:
-    """The device by its UUID: torch's numbers are among the visible ones, NVML's among all."""
+    """The device by its UUID; torch numbers only the visible devices, NVML all of them."""
     import torch
 
     index = torch.device(device).index or 0

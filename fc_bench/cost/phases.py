@@ -1,7 +1,7 @@
-"""The phases of a method as its measuring process takes them: what is called how often, and what is noted.
+"""The phases of a method in its measuring process: which calls are made how often, and what is recorded.
 
-Each begins in a fresh process with building the method (load). What the budget allows is decided here while measuring:
-the smallest measurement is always made, whatever the budget.
+Each phase begins in a fresh process with loading the method. The amount of work is decided while measuring; the
+smallest measurement is always made, whatever the budget.
 """
 
 from __future__ import annotations
@@ -33,28 +33,28 @@ from fc_bench.protocols import (
 from fc_bench.suites.photographs import read_photograph
 
 WARM_UPS = 3
-"""Calls before those that count; on a processor one where three would take a large part of the allowance."""
+"""Warm-up calls; on a CPU only one if three would take a large part of the allowance."""
 CALLS_ON_ACCELERATOR, SECONDS_ON_ACCELERATOR = 20, 30.0
-"""An accelerator is measured over so many calls and so many seconds at the least, whatever the budget."""
+"""Smallest number of calls and seconds of a measurement on an accelerator, whatever the budget."""
 SECONDS_FOR_NOTHING = 2.0
-"""On a processor calls are repeated for so long whatever the allowance: what is quick shall not rest on one value."""
+"""Seconds over which quick calls are repeated on a CPU, whatever the allowance, to have more than one value."""
 MOST_CALLS = 60
-"""Calls after which a median is known well enough; they allow a 95th percentile."""
+"""Number of calls for a reliable median; they allow a 95th percentile."""
 MOST_CUSTOMIZATIONS = 3
-"""Of all steps; what more of the budget there is goes to images."""
+"""Largest share of the allowance for steps; the rest goes to images."""
 FIRST_PERIODS = 3
-"""Periods of alike steps that the first customization shows behind its cold step: as many as an interval takes."""
+"""Periods of equal steps in the first customization after its cold step: as many as an interval needs."""
 FIRST_ON_ACCELERATOR = 20
-"""Its steps there at the least; with float16 some of the first overflow."""
+"""Smallest number of its steps; with float16 some of the first overflow."""
 STAND_INS = 4
-"""Photographs in the place of class images; what a class image costs is measured on them."""
+"""Number of photographs that stand in for class images; the cost of a class image is measured on them."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What one process measures: a phase of a method in a setting, until `deadline` (seconds since the epoch).
+    """The task of one process: a phase of a method in a setting, until `deadline` (seconds since the epoch).
 
-    `artefact` is the folder, there, that customizing leaves and the other phases read.
+    `artefact` is the existing folder that customization writes and the other phases read.
     """
 
     kind: type[Method]
@@ -82,7 +82,7 @@ class Assignment:
 
 
 def measured(task: Assignment) -> dict[str, Any]:
-    """Build the method and take the phase; the fields of its record that belong to the measuring itself."""
+    """Load the method and run the phase; returns the fields of its record that the measurement determines."""
     if task.phase == "customize":
         return _customize(task)
     device = task.setting.device
@@ -99,23 +99,23 @@ def measured(task: Assignment) -> dict[str, Any]:
 
 
 def _first_steps(task: Assignment, period: int = 1) -> dict[str, Any]:
-    """The option `steps` of the first customization, where the method has one."""
-    asked = getattr(task.options, "steps", None)
-    if not isinstance(asked, int):
+    """The option `steps` of the first customization, if the method has one."""
+    requested = getattr(task.options, "steps", None)
+    if not isinstance(requested, int):
         return {}
     least = FIRST_ON_ACCELERATOR if task.accelerated else 0
-    return {"steps": min(asked, max(1 + FIRST_PERIODS * period, least))}
+    return {"steps": min(requested, max(1 + FIRST_PERIODS * period, least))}
 
 
 def _customize(task: Assignment) -> dict[str, Any]:
-    """Customize with few steps, then with as many as the allowance has room for; all of them if it can be.
+    """Customize with few steps, then with as many as fit into the allowance, all of them if possible.
 
-    A method whose steps are no option is customized whole, again and again within the allowance.
+    A method without an option for its steps is customized completely, repeatedly within the allowance.
     """
     changes, device = _first_steps(task), task.setting.device
     with Peaks(device) as loading:
         method, seconds = timed(lambda: task.built(**changes), device)
-    asked = getattr(task.options, "steps", None) if changes else None
+    requested = getattr(task.options, "steps", None) if changes else None
     period = method.step_period if isinstance(method, Periodic) else 1
     if changes != (first := _first_steps(task, period)):
         changes = first
@@ -125,8 +125,8 @@ def _customize(task: Assignment) -> dict[str, Any]:
     calls: list[dict[str, Any]] = []
     with Surroundings(device) as surroundings, Peaks(device) as peaks:
         calls.append(_tuned(task, method, changes.get("steps")))
-        while (steps := _next_steps(task, calls, asked, period)) is not None:
-            if asked is not None and steps != changes["steps"]:
+        while (steps := _next_steps(task, calls, requested, period)) is not None:
+            if requested is not None and steps != changes["steps"]:
                 changes = {"steps": steps}
                 del method  # two at once would take the memory of two
                 free_memory()
@@ -138,7 +138,7 @@ def _customize(task: Assignment) -> dict[str, Any]:
         "restore": None,
         "calls": calls,
         "warm_ups": 0,
-        "steps_asked": asked,
+        "steps_asked": requested,
         "step_period": period,
         "class_images": images,
         "artefact": about_artefact(task.artefact),
@@ -147,28 +147,28 @@ def _customize(task: Assignment) -> dict[str, Any]:
     }
 
 
-def _next_steps(task: Assignment, calls: Sequence[dict[str, Any]], asked: int | None, period: int) -> int | None:
-    """Steps of a further customization that fits into the allowance and tells more than those before; None for none."""
+def _next_steps(task: Assignment, calls: Sequence[dict[str, Any]], requested: int | None, period: int) -> int | None:
+    """Steps of a further customization that fits into the allowance and adds information; None for none."""
     last = calls[-1]
     whole = last["seconds"] + last["shared_seconds"]
-    if asked is None:
+    if requested is None:
         quick = len(calls) < CALLS_ON_ACCELERATOR and sum(call["seconds"] for call in calls) < SECONDS_FOR_NOTHING
         return 0 if len(calls) < MOST_CALLS and (quick or whole < task.left()) else None
-    if last["steps"] == asked:
-        done = sum(1 for call in calls if call["steps"] == asked)
-        return asked if done < MOST_CUSTOMIZATIONS and whole < task.left() else None
+    if last["steps"] == requested:
+        done = sum(1 for call in calls if call["steps"] == requested)
+        return requested if done < MOST_CUSTOMIZATIONS and whole < task.left() else None
     steps = last["step_seconds"][-(len(last["step_seconds"]) // period * period) :]
     each = sum(steps) / len(steps) if steps else last["seconds_per_step"]
     if each is None:
-        return asked
-    room = last["steps"] + int((task.left() - whole) / each) // period * period if each > 0 else asked
-    if room >= asked:
-        return asked
+        return requested
+    room = last["steps"] + int((task.left() - whole) / each) // period * period if each > 0 else requested
+    if room >= requested:
+        return requested
     return room if len(calls) == 1 and room >= 2 * last["steps"] else None
 
 
 def _tuned(task: Assignment, method: Method, steps: int | None) -> dict[str, Any]:
-    """One customization from idle to idle, into an empty artefact folder."""
+    """One customization into an empty artefact folder; the device is idle before and after."""
     shutil.rmtree(task.artefact, ignore_errors=True)
     task.artefact.mkdir(parents=True)
     with training_steps(task.setting.device) as ends:
@@ -188,7 +188,7 @@ def _tuned(task: Assignment, method: Method, steps: int | None) -> dict[str, Any
 
 
 def _spare_drawing(task: Assignment, method: Method) -> dict[str, int] | None:
-    """Have photographs stand in for class images; how many are used and asked for, None for a method without."""
+    """Replace class images by photographs; returns how many are used and requested, None for a method without them."""
     if not isinstance(method, UsesClassImages) or not method.class_image_count:
         return None
     own = [read_photograph(path) for path in task.subject.photographs]
@@ -198,10 +198,7 @@ def _spare_drawing(task: Assignment, method: Method) -> dict[str, int] | None:
 
 
 def _customized(task: Assignment, method: Method) -> tuple[Method, Customization]:
-    """The subject as its artefact tells, or customized with as little as the method can, where nothing was left.
-
-    With the method that did so and draws its images.
-    """
+    """The subject, restored from its artefact or customized with the fewest steps, and the method that generates it."""
     if isinstance(method, Restorable) and any(task.artefact.iterdir()):
         return method, method.restore([task.subject], [task.artefact])
     if _first_steps(task):
@@ -211,7 +208,7 @@ def _customized(task: Assignment, method: Method) -> tuple[Method, Customization
 
 
 def _drawing(task: Assignment, method: Method, customized: Customization) -> Callable[[], float]:
-    """A call that draws one image, from its prompt to the picture on the host, and tells its seconds."""
+    """A call that generates one image, from its prompt to the picture in main memory, and returns its seconds."""
     mention = method.mention(task.subject, 0)
     request = Request(fill(task.template, [mention]), fill(task.template, [task.subject.noun]), task.seed)
 
@@ -230,12 +227,12 @@ def _first_image(task: Assignment, draw: Callable[[], float]) -> dict[str, Any]:
 
 
 def _image(task: Assignment, draw: Callable[[], float]) -> dict[str, Any]:
-    """Images of a process that has drawn some before."""
+    """Images of a process that has generated some before."""
     return _called(task, draw, warm_ups=WARM_UPS, most=MOST_CALLS, steps_seen=False)
 
 
 def _step(task: Assignment, draw: Callable[[], float]) -> dict[str, Any]:
-    """Images of few sampler steps, with a look at the clock after every step."""
+    """Images of few sampler steps, with a check of the time after every step."""
     return _called(task, draw, warm_ups=WARM_UPS, most=MOST_CALLS, steps_seen=True)
 
 
@@ -270,7 +267,7 @@ def _called(task: Assignment, draw: Callable[[], float], warm_ups: int, most: in
 
 
 def _warmed_up(task: Assignment, draw: Callable[[], float], most: int) -> int:
-    """Warm up; on a processor once, and again only where that takes a small part of what is left."""
+    """Warm up; on a CPU once, and again only if that takes a small part of the remaining time."""
     for number in range(most):
         seconds = draw()
         if not task.accelerated and task.left() < 10 * seconds:
@@ -279,7 +276,7 @@ def _warmed_up(task: Assignment, draw: Callable[[], float], most: int) -> int:
 
 
 def about_artefact(folder: Path) -> dict[str, Any]:
-    """Bytes, number of files and tensors' formats of what customizing left."""
+    """Bytes, number of files and number formats of the artefact."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     dtypes = {dtype for file in files if file.suffix == ".safetensors" for dtype in _formats(file)}
     return {"bytes": sum(file.stat().st_size for file in files), "files": len(files), "dtypes": sorted(dtypes)}

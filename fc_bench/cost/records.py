@@ -43,7 +43,7 @@ MEASUREMENTS, LOG, ARTEFACTS = "measurements.jsonl", "log.txt", "artefacts"
 
 Phase = Literal["customize", "step", "first_image", "image"]
 PHASES: tuple[Phase, ...] = ("customize", "step", "first_image", "image")
-"""In the order they are measured: what follows needs the artefact, images need the seconds of a step."""
+"""Phases in the order of their measurement: later ones need the artefact, images need the seconds of a step."""
 
 OK, OUT_OF_MEMORY, ERROR, NOT_MEASURED = "ok", "out of memory", "error", "not measured"
 
@@ -56,14 +56,14 @@ def measurements(folder: RunFolder) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def all_measurements(folder: RunFolder) -> list[dict[str, Any]]:
-    """Every record, also of attempts that others replaced; raises UserError for a damaged one."""
+    """Every record, also of attempts that later ones replaced; raises UserError for a damaged one."""
     from fc_bench.cost.shapes import problem
 
     return read_lines(folder.path / MEASUREMENTS, problem)
 
 
 def extrapolates(record: Record) -> bool:
-    """Whether a record's figure rests on fewer steps than asked, or on nothing: more budget would measure it whole."""
+    """Whether a record rests on fewer steps than requested, or was skipped, so that more budget would help."""
     if record["status"] == NOT_MEASURED:
         return True
     steps = [call["steps"] for call in record.get("calls", []) if call["steps"] is not None]

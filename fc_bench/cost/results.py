@@ -1,4 +1,4 @@
-"""From records to figures: what each phase of a method costs."""
+"""From records to figures: the cost of each phase of a method."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ GIB, MIB = 2**30, 2**20
 
 @dataclass(frozen=True)
 class MethodCost:
-    """What a method costs; seconds, bytes, joules. None: not measured, or there is no such thing.
+    """The cost of a method: seconds, bytes, joules. None: not measured, or not applicable.
 
-    `customize` holds neither what the subjects of a class share (`class_images`, drawn and encoded once) nor `load`.
-    `steps` and `steps_taken` are training steps asked and at most taken in one customization. `notes` say why a figure
-    is missing or what is to be known of it, `contended` by phase what else went on, `others_share` what share of the
-    processors' time others used.
+    `customize` includes neither shared costs of a class (`class_images`, generated and encoded once) nor `load`.
+    `steps` and `steps_taken` are the requested training steps and the most that one customization took. `notes` explain
+    missing figures and other remarks, `contended` names disturbances by phase, and `others_share` is the share of the
+    processors' time that other processes used.
     """
 
     method: str
@@ -84,7 +84,7 @@ def _cost(
 ) -> MethodCost:
     good = {phase: record for phase, record in records.items() if record["status"] == OK}
     customize, tuning = _customized(good.get("customize"))
-    asked = good["customize"]["steps_asked"] if "customize" in good else None
+    requested = good["customize"]["steps_asked"] if "customize" in good else None
     taken = [call["steps"] for call in good["customize"]["calls"] if call["steps"]] if "customize" in good else []
     steps = good.get("step")
     step = seconds_per_step([call["step_seconds"] for call in steps["calls"]]) if steps else None
@@ -96,7 +96,7 @@ def _cost(
         load=_median([record["load"]["seconds"] for record in good.values()]),
         restore=_median([record["restore"]["seconds"] for record in good.values() if record["restore"]]),
         customize=customize,
-        steps=asked,
+        steps=requested,
         steps_taken=max(taken, default=None),
         training_step=tuning,
         first_image=_drawn(good.get("first_image"), sampler_steps, step),
@@ -120,11 +120,11 @@ def _cost(
 
 
 def _customized(record: Record | None) -> tuple[Figure | None, Figure | None]:
-    """Seconds to customize, and of a training step (None for a method without steps)."""
+    """Seconds of customization and of a training step (None for a method without steps)."""
     if record is None:
         return None, None
-    calls, asked = record["calls"], record["steps_asked"]
-    if asked is None:
+    calls, requested = record["calls"], record["steps_asked"]
+    if requested is None:
         return median([call["seconds"] for call in calls]), None
     longest = max(call["steps"] for call in calls)
     whole = [call for call in calls if call["steps"] == longest]
@@ -132,31 +132,31 @@ def _customized(record: Record | None) -> tuple[Figure | None, Figure | None]:
     if step is None and whole[-1]["seconds_per_step"] is not None:
         step = Figure(whole[-1]["seconds_per_step"])
     seconds = median([call["seconds"] for call in whole])
-    found = extrapolated(seconds.value, longest, asked, step)
-    return (seconds if longest == asked and seconds.low is not None else found), step
+    found = extrapolated(seconds.value, longest, requested, step)
+    return (seconds if longest == requested and seconds.low is not None else found), step
 
 
-def _drawn(record: Record | None, asked: int, step: Figure | None) -> Figure | None:
-    """Seconds of an image as one process drew it; a median of several, from the steps where they were too few."""
+def _drawn(record: Record | None, requested: int, step: Figure | None) -> Figure | None:
+    """Seconds of an image as one process generated it; a median of several, or from the steps if there are too few."""
     if record is None:
         return None
     seconds, taken = median([call["seconds"] for call in record["calls"]]), record["calls"][0]["steps"]
-    if taken == asked:
+    if taken == requested:
         return seconds
-    return extrapolated(seconds.value, taken, asked, step)
+    return extrapolated(seconds.value, taken, requested, step)
 
 
-def _image(images: Record | None, steps: Record | None, asked: int, step: Figure | None) -> Figure | None:
-    """The median of images, with the interval of their steps where they are too few to have one of their own.
+def _image(images: Record | None, steps: Record | None, requested: int, step: Figure | None) -> Figure | None:
+    """The median of images, with the interval of their steps if they are too few for their own.
 
-    Without images: extrapolated from the short ones whose steps were timed.
+    Without images: extrapolated from the short images whose steps were timed.
     """
-    found = _drawn(images, asked, step)
+    found = _drawn(images, requested, step)
     if found is None:
-        return _drawn(steps, asked, step) if steps is not None else None
+        return _drawn(steps, requested, step) if steps is not None else None
     if found.low is not None or step is None or step.low is None:
         return found
-    spread = extrapolated(found.value, asked, asked, step)
+    spread = extrapolated(found.value, requested, requested, step)
     assert spread is not None
     return Figure(found.value, spread.low, spread.high, found.n, found.extrapolated, found.percentiles)
 
@@ -164,9 +164,9 @@ def _image(images: Record | None, steps: Record | None, asked: int, step: Figure
 def _with_class_images(
     cost: MethodCost, records: Mapping[tuple[str, str], Record], costs: Sequence[MethodCost]
 ) -> MethodCost:
-    """With what drawing and encoding all class images takes once for a class.
+    """The figures with the cost of generating and encoding all class images once per class.
 
-    An image is counted as one of the base model, drawn alone: the method's that sees no subject, else the method's own.
+    An image counts as one of the base model, generated alone: that of the text-only method, else the method's own.
     """
     record = records.get((cost.method, "customize"))
     if record is None or record["status"] != OK or not record.get("class_images"):
@@ -192,7 +192,7 @@ def _median(values: Sequence[float]) -> Figure | None:
 
 
 def _peak(record: Record) -> int:
-    """Bytes of the phase's peak, loading included: of the device's allocator where there is one, else resident."""
+    """Bytes of the phase's peak, with loading: of the device's allocator on an accelerator, else resident."""
     peaks = [record["memory"], record["load"]["memory"], (record["restore"] or {}).get("memory", {})]
     return max(int(found.get("allocated_bytes") or found.get("rss_bytes") or 0) for found in peaks)
 
@@ -225,19 +225,19 @@ def _notes(attempts: Sequence[Record], records: Mapping[str, Record]) -> list[st
     return notes
 
 
-def told(record: Record) -> str:
-    """One line about a measurement, for whoever waits."""
+def describe_measurement(record: Record) -> str:
+    """One line about a measurement, for the terminal."""
     head = f"{record['method']}, {record['phase'].replace('_', ' ')}: "
     if record["status"] == NOT_MEASURED:
-        return f"{head}left to extrapolation ({record['error']['message']})"
+        return f"{head}extrapolated ({record['error']['message']})"
     if record["status"] != OK:
         return f"{head}{_why(record)}"
     calls = record["calls"]
     steps = [call["steps"] for call in calls if call["steps"] is not None]
     took = ", ".join(f"{call['seconds']:.2f}" for call in calls[:4]) + (", ..." if len(calls) > 4 else "")
-    asked = f" for {max(steps)} of {record['steps_asked']} steps" if steps else ""
+    requested = f" for {max(steps)} of {record['steps_asked']} steps" if steps else ""
     crowded = "; ".join(contention(record["surroundings"]))
     return (
-        f"{head}{took} s{asked}, load {record['load']['seconds']:.2f} s, peak {_peak(record) / GIB:.2f} GiB"
+        f"{head}{took} s{requested}, load {record['load']['seconds']:.2f} s, peak {_peak(record) / GIB:.2f} GiB"
         f"{f' (contended: {crowded})' if crowded else ''}"
     )

@@ -1,4 +1,4 @@
-"""What a line of measurements.jsonl has to hold, as far as figures are computed from it; more may be there."""
+"""The fields of a line of measurements.jsonl that figures are computed from; other fields are allowed."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class _Customized(_Head):
 
 
 def problem(record: Mapping[str, Any]) -> str | None:
-    """What is wrong with a measurement's record, as the end of a sentence; None where readers find all they need."""
+    """The error of a measurement's record, as the end of a sentence; None if the record is valid."""
     if record.get("status") != "ok":
         schema: type[BaseModel] = _Failed
     else:
@@ -117,5 +117,5 @@ def problem(record: Mapping[str, Any]) -> str | None:
     try:
         schema.model_validate(record)
     except ValidationError as error:
-        return f"it is no measurement ({sentence(error, schema).rstrip('.')})"
+        return f"it is not a measurement ({sentence(error, schema).rstrip('.')})"
     return None

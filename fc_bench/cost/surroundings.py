@@ -1,4 +1,4 @@
-"""What goes on around a measurement: other processes, a hypervisor that steals, a limit that throttles, the clock."""
+"""Disturbances of a measurement: other processes, the hypervisor, throttling limits, the clock rate."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 from fc_bench.cost import nvml
 
 BUSY_SHARE = 0.05
-"""Share of the machine's processor time that others may use before a measurement counts as contended."""
+"""Share of the machine's processor time that other processes may use before a measurement counts as contended."""
 STOLEN_SHARE = 0.01
 SHORTEST_SHARE = 0.5
-"""Seconds; systems count processor time in hundredths."""
+"""Shortest reliable period in seconds; systems count processor time in hundredths."""
 IDLE_REASON = 1
-"""NVML's bit for a clock that is low because nothing is to be done."""
+"""NVML's bit for a low clock rate because the device is idle."""
 FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
 
 
 class Surroundings:
-    """Context manager; afterwards `record` tells what happened meanwhile, None where the system does not say.
+    """Context manager; afterwards `record` holds the disturbances, None if the system does not report them.
 
     `others_cpu_seconds` and `steal_seconds` are processor time of other processes and of the hypervisor, over all
-    `cores`; `throttled_periods` those in which the control group's limit stopped the process.
+    `cores`; `throttled_periods` are those in which the limit of the control group stopped the process.
     """
 
     def __init__(self, device: str) -> None:
@@ -82,15 +82,15 @@ class Surroundings:
 
 
 def contention(record: Mapping[str, Any]) -> list[str]:
-    """What of a record of `Surroundings` makes its measurement doubtful, in words; nothing when it was quiet."""
+    """The disturbances in a record of `Surroundings`, in words; empty if there were none."""
     time_there = record["seconds"] * record["cores"]
     found = []
     if others_share(record) > BUSY_SHARE:
         found.append(f"other processes used {others_share(record):.0%} of the processors")
     if time_there and (record["steal_seconds"] or 0) / time_there > STOLEN_SHARE:
-        found.append(f"the hypervisor kept {record['steal_seconds'] / time_there:.0%} of the processors")
+        found.append(f"the hypervisor took {record['steal_seconds'] / time_there:.0%} of the processors")
     if record["throttled_periods"]:
-        found.append(f"the control group's limit stopped it in {record['throttled_periods']} periods")
+        found.append(f"the limit of the control group stopped it in {record['throttled_periods']} periods")
     if (record["device_throttle_reasons"] or 0) & ~IDLE_REASON:
         found.append(f"the device was throttled (NVML reasons {record['device_throttle_reasons']:#x})")
     if record["device_other_processes"]:
@@ -99,14 +99,14 @@ def contention(record: Mapping[str, Any]) -> list[str]:
 
 
 def others_share(record: Mapping[str, Any]) -> float:
-    """Share of the processors' time that other processes used meanwhile; 0 over a time too short to tell."""
+    """Share of the processors' time that other processes used; 0 for a period that is too short."""
     if record["seconds"] < SHORTEST_SHARE:
         return 0.0
     return record["others_cpu_seconds"] / (record["seconds"] * record["cores"])
 
 
 def provider() -> dict[str, Any]:
-    """Whose machine it is and what computes on it: vendor, virtual or not, instruction sets, torch's kernels."""
+    """The machine and its processor: vendor, whether it is virtual, instruction sets, torch's kernels."""
     import torch
 
     flags = _cpu_flags()
@@ -123,7 +123,7 @@ def provider() -> dict[str, Any]:
 
 
 def numerics() -> dict[str, Any]:
-    """What decides beside the number format how torch computes: TF32 and the attention kernels it may choose from."""
+    """Settings of torch that affect computations beyond the number format: TF32 and the available attention kernels."""
     import torch
 
     cuda = torch.backends.cuda

@@ -1,8 +1,8 @@
-"""The process of one measurement: `python -m fc_bench.cost.worker`, started by `launching`.
+"""The process of one measurement: `python -m fc_bench.cost.worker`, started by `launcher`.
 
-It reads its task (a line of JSON) from standard input and writes one result (JSON) to what was its standard output;
-whatever libraries print goes to standard error. When standard input ends, so does the process: nobody waits for it. It
-makes no other use of the terminal and knows no metric.
+It reads its task (a line of JSON) from standard input and writes one result (JSON) to the original standard output.
+Output of libraries goes to standard error. The process ends when its standard input ends. It does not use the terminal
+and knows no metric.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STARTED = time.time()
 
 
 def main() -> None:
-    """Measure what standard input asks for."""
+    """Measure the task from standard input."""
     answer = _Answer()
     task = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def measure(task: dict[str, Any]) -> dict[str, Any]:
-    """What the task asks for, or why it failed, as the measuring's part of a record."""
+    """The result of the task, or its failure, as part of a record."""
     try:
         assignment = _assignment(task)
         startup = time.time() - STARTED
@@ -41,18 +41,18 @@ def measure(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _end_with_parent() -> None:
-    """Wait for the end of standard input, which is the parent's, whatever ended it."""
+    """Wait for the end of standard input, which belongs to the parent process."""
     sys.stdin.read()
     os._exit(1)
 
 
 def _keep_within(limit: int, answer: _Answer) -> None:
-    """End this process with an answer when it uses more memory than it may."""
+    """End this process with a result if it exceeds its memory limit."""
     from fc_bench.cost.memory_guard import die_first, watch_memory
 
     def give_up(used: int) -> None:
-        told = f"it used {used} bytes, more than the {limit} that this machine has for it"
-        error = {"type": "MemoryError", "message": told, "traceback": ""}
+        message = f"it used {used} bytes, more than the limit of {limit} bytes"
+        error = {"type": "MemoryError", "message": message, "traceback": ""}
         answer.give({"status": "out of memory", "used_bytes": used, "error": error})
         os._exit(1)
 
@@ -61,7 +61,7 @@ def _keep_within(limit: int, answer: _Answer) -> None:
 
 
 class _Answer:
-    """The one line that the parent reads; whoever is first gives it."""
+    """The single line for the parent; the first thread to write it wins."""
 
     def __init__(self) -> None:
         self._file = os.dup(1)
@@ -70,7 +70,7 @@ class _Answer:
         self._given = False
 
     def give(self, result: dict[str, Any]) -> None:
-        """Write the result unless one was given."""
+        """Write the result unless one was written."""
         with self._lock:
             if self._given:
                 return
@@ -82,7 +82,7 @@ class _Answer:
 
 
 def _assignment(task: dict[str, Any]) -> Any:
-    """The task with everything imported that measuring needs: imports are nobody's cost."""
+    """The task, with all required libraries imported, so that imports are not measured."""
     from fc_bench.quiet_libraries import quiet_libraries
 
     quiet_libraries()

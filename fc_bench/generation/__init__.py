@@ -1,1 +1,1 @@
-"""From a plan to images: who customizes, who generates, in which batches, on which machines."""
+"""From a plan to images: customization, batches, workers and executors."""

@@ -1,4 +1,4 @@
-"""How many images an accelerator's memory holds at once, from the memory that a few take."""
+"""The largest batch size that fits into an accelerator's memory, estimated from the memory of a few images."""
 
 from __future__ import annotations
 
@@ -9,67 +9,67 @@ from typing import Any, Protocol
 from fc_bench.generation.peak_memory import PeakMemory
 
 FIRST = 8
-"""Images at once where memory is not measured: on a CPU, and in small jobs."""
+"""Batch size where memory is not measured: on a CPU, and in small jobs."""
 TRIED = 2
-"""Images that are made to see what one takes, and thrown away; the device is warm after that."""
+"""Images generated and discarded to measure the memory of one; they also warm up the device."""
 SHARE = 0.8
-"""Of the memory that is free: allocators leave gaps, and other processes may grow."""
+"""Share of the free memory that may be used; allocators leave gaps, and other processes may grow."""
 MOST_PIXELS = 1 << 22
-"""Of all images at once (16 of 512 x 512): an accelerator is busy by then, and no tensor reaches 2^31 elements."""
+"""Largest batch size (16 images of 512 x 512); it keeps an accelerator busy, and no tensor reaches 2^31 elements."""
 
 
 def fills(device: str) -> bool:
-    """Whether batches are filled up to the device's memory where no size is given: an accelerator's."""
+    """Whether batches without a given size fill the device's memory; true for accelerators."""
     return device.startswith("cuda")
 
 
 class DeviceMemory(Protocol):
-    """The memory of the device that a method samples on, in bytes."""
+    """Memory of the device that a method samples on, in bytes."""
 
     def in_use(self) -> int:
-        """What this process has allocated."""
+        """Bytes that this process has allocated."""
         ...
 
     def free(self) -> int:
-        """What this process could allocate beside that."""
+        """Bytes that this process could allocate in addition."""
         ...
 
     def peak_of(self, work: Callable[[], Any]) -> int:
-        """The most that was allocated while `work` ran."""
+        """The largest number of allocated bytes while `work` ran."""
         ...
 
 
 class AcceleratorMemory:
-    """Of a CUDA device, as torch's allocator sees it."""
+    """Memory of a CUDA device, as torch's allocator reports it."""
 
     def __init__(self, device: str) -> None:
         self._device = device
 
     def in_use(self) -> int:
-        """Allocated tensors."""
+        """Bytes of allocated tensors."""
         import torch
 
         return torch.cuda.memory_allocated(self._device)
 
     def free(self) -> int:
-        """Free on the device, and what the allocator holds without using it."""
+        """Bytes that are free on the device, plus those that the allocator holds unused."""
         import torch
 
         unused = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         return torch.cuda.mem_get_info(self._device)[0] + unused
 
     def peak_of(self, work: Callable[[], Any]) -> int:
-        """The allocator's peak."""
+        """Peak bytes of the allocator."""
         with PeakMemory(self._device) as memory:
             work()
         return memory.bytes
 
 
 class Filling:
-    """The number of images one method makes at once: a power of two that fits into the memory there is.
+    """The batch size of one method: a power of two that fits into the available memory.
 
-    It is found once, before the first job of more than `FIRST` images, and made smaller when it turns out to be too
-    many. What several images share counts as if each took it, so the first guess is rather too small.
+    It is determined once, before the first job of more than `FIRST` images, and reduced if it turns out too large.
+    Memory shared by several images counts for each of them, so the first estimate is rather too small.
     """
 
     def __init__(self, memory: DeviceMemory, resolution: int) -> None:
@@ -77,10 +77,10 @@ class Filling:
         self._most = _power_of_two(MOST_PIXELS / resolution**2)
         self._found: int | None = None
         self.seconds = 0.0
-        """Spent on finding it."""
+        """Seconds spent on the search."""
 
     def size(self, samples: int, make: Callable[[int], Any]) -> int:
-        """For a job of so many samples; `make` makes that many of its images and does not raise."""
+        """The batch size for a job of `samples` images; `make` generates that many of them and does not raise."""
         if self._found is None:
             if samples <= FIRST:
                 return FIRST
@@ -88,7 +88,7 @@ class Filling:
         return self._found
 
     def ran_out(self, most: int) -> None:
-        """Memory was enough for `most` images only."""
+        """Record that memory was enough for only `most` images."""
         if self._found is not None:
             self._found = min(self._found, most)
 
@@ -101,5 +101,5 @@ class Filling:
 
 
 def _power_of_two(most: float) -> int:
-    """The largest that is not above `most`; at least 1."""
+    """The largest power of two up to `most`; at least 1."""
     return 1 << max(0, int(most).bit_length() - 1)

@@ -1,4 +1,4 @@
-"""Batches: the images of one job, made together as far as memory and the method's mistakes allow."""
+"""Batches: the images of one job, generated together as far as memory and the method's errors allow."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 class Batches:
     """Generates the batches of one job.
 
-    When a batch fails, each of its images that is missing is tried alone. When one runs out of memory, the job goes on
-    with half as many images at once, `halvings` times at most; when that is too much, too, everything the job still
-    lacks fails.
+    If a batch fails, each of its missing images is tried alone. If memory runs out, the job continues with half the
+    batch size, at most `halvings` times. If that is not enough, all remaining images of the job fail.
     """
 
     def __init__(
@@ -42,9 +41,9 @@ class Batches:
         self._method, self._customized, self._device = method, customized, device
         self._keep_attention, self._prefixes = keep_attention, prefixes
         self.seconds = 0.0
-        """Spent on all of them."""
+        """Seconds spent on all batches."""
         self.most, self._halvings = batch_size, halvings
-        """Images at once, as far as is known now."""
+        """The batch size, as far as it is known now."""
         self._given_up: Failure | None = None
 
     def generate(self, requests: Sequence[Request]) -> list[Generated]:
@@ -80,7 +79,7 @@ class Batches:
         return attempt.done[0] if attempt.done else Generated(None, attempt.failure, None, None, 1)
 
     def _attempt(self, requests: Sequence[Request]) -> _Attempt:
-        """Generate a batch; a picture that shows nothing counts as made, with its failure."""
+        """Generate a batch; an image that is entirely black counts as generated, with its failure."""
         made: list[tuple[Image.Image | Failure, np.ndarray | None]] = []
         begun = time.perf_counter()
         failure: Failure | None = None
@@ -118,7 +117,7 @@ class Batches:
     def _images(
         self, requests: Sequence[Request], prefix: SharedPrefix | None
     ) -> Iterator[tuple[Image.Image, np.ndarray | None]]:
-        """The method's images, each with its attention maps where they are asked for and there are any."""
+        """The method's images, each with its attention maps if they are requested and available."""
         going_on: dict[str, Any] = {} if prefix is None else {"prefix": prefix.state}
         if self._keep_attention and isinstance(self._method, ShowsAttention):
             yield from self._method.generate_with_attention(self._customized, requests, **going_on)
@@ -129,7 +128,7 @@ class Batches:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """The images of a batch that were made, and why there are no more."""
+    """The images of a batch that were generated, and the error that ended it."""
 
     done: list[Generated]
     failure: Failure | None
@@ -137,7 +136,7 @@ class _Attempt:
 
 
 def _picture(image: Any) -> Image.Image | Failure:
-    """The image, or why it is none; raises TypeError for what is no image at all."""
+    """The image with its failure, if any; raises TypeError for an object that is not an image."""
     try:
         return require_picture(image)
     except BlackImageError as error:
@@ -145,7 +144,7 @@ def _picture(image: Any) -> Image.Image | Failure:
 
 
 def _check_maps(maps: np.ndarray, subjects: int) -> None:
-    """Raise TypeError or ValueError when these are no attention maps of so many subjects."""
+    """Raise TypeError or ValueError unless these are attention maps of `subjects` subjects."""
     if not isinstance(maps, np.ndarray) or not np.issubdtype(maps.dtype, np.floating):
         raise TypeError(f"the method gave {type(maps).__name__} as attention maps instead of an array of floats")
     if maps.ndim != 3 or len(maps) != subjects or not maps.size:
@@ -155,7 +154,7 @@ def _check_maps(maps: np.ndarray, subjects: int) -> None:
 
 
 def free_memory() -> None:
-    """Give back what no longer is in use, the accelerator's too."""
+    """Release unused memory, also on the accelerator."""
     import gc
 
     import torch

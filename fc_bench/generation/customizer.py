@@ -1,4 +1,4 @@
-"""Customizing: a method fitted to each subject set once, recorded, and restored from what it left where it can be."""
+"""Customization: fits a method to each subject set once, records it, and restores it from its artefact if possible."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fc_bench.run_folder.records import RunFolder
 from fc_bench.suites.suite import digest
 
 ARTEFACTS, CHECKPOINTS = "artefacts", "checkpoints"
-"""Folders of a run."""
+"""Subfolders of a run folder."""
 
 
 class Customizer:
@@ -55,17 +55,17 @@ class Customizer:
         self.apart = self._restorable is not None and self._restorable.tunes_apart
         self._write, self._records = record, dict(known)
         self.seconds = 0.0
-        """Spent on all of them."""
+        """Seconds spent on all customizations."""
         self._artefacts = folder.path / ARTEFACTS / row.folder
         self._checkpoints = folder.path / CHECKPOINTS / row.folder
         self._device, self._load, self._show = device, dict(load), show
         self._keep_artefacts, self._checkpoint_every = keep_artefacts, checkpoint_every
         self._failed: dict[str, Failure] = {}
         self._whole: set[str] = set()
-        """Sets whose artefact this command made or found whole."""
+        """Keys of the sets whose artefact this command created or found intact."""
 
     def customize(self, job: Job) -> Customization | Failure:
-        """The method fitted to the job's subjects, or why it is not."""
+        """The method fitted to the job's subjects, or its failure."""
         if self.apart and job.parts:
             return self._together(job)
         if self._is_whole(job):
@@ -73,17 +73,17 @@ class Customizer:
         return self._fitted(job)
 
     def refuse(self, job: Job, error: Exception) -> Failure:
-        """Record that the job failed before it was customized."""
+        """Record that the job failed before its customization."""
         failure = Failure.of(error)
         self._record(job, failure.record())
         return failure
 
     def know(self, known: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
-        """Learn what others have recorded meanwhile."""
+        """Take over records that other workers wrote in the meantime."""
         self._records.update(known)
 
     def _fitted(self, job: Job) -> Customization | Failure:
-        """Customize from the beginning, or from a checkpoint; what failed in this command is not tried again."""
+        """Customize from the beginning or from a checkpoint; a failure of this command is not repeated."""
         key = job.subject_set.key
         if key in self._failed:
             return self._failed[key]
@@ -119,14 +119,14 @@ class Customizer:
         return result
 
     def _restored(self, job: Job) -> Customization | Failure:
-        """Load what an earlier command finished; recorded only when that fails."""
+        """Load what an earlier command finished; only a failure is recorded."""
         result, cost = self._loaded(job, [self._artefacts / job.subject_set.key])
         if isinstance(result, Failure):
             self._record(job, {**cost, **result.record()})
         return result
 
     def _together(self, job: Job) -> Customization | Failure:
-        """Customize to each subject that is not done, then load all of them; recorded once for the same artefacts."""
+        """Customize to each missing subject, then load all of them; recorded once per set of artefacts."""
         keys = [part.subject_set.key for part in job.parts]
         failure = self._first_failure(job.parts)
         if failure is not None:
@@ -148,7 +148,7 @@ class Customizer:
         return result
 
     def _first_failure(self, parts: Sequence[Job]) -> Failure | None:
-        """Customize to the parts that are not done, up to the first that fails."""
+        """Customize to the missing parts, up to the first failure."""
         for part in parts:
             failure = None if self._is_whole(part) else self._failure(part)
             if failure is not None:
@@ -156,12 +156,12 @@ class Customizer:
         return None
 
     def _failure(self, part: Job) -> Failure | None:
-        """Customize to a part and let go of what it holds in memory, before the next one takes as much."""
+        """Customize to one part and free its memory before the next one."""
         fitted = self._fitted(part)
         return fitted if isinstance(fitted, Failure) else None
 
     def _is_whole(self, job: Job) -> bool:
-        """Whether the job is finished and what it left is still what was recorded, so that it can be restored."""
+        """Whether the job is finished and its artefact is unchanged, so that it can be restored."""
         key = job.subject_set.key
         artefact = self._artefacts / key
         record = self._records.get((job.row.label, key), {})
@@ -172,11 +172,11 @@ class Customizer:
         return key in self._whole
 
     def _found(self, job: Job, record: Mapping[str, Any]) -> None:
-        """What an earlier command finished is whole: nothing has to go on from a checkpoint, and it may be kept now."""
+        """Remove checkpoints of a finished customization, and record its artefact as kept if requested."""
         self._whole.add(job.subject_set.key)
         _remove(self._checkpoints / job.subject_set.key)
         if self._keep_artefacts and not record.get("kept"):
-            # The shared seconds stand in the earlier line and count once.
+            # The earlier line has the shared seconds, which count once.
             self._append(job, {**record, "shared_seconds": 0.0, "kept": True})
 
     def _loaded(self, job: Job, artefacts: Sequence[Path]) -> tuple[Customization | Failure, dict[str, Any]]:
@@ -185,7 +185,7 @@ class Customizer:
         return self._measured(lambda: method.restore(job.subject_set.subjects, artefacts))
 
     def _measured(self, work: Callable[[], Customization]) -> tuple[Customization | Failure, dict[str, Any]]:
-        """The result of `work` and what it cost."""
+        """The result of `work` and its cost."""
         begun = time.perf_counter()
         with PeakMemory(self._device) as memory:
             try:
@@ -200,7 +200,7 @@ class Customizer:
         return result, {"seconds": seconds, "peak_memory_bytes": memory.bytes, "memory_kind": memory.kind}
 
     def _outcome(self, result: Customization, artefact: Path, seconds: float) -> dict[str, Any]:
-        """What is recorded of a customization; raises TypeError or ValueError when it holds something else."""
+        """The record of a customization; raises TypeError or ValueError if it holds an invalid value."""
         if not isinstance(result.steps, int) or isinstance(result.steps, bool):
             raise TypeError(f"the method gave {result.steps!r} as its number of steps")
         for name in ("seconds_per_step", "earlier_seconds", "shared_seconds"):
@@ -216,7 +216,7 @@ class Customizer:
         if not result.earlier_seconds >= 0:
             raise ValueError(f"the method gave {result.earlier_seconds} earlier seconds")
         if self._restorable is not None and result.artefact != artefact:
-            raise ValueError("the artefact of a method that can be restored has to be the artefact folder it was given")
+            raise ValueError("a method that can be restored must use the artefact folder that it was given")
         kept = result.artefact if result.artefact is not None and result.artefact.exists() else None
         return {
             "status": "ok",
@@ -230,7 +230,7 @@ class Customizer:
         }
 
     def _record(self, job: Job, outcome: Mapping[str, Any]) -> None:
-        """Append the job's record; an artefact that an earlier command kept stays so, whatever happens to the job."""
+        """Append the job's record; an artefact that an earlier command kept stays kept."""
         earlier = self._records.get((job.row.label, job.subject_set.key), {})
         now_kept = self._keep_artefacts and outcome["status"] == "ok" and "parts" not in outcome
         kept = {"kept": True} if now_kept or earlier.get("kept") else {}
@@ -242,15 +242,15 @@ class Customizer:
 
 
 def release(folder: RunFolder, row: MethodRow, key: str) -> None:
-    """Remove the artefact of a subject set, whose folder others are being written into."""
+    """Remove the artefact of a subject set before other customizations write into its folder."""
     shutil.rmtree(folder.path / ARTEFACTS / row.folder / key, ignore_errors=True)
 
 
 def remove_finished(folder: RunFolder, row: MethodRow, unfinished: Collection[str]) -> None:
-    """Remove all the method's artefacts that nothing needs any more and no command was told to keep.
+    """Remove the artefacts of the method that are neither needed nor kept.
 
-    `unfinished` are the keys of the subject sets whose samples are not all there. They need their own artefact or those
-    of their subjects.
+    `unfinished` are the keys of the subject sets with missing samples. They need their own artefact or those of their
+    subjects.
     """
     needed = {*unfinished, *(subject for key in unfinished for subject in key.split("+"))}
     kept = {key for (label, key), record in folder.jobs().items() if label == row.label and record.get("kept")}
@@ -269,7 +269,7 @@ def job_record(job: Job, load: Mapping[str, Any], outcome: Mapping[str, Any]) ->
 def _summed(
     parts: Sequence[Mapping[str, Any]], loading: Mapping[str, Any], details: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What is recorded of a set whose subjects were customized one by one: all of it together, and the loading."""
+    """The record of a set whose subjects were customized one by one: the sum of the parts, and the loading."""
     steps = sum(part["steps"] for part in parts)
     spent = [part["steps"] * part["seconds_per_step"] for part in parts if part["seconds_per_step"] is not None]
     outcome = {
@@ -288,7 +288,7 @@ def _summed(
 
 
 def _check_recordable(value: Any, name: str) -> None:
-    """Raise TypeError or ValueError naming the field when it is nothing that JSON has."""
+    """Raise TypeError or ValueError naming the field if its value cannot be written as JSON."""
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
@@ -305,12 +305,12 @@ def _check_recordable(value: Any, name: str) -> None:
 
 
 def _restorable(method: Method, name: str) -> Restorable | None:
-    """The method as one that can be restored, None when it does not say so; raises UserError when it says half."""
+    """The method as `Restorable`, None if it is not; raises UserError if it defines only half of that protocol."""
     has = {attribute: hasattr(method, attribute) for attribute in ("restore", "tunes_apart")}
     if len(set(has.values())) > 1:
         given, missing = sorted(has, key=lambda attribute: not has[attribute])
         raise UserError(
-            f'The method "{name}" has `{given}` but no `{missing}`, so that what it leaves cannot be restored; give it '
+            f'The method "{name}" has `{given}` but no `{missing}`, so its artefact cannot be restored; define '
             f"both (fc_bench.protocols.Restorable) or none."
         )
     return method if isinstance(method, Restorable) else None
@@ -321,18 +321,18 @@ def _files_below(path: Path) -> list[Path]:
 
 
 def _sha256_below(path: Path) -> str:
-    """sha256 over relative names and contents of all files (hexadecimal)."""
+    """sha256 (hexadecimal) over the relative names and contents of all files."""
     return digest([[file.relative_to(path).as_posix(), sha256_of(file)] for file in _files_below(path)])
 
 
 def _remove(folder: Path) -> None:
-    """Remove a subject set's folder, and the method's and the kind's where nothing else is in them."""
+    """Remove a subject set's folder, and its parents if they are empty."""
     shutil.rmtree(folder, ignore_errors=True)
     _remove_empty(folder.parent)
 
 
 def _remove_empty(folder: Path) -> None:
-    """Remove a folder, and the one it is in, where nothing is in them."""
+    """Remove a folder and its parent if they are empty."""
     with suppress(OSError):
         folder.rmdir()
         folder.parent.rmdir()

@@ -1,4 +1,4 @@
-"""The device that images are made on."""
+"""The device that generates the images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fc_bench.errors import UserError
 
 
 def resolve_device(device: str) -> str:
-    """`auto` becomes `cuda` where there is one; raises UserError for any other name and for a device that is absent."""
+    """`auto` becomes `cuda` if there is a CUDA device; raises UserError for an unknown or absent device."""
     import torch
 
     if device == "auto":
@@ -17,7 +17,7 @@ def resolve_device(device: str) -> str:
         return device
     named = re.fullmatch(r"cuda(?::(\d{1,4}))?", device, re.ASCII)
     if named is None:
-        raise UserError(f'"{device}" is no device; give auto, cpu, cuda or cuda:N.')
+        raise UserError(f'"{device}" is not a device; give auto, cpu, cuda or cuda:N.')
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(named[1] or 0) >= count:
         there = f"cuda devices here: {count}" if count else "there is no cuda device"

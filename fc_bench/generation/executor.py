@@ -1,7 +1,7 @@
-"""Where jobs run: what is given out as one piece, what comes back, and the interface behind which both happen.
+"""The interface of executors: they receive units of work and return events.
 
-An executor is given units and gives back events, each job's in their order. It writes no record: its caller does,
-alone. Artefacts and checkpoints go below the run folder, which every worker sees.
+The events of each job arrive in order. An executor writes no records; its caller does. Artefacts and checkpoints are
+written to the run folder, which every worker can access.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from fc_bench.generation.units import Generated, Unit
 
 @dataclass(frozen=True)
 class Options:
-    """How jobs are done, the same for all of a command.
+    """Options of all jobs of a command.
 
-    Without a batch size batches are filled up to the accelerator's memory.
+    Without a batch size, batches fill the accelerator's memory.
     """
 
     batch_size: int | None = FIRST
@@ -31,7 +31,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Spent:
-    """Seconds of a worker on loading methods, customizing and sampling."""
+    """Seconds of a worker for loading methods, customization and sampling."""
 
     loading: float = 0.0
     customizing: float = 0.0
@@ -42,13 +42,13 @@ class Spent:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """The sum of all parts, in seconds."""
         return self.loading + self.customizing + self.sampling
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """The unit's method is loaded, on this machine; whether it customizes the subjects of a set one by one."""
+    """The unit's method is loaded on this machine; `apart`: it customizes the subjects of a set one by one."""
 
     apart: bool
     machine: Mapping[str, Any]
@@ -63,18 +63,18 @@ class Customized:
 
 @dataclass(frozen=True)
 class Made:
-    """A sample was computed, or could not be: `png` is the file to write."""
+    """A sample was generated or failed: `png` is the content of its image file."""
 
     sample: Sample
     mentions: Sequence[str]
     generated: Generated
-    """Without its image."""
+    """The event without its image."""
     png: bytes | None
 
 
 @dataclass(frozen=True)
 class Same:
-    """A sample's image is that of the finished sample with its shared key."""
+    """A sample shares the image of the finished sample with the same shared key."""
 
     sample: Sample
     mentions: Sequence[str]
@@ -82,17 +82,17 @@ class Same:
 
 @dataclass(frozen=True)
 class JobFailed:
-    """None of a job's wanted samples can be made."""
+    """None of the requested samples of a job can be generated."""
 
     job: str
-    """Its subject set's key."""
+    """The key of the job's subject set."""
     failure: Failure
     mentions: Sequence[str] | None
 
 
 @dataclass(frozen=True)
 class JobDone:
-    """A job has been gone through; its artefact may go if its samples are all there and it is not `apart`."""
+    """A job is done; its artefact may be removed if all samples exist and it is not `apart`."""
 
     job: str
     apart: bool
@@ -100,7 +100,7 @@ class JobDone:
 
 @dataclass(frozen=True)
 class RowFailed:
-    """The method could not be loaded, with what trying cost."""
+    """The method could not be loaded; `spent` is the cost of the attempt."""
 
     failure: Failure
     load: Mapping[str, Any]
@@ -108,7 +108,7 @@ class RowFailed:
 
 @dataclass(frozen=True)
 class UnitDone:
-    """All events of a unit are told."""
+    """All events of a unit have been sent."""
 
     spent: Spent
 
@@ -117,16 +117,17 @@ Event = Loaded | Customized | Made | Same | JobFailed | JobDone | RowFailed | Un
 
 
 class Executor(Protocol):
-    """Does units somewhere."""
+    """Executes units of work."""
 
     def workers(self) -> int:
-        """How many units it does at a time."""
+        """How many units are executed at a time."""
         ...
 
     def events(self, units: Iterable[Unit], current: Callable[[Unit], Unit]) -> Iterator[tuple[Unit, Event]]:
-        """What comes of the units, as it comes; each ends with `UnitDone`.
+        """The events of the units, as they arrive; each unit ends with `UnitDone`.
 
-        `current` gives a unit as it is to be begun now: without what is recorded meanwhile, with what is known. What
-        ends the whole run is raised: UserError, ModelInputError, OSError of a disk that takes no more.
+        `current` returns a unit as it should start now: without samples that were recorded in the meantime, and with
+        the known customizations. An error that ends the whole run is raised: UserError, ModelInputError, or OSError of
+        a full disk.
         """
         ...

@@ -1,4 +1,4 @@
-"""What goes wrong while images are made, told apart: memory ran out, a picture shows nothing, the device is gone."""
+"""Faults of generation: out of memory, a black image, a lost device."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory",
 
 
 class BlackImageError(Exception):
-    """An image without any light: latents that are no numbers decode to it, and a safety filter gives it."""
+    """An image that is entirely black: latents of NaN decode to it, and safety filters return it."""
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether the exception, or what caused it, says that memory ran out (of the accelerator's or the machine's)."""
+    """Whether the exception, or its cause, means that memory ran out (of the accelerator or the machine)."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
@@ -28,9 +28,9 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 def require_picture(image: Any) -> Image.Image:
-    """What a method gave, when it is an image that shows something.
+    """The method's image, after a check.
 
-    Raises TypeError for anything else than an image, BlackImageError for one that is black all over.
+    Raises TypeError for an object that is not an image, BlackImageError for an image that is entirely black.
     """
     if not isinstance(image, Image.Image):
         raise TypeError(f"the method gave a {type(image).__name__} instead of an image")
@@ -44,7 +44,7 @@ def require_picture(image: Any) -> Image.Image:
 
 
 def require_device(device: str) -> None:
-    """Raise UserError when an accelerator does not answer any more: nothing after that could succeed."""
+    """Raise UserError if an accelerator no longer responds, because nothing after that could succeed."""
     if not device.startswith("cuda"):
         return
     import torch
@@ -56,6 +56,6 @@ def require_device(device: str) -> None:
             return
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"The device {device} does not answer any more ({reason}); nothing finished is lost: once it is back, the "
+            f"The device {device} no longer responds ({reason}); nothing finished is lost: once it is back, the "
             "same command continues."
         ) from error

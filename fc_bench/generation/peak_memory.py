@@ -1,18 +1,18 @@
-"""Peak memory of a stretch of work."""
+"""Peak memory of a block of code."""
 
 from __future__ import annotations
 
 import threading
 
 INTERVAL = 0.02
-"""Seconds between two looks at the resident set."""
+"""Seconds between two samples of the resident set size."""
 
 
 class PeakMemory:
-    """Context manager; afterwards `bytes` is the peak and `kind` says of what.
+    """Context manager; afterwards `bytes` is the peak and `kind` says which memory.
 
-    On an accelerator: the allocator's peak (`cuda allocated`). On a CPU: the process's resident set, looked at every
-    20 ms (`rss`), which includes the interpreter and all loaded libraries.
+    On an accelerator: the allocator's peak (`cuda allocated`). On a CPU: the resident set size of the process, sampled
+    every 20 ms (`rss`). It includes the interpreter and all loaded libraries.
     """
 
     def __init__(self, device: str) -> None:

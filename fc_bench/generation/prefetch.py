@@ -1,4 +1,4 @@
-"""Computing what comes next while what came before is dealt with."""
+"""Computes the next items in a thread while the current ones are processed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 MOST = 64
-"""Items that wait at most: images of a few batches."""
+"""Largest number of waiting items: images of a few batches."""
 LOOK_EVERY = 0.2
-"""Seconds between two looks whether anybody still wants what waits."""
+"""Seconds between two checks whether the consumer still exists."""
 LONGEST = 60.0
-"""Seconds that a thread nobody wants any more is waited for."""
+"""Seconds to wait for a thread whose consumer is gone."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class _Ended:
 
 
 def ahead(items: Iterator[Item], most: int = MOST) -> Generator[Item, None, None]:
-    """The items, in their order, computed by a thread that goes on meanwhile, at most so many further.
+    """The items in their order, computed ahead by a thread.
 
-    What it raises is raised here, after the items before it. When this iteration is left early, so is that one,
-    wherever it is: a thread that still computed when the interpreter ends would take the process down.
+    An exception of the thread is raised here, after the items before it. If this iteration ends early, the thread is
+    stopped: a thread that still computes while the interpreter exits would crash the process.
     """
     waiting: Queue[Item | _Ended] = Queue(most)
     left = threading.Event()
@@ -71,11 +71,11 @@ def ahead(items: Iterator[Item], most: int = MOST) -> Generator[Item, None, None
 
 
 class _LeftError(BaseException):
-    """Nobody wants what is computed any more; no Exception, so that nothing takes it for a failure."""
+    """The consumer is gone; not an Exception, so that nothing handles it as a failure."""
 
 
 def _interrupt(thread: threading.Thread) -> None:
-    """Raise an exception in the thread, at its next line of Python, and wait until it has ended, if that is soon."""
+    """Raise an exception in the thread at its next line of Python, and wait for its end for a limited time."""
     if thread.is_alive() and thread.ident is not None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_LeftError))
         thread.join(LONGEST)

@@ -16,9 +16,9 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 class PromptReader:
-    """Something that reads prompts up to a length: `what` it is, its tokenizer's folder.
+    """A model that reads prompts up to a maximum length: `what` it is, and its tokenizer's folder.
 
-    Raises ModelInputError when the tokenizer cannot be read.
+    Raises ModelInputError if the tokenizer cannot be read.
     """
 
     def __init__(self, what: str, folder: Path) -> None:
@@ -30,20 +30,20 @@ class PromptReader:
         self._longest = int(self._tokenizer.model_max_length)
 
     def refusal(self, prompt: str) -> str:
-        """The sentence to say when it would cut the prompt off; empty when it fits."""
+        """The error message for a prompt that would be truncated; empty if it fits."""
         length = len(self._tokenizer(prompt)["input_ids"])
         if length <= self._longest:
             return ""
-        return f'The prompt "{prompt}" takes {length} tokens, {self._what} at most {self._longest}; shorten it.'
+        return f'The prompt "{prompt}" has {length} tokens, but {self._what} takes at most {self._longest}; shorten it.'
 
     def in_pieces(self, prompts: Iterable[str]) -> list[str]:
-        """The words that its tokenizer knows no token for, in the order in which they first appear."""
+        """The words without a token of the tokenizer, in the order of their first appearance."""
         words = dict.fromkeys(word.lower() for prompt in prompts for word in _WORD.findall(prompt))
         return [word for word in words if len(self._tokenizer(word, add_special_tokens=False)["input_ids"]) > 1]
 
 
 def prompt_readers(backbone: Backbone, generated: bool = True, scored: bool = True) -> list[PromptReader]:
-    """Those of a backbone: its text encoder where images are generated, its CLIP scorer where they are scored."""
+    """The readers of a backbone: its text encoder if images are generated, its CLIP scorer if they are scored."""
     readers = []
     if generated:
         folder = backbone.path("pipeline") / "tokenizer"
@@ -54,22 +54,22 @@ def prompt_readers(backbone: Backbone, generated: bool = True, scored: bool = Tr
 
 
 def check_prompt_lengths(plan: Plan, setting: Setting, generated: bool = True, scored: bool = True) -> None:
-    """Raise UserError for the first prompt that the backbone's text encoder, or its CLIP scorer, would cut off.
+    """Raise UserError for the first prompt that the text encoder or the CLIP scorer would truncate.
 
-    The prompt is measured with its class nouns alone, as text-only and FastComposer encode it; a method that mentions
-    subjects with more tokens has to check its own.
+    The prompt is measured with plain class nouns, as text-only and FastComposer encode it. A method that mentions
+    subjects with more tokens has to check its own prompts.
     """
-    asked = list(prompts_of(plan))
+    requested = list(prompts_of(plan))
     for reader in prompt_readers(setting.backbone, generated, scored):
-        for prompt in asked:
-            if told := reader.refusal(prompt):
-                raise UserError(told)
+        for prompt in requested:
+            if message := reader.refusal(prompt):
+                raise UserError(message)
 
 
-def unlearnt_words(prompts: Iterable[str], backbone: Backbone) -> str:
-    """A sentence on words that a backbone with a closed vocabulary never saw in training; empty without any.
+def unknown_words(prompts: Iterable[str], backbone: Backbone) -> str:
+    """A sentence about words that a backbone with a closed vocabulary never saw in training; empty if there are none.
 
-    Raises ModelInputError when the backbone's tokenizer cannot be read.
+    Raises ModelInputError if the backbone's tokenizer cannot be read.
     """
     if not backbone.closed_vocabulary:
         return ""

@@ -1,4 +1,4 @@
-"""A connection to a Ray cluster: reaching it, what workers get of it, and what is said where it has no room for one."""
+"""The connection to a Ray cluster: joining it, and the resources of its workers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 from fc_bench.errors import UserError
 
 PATIENCE = 60.0
-"""Seconds to wait for a place for one worker."""
+"""Seconds to wait for the resources of one worker."""
 STARTING = 600.0
-"""Seconds for the first of all workers to begin, where nodes are large enough: processes start slowly on busy ones."""
+"""Seconds for the first worker to start; processes start slowly on busy nodes."""
 REACHING = 10.0
-"""Seconds to try whether anything listens at an address, before Ray does, which tries for minutes."""
+"""Seconds to check that an address responds before Ray tries for minutes."""
 GRAIN = 10_000
 """Ray counts resources in ten-thousandths."""
 PASSED_ON = (
@@ -30,15 +30,15 @@ PASSED_ON = (
     "DIFFUSERS_OFFLINE",
     "OMP_NUM_THREADS",
 )
-"""Environment variables that workers get from the driver, where it has them."""
+"""Environment variables that workers inherit from the driver, if it has them."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Which cluster, and what a worker takes of it.
+    """A cluster and the resources of a worker.
 
-    `address` as `ray.init` takes it (None: `RAY_ADDRESS`, or a cluster of this machine for this command); `workers` at
-    most (None: as many as the cluster has room for when the run begins).
+    `address` as `ray.init` takes it (None: `RAY_ADDRESS`, or a new cluster on this machine for this command); `workers`
+    is the largest number of workers (None: as many as fit when the run starts).
     """
 
     address: str | None = None
@@ -47,15 +47,15 @@ class Cluster:
     workers: int | None = None
 
     @property
-    def asked(self) -> dict[str, float]:
-        """What Ray is asked for, for one worker."""
+    def requested(self) -> dict[str, float]:
+        """The resources that one worker requests from Ray."""
         return {"num_cpus": self.cpus_per_job, "num_gpus": self.gpus_per_job}
 
 
 class Connection:
-    """This process's connection to a cluster; raises UserError where Ray is not installed.
+    """This process's connection to a cluster; raises UserError if Ray is not installed.
 
-    What it began it ends; a cluster that the process had joined before stays joined.
+    It leaves only a cluster that it has joined itself.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -64,7 +64,7 @@ class Connection:
         self._started = False
 
     def open(self) -> None:
-        """Join the cluster, or begin one here; raises UserError where that fails."""
+        """Join the cluster, or start one on this machine; raises UserError if that fails."""
         ray = self.ray
         if ray.is_initialized():
             return
@@ -93,26 +93,26 @@ class Connection:
         self._started = True
 
     def close(self) -> None:
-        """Leave the cluster, if this connection joined it."""
+        """Leave the cluster if this connection joined it."""
         if self._started:
             self.ray.shutdown()
             self._started = False
 
     def room(self) -> int:
-        """How many workers the nodes hold when nothing else runs on them; raises UserError when none does."""
+        """How many workers the nodes hold if nothing else runs on them; raises UserError if there is room for none."""
         self.open()
         room = sum(holds(node, self.cluster) for node in self._nodes())
         if room < 1:
             raise UserError(
-                f"The Ray cluster has no room for a worker: {self._asked_and_there()}; ask for less with "
+                f"The Ray cluster has no room for a worker: {self._required_and_available()}; request less with "
                 "--gpus-per-job, or name --workers if the cluster grows."
             )
         return room
 
     def check(self) -> None:
-        """Join the cluster and have it keep a place for one worker, for a moment.
+        """Join the cluster and reserve the resources of one worker briefly.
 
-        Raises UserError where it does not within `PATIENCE`.
+        Raises UserError if the cluster does not provide them within `PATIENCE`.
         """
         self.open()
         if self.cluster.workers is None:
@@ -131,23 +131,23 @@ class Connection:
             remove_placement_group(place)
 
     def check_waiting(self, seconds: float) -> None:
-        """Raise UserError where waiting so long for a first worker was enough.
+        """Raise UserError if the first worker has been awaited for too long.
 
-        A worker that has its place may still be starting; where no node is large enough none has.
+        A worker with reserved resources may still be starting; if no node is large enough, there is none.
         """
         if seconds >= STARTING or not any(holds(node, self.cluster) for node in self._nodes()):
             raise self._unplaced(seconds)
 
     def _unplaced(self, seconds: float) -> UserError:
         return UserError(
-            f"The Ray cluster gave no worker in {seconds:g} s: {self._asked_and_there()}; ask for less with "
-            "--gpus-per-job, or repeat the command when there is room: nothing finished is lost."
+            f"The Ray cluster gave no worker in {seconds:g} s: {self._required_and_available()}; request less with "
+            "--gpus-per-job, or repeat the command when there is room; nothing finished is lost."
         )
 
     def _nodes(self) -> list[dict[str, float]]:
         return [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
 
-    def _asked_and_there(self) -> str:
+    def _required_and_available(self) -> str:
         nodes, free = self._nodes(), self.ray.available_resources()
         one = f"a job takes {self.cluster.cpus_per_job:g} CPU and {self.cluster.gpus_per_job:g} GPU of one node"
         cpus, gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
@@ -157,9 +157,9 @@ class Connection:
 
 
 def holds(node: dict[str, float], cluster: Cluster) -> int:
-    """How many workers a node with these resources holds: a worker with less than one GPU has all of it from one GPU.
+    """How many workers fit on a node with these resources.
 
-    One where a worker takes nothing at all.
+    A worker with less than one GPU gets its whole share from one GPU. A worker without any resources counts once.
     """
     rooms: list[int] = []
     if cluster.cpus_per_job:
@@ -176,9 +176,10 @@ def _times(there: float, each: float) -> int:
 
 
 def _check_listening(address: str) -> None:
-    """Raise UserError where nothing listens at a cluster's address within `REACHING`.
+    """Raise UserError if no cluster responds at an address within `REACHING`.
 
-    `auto` is what `ray start` noted on this machine, and the note stays when the cluster ends without `ray stop`.
+    `auto` is the address that `ray start` saved on this machine. It remains saved if the cluster ends without `ray
+    stop`.
     """
     from ray._private.services import canonicalize_bootstrap_address
 
@@ -196,12 +197,12 @@ def _check_listening(address: str) -> None:
         if time.monotonic() > until:
             break
         time.sleep(0.5)
-    told = where if where == address else f"{address} ({where})"
-    raise UserError(f"No Ray cluster answers at {told} ({failed}); correct --address, or start it: ray start --head.")
+    place = where if where == address else f"{address} ({where})"
+    raise UserError(f"No Ray cluster answers at {place} ({failed}); correct --address, or start it: ray start --head.")
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what an error says, or its name."""
+    """The first line of an error's message, or its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

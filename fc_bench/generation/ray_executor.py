@@ -1,7 +1,7 @@
-"""The executor that is a Ray cluster: units on actors, each a process that holds the method it loaded last.
+"""The executor on a Ray cluster: each unit runs on an actor, a process that keeps the last loaded method.
 
-Events stream back to the driver, which alone writes records. A lost actor's unit is done again by another one, without
-what has arrived. Run folder, photographs and weights have to lie at the same place on every node.
+Events stream back to the driver, which alone writes records. If an actor is lost, another one repeats its unit without
+the results that have arrived. The run folder, the photographs and the weights need the same paths on every node.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from fc_bench.protocols import Method, Setting
 from fc_bench.run_folder.records import RunFolder
 
 TRIES = 3
-"""How often a unit is begun until what it lacks is given up: a job that kills every worker must not go on forever."""
+"""How often a unit is tried before it fails; a job that kills every worker must not be repeated forever."""
 
 
 class RayExecutor:
-    """Does units on a Ray cluster.
+    """Executes units on a Ray cluster.
 
-    Units of one company go to one worker, in their order. `make_method` loads the method of a row; it, the setting and
-    the options travel to the workers.
+    Units of one company go to one worker, in their order. `make_method` loads the method of a row; it is sent to the
+    workers together with the setting and the options.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class RayExecutor:
         self._arguments = str(folder.resolve()), setting, make_method, options
 
     def workers(self) -> int:
-        """As many as were asked for, or as the cluster has room for."""
+        """The requested number of workers, or as many as the cluster has room for."""
         return self._connection.cluster.workers or self._connection.room()
 
     def events(self, units: Iterable[Unit], current: Callable[[Unit], Unit]) -> Iterator[tuple[Unit, Event]]:
-        """What comes of the units, from all workers as it comes; leaves the cluster after that."""
+        """The events of the units from all workers, as they arrive; leaves the cluster afterwards."""
         queue = _Queue(units, current)
         if not len(queue):
             self._connection.close()
@@ -63,7 +63,7 @@ class RayExecutor:
 
 
 class _Remote:
-    """What an actor is: a worker whose events can be iterated over from elsewhere."""
+    """The class of an actor: a worker whose events can be iterated over remotely."""
 
     def __init__(
         self, folder: str, setting: Setting, make_method: Callable[[MethodRow], Method], options: Options
@@ -78,10 +78,10 @@ class _Remote:
         self._worker = Worker(RunFolder(Path(folder)), setting, make_method, options, _Silence(), self._record)
 
     def begin(self) -> None:
-        """Answer, which a worker does once it has its place."""
+        """Answer; a worker does so as soon as it has its resources."""
 
     def work(self, unit: Unit) -> Iterator[Event]:
-        """The events of a unit; customizations come before what rests on them."""
+        """The events of a unit; a customization comes before the samples that depend on it."""
         for event in self._worker.work(unit):
             while self._lines:
                 yield self._lines.popleft()
@@ -92,7 +92,7 @@ class _Remote:
 
 
 class _Silence:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
     def advance(self, count: int = 1) -> None:
         pass
@@ -106,14 +106,14 @@ class _Silence:
 
 @dataclass
 class _Begun:
-    """A unit as it was given out, and how often it has been since anything of it arrived."""
+    """A unit that was assigned, and how often it was tried since its last result."""
 
     unit: Unit
     tries: int = 0
     done: set[str] = field(default_factory=set)
     """Samples that have arrived."""
     failed: set[str] = field(default_factory=set)
-    """Jobs that have failed as a whole."""
+    """Jobs that failed as a whole."""
 
     def take(self, event: Event) -> None:
         if isinstance(event, (Made, Same)):
@@ -123,7 +123,7 @@ class _Begun:
             self.failed.add(event.job)
 
     def rest(self) -> Unit:
-        """The unit without what has arrived."""
+        """The unit without the results that have arrived."""
         left = [
             replace(pending, wanted=pending.wanted - self.done)
             for pending in self.unit.jobs
@@ -133,10 +133,10 @@ class _Begun:
 
 
 class _Queue:
-    """Units waiting, in companies; which one may begin now.
+    """The waiting units, by company, and which of them may start.
 
-    Methods that customize subjects one by one share those artefacts between sets: what customizes a set of several has
-    to be alone with its row until its subjects are there. Whether a method does so is known once it was loaded.
+    Methods that customize subjects one by one share those artefacts between sets: until a set's subjects are
+    customized, its unit must be the only one of its row. Whether a method does so is known after it was loaded.
     """
 
     def __init__(self, units: Iterable[Unit], current: Callable[[Unit], Unit]) -> None:
@@ -151,7 +151,7 @@ class _Queue:
         return len(self._waiting)
 
     def next(self, row: MethodRow | None, company: deque[_Begun] | None) -> tuple[_Begun, deque[_Begun]] | None:
-        """What a worker that has `row` loaded begins: the rest of its company first, then what needs no loading."""
+        """The next unit for a worker with the loaded `row`: the rest of its company, else one without loading."""
         if company:
             return self._begin(company)
         loaded = [waiting for waiting in self._waiting if row and waiting[0].unit.row.label == row.label]
@@ -182,7 +182,7 @@ class _Queue:
         return not parts <= made
 
     def loaded(self, unit: Unit, apart: bool) -> None:
-        """Learn whether a row's method customizes one by one."""
+        """Record whether a row's method customizes subjects one by one."""
         self._apart[unit.row.label] = apart
         if not apart:
             self._running = [
@@ -190,11 +190,11 @@ class _Queue:
             ]
 
     def ended(self, begun: _Begun) -> None:
-        """A unit is through, or its worker lost."""
+        """A unit is done, or its worker is lost."""
         self._running = [running for running in self._running if running[0] is not begun]
 
     def again(self, begun: _Begun, company: deque[_Begun]) -> None:
-        """A unit has to be done by another worker, the company with it."""
+        """A unit must be done by another worker, together with its company."""
         company.appendleft(begun)
         self._waiting.insert(0, company)
 
@@ -203,9 +203,9 @@ class _Queue:
 class _Actor:
     handle: Any
     answer: Any
-    """What comes once it has a place on the cluster and has begun."""
+    """An actor that has its resources and has started."""
     tries: int = 1
-    """How often an actor was tried here, this one included, since one answered."""
+    """How often an actor was started in this place since one answered, including this one."""
     answered: bool = False
     row: MethodRow | None = None
     company: deque[_Begun] | None = None
@@ -214,7 +214,7 @@ class _Actor:
 
 
 class _Crew:
-    """The actors: as many as there is work for; those that the cluster has no room for wait for some."""
+    """The actors: as many as there is work for; some wait until the cluster has room."""
 
     def __init__(self, connection: Connection, arguments: tuple[Any, ...], count: int) -> None:
         self.connection, self.ray = connection, connection.ray
@@ -223,13 +223,13 @@ class _Crew:
         self.actors = [self._hire() for _ in range(count)]
 
     def _hire(self, tries: int = 1) -> _Actor:
-        handle = self._kind.options(**self.connection.cluster.asked).remote(*self._arguments)
+        handle = self._kind.options(**self.connection.cluster.requested).remote(*self._arguments)
         return _Actor(handle, handle.begin.remote(), tries)
 
     def answer(self, actor: _Actor) -> None:
-        """An actor has begun, or ended before: then another one is tried, at most `TRIES` in its place.
+        """An actor has started or failed; a failed one is replaced at most `TRIES` times.
 
-        Raises UserError when that leaves no actor.
+        Raises UserError if no actor is left.
         """
         try:
             self.ray.get(actor.answer)
@@ -247,22 +247,22 @@ class _Crew:
             actor.answered = True
 
     def replace(self, lost: _Actor, tries: int = 1) -> None:
-        """Another actor in the place of a lost one."""
+        """Start another actor in place of a lost one."""
         with suppress(Exception):
             self.ray.kill(lost.handle)
         self.actors[self.actors.index(lost)] = self._hire(tries)
 
     def dismiss(self) -> None:
-        """End all actors."""
+        """Stop all actors."""
         for actor in self.actors:
             with suppress(Exception):
                 self.ray.kill(actor.handle)
 
 
 def _streamed(queue: _Queue, crew: _Crew) -> Iterator[tuple[Unit, Event]]:
-    """Keep every actor that has begun busy; tell what they tell.
+    """Keep every started actor busy and yield their events.
 
-    An actor for which there is no room yet is given nothing: what it would do the others can do.
+    An actor that still waits for resources gets no unit, because the others can do it.
     """
     ray, waited = crew.ray, 0.0
     while True:
@@ -273,11 +273,11 @@ def _streamed(queue: _Queue, crew: _Crew) -> Iterator[tuple[Unit, Event]]:
         if not busy and not len(queue):
             return
         starting = {actor.answer: actor for actor in crew.actors if not actor.answered}
-        told, _ = ray.wait([*busy, *starting], num_returns=1, timeout=None if busy else PATIENCE)
-        waited = 0.0 if told else waited + PATIENCE
+        ready, _ = ray.wait([*busy, *starting], num_returns=1, timeout=None if busy else PATIENCE)
+        waited = 0.0 if ready else waited + PATIENCE
         if waited:
             crew.connection.check_waiting(waited)
-        for one in told:
+        for one in ready:
             if one in starting:
                 crew.answer(starting[one])
                 continue
@@ -302,7 +302,7 @@ def _streamed(queue: _Queue, crew: _Crew) -> Iterator[tuple[Unit, Event]]:
 
 
 def _give(queue: _Queue, actor: _Actor) -> None:
-    """Give an actor something to do, if there is anything it may begin."""
+    """Assign a unit to an actor if one may start."""
     found = queue.next(actor.row, actor.company)
     if found is None:
         return
@@ -312,7 +312,7 @@ def _give(queue: _Queue, actor: _Actor) -> None:
 
 
 def _lost(queue: _Queue, crew: _Crew, actor: _Actor, error: Exception) -> Iterator[tuple[Unit, Event]]:
-    """A worker is gone: another one does what is left; a job at which workers go again and again fails."""
+    """A worker is lost: another one does the rest; a job that loses workers repeatedly fails."""
     begun, company = actor.begun, actor.company
     assert begun is not None
     assert company is not None
@@ -322,7 +322,7 @@ def _lost(queue: _Queue, crew: _Crew, actor: _Actor, error: Exception) -> Iterat
     if begun.tries >= TRIES and rest.jobs:
         failed = JobFailed(
             rest.jobs[0].job.subject_set.key,
-            Failure.of(RuntimeError(f"the worker doing it was lost {TRIES} times ({reason(error)})")),
+            Failure.of(RuntimeError(f"its worker was lost {TRIES} times ({reason(error)})")),
             None,
         )
         yield rest, failed

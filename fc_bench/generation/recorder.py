@@ -1,4 +1,4 @@
-"""Generating: every pending job of a plan given to an executor, and what comes back recorded sample by sample."""
+"""Runs every pending job of a plan on an executor and records the results sample by sample."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from fc_bench.run_folder.records import JOBS, PLAN, SAMPLES, RunFolder, write_at
 
 @dataclass(frozen=True)
 class Generation:
-    """What generating took: seconds of the command, of its workers together, and of writing; `samples` were finished.
+    """What generation took: seconds of the command, of all workers together, and for writing; `samples` were finished.
 
-    `workers` units were done at a time, on these `machines`.
+    `workers` units ran at a time, on these `machines`.
     """
 
     seconds: float
@@ -49,7 +49,7 @@ class Generation:
 
 
 class Recorder:
-    """The single writer of a run's samples and jobs; what else a command needs to know of them.
+    """The only writer of a run's samples and jobs, and what a command knows of them.
 
     `recorded` maps the ids of all recorded samples to their status.
     """
@@ -68,12 +68,12 @@ class Recorder:
         self._jobs.close()
 
     def job(self, record: Mapping[str, Any]) -> None:
-        """Append a customization."""
+        """Append the record of a customization."""
         self._jobs.append(record)
         self.customized[record["method"], record["set"]] = dict(record)
 
     def current(self, unit: Unit) -> Unit:
-        """A unit as it is to be begun now."""
+        """A unit as it should start now."""
         sets = {(part.row.label, part.subject_set.key) for item in unit.jobs for part in (item.job, *item.job.parts)}
         images = self.samples.images.get(unit.row.label, {})
         keys = {sample.shared_key for item in unit.jobs for sample in item.job.samples} if images else set[str]()
@@ -84,7 +84,7 @@ class Recorder:
         )
 
     def take(self, unit: Unit, event: Event) -> None:
-        """Record what an event tells."""
+        """Record an event."""
         if isinstance(event, Made):
             self.samples.sample(unit.row, event)
         elif isinstance(event, Same):
@@ -107,7 +107,7 @@ class Recorder:
                 self.samples.failed(_chosen(pending), event.failure, None)
 
     def remove_finished(self, row: MethodRow) -> None:
-        """Remove the row's artefacts that nothing needs any more, unless all are kept."""
+        """Remove the row's artefacts that are no longer needed, unless all are kept."""
         if not self.keep_artefacts:
             remove_finished(self.folder, row, self.samples.unfinished(row))
 
@@ -120,13 +120,12 @@ def generate(
     batch_size: int,
     retry_errors: bool = False,
 ) -> Generation:
-    """Have the executor make every planned sample that is not among the recorded ones, and record what comes.
+    """Generate every planned sample that is not recorded yet, and record it.
 
-    `shares` maps the labels of rows that share prefixes to how many iterations they share. An exception in a job or
-    sample is recorded with its traceback and the rest goes on, except for a disk that takes no more, which ends the run
-    (OSError). Artefacts go when the samples they serve are all there. Batches are formed from the whole job whatever is
-    already done, and a batch begun is generated as a whole again, so that an interrupted run and an uninterrupted one
-    compute the same numbers.
+    `shares` maps the labels of rows that share prefixes to the number of shared iterations. An exception in a job or
+    sample is recorded with its traceback, and the rest continues. A full disk ends the run (OSError). Artefacts are
+    removed when all samples that need them exist. Batches are formed from the whole job, and an unfinished batch is
+    generated again as a whole, so that an interrupted run computes the same numbers as an uninterrupted one.
     """
     begun, writing, spent, samples = time.perf_counter(), 0.0, Spent(), 0
     rows = {job.row.label: job.row for job in plan.jobs}
@@ -164,7 +163,7 @@ def generate(
 
 
 def _finish_row(recorder: Recorder, row: MethodRow, lost: tuple[Failure, int] | None) -> None:
-    """Nothing of a row follows; `lost` is why it could not be loaded, and the samples that costs."""
+    """A row is complete; `lost` is the reason if its method could not be loaded, with the samples it costs."""
     if lost is not None:
         failure, samples = lost
         recorder.show.say(f"{row.label}: {failure.message} ({_costs(samples)})")
@@ -180,9 +179,9 @@ def pending_units(
     batch_size: int = 1,
     workers: int = 1,
 ) -> Iterator[Unit]:
-    """The pending jobs, row by row; those that share what they compute together, in the order of the first of them.
+    """The pending jobs, row by row; jobs that share computations follow one another.
 
-    Where that leaves less of a row than there are workers, jobs that share prefixes are cut between their batches.
+    If a row has fewer units than there are workers, jobs that share prefixes are split between their batches.
     """
     rows: dict[str, list[tuple[Job, str | None]]] = {}
     for job in plan.jobs:
@@ -205,7 +204,7 @@ def pending_units(
 
 
 def _cut(unit: Unit, parts: int, batch_size: int) -> Iterator[Unit]:
-    """A unit in at most so many parts, each with some batches of every job: the same ones, which share prefixes."""
+    """A unit in at most `parts` parts, each with some batches of every job: the same ones, which share prefixes."""
     batches = -(-max(len(pending.job.samples) for pending in unit.jobs) // batch_size)
     size = -(-batches // parts) * batch_size
     for number, start in enumerate(range(0, batches * batch_size, size), start=1):
@@ -225,7 +224,7 @@ def _chosen(pending: Pending) -> list[Sample]:
 
 
 def finished_images(folder: RunFolder, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
-    """What these jobs' samples may share: key -> where the image lies that the first finished sample with it has."""
+    """Images that these jobs' samples may share: shared key -> the first finished sample with that key."""
     keys = {sample.shared_key for job in jobs for sample in job.samples}
     images: dict[str, dict[str, Any]] = {}
     for one in stream_fields(folder.path / SAMPLES, Sampled):
@@ -236,7 +235,7 @@ def finished_images(folder: RunFolder, jobs: Sequence[Job]) -> dict[str, dict[st
 
 
 def _origin(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a copy needs to know of the sample whose image it shares."""
+    """The fields of a sample that a copy of its image needs."""
     return {key: record[key] for key in ("id", "image", "attention") if key in record}
 
 
@@ -246,10 +245,10 @@ class _Writer:
     def __init__(self, folder: RunFolder, show: Progress, recorded: Mapping[str, str]) -> None:
         self._folder, self._show = folder, show
         self.images: dict[str, dict[str, dict[str, Any]]] = {}
-        """Row label -> shared key -> where the image lies that the first finished sample with it has."""
+        """Row label -> shared key -> the first finished sample with that key."""
         self._samples = LineWriter(folder.path / SAMPLES)
         self._unfinished: dict[str, dict[str, set[str]]] = {}
-        """Method -> subject set -> ids of its samples that are not there."""
+        """Method -> subject set -> ids of its missing samples."""
         for one in stream_fields(folder.path / PLAN, Planned):
             if recorded.get(one.id) != "ok":
                 sets = self._unfinished.setdefault(one.method, {})
@@ -259,19 +258,19 @@ class _Writer:
         self._samples.close()
 
     def unfinished(self, row: MethodRow) -> Collection[str]:
-        """Keys of the method's subject sets with samples, of this or an earlier command's plan, that are not there."""
+        """Keys of the method's subject sets with missing samples, of this or an earlier command's plan."""
         return self._unfinished.get(row.label, {}).keys()
 
     def look_up_images(self, label: str, jobs: Sequence[Job]) -> None:
-        """Find what these jobs of a row may share with samples that are finished."""
+        """Find the finished samples whose images these jobs of a row may share."""
         self.images[label] = finished_images(self._folder, jobs) if jobs else {}
 
     def forget_images(self, label: str) -> None:
-        """Nothing of this row follows."""
+        """The row is complete."""
         self.images.pop(label, None)
 
     def sample(self, row: MethodRow, made: Made) -> None:
-        """Image first, record after: a record never points at nothing."""
+        """Write the image first, then the record, so that a record always has its image."""
         sample, generated = made.sample, made.generated
         record = _sample_record(sample, made.mentions)
         if made.png is None:
@@ -298,7 +297,7 @@ class _Writer:
             self.images.setdefault(row.label, {}).setdefault(sample.shared_key, _origin(record))
 
     def copy(self, sample: Sample, mentions: Sequence[str]) -> None:
-        """A sample whose image must equal one that exists: the same file, no time of its own."""
+        """Record a sample whose image must equal an existing one: the same file and no seconds."""
         record, origin = _sample_record(sample, mentions), self.images[sample.method].get(sample.shared_key)
         if origin is None:
             record |= Failure.of(RuntimeError("the sample whose image this one shares has failed")).record()
@@ -309,7 +308,7 @@ class _Writer:
         self._finish(record, say=True)
 
     def failed(self, missing: Sequence[Sample], failure: Failure, mentions: Sequence[str] | None) -> None:
-        """Samples whose job failed; the reason is said once, for all of them."""
+        """Record the samples of a failed job; the reason is printed once."""
         for sample in missing:
             self._finish(_sample_record(sample, mentions) | failure.record(), say=False)
 

@@ -1,8 +1,8 @@
-"""Shared text-only prefixes: what subjects have in common under delayed conditioning is computed once.
+"""Shared text-only prefixes: with delayed conditioning, the steps without subjects are computed once.
 
-A method that `SharesPrefixes` starts every image from the plain prompt and the seed, which subjects of one noun share.
-A batch's state after these iterations is kept in main memory and gone on from for the next subject, whose batches are
-of the same prompts and seeds; of rows that differ in how many iterations they share, each goes on from the other's.
+A method that `SharesPrefixes` starts every image from the plain prompt and the seed, which subjects with the same noun
+share. The state of a batch after these iterations is kept in main memory, and the next subject continues from it. Rows
+with different numbers of shared iterations continue from each other's states.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fc_bench.generation.plan import AskedSamples, Job, MethodRow, Plan
+from fc_bench.generation.plan import Job, MethodRow, Plan, PlannedSamples
 from fc_bench.generation.units import Unit
 from fc_bench.protocols import Method, PrefixState, Request, Sampler, SharesPrefixes
 from fc_bench.suites.suite import digest
 
 SHARE_OF_MEMORY = 0.25
-"""Of the memory that is available when a run begins: what prefixes may take; more are computed again."""
+"""Share of the memory available at the start of a run that prefixes may use; other prefixes are recomputed."""
 
 
 def shared_iterations(method: type[Method], options: BaseModel, sampler: Sampler) -> int | None:
-    """How many iterations of a method see the text alone; None for one that does not say."""
-    told = getattr(method, "text_only_iterations", None)
-    return None if told is None else int(told(options, sampler))
+    """How many iterations of a method use the text alone; None if the method does not say."""
+    iterations = getattr(method, "text_only_iterations", None)
+    return None if iterations is None else int(iterations(options, sampler))
 
 
 def company_of(job: Job, shares_prefixes: bool) -> str:
-    """Equal for jobs that share what they compute: prefixes, or whole images where the subjects are not seen."""
+    """A key that is equal for jobs that share computations: prefixes, or whole images of text-only methods."""
     samples = job.samples
-    assert isinstance(samples, AskedSamples)
-    asked = [[prompt.template, text] for prompt, text in zip(samples.prompts, samples.texts(), strict=True)]
+    assert isinstance(samples, PlannedSamples)
+    requested = [[prompt.template, text] for prompt, text in zip(samples.prompts, samples.texts(), strict=True)]
     inputs = [job.row.name, dict(job.row.weights)] if shares_prefixes else list(samples.image_inputs)
-    return digest([inputs, asked])
+    return digest([inputs, requested])
 
 
 @dataclass(frozen=True)
 class Calls:
-    """UNet calls that a row's samples take, and how many are left where prefixes are shared."""
+    """UNet calls of a row's samples, and how many of them remain with shared prefixes."""
 
     label: str
     whole: int
@@ -48,16 +48,16 @@ class Calls:
 
 
 def planned_calls(plan: Plan, shares: Mapping[str, int], iterations: int) -> Iterator[Calls]:
-    """The calls of each row that shares prefixes, in the plan's order, at so many iterations an image.
+    """The UNet calls of each row that shares prefixes, in the plan's order.
 
-    `shares` maps the labels of those rows to how many iterations they share. Rows that share with each other compute
-    what an earlier one has not.
+    `shares` maps the labels of those rows to the number of shared iterations. Rows that share with each other compute
+    only what an earlier row has not computed.
     """
     return _calls(_sharing(plan, shares), shares, iterations)
 
 
 def _sharing(plan: Plan, shares: Mapping[str, int]) -> dict[str, list[tuple[int, str]]]:
-    """Samples and company of each job, by the labels of the rows that share, in the plan's order."""
+    """Samples and company of each job, by the labels of the rows that share prefixes, in the plan's order."""
     found: dict[str, list[tuple[int, str]]] = {}
     for job in plan.jobs:
         if job.row.label in shares:
@@ -78,23 +78,23 @@ def _calls(
         yield Calls(label, whole, shared)
 
 
-def told_calls(plan: Plan, shares: Mapping[str, int], sampler: Sampler) -> Iterator[str]:
-    """A line for each row: its sampling steps with and without sharing, and its UNet calls where these are more."""
+def describe_calls(plan: Plan, shares: Mapping[str, int], sampler: Sampler) -> Iterator[str]:
+    """A line per row: its sampling steps with and without sharing, and its UNet calls if they are more."""
     sharing = _sharing(plan, shares)
     by_steps = _calls(sharing, shares, sampler.steps)
     by_calls = _calls(sharing, shares, sampler.iterations)
     for steps, calls in zip(by_steps, by_calls, strict=True):
         extra = ""
         if sampler.iterations != sampler.steps:
-            extra = f" ({sampler.scheduler} calls the UNet once more an image: {calls.shared:,} of {calls.whole:,})"
+            extra = f" ({sampler.scheduler} calls the UNet once more per image: {calls.shared:,} of {calls.whole:,})"
         yield f"{steps.label}: {steps.shared:,} of {steps.whole:,} sampling steps, text-only prefixes shared{extra}"
 
 
 @dataclass(frozen=True)
 class SharedPrefix:
-    """A batch's prefix: its state, its iterations, and how many of them were computed for another batch.
+    """The prefix of a batch: its state, its iterations, and how many of them were computed for another batch.
 
-    `reused_seconds` is what those took, for the whole batch.
+    `reused_seconds` is the time that those took, for the whole batch.
     """
 
     state: PrefixState
@@ -107,14 +107,14 @@ class SharedPrefix:
 class _Kept:
     state: PrefixState
     seconds: float
-    """From the first iteration on."""
+    """An empty prefix, which starts at the first iteration."""
 
 
 _Batch = tuple[tuple[str, int], ...]
 
 
 class PrefixStore:
-    """The prefixes a worker keeps, as long as something that it is to do later needs them."""
+    """The prefixes that a worker keeps as long as one of its later units needs them."""
 
     def __init__(self, most_bytes: int | None = None) -> None:
         self._most = most_bytes if most_bytes is not None else _share_of_memory()
@@ -122,23 +122,23 @@ class PrefixStore:
         self._kept: dict[str, dict[_Batch, dict[int, _Kept]]] = {}
 
     def serving(self, method: Any, unit: Unit) -> UnitPrefixes | None:
-        """The prefixes of a unit; None where it shares none."""
+        """The prefixes of a unit; None if it shares none."""
         if unit.iterations is None or not isinstance(method, SharesPrefixes):
             return None
         return UnitPrefixes(self, method, unit)
 
     def of(self, company: str, batch: _Batch) -> Mapping[int, _Kept]:
-        """What is kept of a batch, by the number of iterations."""
+        """The stored states of a batch, by the number of iterations."""
         return self._kept.get(company, {}).get(batch, {})
 
     def keep(self, company: str, batch: _Batch, iterations: int, kept: _Kept) -> None:
-        """Keep a state, if there is room."""
+        """Keep a state if there is room."""
         if self._bytes + kept.state.nbytes <= self._most:
             self._kept.setdefault(company, {}).setdefault(batch, {})[iterations] = kept
             self._bytes += kept.state.nbytes
 
     def drop(self, company: str) -> None:
-        """Nothing needs a company's prefixes any more."""
+        """Remove the prefixes of a company that is done."""
         for states in self._kept.pop(company, {}).values():
             self._bytes -= sum(kept.state.nbytes for kept in states.values())
 
@@ -151,10 +151,10 @@ class UnitPrefixes:
         self._store, self._method, self._company = store, method, unit.company
         self._iterations, self._later = unit.iterations, unit.later
         self.jobs_left = len(unit.jobs)
-        """Jobs of the unit after the present one."""
+        """Jobs of the unit after the current one."""
 
     def of(self, requests: Sequence[Request]) -> SharedPrefix | None:
-        """The batch's prefix, computed as far as it is not kept; None where it is neither kept nor needed again."""
+        """The batch's prefix, with its missing iterations computed; None if it is neither stored nor needed again."""
         batch = tuple((request.plain_prompt, request.seed) for request in requests)
         known = self._store.of(self._company, batch)
         if self._iterations in known:
@@ -184,6 +184,6 @@ def _share_of_memory() -> int:
 def rows_that_share(
     methods: Mapping[str, tuple[type[Method], BaseModel, MethodRow]], sampler: Sampler
 ) -> dict[str, int]:
-    """Row label -> iterations it shares, of the rows that share any."""
-    told = {label: shared_iterations(kind, options, sampler) for label, (kind, options, _) in methods.items()}
-    return {label: number for label, number in told.items() if number}
+    """Row label -> number of shared iterations, of the rows that share any."""
+    numbers = {label: shared_iterations(kind, options, sampler) for label, (kind, options, _) in methods.items()}
+    return {label: number for label, number in numbers.items() if number}

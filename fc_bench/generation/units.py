@@ -1,4 +1,4 @@
-"""Units of work and what comes of them: plain records that batches, workers and executors pass around."""
+"""Units of work and their results: plain records that batches, workers and executors exchange."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Pending:
 
 @dataclass(frozen=True)
 class Unit:
-    """Jobs of one method row that one worker does in this order, because they share what it computes.
+    """Jobs of one method row that one worker does in this order because they share computations.
 
-    Of jobs that share prefixes a unit may be a part, some batches of each, so that several workers have something to
-    do: `part` counts from 1 then. `company` is equal for units that share prefixes, of other rows, too: one worker does
-    them all. `iterations` of each sample see the text alone and are shared (None: nothing is), `later` are the numbers
-    of the units of the same company that follow. `images` maps the shared keys of finished samples to those samples'
-    ids, `customized` (row label, subject set) to the last record of a customization: of the jobs here and their parts.
+    A unit may hold only some batches of each job that shares prefixes, so that several workers have work; `part` then
+    counts from 1. `company` is equal for all units that share prefixes, also of other rows: one worker does them all.
+    The first `iterations` of each sample use the text alone and are shared (None: nothing is). `later` are the numbers
+    of the later units of the same company. `images` maps the shared keys of finished samples to their ids. `customized`
+    maps (row label, subject set) to the last record of a customization, of the jobs and their parts.
     """
 
     row: MethodRow
@@ -53,11 +53,11 @@ class Unit:
 
 @dataclass(frozen=True)
 class Generated:
-    """One image or the reason there is none.
+    """One image, or the reason for its failure.
 
-    `seconds` is its share of its batch of `batch` images, None when that cannot be told: nothing was computed, or the
-    batch failed on the way. `attention` are the maps that a method showed with it. `prefix` is what it shares with
-    other images; `seconds` holds what that took when it was computed, too: what the image costs by itself.
+    `seconds` is its share of the time of its batch of `batch` images, None if unknown (nothing was computed, or the
+    batch failed). `attention` are the attention maps of the method. `prefix` is what the image shares with others;
+    `seconds` includes the time that the prefix took, so it is the cost of the image alone.
     """
 
     image: Image.Image | None
@@ -71,7 +71,7 @@ class Generated:
 
 @dataclass(frozen=True)
 class Shared:
-    """Iterations that an image shares, how many of them were computed for another one, and the seconds of these."""
+    """Iterations that an image shares, how many of them were computed for another image, and their seconds."""
 
     iterations: int
     reused: int

@@ -1,4 +1,4 @@
-"""Doing units: one worker with one method loaded at a time, wherever it runs, and the executor that is this process."""
+"""A worker, which executes units with one loaded method at a time, and the executor in this process."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ MakeMethod = Callable[[MethodRow], Method]
 
 
 class Worker:
-    """Does units one after the other and keeps the method of the last one loaded.
+    """Executes units one after the other and keeps the method of the last one loaded.
 
-    `record` takes lines for jobs.jsonl as soon as they are due. `memory` is what batches fill where no size is given
+    `record` receives lines for jobs.jsonl immediately. `memory` is the memory that batches fill if no size is given
     (None: the accelerator's).
     """
 
@@ -63,13 +63,13 @@ class Worker:
         self._filling: Filling | None = None
 
     def work(self, unit: Unit) -> Iterator[Event]:
-        """What comes of the unit; on an accelerator the next batch is sampled while images of the last are encoded."""
+        """The events of the unit; on an accelerator the next batch is sampled while the last images are encoded."""
         events = self._events(unit)
         for event in ahead(events) if fills(self._setting.device) else events:
             yield _encoded(event)
 
     def _events(self, unit: Unit) -> Iterator[Event]:
-        """What comes of the unit, images as they are."""
+        """The events of the unit, with images that are not encoded yet."""
         begun = time.perf_counter()
         loaded = self._load(unit)
         loading = time.perf_counter() - begun
@@ -93,13 +93,13 @@ class Worker:
         yield UnitDone(Spent(loading, customizer.seconds - customizing, sampling))
 
     def release(self) -> None:
-        """Let go of the method that is loaded."""
+        """Release the loaded method."""
         if self._loaded is not None:
             self._loaded = None
             free_memory()
 
     def _load(self, unit: Unit) -> tuple[Method, Customizer] | RowFailed:
-        """The unit's method, or why it could not be loaded; what the user can put right goes up."""
+        """The unit's method, or its failure; an error that the user can fix is raised."""
         if self._loaded is not None and self._loaded[0] == unit.row:
             return self._loaded[1:]
         if unit.row.label in self._refused:
@@ -145,7 +145,7 @@ class Worker:
         images: dict[str, str],
         prefixes: UnitPrefixes | None,
     ) -> Iterator[Any]:
-        """The events of a job, returning the seconds of sampling; `images` learns what is finished."""
+        """The events of a job; returns the seconds of sampling. `images` collects finished samples."""
         job, wanted, key = pending.job, pending.wanted, pending.job.subject_set.key
         try:
             mentions = [method.mention(subject, place) for place, subject in enumerate(job.subject_set.subjects)]
@@ -190,7 +190,7 @@ class Worker:
         prefixes: UnitPrefixes | None,
         requests: Sequence[Request],
     ) -> Batches:
-        """The batches of a job: of the size asked for, or as large as the memory allows."""
+        """The batches of a job: of the given size, or as large as the memory allows."""
         device, size, attention = self._setting.device, self._options.batch_size, self._options.keep_attention
         if self._filling is None:
             assert size is not None
@@ -205,24 +205,24 @@ class Worker:
 
 
 def _encoded(event: Event) -> Event:
-    """An image as the file that it is to become."""
+    """An image as the content of its file."""
     if not isinstance(event, Made) or event.generated.image is None:
         return event
     return replace(event, generated=replace(event.generated, image=None), png=png_of(event.generated.image))
 
 
 class InProcess:
-    """The executor that is this process: units one after the other."""
+    """The executor in this process: units one after the other."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
     def workers(self) -> int:
-        """One."""
+        """One unit at a time."""
         return 1
 
     def events(self, units: Iterable[Unit], current: Callable[[Unit], Unit]) -> Iterator[tuple[Unit, Event]]:
-        """What comes of the units, in their order."""
+        """The events of the units, in their order."""
         try:
             for unit in units:
                 for event in self._worker.work(current(unit)):
@@ -237,7 +237,7 @@ def _request(sample: Sample, mentions: Sequence[str]) -> Request:
 
 
 def _split(job: Job, images: Mapping[str, str]) -> tuple[list[Sample], list[Sample]]:
-    """The job's samples that it computes itself, and those whose image an earlier sample already is."""
+    """The job's samples that must be computed, and those that share the image of another sample."""
     computed: list[Sample] = []
     copied: list[Sample] = []
     own, own_keys = set(job.ids), set[str]()

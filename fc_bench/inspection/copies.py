@@ -21,14 +21,14 @@ from fc_bench.inspection.looks import (
 )
 
 COARSE = 16
-"""Pictures are compared at first by the mean colors of so many cells a side."""
+"""Cells per side whose mean colors are compared first."""
 ALIKE, DIFFERENCE = 0.95, 64
 """Copies have at least this correlation of coarse cells, and at most this difference (of 255) in any cell.
 
 JPEG files of quality 30 differ by up to 46 from the pocket photographs they were made of, two different ones by 113.
 """
 BLOCK = 256
-"""Pictures that are compared with all others at once."""
+"""Number of pictures compared with all others at once."""
 SAME_FACE, SAME_SHOT = 0.9, 0.93
 """Two crops of one shot have at least this cosine of the faces and this correlation of what surrounds them.
 
@@ -37,7 +37,7 @@ Different photographs of the pocket people reach a correlation of 0.89.
 
 
 class Copies:
-    """Photographs that are one picture, and those that are crops of one shot."""
+    """Photographs that are the same picture, and those that are crops of the same shot."""
 
     def __init__(self, seen: Sequence[Seen]) -> None:
         pictures = _groups(len(seen), _copied_pairs([one.look for one in seen]))
@@ -47,17 +47,17 @@ class Copies:
         self._shots = [[seen[number] for number in group] for group in shots if group not in pictures]
         self._twins = {one.key: {twin.key for twin in group} for group in self._pictures + self._shots for one in group}
         self.shared = {one.key for group in self._pictures if len(people_in(group)) > 1 for one in group}
-        """The photographs whose picture several people have."""
+        """The photographs whose picture belongs to several people."""
 
     def twins(self, one: Seen) -> set[Key]:
-        """The photographs of the same shot, itself among them."""
+        """The photographs of the same shot, including itself."""
         return self._twins.get(one.key, {one.key})
 
     def findings(self, measured: bool) -> Iterator[Finding]:
-        """A sentence for each picture and each shot that is there more than once.
+        """A sentence for each picture and each shot that occurs more than once.
 
-        The picture of several people is refused where faces are measured, or where it is the reference of two; the shot
-        where both hold.
+        The picture of several people is refused if faces are measured, or if it is the reference of two people; a shot
+        is refused if both hold.
         """
         for group in self._pictures:
             same = len({one.look.pixels for one in group}) == 1
@@ -73,8 +73,8 @@ def _is_reference_of_two(group: Sequence[Seen]) -> bool:
 
 
 def _finding(group: Sequence[Seen], what: str, refused: bool) -> Iterator[Finding]:
-    """What there is to say of photographs that are the same, if anybody asked for is among them."""
-    if not any(one.person.asked for one in group):
+    """The finding about equal photographs, if one of their people is requested."""
+    if not any(one.person.requested for one in group):
         return
     people = people_in(group)
     own = [listed(repeated(names_of([one for one in group if one.person.id == who]))) for who in people]
@@ -89,7 +89,7 @@ def _finding(group: Sequence[Seen], what: str, refused: bool) -> Iterator[Findin
 
 
 def _copied_pairs(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
-    """Pairs of looks at one picture, also where it was re-saved, resized or mirrored; blank ones are none."""
+    """Pairs of photographs of one picture, also if re-saved, resized or mirrored; blank ones have no pairs."""
     numbers = [number for number, look in enumerate(looks) if not look.is_blank]
     cells = [looks[number].cells for number in numbers]
     outlines = [np.array([_outline(one) for one in way]) for way in (cells, [one[:, ::-1] for one in cells])]
@@ -100,7 +100,7 @@ def _copied_pairs(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
 
 
 def _cropped_pairs(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
-    """Pairs of looks at one shot, by the largest face and what surrounds it."""
+    """Pairs of photographs of one shot, by the largest face and its surroundings."""
     shown = [(number, look.surroundings) for number, look in enumerate(looks) if look.surroundings is not None]
     faces = np.array([looks[number].faces[0].embedding for number, _ in shown])
     for one, other in _near(faces, [faces], SAME_FACE):
@@ -111,7 +111,7 @@ def _cropped_pairs(looks: Sequence[Look]) -> Iterator[tuple[int, int]]:
 
 
 def _near(vectors: np.ndarray, others: Sequence[np.ndarray], least: float) -> Iterator[tuple[int, int]]:
-    """Pairs of rows (the first before the second) with at least that product with one of the others' rows."""
+    """Pairs of rows (the first before the second) whose product with a row of the others is at least the threshold."""
     for start in range(0, len(vectors), BLOCK):
         rows = vectors[start : start + BLOCK]
         near = np.maximum.reduce([rows @ each.T for each in others]) >= least
@@ -121,7 +121,7 @@ def _near(vectors: np.ndarray, others: Sequence[np.ndarray], least: float) -> It
 
 
 def _outline(cells: np.ndarray) -> np.ndarray:
-    """The coarse cells without brightness and contrast: a vector of unit length."""
+    """The coarse cells without brightness and contrast: a unit-length vector."""
     step = CELLS // COARSE
     return _standard(cells.reshape(COARSE, step, COARSE, step, 3).mean(axis=(1, 3)))
 
@@ -133,7 +133,7 @@ def _standard(values: np.ndarray) -> np.ndarray:
 
 
 def _groups(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """What belongs together by these pairs, in groups of two and more."""
+    """Connected groups of two and more, by these pairs."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

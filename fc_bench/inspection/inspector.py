@@ -1,7 +1,7 @@
-"""One inspection of photographs before they are used: what methods get of them, whom they show, and copies among them.
+"""The inspection of photographs before use: the squares that methods get, the people shown, and copies among them.
 
-`validate`, `run`, `score`, `compose` and `init-suite` share it. What makes numbers wrong is refused, what costs trust
-is a remark. Without face models it compares the pictures alone.
+`validate`, `run`, `score`, `compose` and `init-suite` share it. Errors that make numbers wrong are refused; doubts are
+remarks. Without face models it compares only the pictures.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from fc_bench.suites.suite import Suite
 CROPPED = "photographs"
 """Folder of a run that holds squares of photographs."""
 VERSION = 1
-"""Of the record in run.json."""
+"""Format of the record in run.json."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found, the crops by the photographs' names, and the face models that looked (None: none)."""
+    """The findings, the crops by the photographs' names, and the face models in use (None: none)."""
 
     findings: tuple[Finding, ...]
     crops: Mapping[str, Crop] = field(default_factory=dict)
@@ -51,18 +51,18 @@ class Inspection:
 
     @property
     def remarks(self) -> list[str]:
-        """What is no reason to refuse, in sentences."""
+        """The findings that are no reason to refuse, in sentences."""
         return [finding.text for finding in self.findings if not finding.blocks]
 
     def refuse(self) -> None:
-        """Raise UserError where something makes numbers wrong."""
+        """Raise UserError if a finding makes numbers wrong."""
         blocking = [finding.text for finding in self.findings if finding.blocks]
         if blocking:
             more = f" (1 of {len(blocking)} problems with the photographs.)" if len(blocking) > 1 else ""
             raise UserError(blocking[0] + more)
 
     def record(self, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """As run.json keeps it, with what earlier commands of the run found."""
+        """The record in run.json, together with the findings of earlier commands of the run."""
         found = [*(earlier or {}).get("findings", []), *(one.record() for one in self.findings if not one.blocks)]
         kept = {one["text"]: one for one in found}
         crops = {**(earlier or {}).get("crops", {}), **{name: asdict(crop) for name, crop in self.crops.items()}}
@@ -70,11 +70,11 @@ class Inspection:
 
 
 class Inspector:
-    """Looks at photographs, at each once.
+    """Inspects photographs, each of them once.
 
-    `finder` finds the faces (None: nobody looks for them), `measured` are the embedders whose numbers rest on the
-    reference faces (none: no face is needed). `missing` names face models that should look and are not here,
-    `has_ceiling` says whether photographs are compared with the reference.
+    `finder` detects the faces (None: no detection). `measured` are the embedders whose numbers depend on the reference
+    faces (none: no face is required). `missing` names face models that are required but not on this machine.
+    `has_ceiling` says whether other photographs are compared with the reference.
     """
 
     def __init__(
@@ -85,9 +85,9 @@ class Inspector:
         self._looks: dict[Path, Look] = {}
 
     def crops(self, subjects: Sequence[Subject]) -> dict[Path, Crop]:
-        """The square that every method gets of each photograph that is no square; those that are unreadable are left.
+        """The square that every method gets of each photograph that is not square; unreadable photographs are left out.
 
-        It follows the largest face, as `photographs.face_square` says, where the subject is a person.
+        If the subject is a person, the square follows the largest face, as `photographs.face_square` says.
         """
         found: dict[Path, Crop] = {}
         for subject in subjects:
@@ -101,7 +101,7 @@ class Inspector:
         return found
 
     def inspect(self, people: Sequence[Person], published: bool = False) -> Inspection:
-        """Everything there is to say; with `published` each method cuts out of the photographs what it does."""
+        """All findings; with `published`, each method crops the photographs itself."""
         seen: list[Seen] = []
         findings: list[Finding] = []
         for person in people:
@@ -109,11 +109,11 @@ class Inspector:
                 try:
                     seen.append(Seen(person, place, self._look(photograph.path)))
                 except UserError as error:
-                    if person.asked:
+                    if person.requested:
                         findings.append(Finding("unreadable", str(error), True, (photograph.name,)))
-        asked = [one for one in seen if one.person.asked]
+        requested = [one for one in seen if one.person.requested]
         persons = {person.id for person in people if self._is_person([one.path for one in person.photographs])}
-        shown = [one for one in asked if one.person.id in persons]
+        shown = [one for one in requested if one.person.id in persons]
         findings += self._faceless(shown)
         findings += _cut_off(shown, published)
         copies = Copies(seen)
@@ -128,7 +128,7 @@ class Inspector:
         return Inspection(tuple(findings), crops, self._finder.name() if self._finder else None)
 
     def _look(self, path: Path) -> Look:
-        """How a photograph looks; raises UserError when it is unreadable."""
+        """The look of a photograph; raises UserError if it is unreadable."""
         if path not in self._looks:
             image = read_photograph(path)
             finder = self._finder
@@ -150,7 +150,7 @@ class Inspector:
             return None
 
     def _faceless(self, seen: Sequence[Seen]) -> Iterator[Finding]:
-        """Photographs that show no face in what methods get of them."""
+        """Photographs without a face in the part that methods get."""
         if self._finder is None:
             return
         for number in self._measured or (0,):
@@ -173,7 +173,7 @@ class Inspector:
                 yield Finding("no-face", text, photographs=names_of(own))
 
     def _shown_faces(self, one: Seen, number: int) -> Sequence[Face]:
-        """The faces in what methods get of a photograph."""
+        """The faces in the part of a photograph that methods get."""
         assert self._finder is not None
         crop = one.photograph.crop
         if number == 0 and one.look.size[0] == one.look.size[1] and crop is None:
@@ -183,7 +183,7 @@ class Inspector:
 
 
 def _cut_off(seen: Sequence[Seen], published: bool) -> Iterator[Finding]:
-    """Faces that a square cuts off, and squares that lie elsewhere than in the middle because of it."""
+    """Faces that a square cuts off, and squares that are off-center because of a face."""
     moved: list[Seen] = []
     cut: list[Seen] = []
     for one in (one for one in seen if one.look.faces):
@@ -208,7 +208,7 @@ def _cut_off(seen: Sequence[Seen], published: bool) -> Iterator[Finding]:
 
 
 def _is_square(path: Path) -> bool:
-    """Whether a photograph is a square, or no picture at all."""
+    """Whether a photograph is square or unreadable."""
     try:
         with Image.open(path) as image:
             return image.width == image.height
@@ -217,7 +217,7 @@ def _is_square(path: Path) -> bool:
 
 
 def inspector_of(suite: Suite, backbone: Backbone | None, device: str = "cpu") -> Inspector:
-    """What looks at a suite's photographs: with a backbone its face models, without one the pictures are compared."""
+    """The inspector of a suite: with a backbone its face models, without one only the pictures are compared."""
     names = suite.file.metrics
     if backbone is None:
         return Inspector(None, (0,) if any(needs_faces(registry.load("metrics", name)) for name in names) else ())
@@ -237,7 +237,7 @@ def cropped(suite: Suite, inspector: Inspector, folder: Path) -> Suite:
 
 
 def write_crops(suite: Suite, subjects: Collection[str]) -> None:
-    """Write the squares of those subjects' photographs that are not there; raises OSError when that fails."""
+    """Write the missing squares of those subjects' photographs; raises OSError if that fails."""
     for source, shown in zip(suite.sources, suite.subjects, strict=True):
         if source.id in subjects:
             for path, square in zip(source.photographs, shown.photographs, strict=True):
@@ -245,10 +245,10 @@ def write_crops(suite: Suite, subjects: Collection[str]) -> None:
                     write_png(square, cut_out(read_photograph(path), suite.crops[path]))
 
 
-def people_of(suite: Suite, asked: Collection[str] | None = None) -> list[Person]:
-    """The suite's people as they are inspected: those asked for (None: all) and those of the floor."""
+def people_of(suite: Suite, requested: Collection[str] | None = None) -> list[Person]:
+    """The suite's people for the inspection: the requested ones (None: all) and those of the floor."""
     everybody = [subject.id for subject in suite.sources]
-    wanted = set(everybody if asked is None else asked)
+    wanted = set(everybody if requested is None else requested)
     floor: set[str] = set()
     if wanted != set(everybody):
         sets = (subject_set.subjects for subject_set, _ in suite.subject_sets())

@@ -1,4 +1,4 @@
-"""Photographs as an inspection sees them: whose, what methods get of them, how they look, how sentences name them."""
+"""Photographs in an inspection: their person, the part that methods get, their content, and their names."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from fc_bench.scoring.faces import Face
 from fc_bench.suites.photographs import Crop
 
 CELLS = 32
-"""A picture is compared by the mean colors of so many cells a side."""
+"""Cells per side whose mean colors are compared."""
 CONTRAST = 2.0
-"""Standard deviation of the cells below which a picture shows nothing that could be compared."""
+"""Standard deviation of the cells below which a picture counts as blank."""
 SURROUNDINGS, PATCH = 2.2, 24
-"""What surrounds a face is compared up to so many distances of eyes and mouth, by so many cells a side."""
+"""Range of the surroundings of a face, in distances of eyes and mouth, and its cells per side."""
 NAMED = 4
-"""Photographs of a person that a sentence names."""
+"""Number of photographs of a person that a sentence names."""
 
 Key = tuple[str, int]
-"""Id of a person and place of a photograph among theirs."""
+"""Id of a person and index of a photograph among theirs."""
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A file, its name in sentences, and what methods get of it (None: all)."""
+    """A file, its name in sentences, and the part that methods get (None: all)."""
 
     path: Path
     name: str
@@ -39,16 +39,16 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with photographs, the reference first; one who is not `asked` stands in the floor alone."""
+    """A person with photographs, the reference first; one who is not `requested` appears only in the floor."""
 
     id: str
     photographs: tuple[Photograph, ...]
-    asked: bool = True
+    requested: bool = True
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about photographs, in a sentence; `blocks`: numbers would be wrong, so it is refused."""
+    """A finding about photographs, in a sentence; `blocks`: numbers would be wrong, so it is refused."""
 
     kind: str
     text: str
@@ -56,15 +56,15 @@ class Finding:
     photographs: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """As run.json keeps it, where it blocks nothing."""
+        """The record in run.json of a finding that does not block."""
         return {"kind": self.kind, "text": self.text, "photographs": list(self.photographs)}
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is kept of a photograph: size, a hash of its pixels, colors of its cells [32, 32, 3] and its faces.
+    """The content of a photograph: size, a hash of its pixels, colors of its cells [32, 32, 3] and its faces.
 
-    `surroundings` of the largest face are cells [24, 24, 3], and which of them lie in the photograph (None: no face).
+    `surroundings` of the largest face are cells [24, 24, 3] and a mask of those inside the photograph (None: no face).
     """
 
     size: tuple[int, int]
@@ -75,13 +75,13 @@ class Look:
 
     @property
     def is_blank(self) -> bool:
-        """Whether there is nothing that could be compared."""
+        """Whether the picture is blank, so that it cannot be compared."""
         return float(self.cells.std()) < CONTRAST
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A photograph in its place: whose, which one (from 0), and how it looks."""
+    """A photograph of a person: its index (from 0) and its content."""
 
     person: Person
     place: int
@@ -94,34 +94,34 @@ class Seen:
 
     @property
     def key(self) -> Key:
-        """Whose and which one."""
+        """Its person's id and its index."""
         return (self.person.id, self.place)
 
     @property
     def is_reference(self) -> bool:
-        """Whether methods that do not tune see this one alone."""
+        """Whether it is the only photograph that tuning-free methods see."""
         return self.place == 0
 
     @property
     def given(self) -> str:
-        """What methods get of the photograph."""
+        """The part of the photograph that methods get."""
         return self.photograph.name if self.photograph.crop is None else f"the square of {self.photograph.name}"
 
     @property
     def named(self) -> str:
-        """The photograph, whose it is, and whether it is the reference."""
+        """The photograph, its person, and whether it is the reference."""
         return f'{self.photograph.name} of "{self.person.id}"' + (", the reference" if self.is_reference else "")
 
 
 def look_at(image: Image.Image, faces: Sequence[Face]) -> Look:
-    """How an RGB image with these faces, largest first, looks."""
+    """The content of an RGB image with these faces, largest first."""
     pixels = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).digest()
     surroundings = _surroundings(image, faces[0]) if faces else None
     return Look(image.size, pixels, _cells(image), tuple(faces), surroundings)
 
 
 def people_in(seen: Sequence[Seen]) -> list[str]:
-    """The ids of those whose photographs they are, each once."""
+    """The ids of the photographs' people, each once."""
     return list(dict.fromkeys(one.person.id for one in seen))
 
 
@@ -131,12 +131,12 @@ def names_of(seen: Sequence[Seen]) -> tuple[str, ...]:
 
 
 def repeated(names: Sequence[str]) -> list[str]:
-    """Each name once, with how often it is there."""
+    """Each name once, with its number of occurrences."""
     return [name if count == 1 else f"{name} (listed {count} times)" for name, count in Counter(names).items()]
 
 
 def listed(texts: Iterable[str]) -> str:
-    """`a, b and c`; of many the first, and how many there are besides."""
+    """`a, b and c`; of many names, the first ones and the number of the others."""
     every = list(texts)
     shown = every if len(every) <= NAMED else [*every[: NAMED - 1], f"{len(every) - NAMED + 1} more"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
@@ -148,7 +148,7 @@ def _cells(image: Image.Image) -> np.ndarray:
 
 
 def _surroundings(image: Image.Image, face: Face) -> tuple[np.ndarray, np.ndarray] | None:
-    """What surrounds a face, upright and in a size that follows the face: colors and which of them are of the image."""
+    """The surroundings of a face, upright and scaled with the face: colors, and a mask of the part inside the image."""
     if face.landmarks is None:
         return None
     import cv2

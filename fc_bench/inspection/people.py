@@ -1,4 +1,4 @@
-"""Who photographs show, by their faces: the person they belong to, or another one."""
+"""The people that photographs show, judged by their faces: the expected person or another one."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ PLAINLY = 0.2
 Every photograph of the pocket people resembles the others of its person more than anybody else's, by at least 0.17.
 """
 HARDLY = 1 / 3
-"""A photograph hardly resembles others where its cosine with them is at most this part of theirs with each other."""
+"""A photograph hardly resembles others if its cosine with them is at most this share of their mutual cosine."""
 AGREE = 0.3
-"""The least cosine among the others that says anything about it."""
+"""Smallest mutual cosine of the others for this judgment."""
 SIMILAR = 0.5
-"""A second face of this share of the largest one's area is about as large."""
+"""A second face with this share of the largest one's area counts as equally large."""
 
 
 class Resemblance:
-    """Who the photographs show, by their largest faces: the person they belong to, or another one.
+    """Whether photographs show the person they belong to, by their largest faces.
 
-    Photographs that several people have are left out: nobody knows whose they are.
+    Photographs that several people share are left out, because their owner is unknown.
     """
 
     def __init__(self, seen: Sequence[Seen], copies: Copies) -> None:
@@ -38,26 +38,26 @@ class Resemblance:
         self._means = self._means_of(range(len(self._seen)))
 
     def findings(self, measured: bool) -> Iterator[Finding]:
-        """A sentence for each face in doubt, and for people who may be the same; references are refused if measured."""
+        """A sentence for each doubtful face, and for people who may be the same; references are refused if measured."""
         several: dict[tuple[str, bool], list[int]] = {}
         right: list[int] = []
         for number, one in enumerate(self._seen):
-            wrong = self._wrong(number) if one.person.asked else None
+            wrong = self._wrong(number) if one.person.requested else None
             if wrong is not None:
                 yield Finding("other-person", wrong, measured and one.is_reference, names_of([one]))
                 continue
             right.append(number)
             faces = one.look.faces
-            if len(faces) > 1 and one.person.asked:
+            if len(faces) > 1 and one.person.requested:
                 several.setdefault((one.person.id, faces[1].area >= SIMILAR * faces[0].area), []).append(number)
         for (_, similar), numbers in several.items():
             yield self._several(numbers, similar)
         yield from self._same_people(right)
 
     def _means_of(self, numbers: Sequence[int]) -> np.ndarray:
-        """Mean face of each person in these photographs, [people, dim], zero for one without any.
+        """Mean face of each person in these photographs, [people, dim], zero for a person without a face.
 
-        The cosines of two people's photographs have the product of their means as mean.
+        The mean cosine of two people's photographs is the product of their means.
         """
         sums = np.zeros((len(self._ids), *self._faces.shape[1:]))
         np.add.at(sums, self._owners[list(numbers)], self._faces[list(numbers)])
@@ -107,7 +107,7 @@ class Resemblance:
         return self._ids[best], float(cosines[best])
 
     def _several(self, numbers: Sequence[int], similar: bool) -> Finding:
-        """The finding on a person's photographs with more than one face."""
+        """The finding about a person's photographs with more than one face."""
         own = [self._seen[number] for number in numbers]
         count, like = f"show{'s' if len(own) == 1 else ''} several faces", ""
         if len(own) == 1:
@@ -118,7 +118,7 @@ class Resemblance:
         return Finding("several-faces", f"{text}photograph if another person is meant.", photographs=names_of(own))
 
     def _likeness(self, number: int) -> str:
-        """Whom the largest face resembles, where it does much more than the others in the photograph."""
+        """The person that the largest face resembles, if it does so much more than the other faces."""
         rival, theirs = self._rival(number)
         if not np.isfinite(theirs):
             return ""

@@ -1,4 +1,4 @@
-"""Attention localization: does a subject's cross-attention fall on its own face?"""
+"""Attention localization: whether a subject's cross-attention falls on its own face."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Box = tuple[float, float, float, float]
 
 
 class AttentionLocalization:
-    """Which share of a subject's cross-attention falls on its own face, and on the faces of the others.
+    """The share of a subject's cross-attention on its own face, and on the faces of the others.
 
-    For methods that show their attention (`protocols.ShowsAttention`): FastComposer's claim is that attention that is
-    localized in training keeps identities apart (arXiv 2305.10431, section 4.2). Faces are found and matched with the
-    subjects as for identity; a face is its detected box. How much of a person is face plays no part in
-    `attention_among_faces`.
+    For methods that expose their attention (`protocols.ShowsAttention`): FastComposer claims that localized attention
+    in training keeps identities separate (arXiv 2305.10431, section 4.2). Faces are detected and matched with the
+    subjects as for identity; a face is its detected box. `attention_among_faces` does not depend on how much of a
+    person is face.
     """
 
     description: ClassVar[str] = "share of a subject's cross-attention on its own face, of methods that show it"
@@ -47,7 +47,7 @@ class AttentionLocalization:
         ),
         Column(
             "attention_among_faces",
-            "own among faces",
+            "own share of face attention",
             True,
             "of a subject's cross-attention inside the boxes of all matched faces, the share inside its own, mean over "
             "the subjects with a face beside another one; missing where there are no two",
@@ -55,7 +55,7 @@ class AttentionLocalization:
         ),
         Column(
             "attention_over_chance",
-            "attention over chance",
+            "attention vs. chance",
             True,
             "attention on the own face divided by its box's share of the image, mean over the subjects with a face: 1 "
             "where attention is spread evenly",
@@ -70,7 +70,7 @@ class AttentionLocalization:
         self._references = ReferenceFaces(self._models)
 
     def prepare(self, subjects: Sequence[Subject]) -> None:
-        """Embed every reference; raises UserError when one shows no face."""
+        """Embed every reference; raises UserError if one shows no face."""
         self._references.embeddings(subjects)
 
     def score(self, sample: ScoredSample) -> Score:
@@ -85,7 +85,7 @@ class AttentionLocalization:
         return localization_score(sample.attention, boxes)
 
     def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
-        """None: nobody attended to photographs."""
+        """None: photographs have no attention maps."""
         return {}
 
     def provenance(self) -> Mapping[str, Any]:
@@ -94,9 +94,9 @@ class AttentionLocalization:
 
 
 def localization_score(maps: np.ndarray, boxes: Mapping[int, Box]) -> Score:
-    """All columns from maps [subjects, height, width], each with the sum 1, and the face box of each subject found.
+    """All columns from maps [subjects, height, width], each with the sum 1, and the face box of each subject.
 
-    A place of a map counts with the share of it that lies in the box.
+    A cell of a map counts with the share of it inside the box.
     """
     maps = np.asarray(maps, dtype=np.float64)
     covers = {subject: _cover([box], *maps.shape[1:]) for subject, box in boxes.items()}
@@ -126,14 +126,14 @@ def localization_score(maps: np.ndarray, boxes: Mapping[int, Box]) -> Score:
 
 
 def _clipped(box: tuple[float, float, float, float], width: int, height: int) -> Box:
-    """A box in pixels, as far as it lies in the image."""
+    """A box in pixels, clipped to the image."""
     x0, x1 = (min(max(x / width, 0.0), 1.0) for x in (box[0], box[2]))
     y0, y1 = (min(max(y / height, 0.0), 1.0) for y in (box[1], box[3]))
     return x0, y0, max(x0, x1), max(y0, y1)
 
 
 def _cover(boxes: Sequence[Box], height: int, width: int) -> np.ndarray:
-    """Which share of each place of a map lies in any of the boxes, exactly: float64 [height, width]."""
+    """The share of each cell of a map inside any of the boxes: float64 [height, width]."""
     covered = np.zeros((height, width))
     xs, ys = (sorted({edge for box in boxes for edge in (box[first], box[first + 2])}) for first in (0, 1))
     for left, right in pairwise(xs):
@@ -145,7 +145,7 @@ def _cover(boxes: Sequence[Box], height: int, width: int) -> np.ndarray:
 
 
 def _overlap(start: float, end: float, count: int) -> np.ndarray:
-    """Which share of each of `count` equal parts of [0, 1] lies between start and end."""
+    """The share of each of `count` equal parts of [0, 1] between start and end."""
     edges = np.arange(count + 1) / count
     return np.clip(np.minimum(edges[1:], end) - np.maximum(edges[:-1], start), 0, None) * count
 

@@ -1,4 +1,4 @@
-"""Diversity: how different are the images that a method makes of the same prompt and subjects?"""
+"""Diversity: how different a method's images of the same prompt and subjects are."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fc_bench.protocols import Column, Score, ScoredSample, Setting, Sibling, Su
 from fc_bench.scoring.clip import ClipScorer
 
 MOST_KEPT = 4096
-"""Embeddings of siblings in memory."""
+"""Number of sibling embeddings kept in memory."""
 
 
 class Diversity:
     """Mean distance of an image's CLIP embedding (1 - cosine) from those of its siblings, which differ in seed alone.
 
-    The mean over all images of a prompt is the mean distance of all their pairs. A prompt with one image has none.
+    The mean over all images of a prompt is the mean distance of all their pairs. A prompt with one image has no value.
     """
 
     description: ClassVar[str] = "CLIP distance of the images of one prompt over their seeds (two or more a prompt)"
@@ -40,7 +40,7 @@ class Diversity:
         self._kept: dict[Path, Any] = {}
 
     def prepare(self, subjects: Sequence[Subject]) -> None:
-        """Nothing: references play no part."""
+        """Nothing, because references are not used."""
 
     def score(self, sample: ScoredSample) -> Score:
         """Measure one image."""
@@ -50,7 +50,7 @@ class Diversity:
         return Score({"diversity": fmean(distances) if distances else None})
 
     def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
-        """None: photographs are of no common prompt."""
+        """None: photographs have no common prompt."""
         return {}
 
     def provenance(self) -> Mapping[str, Any]:
@@ -58,7 +58,7 @@ class Diversity:
         return {"model": self._folder.name, "dtype": "float32"}
 
     def _embedding(self, sibling: Sibling) -> Any:
-        """Each file is read once, as the samples of a prompt are scored one after the other."""
+        """The embedding of a sibling; each file is read once, as a prompt's samples are scored consecutively."""
         if sibling.file not in self._kept:
             if len(self._kept) >= MOST_KEPT:
                 self._kept.clear()

@@ -1,4 +1,4 @@
-"""Several face embedders side by side: each measures in columns of its own, never two in one."""
+"""Several face embedders: each one measures in its own columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fc_bench.suites.slugs import slug
 
 
 def metric_classes(names: Iterable[str], backbone: Backbone) -> dict[str, type[Metric]]:
-    """The metrics of these names; those of faces once for each of the backbone's embedders."""
+    """The metrics of these names; metrics of faces are repeated for each of the backbone's embedders."""
     classes: dict[str, type[Metric]] = {}
     for name in names:
         classes |= for_each_embedder(name, registry.load("metrics", name), backbone)
@@ -21,9 +21,9 @@ def metric_classes(names: Iterable[str], backbone: Backbone) -> dict[str, type[M
 
 
 def for_each_embedder(name: str, metric: type[Metric], backbone: Backbone) -> dict[str, type[Metric]]:
-    """The metric under its name and, where it has an `embedder`, once more for each further one of the backbone.
+    """The metric under its name and, if it has an `embedder`, again for each further embedder of the backbone.
 
-    A further one is called `name@embedder`, its columns `column@embedder`; their titles name the embedder, too.
+    A further one is called `name@embedder`, its columns `column@embedder`; their titles name the embedder as well.
     """
     classes: dict[str, type[Metric]] = {name: metric}
     if getattr(metric, "embedder", None) is None:
@@ -37,7 +37,7 @@ def for_each_embedder(name: str, metric: type[Metric], backbone: Backbone) -> di
 
 
 def _beside(metric: Any, number: int, mark: str, embedder_name: str) -> type[Metric]:
-    """The metric with another of the backbone's embedders and columns that say so."""
+    """The metric with another of the backbone's embedders, and columns that name it."""
 
     class Beside(metric):
         embedder = number

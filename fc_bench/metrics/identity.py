@@ -1,4 +1,4 @@
-"""Identity: does the image show the people it was asked for?"""
+"""Identity preservation: whether the image shows the requested people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fc_bench.scoring.anchors import anchors_of
 from fc_bench.scoring.faces import Face, FaceModels, ReferenceFaces, match_faces, similarities
 
 OF_ONE_IMAGE = ("in_order", "detection_rate", "face_count")
-"""Columns that say something only where all faces are in one generated image."""
+"""Columns that are meaningful only if all faces are in one generated image."""
 
 
 class Identity:
@@ -29,7 +29,7 @@ class Identity:
     columns: ClassVar[tuple[Column, ...]] = (
         Column(
             "identity",
-            "identity",
+            "identity preservation",
             True,
             "minimum over the subjects of the matched cosine; no face or a negative cosine counts 0",
             headline=True,
@@ -37,22 +37,22 @@ class Identity:
         ),
         Column(
             "identity_optimal",
-            "identity, optimal",
+            "identity (optimal matching)",
             True,
             "the same with the one-to-one assignment of largest total cosine (Hungarian) instead of the greedy one",
             bounds=(0.0, 1.0),
         ),
-        Column("identity_mean", "identity, mean", True, "mean over the subjects of the same", bounds=(0.0, 1.0)),
+        Column("identity_mean", "identity (mean)", True, "mean over the subjects of the same", bounds=(0.0, 1.0)),
         Column(
             "identity_detected",
-            "identity, detected",
+            "identity (detected faces)",
             True,
             "mean cosine over the subjects that have a face, negative ones kept; missing where no face is found",
             bounds=(-1.0, 1.0),
         ),
         Column(
             "identity_other",
-            "identity of others",
+            "similarity to others",
             False,
             "mean cosine of each matched face with the references of the other subjects in the image",
             bounds=(-1.0, 1.0),
@@ -66,7 +66,7 @@ class Identity:
         ),
         Column(
             "told_apart",
-            "told apart",
+            "correctly identified",
             True,
             "share of images of several subjects in which everyone has a face that resembles its own reference most",
             digits=2,
@@ -75,7 +75,7 @@ class Identity:
         ),
         Column(
             "in_order",
-            "in order",
+            "in prompt order",
             None,
             "share of images of several subjects in which everyone has a face and they stand, left to right, in the "
             "prompt's order: which noun carries whose face, not how good an image is",
@@ -84,7 +84,7 @@ class Identity:
         ),
         Column(
             "detection_rate",
-            "faces found",
+            "faces detected",
             True,
             "share of the subjects for whom there is a face",
             digits=2,
@@ -94,7 +94,7 @@ class Identity:
         ),
         Column(
             "face_count",
-            "face count right",
+            "correct face count",
             True,
             "share of images with exactly as many faces as subjects",
             digits=2,
@@ -104,7 +104,7 @@ class Identity:
     )
 
     embedder: ClassVar[int] = 0
-    """Which of the backbone's face models it measures with."""
+    """Index of the backbone's face models that it measures with."""
 
     def __init__(self, setting: Setting) -> None:
         self._models = FaceModels.shared(setting.backbone, setting.device, self.embedder)
@@ -112,7 +112,7 @@ class Identity:
         self._references = ReferenceFaces(self._models)
 
     def prepare(self, subjects: Sequence[Subject]) -> None:
-        """Embed every reference; raises UserError when one shows no face."""
+        """Embed every reference; raises UserError if one shows no face."""
         self._references.embeddings(subjects)
 
     def score(self, sample: ScoredSample) -> Score:
@@ -121,10 +121,10 @@ class Identity:
         return identity_score(self._references.embeddings(sample.subjects), faces)
 
     def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
-        """`ceiling`: the other photographs of each subject; `floor`: each subject replaced by somebody else.
+        """`ceiling`: the other photographs of each subject; `floor`: another person in place of each subject.
 
-        Only similarities: how many faces there are, and where, is so by construction. A photograph that is unreadable
-        or shows no face leaves its score out, and the provenance names it.
+        Only similarities: the number of faces and their positions follow from the construction. A photograph that is
+        unreadable or shows no face is left out, and the provenance names it.
         """
         rows: dict[str, list[Score]] = {}
         references = self._references.embeddings(subjects)
@@ -138,7 +138,7 @@ class Identity:
         return rows
 
     def provenance(self) -> Mapping[str, Any]:
-        """Embedder's name, files and onnxruntime providers; photographs no ceiling or floor could use, and why."""
+        """Embedder's name, files and onnxruntime providers; photographs unusable for ceiling or floor, and why."""
         unusable = self._references.unusable
         left_out = {"photographs_left_out": dict(unusable)} if unusable else {}
         return {"embedder": self._embedder, **self._models.provenance(), **left_out}

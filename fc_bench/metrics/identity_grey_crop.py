@@ -1,4 +1,4 @@
-"""Identity as the authors' scorer computed it where faces are missing: a grey crop in the place of each."""
+"""Identity preservation as the authors' scorer computes it, with a grey crop for each missing face."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from fc_bench.scoring.faces import Face
 
 
 class IdentityGreyCrop(Identity):
-    """The identity of FastComposer's protocol, with a missing face embedded as an empty crop instead of counting 0.
+    """Identity preservation of FastComposer's protocol, with a missing face embedded as an empty crop instead of 0.
 
-    The scorer in the authors' repository (mit-han-lab/fastcomposer, commit 5282a7e) fills up the crops of an image with
-    all-zero ones where fewer faces than subjects are found; an image without any face counts 0. With one subject it
-    equals `identity`.
+    If fewer faces than subjects are detected, the scorer in the authors' repository (mit-han-lab/fastcomposer, commit
+    5282a7e) adds all-zero crops; an image without any face counts 0. With one subject it equals `identity`.
     """
 
     description: ClassVar[str] = "identity with a grey crop for each missing face, as in the authors' scorer"
     columns: ClassVar[tuple[Column, ...]] = (
         Column(
             "identity_grey_crop",
-            "identity, grey crop",
+            "identity (grey crop)",
             True,
             "minimum over the subjects of the matched cosine; a missing face is embedded as an empty crop, no face at "
             "all or a negative cosine counts 0",
@@ -41,5 +40,5 @@ class IdentityGreyCrop(Identity):
         return Score({"identity_grey_crop": value}, {"filled_up": max(missing, 0)})
 
     def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
-        """None: in photographs no face is missing, `identity` has the rows."""
+        """None: photographs have no missing face, so `identity` has these rows."""
         return {}

@@ -1,4 +1,4 @@
-"""Image similarity: how much of the subjects' photographs is in the image, beyond who is in it?"""
+"""Image similarity: how similar the image is to the subjects' photographs, beyond identity."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fc_bench.suites.photographs import read_photograph
 
 @dataclass(frozen=True)
 class _Looks:
-    """Unit-length embeddings of a picture by column, and of its face (None: it shows none)."""
+    """Unit-length embeddings of a picture by column, and of its face (None: no face)."""
 
     whole: Mapping[str, Any]
     face: Any
@@ -84,7 +84,7 @@ class ImageSimilarity:
         self._unusable: dict[str, str] = {}
 
     def prepare(self, subjects: Sequence[Subject]) -> None:
-        """Embed every reference; one without a face is as good as any other."""
+        """Embed every reference; a face is not required."""
         for subject in subjects:
             self._looks(subject)
 
@@ -102,9 +102,9 @@ class ImageSimilarity:
         return Score(_values(references, [image] * len(references), cosines), {"faces": boxes})
 
     def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
-        """`ceiling`: the other photographs of each subject; `floor`: each subject replaced by somebody else.
+        """`ceiling`: the other photographs of each subject; `floor`: another person in place of each subject.
 
-        Each photograph stands for the image of its own subject. One that is unreadable leaves its score out, and the
+        Each photograph stands for the image of its own subject. An unreadable photograph is left out, and the
         provenance names it.
         """
         rows: dict[str, list[Score]] = {}
@@ -122,7 +122,7 @@ class ImageSimilarity:
         return rows
 
     def provenance(self) -> Mapping[str, Any]:
-        """The models' folders and number format, columns that are missing and photographs left out, and why."""
+        """The models' folders and number format, and the reasons for missing columns and photographs."""
         left_out = {"photographs_left_out": dict(self._unusable)} if self._unusable else {}
         return {**self._provenance, **left_out}
 
@@ -132,7 +132,7 @@ class ImageSimilarity:
         return {"clip_i": self._clip.image(image), **features}
 
     def _looks(self, subject: Subject, number: int = 0) -> _Looks:
-        """Of a photograph, looked at once."""
+        """The embeddings of a photograph, computed once."""
         key = (subject.id, number)
         if key not in self._photographs:
             photograph, face = read_photograph(subject.photographs[number]), self._faces.face(subject, number)
@@ -141,7 +141,7 @@ class ImageSimilarity:
         return self._photographs[key]
 
     def _usable(self, subject: Subject, number: int) -> _Looks | None:
-        """The same, None for an unreadable photograph, which is kept for the provenance."""
+        """The embeddings of a photograph; None if it is unreadable, which the provenance then names."""
         try:
             return self._looks(subject, number)
         except UserError as error:
@@ -149,7 +149,7 @@ class ImageSimilarity:
             return None
 
     def _matched(self, sample: ScoredSample) -> dict[str, Face]:
-        """Subject's id -> its face in the image; one whose photograph shows no face takes no part in the matching."""
+        """Subject's id -> its face in the image; a subject whose photograph shows no face is not matched."""
         shown = {subject.id: face for subject in sample.subjects if (face := self._faces.face(subject)) is not None}
         found = self._models.find(sample.image)
         matched = match_faces([face.embedding for face in shown.values()], found) if shown else {}
@@ -157,7 +157,7 @@ class ImageSimilarity:
 
 
 def _values(references: Sequence[_Looks], images: Sequence[_Looks], faces: Sequence[float]) -> dict[str, float | None]:
-    """All columns: each reference beside the image in its place, and the cosines of the faces."""
+    """All columns: each reference with the image in its place, and the cosines of the faces."""
     values: dict[str, float | None] = {"clip_i": None, "dino": None}
     for name in references[0].whole:
         pairs = zip(references, images, strict=True)
@@ -166,7 +166,7 @@ def _values(references: Sequence[_Looks], images: Sequence[_Looks], faces: Seque
 
 
 def face_crop(image: Image.Image, face: Face) -> Image.Image:
-    """The face cut out of its picture: the square around its box, as far as it lies within the picture."""
+    """The crop of a face: the square around its box, clipped to the picture."""
     left, top, right, bottom = face.box
     half = max(right - left, bottom - top) / 2
     x, y = (left + right) / 2, (top + bottom) / 2

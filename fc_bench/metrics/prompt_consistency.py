@@ -1,4 +1,4 @@
-"""Prompt consistency: does the image show what the prompt says?"""
+"""Prompt consistency: whether the image shows what the prompt describes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PromptConsistency:
         self._scorer: ClipScorer | None = None
 
     def prepare(self, subjects: Sequence[Subject]) -> None:
-        """Load the scorer, so that damaged weights are told early; references play no part."""
+        """Load the scorer, so that damaged weights are reported early; references are not used."""
         self._loaded()
 
     def score(self, sample: ScoredSample) -> Score:

@@ -1,1 +1,1 @@
-"""What a run leaves on disk: its settings, records and provenance, and the lock that guards them."""
+"""The run folder: its settings, records and provenance, and the lock that guards them."""

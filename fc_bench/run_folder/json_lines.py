@@ -1,8 +1,7 @@
-"""JSON-lines files: records appended one at a time, each on disk before the next, and read however many they are.
+"""JSON-lines files: records are appended one at a time and synced to disk, and read without holding all in memory.
 
-A last line without its end (the process was killed while writing) is cut off when the file is opened for writing, and
-ignored when it is read. Every other line that is no record, or lacks what a record of its file has (`record_shapes`),
-is named in the error.
+An incomplete last line (from a process killed while writing) is cut off when the file is opened for writing, and
+ignored when it is read. Every other line that is not a valid record (`record_shapes`) is named in the error.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ BLOCK = 1 << 16
 """Bytes of lines that are read at a time."""
 
 Wrong = Callable[[Mapping[str, Any]], "str | None"]
-"""What is wrong with a record, as the end of a sentence about its line; None where its readers find all they need."""
+"""The error of a record, as the end of a sentence about its line; None if the record is valid."""
 
 
 def stream_lines(path: Path, wrong: Wrong | None = None) -> Iterator[dict[str, Any]]:
-    """The records of a JSON-lines file (none when it does not exist), one at a time, so that any number fits in memory.
+    """The records of a JSON-lines file (none if it does not exist), one at a time.
 
-    An unfinished last line is left out. Raises UserError naming file and line when any other line is damaged, or lacks
-    what a record of this file has (its kind's fields, or what `wrong` says).
+    An incomplete last line is left out. Raises UserError naming file and line if any other line is damaged or lacks a
+    field of its kind, or if `wrong` reports an error.
     """
     if not path.exists():
         return
@@ -53,10 +52,10 @@ def read_lines(path: Path, wrong: Wrong | None = None) -> list[dict[str, Any]]:
 
 
 def stream_blocks(path: Path, kind: type[Kind]) -> Iterator[tuple[list[int], list[Kind]]]:
-    """What readers of a million records need of each: its kind's fields, some thousand records at a time.
+    """The fields that readers of a million records need, in blocks of some thousand records.
 
-    With them come the bytes at which their lines begin, for `records_at`. Errors are those of `stream_lines`, told
-    before anything of their block is given.
+    The offsets in bytes of their lines are given as well, for `records_at`. Errors are those of `stream_lines`, raised
+    before any record of the block is given.
     """
     if not path.exists():
         return
@@ -75,42 +74,42 @@ def stream_blocks(path: Path, kind: type[Kind]) -> Iterator[tuple[list[int], lis
 
 
 def stream_fields(path: Path, kind: type[Kind]) -> Iterator[Kind]:
-    """The same, one record at a time."""
+    """As `stream_blocks`, one record at a time."""
     for _, records in stream_blocks(path, kind):
         yield from records
 
 
 def records_at(path: Path, places: Iterable[int]) -> Iterator[dict[str, Any]]:
-    """The records whose lines begin at these bytes; raises UserError where one is damaged or the file has changed."""
+    """The records whose lines start at these byte offsets; raises UserError if one is damaged or has changed."""
     kind = KINDS.get(path.name)
     wrong = None if kind is None else _wrong_as(kind)
     with path.open("rb") as file:
         for place in places:
             file.seek(place)
             record = _parsed(file.readline())
-            told = wrong(record) if wrong is not None and isinstance(record, dict) else None
-            if told is not None:
-                raise _damaged(path, line_at(path, place), told)
+            message = wrong(record) if wrong is not None and isinstance(record, dict) else None
+            if message is not None:
+                raise _damaged(path, line_at(path, place), message)
             if not isinstance(record, dict):
                 raise UserError(f"{path} was changed while it was read; repeat the command.")
             yield record
 
 
 def line_at(path: Path, place: int) -> int:
-    """The number of the line that begins at a byte."""
+    """The number of the line that starts at an offset in bytes."""
     with path.open("rb") as file:
         return 1 + sum(block.count(b"\n") for block in _blocks(file, place))
 
 
 def _blocks(file: BinaryIO, length: int) -> Iterator[bytes]:
-    """So many bytes of a file, a piece at a time."""
+    """The first bytes of a file, in blocks."""
     while length > 0 and (block := file.read(min(length, BLOCK))):
         yield block
         length -= len(block)
 
 
 def _decoded_singly(path: Path, before: int, lines: list[bytes], kind: type[Kind]) -> Iterator[Kind]:
-    """Lines of which at least one is damaged, unfinished, or needs another parser."""
+    """The records of lines of which at least one is damaged, incomplete, or needs another parser."""
     wrong = _wrong_as(kind)
     for number, line in enumerate(lines, start=before + 1):
         record = _record(path, number, line, wrong)
@@ -119,21 +118,21 @@ def _decoded_singly(path: Path, before: int, lines: list[bytes], kind: type[Kind
 
 
 def _record(path: Path, number: int, line: bytes, wrong: Wrong | None) -> dict[str, Any] | None:
-    """The record of a line, None of an unfinished one."""
+    """The record of a line; None if it is incomplete."""
     record = _parsed(line)
     if isinstance(record, dict):
-        told = wrong(record) if wrong is not None else None
+        message = wrong(record) if wrong is not None else None
     elif line.endswith(b"\n"):
-        told = "this line is no record"
+        message = "this line is not a record"
     else:
         return None
-    if told is not None:
-        raise _damaged(path, number, told)
+    if message is not None:
+        raise _damaged(path, number, message)
     return record
 
 
-def _damaged(path: Path, number: int, told: str) -> UserError:
-    return UserError(f"{path}:{number}: {told}; restore the file or remove the line to redo it.")
+def _damaged(path: Path, number: int, message: str) -> UserError:
+    return UserError(f"{path}:{number}: {message}; restore the file or remove the line to redo it.")
 
 
 def _wrong_as(kind: type[msgspec.Struct]) -> Wrong:
@@ -141,7 +140,7 @@ def _wrong_as(kind: type[msgspec.Struct]) -> Wrong:
 
 
 def _parsed(line: bytes) -> Any:
-    """What a line says, None where it is no JSON."""
+    """The JSON value of a line; None if it is not JSON."""
     try:
         return msgspec.json.decode(line)
     except (ValueError, RecursionError):
@@ -149,7 +148,7 @@ def _parsed(line: bytes) -> Any:
 
 
 def _parsed_otherwise(line: bytes) -> Any:
-    """What msgspec refuses and JSON allows (half surrogates), or None."""
+    """A value that JSON allows and msgspec refuses (half surrogates), or None."""
     try:
         return json.loads(line, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):
@@ -157,8 +156,8 @@ def _parsed_otherwise(line: bytes) -> Any:
 
 
 def _no_number(text: str) -> float:
-    """NaN and the infinities are no JSON; Python's reader would let them in."""
-    raise ValueError(f"{text} is no number")
+    """Refuse NaN and infinities: they are not JSON, but Python's reader accepts them."""
+    raise ValueError(f"{text} is not a number")
 
 
 def _finite(text: str) -> float:
@@ -185,7 +184,7 @@ class LineWriter:
         self._file.close()
 
     def _mend(self) -> None:
-        """Complete a whole last line that lacks its newline; cut off half a record."""
+        """Complete a whole last line that lacks its newline; cut off an incomplete record."""
         start, last = self._last_line()
         if not last:
             return
@@ -196,7 +195,7 @@ class LineWriter:
         self._file.flush()
 
     def _last_line(self) -> tuple[int, bytes]:
-        """What stands behind the last newline, and where it begins: read from the end, however long the file is."""
+        """The text after the last newline and its offset, read from the end of the file."""
         size = self._file.seek(0, os.SEEK_END)
         length = 1
         while True:

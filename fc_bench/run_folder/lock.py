@@ -1,4 +1,4 @@
-"""Holding a folder: one process at a time writes into it, and the second is told who the first is."""
+"""The lock of a folder: one process at a time writes into it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pathlib import Path
 from fc_bench.errors import UserError
 
 LOCK, PART = ".lock", ".part"
-"""The file that is locked; the suffix of files that are being written."""
+"""Name of the locked file, and suffix of files that are being written."""
 
 
 @contextmanager
 def held(folder: Path, mark: str | None = None) -> Iterator[None]:
-    """The folder (created when absent) is this process's alone until the context ends, however it ends.
+    """Lock the folder (created if absent) for this process until the context ends.
 
-    Raises UserError when another process holds it, when it cannot be written or locked, and, with `mark`, when it holds
-    anything but not the file of that name, which whoever works there leaves first.
+    Raises UserError if another process holds the lock, if the folder cannot be written or locked, or if it holds other
+    files but not the file named `mark`.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

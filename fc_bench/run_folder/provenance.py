@@ -1,4 +1,4 @@
-"""Where results come from: code, versions, hardware, time."""
+"""The provenance of results: code, versions, hardware, time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def now() -> str:
 
 
 def commit() -> dict[str, Any]:
-    """Commit of the checkout this code runs from and whether it has uncommitted changes; None outside a checkout."""
+    """Commit of this code's checkout, and whether it has uncommitted changes; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
 
     def git(*arguments: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What the records of a run are like: the fields that its readers rely on, checked as a line is decoded."""
+"""The fields of a run's records that readers rely on; they are checked when a line is decoded."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Meta
 
 ANCHOR, ANCHOR_ROWS = "anchor:", ("ceiling", "floor")
-"""How the ids of scores begin that the suite's own photographs have, and the rows they make."""
+"""Prefix of the ids of scores of the suite's own photographs, and the rows that these form."""
 LARGEST = 1e100
-"""No measured number is larger; sums of so large ones would be infinite."""
+"""Largest absolute value of a measured number; sums of larger ones could be infinite."""
 _MOST = 2**62
 
 # The descriptions end the sentence that says what a field is not.
@@ -92,7 +92,7 @@ class Customized(msgspec.Struct, gc=False, kw_only=True):
 
 
 class Measured(msgspec.Struct, gc=False, kw_only=True):
-    """What tables need of a line of scores.jsonl: all but the details, which are most of it."""
+    """The fields of a line of scores.jsonl that tables need: all but the details, which take most of it."""
 
     sample: Text
     metric: Text
@@ -126,11 +126,11 @@ KINDS: dict[str, type[msgspec.Struct]] = {
     "jobs.jsonl": Customized,
     "scores.jsonl": Scored,
 }
-"""By the name of the file."""
+"""Record type by file name."""
 
 
 def problem(record: Mapping[str, Any], kind: type[msgspec.Struct]) -> str | None:
-    """What is wrong with a record, as the end of a sentence; None where its readers find all they need."""
+    """The error of a record, as the end of a sentence; None if the record is valid."""
     try:
         msgspec.convert(record, kind)
     except (ValueError, RecursionError) as error:

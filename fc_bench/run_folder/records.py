@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 QUALITY = "quality"
-"""Kind of a run in which run.json names none; cost runs name theirs (`cost.records`)."""
+"""Kind of a run whose run.json names none; cost runs name theirs (`cost.records`)."""
 RUN, PLAN, SAMPLES, JOBS, SCORES = "run.json", "plan.jsonl", "samples.jsonl", "jobs.jsonl", "scores.jsonl"
 LARGEST_MAPS = 64 << 20
-"""Bytes that attention maps unpack to at most: those of two subjects at 64 x 64 are 16 KiB."""
+"""Largest size in bytes of unpacked attention maps; those of two subjects at 64 x 64 take 16 KiB."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,21 @@ class RunFolder:
     path: Path
 
     def settings(self, kind: str = QUALITY) -> dict[str, Any]:
-        """Content of run.json; raises UserError when the folder is no run folder, of another format or another kind."""
+        """Content of run.json; raises UserError if the folder is not a run folder, or has another format or kind."""
         settings = self._content()
         if settings.get("kind", QUALITY) != kind:
-            raise UserError(f"{self.path} holds a {self.kind()} run, not a {kind} run; give another folder.")
+            raise UserError(f"{self.path} is a {self.kind()} run, not a {kind} run; give another folder.")
         _refuse_wrong_settings(self.path / RUN, settings)
         return settings
 
     def kind(self) -> str:
-        """`quality`, or what else run.json names; raises UserError when the folder is no run folder."""
+        """`quality`, or the kind that run.json names; raises UserError if the folder is not a run folder."""
         return self._content().get("kind", QUALITY)
 
     def _content(self) -> dict[str, Any]:
         file = self.path / RUN
         if not file.is_file():
-            raise UserError(f"{self.path} is no run folder: it has no {RUN}; give the folder of a run.")
+            raise UserError(f"{self.path} is not a run folder, because it has no {RUN}; give the folder of a run.")
         try:
             settings = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
@@ -87,7 +87,7 @@ class RunFolder:
         return {record["id"]: record for record in stream_lines(self.path / SAMPLES)}
 
     def statuses(self) -> dict[str, str]:
-        """The status (ok, error) of each recorded sample by id: the last one counts."""
+        """The status (ok, error) of each recorded sample by id; the last record counts."""
         return {record.id: record.status for record in stream_fields(self.path / SAMPLES, Sampled)}
 
     def jobs(self) -> dict[tuple[str, str], dict[str, Any]]:
@@ -99,7 +99,7 @@ class RunFolder:
         return {(record["sample"], record["metric"]): record for record in stream_lines(self.path / SCORES)}
 
     def within(self, name: str) -> Path:
-        """A file that a record names; raises ValueError when it would not lie in the run folder."""
+        """A file that a record names; raises ValueError if it lies outside the run folder."""
         if PurePath(name).is_absolute() or ".." in PurePath(name).parts or "\0" in name:
             raise ValueError(f"the record names the file {name!r}, which is not in the run folder")
         return self.path / name
@@ -111,7 +111,7 @@ class RunFolder:
     def attention(self, record: Mapping[str, Any]) -> np.ndarray | None:
         """The attention maps of a sample record, float32 [subjects, height, width], each with the sum 1.
 
-        None when the method showed none. Raises OSError or ValueError when the file is lost or damaged.
+        None if the method recorded none. Raises OSError or ValueError if the file is lost or damaged.
         """
         if record.get("attention") is None:
             return None
@@ -124,7 +124,7 @@ class RunFolder:
 
 
 def _refuse_wrong_settings(file: Path, settings: Mapping[str, Any]) -> None:
-    """Raise UserError when run.json lacks what readers of a run of its kind rely on."""
+    """Raise UserError if run.json lacks a field that readers of its kind rely on."""
     from pydantic import ValidationError
 
     from fc_bench.model.yaml_file import sentence
@@ -134,15 +134,15 @@ def _refuse_wrong_settings(file: Path, settings: Mapping[str, Any]) -> None:
     try:
         schema.model_validate(settings)
     except ValidationError as error:
-        told = sentence(error, schema).rstrip(".")
-        raise UserError(f"{file} is not as a run leaves it ({told}); restore it or start a new run folder.") from None
+        message = sentence(error, schema).rstrip(".")
+        raise UserError(f"{file} is damaged ({message}); restore it or start a new run folder.") from None
 
 
 @contextmanager
 def opened_for_writing(path: Path) -> Iterator[RunFolder]:
-    """The run folder, created when absent and held by this process alone until the context ends.
+    """The run folder, created if absent, locked for this process until the context ends.
 
-    Raises UserError when it cannot be written, holds something else than a run, or another process works in it.
+    Raises UserError if it cannot be written, is not a run folder, or is locked by another process.
     """
     with held(path, RUN):
         _remove_unfinished(path)
@@ -150,9 +150,9 @@ def opened_for_writing(path: Path) -> Iterator[RunFolder]:
 
 
 def _remove_unfinished(path: Path) -> None:
-    """Remove what killed writers left half-written.
+    """Remove incomplete files of killed writers.
 
-    Reports are written without holding the folder: of theirs only what no process of this machine is writing any more.
+    Reports are written without the lock: only files of processes that no longer run on this machine are removed.
     """
     for left in path.rglob(f".*{PART}"):
         if left.relative_to(path).parts[0] != "report" or not _has_writer(left):
@@ -161,7 +161,7 @@ def _remove_unfinished(path: Path) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what killed writers of derived files left half-written in a folder; not what is being written."""
+    """Remove incomplete derived files of killed writers in a folder, but not files that are being written."""
     for left in folder.glob(f".*{PART}"):
         if not _has_writer(left):
             with suppress(OSError):
@@ -183,9 +183,9 @@ def _has_writer(part: Path) -> bool:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file by one with this content: readers and a killed writer see the old or the new, never a part.
+    """Replace the content of a file atomically: readers see the old or the new content, never a part.
 
-    Several processes may write the same file: each writes a temporary file of its own, the last one stays.
+    Several processes may write the same file: each writes its own temporary file, and the last one remains.
     """
     with _replaced(path) as file:
         file.write(content)
@@ -193,9 +193,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that takes the place of another once it is whole; see `write_atomically`."""
+    """A file to write to that replaces another once it is complete; see `write_atomically`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not by tempfile, whose files nobody else may read.
+    # Not with tempfile, because other users could not read its files.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PART}")
     try:
         with temporary.open("xb") as file:
@@ -215,12 +215,12 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def write_png(path: Path, image: Image.Image, texts: Mapping[str, str] | None = None) -> None:
-    """Write an image as PNG with texts about it, atomically."""
+    """Write an image as PNG with text fields, atomically."""
     write_atomically(path, png_of(image, texts))
 
 
 def png_of(image: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
-    """An image as the content of a PNG file with texts about it."""
+    """The content of a PNG file of an image with text fields."""
     from io import BytesIO
 
     from PIL.PngImagePlugin import PngInfo
@@ -234,9 +234,9 @@ def png_of(image: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
 
 
 def unpacked_maps(path: Path) -> np.ndarray:
-    """Attention maps as `write_maps` wrote them; raises ValueError for a file that unpacks to far more.
+    """Attention maps as `write_maps` wrote them; raises ValueError for a file that unpacks to a much larger size.
 
-    A damaged file raises whatever zipfile and NumPy stumble over.
+    A damaged file raises the errors of zipfile and NumPy.
     """
     from zipfile import ZipFile
 

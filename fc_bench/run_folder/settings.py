@@ -1,4 +1,4 @@
-"""What run.json has to hold: the parts that readers of a run rely on, by kind of run; more may be there."""
+"""The required fields of run.json, by kind of run; other fields are allowed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RESERVED = (
     "sample", "run", "label", "recorded", "method", "set", "subjects", "category", "template", "prompt", "index",
     "seed", "status", "seconds", "peak_memory_bytes", "image", "same_image_as", "attention",
 )  # fmt: skip
-"""Names of a sample's own columns, which no metric can have."""
+"""Names of a sample's own columns, which no metric may use."""
 
 
 class _Part(BaseModel):
@@ -93,13 +93,13 @@ class _Hardware(_Worker):
 
 
 class Provenance(_Part):
-    """Where a command ran; what is not there is unknown (`states`)."""
+    """The machine of a command; missing facts are unknown (`states`)."""
 
     code: _Code | None = None
     versions: dict[str, str | None] | None = None
     hardware: _Hardware | None = None
     workers: list[_Worker] | None = None
-    """Machines of a cluster that did the work."""
+    """The machines of a cluster that did the work."""
     face_providers: list[str] = []
     added_results: bool = True
 
@@ -149,7 +149,7 @@ class _Metric(_Part):
 
 
 class QualitySettings(_Part):
-    """run.json of a run of images and their scores."""
+    """run.json of a run that generated or scored images."""
 
     suite: _Suite
     backbone: str
@@ -162,7 +162,7 @@ class QualitySettings(_Part):
     methods: dict[str, _Method] = Field(min_length=1)
     metrics: dict[str, _Metric]
     photographs: _Inspection | None = None
-    """What the inspection of the photographs found; runs of earlier versions have none."""
+    """The result of the inspection of the photographs; runs of earlier versions have none."""
     references: dict[str, int] = {}
     left_out: list[str]
     remarks: list[_Remark] = []
@@ -175,7 +175,7 @@ class QualitySettings(_Part):
             raise ValueError("no metric has a column")
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f'the column "{name}" is there twice')
+                raise ValueError(f'the column "{name}" occurs twice')
         for name, made in self.metrics.items():
             if name.partition("@")[0] == "identity":
                 _refuse_strange_models(name, made)
@@ -183,17 +183,17 @@ class QualitySettings(_Part):
 
 
 def _refuse_strange_models(name: str, made: _Metric) -> None:
-    """Tables name the face models and where they ran."""
-    told = made.model_extra or {}
-    models = told.get("models", {})
+    """Check that tables can name the face models and their providers."""
+    extra = made.model_extra or {}
+    models = extra.get("models", {})
     fits = isinstance(models, dict) and all(
         isinstance(model, dict)
         and isinstance(model.get("providers"), list)
         and all(isinstance(provider, str) for provider in model["providers"])
         for model in models.values()
     )
-    if not fits or not isinstance(told.get("embedder"), (str, type(None))):
-        raise ValueError(f'the face models of the metric "{name}" are not told as they are recorded')
+    if not fits or not isinstance(extra.get("embedder"), (str, type(None))):
+        raise ValueError(f'the face models of the metric "{name}" are not recorded completely')
 
 
 class _CostMethod(_Part):

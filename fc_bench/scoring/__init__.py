@@ -1,1 +1,1 @@
-"""From images to scores: the models that metrics share and the order in which they are applied."""
+"""From images to scores: the models that metrics share, and the scoring of a run."""

@@ -1,4 +1,4 @@
-"""Anchors: which of the suite's own photographs stand for the best and for the worst there can be."""
+"""Anchors: the suite's own photographs as the best (ceiling) and the worst (floor) possible images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fc_bench.protocols import Subject
 
 @dataclass(frozen=True)
 class Anchor:
-    """Photograph `number` (from 0) of each of `people`, in the place of the subjects' images, for the row `row`."""
+    """Photograph `number` (from 0) of each of `people`, in place of the generated images, for the row `row`."""
 
     row: str
     people: tuple[Subject, ...]
@@ -18,11 +18,11 @@ class Anchor:
 
 
 def anchors_of(subjects: Sequence[Subject], everybody: Sequence[Subject]) -> list[Anchor]:
-    """`ceiling`: the other photographs of each subject; `floor`: the first one of somebody else in each one's place.
+    """`ceiling`: other photographs of the subjects; `floor`: the first photograph of another person for each subject.
 
-    Each person comes from a photograph of its own. A subject without a second photograph, or for whom the suite has
-    nobody else, leaves the row out. Somebody else is the next subject of the suite with the same noun (or the next one
-    at all) outside the set; `everybody` are all subjects of the suite, in its order.
+    Each person comes from a separate photograph. A row is left out if a subject has no second photograph, or if the
+    suite has no other person for it. The other person is the next subject of the suite with the same noun (or the next
+    one at all) outside the set; `everybody` are all subjects of the suite, in its order.
     """
     fewest = min(len(subject.photographs) for subject in subjects)
     anchors = [Anchor("ceiling", tuple(subjects), number) for number in range(1, fewest)]
@@ -33,7 +33,7 @@ def anchors_of(subjects: Sequence[Subject], everybody: Sequence[Subject]) -> lis
 
 
 def _strangers(subjects: Sequence[Subject], everybody: Sequence[Subject]) -> list[Subject] | None:
-    """One other person per subject, all different; None when the suite has too few."""
+    """One other person per subject, all different; None if the suite has too few."""
     taken = {subject.id for subject in subjects}
     order = [subject.id for subject in everybody]
     strangers = []

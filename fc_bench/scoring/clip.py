@@ -20,7 +20,7 @@ from fc_bench.scoring.preprocessing import Preprocessing
 class ClipScorer:
     """Unit-length CLIP embeddings of images and texts, [n, dim] float32, from a CLIPModel folder with its tokenizer.
 
-    Raises ModelInputError when the folder's files are damaged or weights are missing among them.
+    Raises ModelInputError if the folder's files are damaged or weights are missing.
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
@@ -35,7 +35,7 @@ class ClipScorer:
         missing = sorted(info["missing_keys"])
         if missing:
             raise ModelInputError(
-                f"the CLIP scorer {folder} lacks {len(missing)} weights, first {missing[0]}: restore its weights file"
+                f"the CLIP scorer {folder} lacks {len(missing)} weights, first {missing[0]}; restore its weights file"
             )
         self._model: Any = model.eval().to(device)
         self._device = device
@@ -44,7 +44,7 @@ class ClipScorer:
 
     @classmethod
     def shared(cls, folder: Path, device: str = "cpu") -> ClipScorer:
-        """The scorer in a folder, loaded once as long as any metric holds it."""
+        """The scorer in a folder; all metrics share one while any of them uses it."""
         key = (folder, fingerprint(folder), device)
         scorer = _SHARED.get(key)
         if scorer is None:
@@ -52,7 +52,7 @@ class ClipScorer:
         return scorer
 
     def image(self, image: Image.Image) -> Any:
-        """Embedding [dim] of one image, computed alone, so that it depends on no other; the last ones are kept."""
+        """Embedding [dim] of one image, independent of all other images; the last ones are cached."""
         return self._remembered(image)
 
     def images(self, images: Sequence[Image.Image]) -> Any:
@@ -65,7 +65,7 @@ class ClipScorer:
         return torch.nn.functional.normalize(_features(output).float(), dim=-1).cpu()
 
     def text(self, text: str) -> Any:
-        """Embedding [dim] of one text, cut to the model's length; each text is computed once."""
+        """Embedding [dim] of one text, truncated to the model's length; each text is computed once."""
         import torch
 
         if text not in self._texts:
@@ -79,7 +79,7 @@ class ClipScorer:
         return self._texts[text]
 
     def similarity(self, image: Image.Image, text: str) -> float:
-        """Cosine of an image and a text, raw: neither clipped nor multiplied by 2.5."""
+        """Cosine of an image and a text, neither clipped nor multiplied by 2.5."""
         return float(self.image(image) @ self.text(text))
 
 
@@ -94,7 +94,7 @@ def preprocess(image: Image.Image, settings: Mapping[str, Any]) -> np.ndarray:
 
 
 def _preprocessing(folder: Path, image_size: int) -> dict[str, Any]:
-    """Size, mean and std from preprocessor_config.json; CLIP's own values where it says nothing."""
+    """Size, mean and standard deviation from preprocessor_config.json; CLIP's own values if it has none."""
     from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
     file = folder / "preprocessor_config.json"

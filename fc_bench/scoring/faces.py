@@ -1,4 +1,4 @@
-"""Faces: finding and embedding them with insightface, and comparing them with references."""
+"""Faces: detection and embedding with insightface, and matching with references."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from fc_bench.scoring.memo import Remembering
 from fc_bench.suites.photographs import Crop, cut_out, read_photograph
 
 MOST_VIEWS = 16
-"""Squares of a photograph that are looked at."""
+"""Number of squares of a photograph that are searched."""
 EDGE, OVERLAP = 0.02, 0.5
-"""A face nearer to an edge than this part of a side may be cut off there; boxes that share this part are one face's."""
+"""A face closer to an edge than this share of a side may be cut off; boxes that overlap by this share are one face."""
 DOUBTFUL = 0.7
 """In a photograph that is searched, what has less than this part of the best score is no face.
 
 Of the pocket people's faces beside each other the lowest is 0.77, of what is found on empty floors the highest 0.66.
 """
 CLOSE_UP, MUCH_MORE = 1.8, 1.3
-"""Side of a close-up in heights of the face's box; a photograph with a side of so many close-ups shows much more."""
+"""Side of a close-up in heights of the face's box; a photograph of at least this many close-ups shows much more."""
 
 
 @dataclass(frozen=True)
 class Face:
-    """A found face: box (x0, y0, x1, y1 in pixels), detection score, unit-length float32 embedding [dim].
+    """A detected face: box (x0, y0, x1, y1 in pixels), detection score, unit-length float32 embedding [dim].
 
-    `landmarks` are both eyes, nose and both corners of the mouth, x and y in pixels [5, 2], those on the image's left
-    first; None where the detector gives none.
+    `landmarks` are both eyes, the nose and both corners of the mouth, x and y in pixels [5, 2], those on the left of
+    the image first; None if the detector gives none.
     """
 
     box: tuple[float, float, float, float]
@@ -50,14 +50,14 @@ class Face:
 
     @property
     def area(self) -> float:
-        """Of the box, in square pixels."""
+        """Area of the box in square pixels."""
         return max(0.0, self.box[2] - self.box[0]) * max(0.0, self.box[3] - self.box[1])
 
 
 class FaceModels:
     """Detector and recognizer of one of a backbone's face packs.
 
-    Raises UserError when the folder's ONNX files are no such pair.
+    Raises UserError if the folder's ONNX files are not such a pair.
     """
 
     def __init__(self, backbone: Backbone, device: str, embedder: int = 0) -> None:
@@ -101,7 +101,7 @@ class FaceModels:
 
     @classmethod
     def shared(cls, backbone: Backbone, device: str, embedder: int = 0) -> FaceModels:
-        """The backbone's face models, loaded once as long as any metric holds them."""
+        """The backbone's face models; all metrics share one instance while any of them uses it."""
         part = backbone.faces_component(embedder)
         key = (backbone.path(part), backbone.fingerprint(part), backbone.faces[embedder], device)
         models = _SHARED.get(key)
@@ -137,7 +137,7 @@ class FaceModels:
             ) from error
 
     def empty_crop(self) -> np.ndarray:
-        """Unit-length embedding of the recognizer's all-zero input, a crop of the mean grey."""
+        """Unit-length embedding of the recognizer's all-zero input, a crop of mean grey."""
         if self._declared is not None:
             return _unit(self._declared.embed_empty())
         recognizer: Any = self._app.models["recognition"]
@@ -146,7 +146,7 @@ class FaceModels:
         return _unit(recognizer.get_feat(crop))
 
     def provenance(self) -> dict[str, Any]:
-        """The files used and the onnxruntime providers that really run them (insightface hides a fallback to CPU)."""
+        """The files and the onnxruntime providers in use (insightface hides a fallback to the CPU)."""
         import onnxruntime
 
         models = {
@@ -159,7 +159,7 @@ class FaceModels:
 
 
 class _DeclaredRecognizer:
-    """A recognizer whose input the backbone's file describes."""
+    """A recognizer whose input format is given in the backbone's file."""
 
     def __init__(self, file: Path, settings: Recognizer, providers: Sequence[str]) -> None:
         import onnxruntime
@@ -172,16 +172,16 @@ class _DeclaredRecognizer:
         self._input = self._session.get_inputs()[0].name
 
     def embed(self, pixels: np.ndarray, found: Any) -> np.ndarray:
-        """The embedding of a found face in BGR pixels [height, width, 3]."""
+        """The embedding of a detected face in BGR pixels [height, width, 3]."""
         return self._run(self._crop(pixels, found))
 
     def embed_empty(self) -> np.ndarray:
-        """The embedding of an all-zero input, a crop of the mean grey."""
+        """The embedding of an all-zero input, a crop of mean grey."""
         size = self._settings.size
         return self._run(np.full((size, size, 3), self._settings.mean, dtype=np.float32))
 
     def providers(self) -> list[str]:
-        """What really runs it."""
+        """The onnxruntime providers in use."""
         return list(self._session.get_providers())
 
     def _crop(self, pixels: np.ndarray, found: Any) -> np.ndarray:
@@ -217,14 +217,14 @@ _SHARED: WeakValueDictionary[Any, FaceModels] = WeakValueDictionary()
 
 
 class FaceFinder:
-    """A backbone's face models, loaded when first needed and shared with the metrics as long as this lives."""
+    """A backbone's face models, loaded at first use and shared with the metrics while this object exists."""
 
     def __init__(self, backbone: Backbone, device: str) -> None:
         self._backbone, self._device = backbone, device
         self._models: dict[int, FaceModels] = {}
 
     def is_here(self) -> bool:
-        """Whether the main models are on this machine or can be fetched."""
+        """Whether the main models are on this machine or can be downloaded."""
         try:
             self._backbone.require(self._backbone.faces_component(0))
         except MissingWeightsError:
@@ -232,11 +232,11 @@ class FaceFinder:
         return True
 
     def name(self, embedder: int = 0) -> str:
-        """What the models are called."""
+        """The name of the models."""
         return self._backbone.faces[embedder].name
 
     def find(self, image: Image.Image, embedder: int = 0) -> list[Face]:
-        """All faces in an RGB image, largest first; raises what loading the models raises."""
+        """All faces in an RGB image, largest first; raises the errors of loading the models."""
         if embedder not in self._models:
             self._models[embedder] = FaceModels.shared(self._backbone, self._device, embedder)
         return self._models[embedder].find(image)
@@ -244,8 +244,8 @@ class FaceFinder:
     def search(self, image: Image.Image) -> list[Face]:
         """All faces in a photograph of any shape, largest first.
 
-        Detectors see a picture at a fixed size, where a long one is small: squares of it are looked at, too. What they
-        take for faces where there are none has much lower scores than the faces.
+        Detectors scale a picture to a fixed size, in which a long photograph becomes small; therefore squares of it are
+        searched as well. False detections have much lower scores than faces.
         """
         found = self.find(image)
         if image.width == image.height:
@@ -263,7 +263,7 @@ class FaceFinder:
         return sorted(sure, key=lambda face: (-face.area, face.box))
 
     def look_close(self, image: Image.Image, face: Face) -> Face:
-        """The face as it is found in a close-up, where the photograph shows much more than a portrait would."""
+        """The face as detected in a close-up, if the photograph shows much more than a portrait."""
         (left, top, right, bottom) = face.box
         middle, side = ((left + right) / 2, (top + bottom) / 2), CLOSE_UP * (bottom - top)
         if MUCH_MORE * side >= max(image.size):
@@ -273,7 +273,7 @@ class FaceFinder:
         return replace(face, embedding=same[0].embedding) if same else face
 
     def _within(self, image: Image.Image, view: Crop) -> list[Face]:
-        """The faces in a square of a photograph, where they are in the whole."""
+        """The faces in a square of a photograph, in the photograph's coordinates."""
         left, top = (max(0.0, round(place)) for place in view.inside(image.size).box[:2])
         moved = np.array([left, top])
         return [
@@ -287,7 +287,7 @@ class FaceFinder:
 
 
 def _cut_by(view: Crop, face: Face, size: tuple[int, int]) -> bool:
-    """Whether a face in a square of a picture of that size touches an edge that is none of the picture."""
+    """Whether a face in a square touches an edge of the square that is not an edge of the picture."""
     edge = EDGE * view.side
     left, top, right, bottom = view.box
     return (
@@ -299,16 +299,16 @@ def _cut_by(view: Crop, face: Face, size: tuple[int, int]) -> bool:
 
 
 def _is_same(one: Face, other: Face) -> bool:
-    """Whether two boxes are of the same face: most of the smaller lies in the other."""
+    """Whether two boxes show the same face: most of the smaller lies in the larger."""
     across = min(one.box[2], other.box[2]) - max(one.box[0], other.box[0])
     down = min(one.box[3], other.box[3]) - max(one.box[1], other.box[1])
     return across > 0 and down > 0 and across * down > OVERLAP * min(one.area, other.area)
 
 
 class ReferenceFaces:
-    """The largest face of each photograph of the subjects, looked for once.
+    """The largest face of each photograph of the subjects; each photograph is searched once.
 
-    `unusable` says which photographs `usable` could not use, and why.
+    `unusable` maps photographs that `usable` could not use to the reason.
     """
 
     def __init__(self, models: FaceModels) -> None:
@@ -325,7 +325,7 @@ class ReferenceFaces:
         return self._found[key]
 
     def embeddings(self, subjects: Sequence[Subject]) -> list[np.ndarray]:
-        """Of each subject's first photograph; raises UserError when one shows no face."""
+        """The largest face of each subject's first photograph; raises UserError if one shows no face."""
         found = []
         for subject in subjects:
             face = self.face(subject)
@@ -338,7 +338,7 @@ class ReferenceFaces:
         return found
 
     def usable(self, subject: Subject, number: int) -> Face | None:
-        """As `face`, None for an unreadable photograph, too; what cannot be used is remembered with its reason."""
+        """As `face`, but None for an unusable photograph, whose reason is recorded."""
         try:
             face, reason = self.face(subject, number), "no face is found in it"
         except UserError as error:

@@ -1,4 +1,4 @@
-"""Features of a self-supervised vision transformer: what two pictures have in common beside what words name."""
+"""Features of a self-supervised vision transformer: visual similarity beyond what words describe."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class ImageFeatures:
     """Unit-length class-token features [dim] float32 of images, from a vision transformer's folder.
 
     The features are those of the last layer after its norm, of any model that `transformers.AutoModel` loads and that
-    has a class token (ViT trained by DINO, DINOv2). Raises ModelInputError when the folder's files are damaged, weights
-    are missing among them, or the model has no class token.
+    has a class token (ViT trained by DINO, DINOv2). Raises ModelInputError if the folder's files are damaged, weights
+    are missing, or the model has no class token.
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
@@ -31,7 +31,7 @@ class ImageFeatures:
         missing = sorted(name for name in info["missing_keys"] if not name.startswith("pooler."))
         if missing:
             raise ModelInputError(
-                f"the image features {folder} lack {len(missing)} weights, first {missing[0]}: restore the file"
+                f"the image features {folder} lack {len(missing)} weights, first {missing[0]}; restore the file"
             )
         if not hasattr(getattr(model, "embeddings", None), "cls_token"):
             raise ModelInputError(
@@ -46,7 +46,7 @@ class ImageFeatures:
             self._compute(Image.new("RGB", (64, 64)))
 
     def image(self, image: Image.Image) -> Any:
-        """Features [dim] of one image, computed alone, so that they depend on no other; the last ones are kept."""
+        """Features [dim] of one image, independent of all other images; the last ones are cached."""
         return self._remembered(image)
 
     def _compute(self, image: Image.Image) -> Any:

@@ -1,4 +1,4 @@
-"""Remembering what was computed of an image, so that metrics that ask the same of it compute it once."""
+"""A cache of results by image, so that metrics which need the same result compute it once."""
 
 from __future__ import annotations
 

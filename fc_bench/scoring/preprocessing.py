@@ -1,4 +1,4 @@
-"""Preprocessing: how a picture becomes the input of a vision model, as the model's folder declares it."""
+"""Image preprocessing of vision models, as declared in the model's folder."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes the model's input.
+    """The preprocessing of a model's input.
 
-    `size` is height and width, or the length of the shorter side alone; `crop` height and width of the part in the
-    middle (None: all of it).
+    `size` is height and width, or the length of the shorter side alone; `crop` is height and width of the center crop
+    (None: no crop).
     """
 
     size: tuple[int, int] | int
@@ -47,8 +47,8 @@ class Preprocessing:
 def read_preprocessing(folder: Path, image_size: int) -> Preprocessing:
     """The preprocessing in a folder's preprocessor_config.json, as transformers' image processors read it.
 
-    Where it says nothing: the whole picture squeezed to the model's own square, bilinear, with ImageNet's mean and
-    deviation, as DINO's models have it. Raises ValueError when it is no such file.
+    Missing values follow DINO's models: the whole picture resized to the model's square, bilinear, with ImageNet's mean
+    and standard deviation. Raises ValueError for an invalid file.
     """
     from transformers.utils.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
@@ -69,7 +69,7 @@ def read_preprocessing(folder: Path, image_size: int) -> Preprocessing:
 
 
 def _size(size: int | Mapping[str, int], cropped: bool) -> tuple[int, int] | int:
-    """A bare number is the shorter side of what is cropped afterwards, and both sides of what is not."""
+    """Height and width; a single number is the shorter side if the image is cropped afterwards, else both sides."""
     if isinstance(size, Mapping):
         return int(size["shortest_edge"]) if "shortest_edge" in size else _height_and_width(size)
     return int(size) if cropped else _height_and_width(size)

@@ -1,4 +1,4 @@
-"""Whether images made elsewhere stand under their own prompts, or fit them better in another order."""
+"""Whether images from another source are assigned to their own prompts, or match them better in another order."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from fc_bench.scoring.clip import ClipScorer
 from fc_bench.suites.photographs import read_photograph
 
 MOST_IMAGES = 400
-"""Images of a method and a number of subjects that are looked at, of whole subject sets spread over all of them."""
+"""Images checked per method and number of subjects, from whole subject sets spread over all of them."""
 FEWEST = 6
-"""Images out of order, and `REPEATED` of each prompt, before anything is said: fewer may be chance."""
+"""Least number of images out of order, and `REPEATED` per prompt; fewer may be chance."""
 REPEATED = 2
 CONTRAST = 0.5
-"""How much nearer the other prompt has to be, in standard deviations of an image's similarities to all prompts."""
+"""How much closer the other prompt must be, in standard deviations of an image's similarities to all prompts."""
 CERTAINTY = 3.0
-"""Standard errors that the mean of that lies above 0."""
+"""Standard errors by which the mean of this difference must exceed 0."""
 OWN_SHARE = 0.2
-"""Images nearest to their own prompt are at most this share of those nearest to the other one."""
+"""Largest share of images closest to their own prompt, relative to those closest to the other prompt."""
 
 
 @dataclass(frozen=True)
 class Misplaced:
-    """How many images of those looked at fit another prompt than their own, and which prompt fits which instead."""
+    """How many of the checked images match another prompt than their own, and which prompts are exchanged."""
 
     images: int
     of: int
@@ -38,12 +38,12 @@ class Misplaced:
 
 
 def misplaced(similarities: np.ndarray, own: np.ndarray) -> Misplaced | None:
-    """Whether the images fit a permutation of the prompts clearly better than the one they have.
+    """Whether the images match a permutation of the prompts much better than their current order.
 
-    `similarities` [images, prompts] are cosines of images and texts, `own` [images] the prompt that each image stands
-    under; every prompt has an image. The permutation is the best assignment of the prompts' mean similarities, which no
-    prompt's being alike to all images moves. It counts where it fits far better than chance: images have to be nearest
-    to the permuted prompt, hardly one to its own, by a contrast that similar prompts do not have.
+    `similarities` [images, prompts] are cosines of images and texts, `own` [images] the assigned prompt of each image;
+    every prompt has an image. The permutation is the best assignment by the prompts' mean similarities, after removing
+    each prompt's overall mean. It counts only if it matches far better than chance: images have to be closest to the
+    permuted prompt, hardly one to its own, by a contrast that similar prompts do not have.
     """
     from scipy.optimize import linear_sum_assignment
 
@@ -74,12 +74,12 @@ def misplaced(similarities: np.ndarray, own: np.ndarray) -> Misplaced | None:
 
 
 def _clear_share(prompts: int) -> float:
-    """Share of images nearest to the right one of so many prompts that is far above chance, by simulation."""
+    """Share of images closest to the correct one of `prompts` that is far above chance, by simulation."""
     return min(0.9, 0.4 + 1.5 / prompts)
 
 
 def _cycles(permutation: np.ndarray) -> Iterator[list[int]]:
-    """The prompts that change places among each other."""
+    """The prompts that are exchanged with each other."""
     left = {place for place, to in enumerate(permutation) if to != place}
     while left:
         cycle = [left.pop()]
@@ -91,7 +91,7 @@ def _cycles(permutation: np.ndarray) -> Iterator[list[int]]:
 
 @dataclass(frozen=True)
 class _LookedAt:
-    """Finished images of subject sets with the same prompts: `files` as they came, and the `templates` they show.
+    """Finished images of subject sets with the same prompts: `files` by their original names, and `templates`.
 
     `similarities` [images, prompts] are cosines with the prompts of the image's set, class nouns filled in.
     """
@@ -103,9 +103,9 @@ class _LookedAt:
 
 
 def order_remarks(plan: Plan, folder: RunFolder, scorer: ClipScorer, cause: str) -> list[Remark]:
-    """A remark for each method and number of subjects whose images fit their sets' prompts better in another order.
+    """A remark for each method and number of subjects whose images match their sets' prompts better in another order.
 
-    `cause` says what may be behind it and what to do.
+    `cause` names the likely cause and the remedy.
     """
     groups: dict[tuple[str, int, tuple[str, ...]], list[list[Sample]]] = {}
     for job in plan.jobs:
@@ -121,16 +121,16 @@ def order_remarks(plan: Plan, folder: RunFolder, scorer: ClipScorer, cause: str)
         pairs = [f'"{seen.templates[own]}" shows "{seen.templates[other]}"' for own, other in found.fits.items()]
         first = seen.files[int(np.argmax(np.isin(seen.own, list(found.fits))))]
         more = f" and {len(pairs) - 3} prompts more" if len(pairs) > 3 else ""
-        told = (
-            f"{found.images} of {found.of} images (such as {first}) fit another prompt of their set clearly better "
-            f"than their own: what stands under {', '.join(pairs[:3])}{more}; {cause}"
+        message = (
+            f"{found.images} of {found.of} images (such as {first}) match another prompt of their set much better "
+            f"than their own: {', '.join(pairs[:3])}{more}; {cause}"
         )
-        remarks.append(Remark(label, subjects, told))
+        remarks.append(Remark(label, subjects, message))
     return remarks
 
 
 def _spread(sets: Sequence[list[Sample]]) -> Iterator[Sample]:
-    """The samples of so many sets, spread over all of them, as `MOST_IMAGES` allows."""
+    """The samples of subject sets spread over all of them, as `MOST_IMAGES` allows."""
     size = max(map(len, sets))
     step = max(1, -(-len(sets) * size // MOST_IMAGES))
     for samples in sets[::step]:
@@ -138,7 +138,7 @@ def _spread(sets: Sequence[list[Sample]]) -> Iterator[Sample]:
 
 
 def _looked_at(samples: Iterator[Sample], folder: RunFolder, scorer: ClipScorer) -> _LookedAt:
-    """The finished ones of the samples, whose images can be read, and the prompts that one of them shows."""
+    """The finished samples with readable images, and their similarities with the prompts."""
     wanted = {sample.id: sample for sample in samples}
     texts: dict[tuple[str, ...], dict[str, str]] = {}
     for sample in wanted.values():

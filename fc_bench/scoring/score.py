@@ -1,4 +1,4 @@
-"""Scoring: every metric on every finished sample that it has not measured yet, and on the suite's own photographs."""
+"""Scoring: every metric on every finished sample that has no score, and on the suite's own photographs."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from fc_bench.suites.suite import Suite
 
 
 class Siblings:
-    """Which finished samples are of the same method, subjects and prompt, and differ in their index alone."""
+    """Groups of finished samples with the same method, subjects and prompt, which differ only in their index."""
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
         self._own: dict[str, dict[str, str]] = {}
-        """Sample -> the images by id of its group, itself among them."""
+        """Sample -> the images of its group by id, including itself."""
         groups: dict[tuple[Any, ...], dict[str, str]] = {}
         for one in stream_fields(folder.path / SAMPLES, Sampled):
             key = one.method, tuple(one.subjects), one.template
@@ -44,22 +44,22 @@ class Siblings:
                 group.pop(one.id, None)
 
     def of(self, name: str) -> tuple[Sibling, ...]:
-        """A sample's siblings, by id."""
+        """A sample's siblings by id."""
         group = self._own[name]
         return tuple(Sibling(other, self._folder.path / group[other]) for other in self.ids(name))
 
     def ids(self, name: str) -> list[str]:
-        """Their ids, as recorded."""
+        """Ids of a sample's siblings, as recorded."""
         return sorted(other for other in self._own[name] if other != name)
 
 
 class PendingScores:
-    """What the finished samples of a run lack; iterating gives the records of those that are to be scored.
+    """The missing scores of a run's finished samples; iterating gives the records of those to score.
 
-    `lacking` maps every finished sample to a number whose bit i says that it has no value of `metrics[i]`, `failed` to
-    those of which an error is recorded: they are tried again with `retry_errors` alone. `anchors` are the scores that
-    photographs have (id, metric); `siblings` are known where a metric needs them: a score that rests on others than
-    there are now is lacking.
+    `missing` maps every finished sample to a number whose bit i means that it has no value of `metrics[i]`, `failed` to
+    those with a recorded error, which are tried again only with `retry_errors`. `anchors` are the existing scores (id,
+    metric) of photographs. `siblings` are set if a metric needs them; a score that rests on other siblings than the
+    current ones counts as missing.
     """
 
     def __init__(self, folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool) -> None:
@@ -68,46 +68,46 @@ class PendingScores:
         self._compared = {name for name, metric in metrics.items() if needs_siblings(metric)}
         self.siblings = Siblings(folder) if self._compared else None
         every = (1 << len(metrics)) - 1
-        self.lacking = {name: every for name, status in folder.statuses().items() if status == "ok"}
+        self.missing = {name: every for name, status in folder.statuses().items() if status == "ok"}
         self.failed: dict[str, int] = {}
         self.anchors: set[tuple[str, str]] = set()
         for one in stream_fields(folder.path / SCORES, Measured):
-            if one.sample in self.lacking:
+            if one.sample in self.missing:
                 self.note(one.sample, one.metric, one.status, one.siblings)
             elif one.sample.startswith(ANCHOR):
                 self.anchors.add((one.sample, one.metric))
 
     def note(self, sample: str, metric: str, status: str, siblings: Sequence[str] | None) -> None:
-        """A finished sample is scored (ok) or could not be (error), or was while it had other siblings."""
+        """Record that a sample was scored (ok), could not be scored (error), or was scored with other siblings."""
         bit = self._bits.get(metric, 0)
         if self.siblings and metric in self._compared and siblings != self.siblings.ids(sample):
-            self.lacking[sample] |= bit
+            self.missing[sample] |= bit
             self.failed[sample] = self.failed.get(sample, 0) & ~bit
         elif status == "ok":
-            self.lacking[sample] &= ~bit
+            self.missing[sample] &= ~bit
         else:
-            self.lacking[sample] |= bit
+            self.missing[sample] |= bit
             self.failed[sample] = self.failed.get(sample, 0) | bit
 
     def __len__(self) -> int:
-        """Number of samples that are to be scored."""
-        return sum(1 for name in self.lacking if self._asked(name))
+        """Number of samples to score."""
+        return sum(1 for name in self.missing if self._requested(name))
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], list[str]]]:
-        """Their records, each with the metrics to measure; read from the run folder one at a time."""
-        left = {name: bits for name in self.lacking if (bits := self._asked(name))}
+        """Their records with the metrics to measure, read from the run folder one at a time."""
+        left = {name: bits for name in self.missing if (bits := self._requested(name))}
         for record in stream_lines(self._folder.path / SAMPLES) if left else ():
             bits = left.pop(record["id"], 0) if record["status"] == "ok" else 0
             if bits:
                 yield record, [name for name in self._metrics if bits & self._bits[name]]
 
-    def _asked(self, name: str) -> int:
-        lacking = self.lacking[name]
-        return lacking if self._retry_errors else lacking & ~self.failed.get(name, 0)
+    def _requested(self, name: str) -> int:
+        missing = self.missing[name]
+        return missing if self._retry_errors else missing & ~self.failed.get(name, 0)
 
 
 def pending_scores(folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool = False) -> PendingScores:
-    """What is to be scored: every finished sample by each metric that has no score for it, or an error to try again."""
+    """The scores to compute: every finished sample by each metric without a score for it, or with an error to retry."""
     return PendingScores(folder, metrics, retry_errors)
 
 
@@ -118,9 +118,9 @@ def score(
     show: Progress,
     pending: PendingScores,
 ) -> None:
-    """Append a line to scores.jsonl for each pending one and note it; an exception is recorded, the rest goes on.
+    """Append a line to scores.jsonl for each pending score; an exception is recorded and the rest continues.
 
-    Only a disk that takes no more ends it (OSError).
+    Only a full disk ends the scoring (OSError).
     """
     subjects = {subject.id: subject for subject in suite.subjects}
     writer = LineWriter(folder.path / SCORES)
@@ -153,7 +153,7 @@ def _sample(
     metric: Metric,
     siblings: Siblings | None,
 ) -> ScoredSample:
-    """What the metric sees: the image, and what else it says it needs."""
+    """The input of the metric: the image and whatever else the metric requires."""
     with Image.open(folder.image(record)) as image:
         picture = image.convert("RGB")
     return ScoredSample(
@@ -173,7 +173,7 @@ def _score_anchors(
     show: Progress,
     done: Set[tuple[str, str]],
 ) -> None:
-    """Ceiling and floor of each subject set that the run has samples of; ids `anchor:ceiling:p01+p02:1`."""
+    """Ceiling and floor of each subject set in the run; ids are `anchor:ceiling:p01+p02:1`."""
     subjects = {subject.id: subject for subject in suite.subjects}
     for key in dict.fromkeys(tuple(one.subjects) for one in stream_fields(folder.path / PLAN, Planned)):
         people: list[Subject] = [subjects[name] for name in key]
@@ -200,7 +200,7 @@ def _score_anchors(
 
 
 def _entry(value: Score, metric: Metric) -> dict[str, Any]:
-    """The score as recorded; raises ValueError or TypeError for a value that is no finite number of a known column."""
+    """The record of a score; raises ValueError or TypeError unless all values are finite numbers of known columns."""
     unknown = set(value.values) - {column.name for column in metric.columns}
     if unknown:
         raise ValueError(f"the metric gave the column {sorted(unknown)[0]}, which it does not declare")

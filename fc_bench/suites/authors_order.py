@@ -1,4 +1,4 @@
-"""The order in which the evaluation of FastComposer's authors counts subjects and prompts."""
+"""The order in which the evaluation of FastComposer's authors numbers subjects and prompts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from fc_bench.suites.suite import Prompt, SubjectSet, Suite, SuiteFile
 
 
 def in_authors_order(suite: Suite) -> list[tuple[SubjectSet, list[Prompt]]]:
-    """Every subject set of a suite with its prompts, in the order in which the authors' evaluation counts them.
+    """Every subject set of a suite with its prompts, in the order in which the authors' evaluation numbers them.
 
-    That order is theirs where all prompts of the part (`single` or `multi`) are among theirs, whatever the suite's own
-    is: prompts as in the shipped suites `fastcomposer-single` and `fastcomposer-multi`, subjects sorted by id
+    A part (`single` or `multi`) follows the authors' order if all its prompts are among theirs, otherwise its own
+    order: prompts as in the suites `fastcomposer-single` and `fastcomposer-multi`, subjects sorted by id
     (mit-han-lab/fastcomposer, `get_combinations` in evaluation/single_object/data.py, and in
-    evaluation/multi_object/data.py at 5282a7e), listed sets of several as listed. Any other part keeps its own order.
+    evaluation/multi_object/data.py at 5282a7e), listed sets of several as listed.
     """
     alone = [own for own in suite.subject_sets() if len(own[0].subjects) == 1]
     together = [own for own in suite.subject_sets() if len(own[0].subjects) > 1]
@@ -29,7 +29,7 @@ def in_authors_order(suite: Suite) -> list[tuple[SubjectSet, list[Prompt]]]:
 def _ordered(
     sets: list[tuple[SubjectSet, list[Prompt]]], published: Path, by_id: bool
 ) -> list[tuple[SubjectSet, list[Prompt]]]:
-    """Sets of one part, whose prompts are equal, as the authors count them if these are theirs."""
+    """Sets of one part with equal prompts, in the authors' order if the prompts are theirs."""
     places = _places(published)
     if not sets or any(prompt.template not in places for prompt in sets[0][1]):
         return sets
@@ -40,7 +40,7 @@ def _ordered(
 
 
 def _places(published: Path) -> dict[str, int]:
-    """Each prompt of a published suite with its place."""
+    """Each prompt of a published suite with its number."""
     file = read_yaml(published, SuiteFile)
     part = file.single or file.multi
     assert part is not None

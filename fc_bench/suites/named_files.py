@@ -1,4 +1,4 @@
-"""Files that a table or a suite names, on whatever system the name was written."""
+"""Files that a table or a suite names, on any operating system."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from urllib.parse import unquote
 from fc_bench.errors import UserError
 
 _STORE = re.compile(r"/(annex/objects|\.dvc/cache|files/md5|blobs)/")
-"""Where git-annex, DVC and the Hugging Face hub keep contents, under names that are their digests."""
+"""Folders in which git-annex, DVC and the Hugging Face hub store contents under their digests."""
 
 
 def named_file(root: Path, name: str, what: str, whose: str = "") -> Path:
-    """The file below `root` that a name means; `what`, the name and `whose` begin the sentence of an error.
+    """The file below `root` that a name means; `what`, the name and `whose` start the error message.
 
-    A name is taken as it is where such a file is there. Otherwise it may have backslashes, percent escapes, `file:`
-    before it, an absolute path into the folder, or another case or Unicode normal form, as long as one file alone fits.
-    Raises UserError when no file or several fit, and when it lies outside the folder: links are followed before that is
-    judged, except into a store of contents.
+    An existing file is taken under its exact name. Otherwise the name may have backslashes, percent escapes, a leading
+    `file:`, an absolute path into the folder, or another case or Unicode normal form, if exactly one file matches.
+    Raises UserError if no file or several match, or if the file lies outside the folder after links are resolved,
+    except for links into a content store.
     """
     what = f"{what} {_quoted(name)}{whose}"
     readings = [_below(root, reading) for reading in _readings(name)]
@@ -35,7 +35,7 @@ def named_file(root: Path, name: str, what: str, whose: str = "") -> Path:
             fitting = _spelled(root, part)
             if len(fitting) > 1:
                 names = " and ".join(str(path.relative_to(root)) for path in fitting[:2])
-                raise UserError(f"{what} may be {names}; write the one that is meant, letter by letter.")
+                raise UserError(f"{what} matches {names}; write the exact name of one.")
             if fitting:
                 return _judged(root, fitting[0], what)
         for part in inside:
@@ -51,7 +51,7 @@ def named_file(root: Path, name: str, what: str, whose: str = "") -> Path:
         there = f'write "{last}" for the file in it' if last and (root / last).is_file() else "put it there"
         raise UserError(f"{what} lies outside the folder {root}; {there}.")
     if any((root / f"{part}.dvc").is_file() for part in inside):
-        raise UserError(f"{what} is not here, DVC alone knows it; fetch it with dvc pull.")
+        raise UserError(f"{what} is not here, only its DVC file is; fetch it with dvc pull.")
     raise UserError(f"{what} does not exist in the folder {root}; put it there or correct the name.")
 
 
@@ -60,7 +60,7 @@ def _quoted(name: str) -> str:
 
 
 def _readings(name: str) -> Iterator[str]:
-    """What a name may mean, the most literal first."""
+    """The possible meanings of a name, the most literal first."""
     texts = [name]
     if re.match(r"file:", name, re.IGNORECASE):
         texts.append(re.sub(r"^file:(//(localhost)?(?=/))?", "", name, flags=re.IGNORECASE))
@@ -71,7 +71,7 @@ def _readings(name: str) -> Iterator[str]:
 
 
 def _below(root: Path, name: str) -> PurePath | None:
-    """The name from the folder on; None for one that leads out of it."""
+    """The name relative to the folder; None if it leads out of the folder."""
     if PureWindowsPath(name.lstrip("/")).drive:
         return None
     for base in dict.fromkeys((root.resolve(), Path(os.path.abspath(root)))):
@@ -82,7 +82,7 @@ def _below(root: Path, name: str) -> PurePath | None:
 
 
 def _spelled(root: Path, name: PurePath) -> list[Path]:
-    """The files whose names are the same in one normal form; failing that, also without regard to case."""
+    """The files whose names are equal in one normal form; if there are none, also without regard to case."""
     for same in (_composed, _without_case):
         found = [root]
         for part in name.parts:
@@ -99,7 +99,7 @@ def _spelled(root: Path, name: PurePath) -> list[Path]:
 
 @lru_cache(maxsize=64)
 def _names(folder: Path, changed: int, same: Callable[[str], str]) -> Mapping[str, Sequence[str]]:
-    """The names in a folder that changed then, by what they have in common."""
+    """The names in a folder by their folded form, until the folder changes."""
     names: dict[str, list[str]] = {}
     for item in os.listdir(folder):
         names.setdefault(same(item), []).append(item)
@@ -123,5 +123,5 @@ def _judged(root: Path, path: Path, what: str) -> Path:
     if not target.is_relative_to(root.resolve()) and not (path.is_symlink() and _STORE.search(target.as_posix())):
         raise UserError(f"{what} lies outside the folder {root}; put it there.")
     if not path.is_file():
-        raise UserError(f"{what} is no file; correct the name.")
+        raise UserError(f"{what} is not a file; correct the name.")
     return path

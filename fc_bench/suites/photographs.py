@@ -1,4 +1,4 @@
-"""Reading photographs, with one sentence for each way in which a file can be unusable, and cutting squares out."""
+"""Reads photographs, with one error message per defect of a file, and crops squares."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fc_bench.model.pictures import UNREADABLE as UNREADABLE
 from fc_bench.model.pictures import describe_unreadable, in_rgb
 
 SMALLEST_SIDE = 32
-"""Pixels; below this no face model finds anything."""
+"""Smallest side in pixels; face models find nothing in smaller images."""
 LARGEST_SIDE = 16_384
 MOST_PIXELS = 100_000_000
-"""A small file can hold far more; a photograph does not."""
+"""Limits against small files that unpack to huge images."""
 HAIR = 0.25
-"""Room around a face for hair and chin, in heights of the face's box; together they are the head."""
+"""Room around a face for hair and chin, in heights of the face's box; face and room are the head."""
 PLACES = 16
-"""Squares lie at steps of this part of their side, so that rounding on another device moves none."""
+"""Squares are aligned to this part of their side, so that rounding on another device moves none."""
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
@@ -28,7 +28,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Crop:
-    """The square cut out of a photograph: center and side in pixels, and the degrees it was turned by."""
+    """The square cropped from a photograph: its center and side in pixels, and its rotation in degrees."""
 
     center: tuple[float, float]
     side: float
@@ -36,12 +36,12 @@ class Crop:
 
     @property
     def box(self) -> Box:
-        """Of the square before it was turned."""
+        """Left, top, right and bottom of the square before its rotation."""
         (x, y), half = self.center, self.side / 2
         return (x - half, y - half, x + half, y + half)
 
     def inside(self, size: tuple[int, int]) -> Crop:
-        """Moved into a photograph of that width and height, where it reaches beyond it."""
+        """The crop moved into a photograph of that width and height."""
         half, (x, y) = self.side / 2, self.center
         return replace(self, center=(min(max(x, half), size[0] - half), min(max(y, half), size[1] - half)))
 
@@ -49,13 +49,13 @@ class Crop:
 def read_photograph(path: Path, what: str = "photograph") -> Image.Image:
     """The photograph in RGB, upright (EXIF orientation applied); `what` names it in errors.
 
-    16 bits become 8, of an animation it is the first picture, transparent parts are white. Raises UserError when the
-    file is missing, unreadable, truncated, no regular file, has a side outside 32 to 16,384 pixels or more than 100
-    million pixels.
+    16-bit values are reduced to 8 bits, an animation gives its first picture, and transparent parts become white.
+    Raises UserError if the file is missing, unreadable, truncated or not a regular file, has a side outside 32 to
+    16,384 pixels, or more than 100 million pixels.
     """
     try:
         if path.exists() and not path.is_file():
-            raise UserError(f"The {what} {path} is no file; replace it.")
+            raise UserError(f"The {what} {path} is not a file; replace it.")
         with Image.open(path) as image:
             if max(image.size) > LARGEST_SIDE or image.width * image.height > MOST_PIXELS:
                 raise UserError(
@@ -78,7 +78,7 @@ def read_photograph(path: Path, what: str = "photograph") -> Image.Image:
 
 
 def center_square(size: tuple[int, int]) -> Crop:
-    """The largest square in the middle of a photograph of that width and height."""
+    """The largest centered square of a photograph of that width and height."""
     side = min(size)
     return Crop(((size[0] - side) // 2 + side / 2, (size[1] - side) // 2 + side / 2), side)
 
@@ -86,8 +86,8 @@ def center_square(size: tuple[int, int]) -> Crop:
 def face_square(size: tuple[int, int], face: Box | None) -> Crop:
     """The largest square of a photograph of that width and height that shows the whole head around a face's box.
 
-    It is the center square where that does, and without a face. Else the face is in its middle, as far as the
-    photograph reaches. A head that no square holds counts by its face alone, and a larger face is cut off.
+    The center square is taken if it shows the head, or without a face. Otherwise the face is centered as far as the
+    photograph allows. If no square holds the head, the face alone counts; a larger face is cut off.
     """
     middle = center_square(size)
     if face is None:
@@ -109,20 +109,20 @@ def face_square(size: tuple[int, int], face: Box | None) -> Crop:
 
 
 def shows_face(size: tuple[int, int], crop: Crop, face: Box) -> bool:
-    """Whether a square that is not turned shows all that the photograph has of a face's box."""
+    """Whether an unrotated square shows everything that the photograph has of a face's box."""
     return holds(crop, _within(size, face))
 
 
 def holds(square: Crop, box: Box) -> bool:
-    """Whether a square that is not turned shows the whole box."""
+    """Whether an unrotated square shows the whole box."""
     left, top, right, bottom = square.box
     return left <= box[0] and top <= box[1] and box[2] <= right and box[3] <= bottom
 
 
 def cut_out(image: Image.Image, crop: Crop) -> Image.Image:
-    """The crop's square, moved into the photograph where it would reach beyond it.
+    """The crop's square, moved into the photograph if it reaches beyond it.
 
-    What a turned square still lacks at its corners is mirrored.
+    Missing corners of a rotated square are mirrored.
     """
     side = max(1, round(crop.side))
     x, y = crop.inside(image.size).center
@@ -140,7 +140,7 @@ def cut_out(image: Image.Image, crop: Crop) -> Image.Image:
 
 
 def _head(size: tuple[int, int], face: Box) -> Box:
-    """What a photograph of that width and height shows of a face and the hair around it."""
+    """The visible part of a face and its hair in a photograph of that width and height."""
     room = HAIR * (face[3] - face[1])
     return _within(size, (face[0] - room, face[1] - room, face[2] + room, face[3] + room))
 

@@ -1,4 +1,4 @@
-"""Slots: prompts that name one's own people, `a {ada} and a {bo}`, and who these are."""
+"""Prompts that name one's own people, `a {ada} and a {bo}`, and the subjects given for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fc_bench.suites.suite import LONGEST_PROMPT, NOUN
 
 @dataclass(frozen=True)
 class OwnSubject:
-    """Somebody to compose with: id, class noun, and a photograph or a folder of them."""
+    """A subject to compose with: id, class noun, and a photograph or a folder of photographs."""
 
     id: str
     noun: str
@@ -30,20 +30,20 @@ def parse_subject(text: str) -> OwnSubject:
     path, colon, noun = rest.rpartition(":")
     if not (equals and colon and name and path and noun):
         raise UserError(
-            f'The subject "{text}" is not of the form ID=PHOTOGRAPH:NOUN, e.g. ada=photos/ada.jpg:woman; the noun is '
-            "what stands in the prompt."
+            f'The subject "{text}" is not of the form ID=PHOTOGRAPH:NOUN, e.g. ada=photos/ada.jpg:woman; the class '
+            "noun is used in the prompt."
         )
     if not is_id(id_of(name)) or "/" in name:
         raise UserError(
             f'The id "{name}" of a subject needs a letter or digit, at most {LONGEST_ID} bytes and no slash; change it.'
         )
     if not re.fullmatch(NOUN, noun):
-        raise UserError(f'The class noun "{noun}" of "{name}" is no word; write man, woman or another noun.')
+        raise UserError(f'The class noun "{noun}" of "{name}" is not a word; write man, woman or another noun.')
     return OwnSubject(id_of(name), noun, expanded(path))
 
 
 def parse_slots(prompt: str, subjects: Sequence[OwnSubject]) -> list[OwnSubject]:
-    """The subjects in the order in which the prompt names them, each once; raises UserError when it does not."""
+    """The subjects in the order in which the prompt names them, each once; raises UserError for a mismatch."""
     given = {subject.id: subject for subject in subjects}
     if len({name.casefold() for name in given}) != len(subjects):
         twice = next(one.id for one in subjects if sum(one.id.casefold() == two.id.casefold() for two in subjects) > 1)
@@ -59,7 +59,7 @@ def parse_slots(prompt: str, subjects: Sequence[OwnSubject]) -> list[OwnSubject]
         raise UserError(f'The prompt "{prompt}" has a brace without its pair; write {{ID}} for each subject.')
     for name in (named := [id_of(text) or text for text in named]):
         if name not in given:
-            raise UserError(f"The prompt names {{{name}}}, which is no --subject; {nearest(name, given)}")
+            raise UserError(f"The prompt names {{{name}}}, which is not a --subject; {nearest(name, given)}")
         if named.count(name) > 1:
             raise UserError(f"The prompt names {{{name}}} twice; write it once, and later he, she or they.")
     for name in given:
@@ -69,6 +69,6 @@ def parse_slots(prompt: str, subjects: Sequence[OwnSubject]) -> list[OwnSubject]
 
 
 def fill_slots(prompt: str, mentions: Mapping[str, str]) -> str:
-    """The prompt with each `{id}` replaced, an indefinite article before it as the mention needs it."""
+    """The prompt with each `{id}` replaced; an indefinite article before it is adapted to the mention."""
     parts = re.split(r"{([^{}]*)}", prompt)
     return insert(parts[::2], [mentions[id_of(name)] for name in parts[1::2]])

@@ -1,17 +1,17 @@
-"""Names made of texts that people wrote."""
+"""Names derived from free text."""
 
 import re
 import unicodedata
 
 LONGEST_ID = 64
-"""Bytes in UTF-8: several ids together still make a file name."""
+"""Largest length in UTF-8 bytes; several ids together still form a file name."""
 
 
 def id_of(text: str) -> str:
-    """The id that a text, such as a folder's name, stands for; empty when it has no letter or digit.
+    """The id derived from a text, such as a folder's name; empty if it has no letter or digit.
 
-    Letters, digits and marks of any script, `.`, `_` and `-` are kept in Unicode's composed form (NFC), invisible
-    characters are left out, whatever else there is in a row becomes one `-`, and a letter or digit begins.
+    Letters, digits and marks of any script, `.`, `_` and `-` are kept in Unicode's composed form (NFC). Invisible
+    characters are removed, and other characters in a row become one `-`. An id starts with a letter or digit.
     """
     composed = unicodedata.normalize("NFC", text)
     visible = "".join(character for character in composed if unicodedata.category(character) != "Cf")
@@ -21,7 +21,7 @@ def id_of(text: str) -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether a text is an id as it stands, of at most 64 bytes in UTF-8."""
+    """Whether a text is a valid id of at most 64 bytes in UTF-8."""
     return bool(text) and id_of(text) == text and len(text.encode()) <= LONGEST_ID
 
 
@@ -34,11 +34,14 @@ def _begins(character: str) -> bool:
 
 
 def slug(text: str, otherwise: str = "") -> str:
-    """The words of a text in lower case, joined by hyphens; `otherwise` where it has none."""
+    """The words of a text in lower case, joined by hyphens; `otherwise` if it has none."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or otherwise
 
 
 def name_of(text: str, otherwise: str) -> str:
-    """A text as a suite's or backbone's name: letters, digits, `.`, `_` and `-`, at most 64; `otherwise` for none."""
+    """A text as the name of a suite or backbone: letters, digits, `.`, `_` and `-`, at most 64 of them.
+
+    `otherwise` is returned if none is left.
+    """
     kept = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")
     return kept[:64] or otherwise

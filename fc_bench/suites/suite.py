@@ -1,4 +1,4 @@
-"""Suites: what is asked. A YAML file with subjects, prompts, seeds, sampler settings and metrics."""
+"""Suites: YAML files with subjects, prompts, seeds, sampler settings and metrics."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fc_bench.suites.photographs import Crop
 from fc_bench.suites.slugs import LONGEST_ID, id_of, is_id, slug
 
 NOUN = r"[A-Za-z][A-Za-z -]{0,49}"
-"""What class nouns look like, whole."""
+"""Pattern of a complete class noun."""
 
 
 def _check_name(text: str) -> str:
@@ -37,7 +37,7 @@ def _check_name(text: str) -> str:
         return name
     such = f', such as "{id_of(text)}"' if is_id(id_of(text)) else ""
     raise ValueError(
-        f'{text[:80]!r} is no name; write letters, digits, ".", "_" and "-", a letter or digit first, at most '
+        f'{text[:80]!r} is not a name; write letters, digits, ".", "_" and "-", a letter or digit first, at most '
         f"{LONGEST_ID} bytes{such}"
     )
 
@@ -47,7 +47,7 @@ Name = Annotated[str, AfterValidator(_check_name)]
 
 
 def _check_visible(text: str) -> str:
-    """Refuse what cannot be seen or makes text look other than it is: control characters, turns of direction."""
+    """Refuse control characters and characters that change the direction of writing."""
     for character in text:
         if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _TURNING:
             raise ValueError(f"the text holds the invisible character U+{ord(character):04X}; remove it")
@@ -57,7 +57,7 @@ def _check_visible(text: str) -> str:
 
 
 def _as_seen(text: str) -> str:
-    """The text without what nobody sees: prompts that are equal then would be the same prompt twice."""
+    """The text without invisible characters; prompts that differ only in these are the same."""
     shown = "".join(each for each in without_strange(text) if each not in _JOINERS)
     return " ".join(unicodedata.normalize("NFC", shown).split())
 
@@ -72,9 +72,9 @@ _SLOT = re.compile(r"{([^{}]*)}")
 
 
 class PhotographPattern(Settings):
-    """Where photographs lie when a subject lists none: `{id}` the subject, `{n}` from 1 to `count`.
+    """The photographs of a subject that lists none: `{id}` is the subject, `{n}` counts from 1 to `count`.
 
-    `folder: given` says that they are not part of the suite: whoever runs it names the folder they lie in.
+    `folder: given` means that the suite ships no photographs: the user names their folder.
     """
 
     folder: Literal["suite", "given"] = "suite"
@@ -82,16 +82,18 @@ class PhotographPattern(Settings):
     count: int = Field(default=1, ge=1, le=100)
 
     @model_validator(mode="after")
-    def _tells_photographs_apart(self) -> PhotographPattern:
+    def _requires_distinct_files(self) -> PhotographPattern:
         needed = ["{id}", "{n}"] if self.count > 1 else ["{id}"]
         for slot in needed:
             if slot not in self.pattern:
-                raise ValueError(f'the pattern "{self.pattern}" lacks {slot}, so photographs would be the same file')
+                raise ValueError(
+                    f'the pattern "{self.pattern}" lacks {slot}, so all photographs would be the same file'
+                )
         return self
 
 
 class SubjectEntry(Settings):
-    """One subject; `photographs` relative to the suite file, the first is the reference of tuning-free methods."""
+    """One subject; `photographs` are relative to the suite file, the first is the reference of tuning-free methods."""
 
     id: Name
     noun: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z -]*$", max_length=50)]
@@ -99,7 +101,7 @@ class SubjectEntry(Settings):
 
 
 class SamplerChoice(Settings):
-    """Sampler settings the suite fixes; what is left out comes from the backbone."""
+    """Sampler settings that the suite fixes; the others come from the backbone."""
 
     scheduler: SchedulerName | None = None
     steps: int | None = Field(default=None, ge=1, le=1000)
@@ -108,7 +110,7 @@ class SamplerChoice(Settings):
 
 
 def _twice(items: Iterable[Item]) -> Item | None:
-    """The first item that is there more than once."""
+    """The first item that occurs more than once."""
     return next((item for item, count in Counter(items).items() if count > 1), None)
 
 
@@ -186,11 +188,10 @@ class SuiteFile(Settings):
     sampler: SamplerChoice = SamplerChoice()
     metrics: list[str] = Field(default_factory=lambda: ["identity", "prompt-consistency"], min_length=1)
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Method -> options that belong to the protocol; they go before the backbone's, the command line's before them."""
+    """Method -> options of the protocol; they override the backbone's, and the command line overrides them."""
     photographs: PhotographPattern = PhotographPattern()
     photograph_crop: Literal["face", "published"] = "face"
-    """`face`: every method gets the same square of a photograph, around the face; `published`: all of it, and cuts out
-    what its publication does."""
+    """`face`: every method gets the same square around the face; `published`: each crops as its publication does."""
     subjects: list[SubjectEntry] = Field(min_length=1)
     single: Singles | None = None
     multi: Multi | None = None
@@ -205,10 +206,10 @@ class SuiteFile(Settings):
             known.add(name)
         if self.single is None and self.multi is None:
             raise ValueError("no prompts: give `single:`, `multi:` or both")
-        asked = self.single.subjects if self.single and self.single.subjects != "all" else []
+        requested = self.single.subjects if self.single and self.single.subjects != "all" else []
         sets = self.multi.subjects if self.multi and self.multi.subjects != "all-pairs" else []
         named: list[tuple[str, tuple[str | int, ...]]] = [
-            (name, ("single", "subjects", place)) for place, name in enumerate(asked)
+            (name, ("single", "subjects", place)) for place, name in enumerate(requested)
         ]
         named += [
             (name, ("multi", "subjects", number, place))
@@ -236,7 +237,7 @@ def _same_prompt(earlier: str, text: str) -> str:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt template and the category it is reported under."""
+    """A prompt template and its category in the results."""
 
     category: str
     template: str
@@ -244,21 +245,21 @@ class Prompt:
 
 @dataclass(frozen=True)
 class SubjectSet:
-    """Subjects that appear together, in the order their placeholders take."""
+    """Subjects that appear together, in the order of their placeholders."""
 
     subjects: tuple[Subject, ...]
 
     @property
     def key(self) -> str:
-        """Name of the set, also of its folder: ids joined by `+`."""
+        """Name of the set and of its folder: ids joined by `+`."""
         return "+".join(subject.id for subject in self.subjects)
 
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite as read: the file's content, where it lies, and the folder given for its photographs.
+    """A suite as read: the file's content, its path, and the folder given for its photographs.
 
-    `crops` are the photographs of which methods get a square, which lies below the folder `cropped` then.
+    `crops` are the photographs that methods get as a square; the squares lie below the folder `cropped`.
     """
 
     file: SuiteFile
@@ -269,7 +270,7 @@ class Suite:
 
     @cached_property
     def sources(self) -> tuple[Subject, ...]:
-        """All subjects in the file's order, with the photographs that the suite names as absolute paths."""
+        """All subjects in the file's order, with absolute paths of the suite's photographs."""
         return tuple(
             Subject(entry.id, entry.noun, tuple(self._photographs(entry, index)))
             for index, entry in enumerate(self.file.subjects)
@@ -277,7 +278,7 @@ class Suite:
 
     @cached_property
     def subjects(self) -> tuple[Subject, ...]:
-        """The same with the photographs that methods and metrics get."""
+        """All subjects in the file's order, with the photographs that methods and metrics get."""
         return tuple(
             replace(
                 subject, photographs=tuple(self._shown(subject, number) for number in range(len(subject.photographs)))
@@ -287,11 +288,11 @@ class Suite:
 
     @property
     def root(self) -> Path:
-        """The folder that the photographs lie in."""
+        """The folder of the photographs."""
         return (self.given or self.path.parent).resolve()
 
     def subject_sets(self, limit: int | None = None) -> list[tuple[SubjectSet, list[Prompt]]]:
-        """Every subject set with its prompts: singles first; `limit` keeps the first subjects (and sets of them)."""
+        """Every subject set with its prompts, single subjects first; `limit` keeps the first subjects."""
         kept = {subject.id: subject for subject in self.subjects[:limit]}
         sets: list[tuple[SubjectSet, list[Prompt]]] = []
         if self.file.single:
@@ -310,8 +311,8 @@ class Suite:
             ]
         return sets
 
-    def asked_sets(self, limit: int | None = None) -> list[tuple[SubjectSet, list[Prompt]]]:
-        """`subject_sets`; raises UserError where there is none, by what the file says or by the limit."""
+    def requested_sets(self, limit: int | None = None) -> list[tuple[SubjectSet, list[Prompt]]]:
+        """`subject_sets`; raises UserError if the file or the limit leaves none."""
         sets = self.subject_sets(limit)
         if sets:
             return sets
@@ -319,23 +320,23 @@ class Suite:
         if enough is None:
             line = line_of(self.path, ("multi", "subjects"))
             raise UserError(
-                f"{self.path}:{line}: the suite asks for nothing: there is no pair of one subject; add a subject, or "
+                f"{self.path}:{line}: the suite is empty, because one subject makes no pair; add a subject, or "
                 "prompts of one under `single:`."
             )
         raise UserError(
-            f"Nothing to do: the first {limit} of the suite's subjects make up none of its subject sets; raise the "
-            f"limit of subjects (--limit-subjects) to {enough} or more."
+            f"Nothing to do: the first {limit} of the suite's subjects form none of its subject sets; raise "
+            f"--limit-subjects to {enough} or more."
         )
 
     def photograph_digests(self) -> dict[str, str]:
-        """Subject id -> sha256 over its photographs' contents, and what is cut out of them, in order."""
+        """Subject id -> sha256 over the contents of its photographs and their crops, in order."""
         return {
             subject.id: hashlib.sha256("".join(map(self._digest, subject.photographs)).encode()).hexdigest()
             for subject in self.sources
         }
 
     def content(self) -> dict[str, Any]:
-        """The whole suite as plain data, photographs by digest: two suites are the same if this is equal."""
+        """The whole suite as plain data, with photographs as digests: two suites are the same if this is equal."""
         return {**self.file.model_dump(mode="json"), "photograph_digests": self.photograph_digests()}
 
     def _shown(self, subject: Subject, number: int) -> Path:
@@ -345,7 +346,7 @@ class Suite:
         return self.cropped / subject.id / f"{number + 1}-{slug(path.stem, 'photograph')[:60]}.png"
 
     def _digest(self, photograph: Path) -> str:
-        """sha256 of a photograph's file, with the crop where there is one."""
+        """sha256 of a photograph's file, with its crop if it has one."""
         crop = self.crops.get(photograph)
         return sha256_of(photograph) + (_canonical(asdict(crop)) if crop else "")
 
@@ -364,10 +365,10 @@ class Suite:
 
 
 def read_suite(path: Path, photographs: Path | None = None) -> Suite:
-    """The suite in a YAML file, photographs present; `photographs` is the folder of a suite that ships none.
+    """The suite in a YAML file, after a check; `photographs` is the folder for a suite that ships none.
 
-    Raises ModelInputError or UserError with `file:line` for anything that is wrong with the file, and UserError when
-    the folder is missing or given to a suite that has its own.
+    Raises ModelInputError or UserError with `file:line` for any error in the file, and UserError if the folder is
+    missing or is given to a suite with its own photographs.
     """
     file = read_yaml(path, SuiteFile)
     if photographs is None and file.photographs.folder == "given":
@@ -376,12 +377,12 @@ def read_suite(path: Path, photographs: Path | None = None) -> Suite:
             f"{file.photographs.pattern.replace('{id}', file.subjects[0].id)} and the others with --photographs."
         )
     if photographs is not None and file.photographs.folder != "given":
-        raise UserError(f'The suite "{file.name}" has photographs of its own; leave --photographs out.')
+        raise UserError(f'The suite "{file.name}" has its own photographs; leave --photographs out.')
     if photographs is not None and not photographs.is_dir():
         raise UserError(f"The folder of photographs {photographs} does not exist; correct --photographs.")
     suite = Suite(file, path, photographs)
     _ = suite.sources
-    suite.asked_sets()
+    suite.requested_sets()
     return suite
 
 
@@ -391,7 +392,7 @@ def digest(data: Any) -> str:
 
 
 def digests_of_each(parts: Sequence[Any], numbers: Iterable[int]) -> Iterator[str]:
-    """`digest([*parts, number])` of each number, with what they have in common hashed once."""
+    """`digest([*parts, number])` of each number; the common parts are hashed once."""
     begun = hashlib.sha256(_canonical(parts)[:-1].encode() + b",")
     for number in numbers:
         each = begun.copy()

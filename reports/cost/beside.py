@@ -1,7 +1,7 @@
-"""Costs of a cost run in the rows of quality runs: which belong to which, and what kept others out.
+"""Measured costs next to quality: which cost run belongs to the rows of quality runs, and why others do not.
 
-A cost run measures one subject, one image at a time, with nothing else in the process; what a quality run notes of its
-cost comes along with images in batches. The two never share a column.
+A cost run measures one subject, one image at a time, with nothing else in the process. A quality run records its costs
+while it generates images in batches. The two never share a column.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fc_bench.reports.frame import Run, labels
 
 SUBJECTS = 1
 """Of a cost run's customization."""
-_SECONDS = "measured apart, 95 % interval in brackets; ≈ extrapolated from fewer steps"
+_SECONDS = "measured in a cost run, 95 % interval in brackets; ≈ extrapolated from fewer steps"
 COLUMNS = (
     Column(
         "customize_seconds",
@@ -31,9 +31,11 @@ COLUMNS = (
         digits=3,
         significant=True,
     ),
-    Column("image_seconds", "s per image", False, f"for one image drawn alone, {_SECONDS}", digits=3, significant=True),
-    Column("peak_memory_gib", "peak GiB", False, "peak memory of all phases, measured apart", digits=2),
-    Column("artefact_mib", "MiB kept", False, "kept of one subject; 1 MiB = 2^20 bytes", significant=True),
+    Column(
+        "image_seconds", "s per image", False, f"for one image generated alone, {_SECONDS}", digits=3, significant=True
+    ),
+    Column("peak_memory_gib", "peak GiB", False, "peak memory of all phases, measured in a cost run", digits=2),
+    Column("artefact_mib", "MiB kept", False, "stored for one subject; 1 MiB = 2^20 bytes", significant=True),
 )
 TOTAL = Column(
     "total_seconds", "total time (s)", False, "to customize and to generate one image", digits=3, significant=True
@@ -42,9 +44,10 @@ TOTAL = Column(
 
 @dataclass(frozen=True)
 class Beside:
-    """What a cost run measured of the methods of quality runs: label -> column -> row as in the frame.
+    """Measured costs of the methods of quality runs: label -> column -> row as in the frame.
 
-    `extrapolated` of a row says what it rests on. `notes` say which run that is, and of whom it has nothing.
+    `extrapolated` of a row says how its value was obtained. `notes` name the cost run, and the methods without a
+    measurement.
     """
 
     name: str
@@ -53,19 +56,21 @@ class Beside:
 
 
 def costs_beside(runs: Sequence[Run], cost_runs: Sequence[CostRun]) -> tuple[Beside | None, list[str]]:
-    """The costs that belong to the rows of quality runs that are alike, and sentences why others do not.
+    """The costs that belong to the rows of comparable quality runs, and the reasons why others do not.
 
-    They belong where backbone and sampler are the same, and to each method with the same options; weights may differ,
-    as neither time nor memory depends on their values. Of several such cost runs none is chosen.
+    They belong if backbone and sampler are the same, and to each method with the same options. Weights may differ,
+    because neither time nor memory depends on their values. If several cost runs belong, none is chosen.
     """
     reasons = {cost.name: _obstacle(runs, cost) for cost in cost_runs}
     fitting = [cost for cost in cost_runs if reasons[cost.name] is None]
-    told = [f"The costs of {name} stand apart: {reason}." for name, reason in reasons.items() if reason is not None]
+    remarks = [
+        f"The costs of {name} are not included: {reason}." for name, reason in reasons.items() if reason is not None
+    ]
     if len(fitting) > 1:
         names = ", ".join(cost.name for cost in fitting)
-        told.append(f"The costs of {names} stand apart: each of them fits, and none is chosen.")
+        remarks.append(f"The costs of {names} are not included: each of them fits, so none is chosen.")
     if len(fitting) != 1:
-        return None, told
+        return None, remarks
     (cost_run,) = fitting
     found: dict[str, dict[str, Row]] = {}
     without: list[str] = []
@@ -81,17 +86,17 @@ def costs_beside(runs: Sequence[Run], cost_runs: Sequence[CostRun]) -> tuple[Bes
             found[label] = _rows(cost)
             changed += [f"{label}: {note}." for note in cost.notes if cost.options_changed]
     if not found:
-        return None, [*told, f"The costs of {cost_run.name} stand apart: its methods have other options."]
+        return None, [*remarks, f"The costs of {cost_run.name} are not included: its methods have other options."]
     notes = [
         f"Customizing, seconds per image, peak memory and storage of one subject were measured apart, in the cost run "
         f"{cost_run.name} ({machine(cost_run.settings)}); what the images' own run recorded stands under Cost."
     ]
     notes += doubts({**{run.name: run.settings for run in runs}, cost_run.name: cost_run.settings})
     if without:
-        notes.append(f"{cost_run.name} did not measure, with the same options: {', '.join(without)}.")
+        notes.append(f"{cost_run.name} did not measure these methods with the same options: {', '.join(without)}.")
     notes += changed
     notes += [f"{cost_run.name}: {text}" for text in footnotes(cost_run.costs).values()]
-    return Beside(cost_run.name, found, tuple(notes)), told
+    return Beside(cost_run.name, found, tuple(notes)), remarks
 
 
 def _obstacle(runs: Sequence[Run], cost: CostRun) -> str | None:

@@ -1,4 +1,4 @@
-"""Figures of cost as cells of a table: three significant digits, the interval behind, a mark where extrapolated."""
+"""Cost figures as table cells: three significant digits, the interval, and a mark for extrapolated values."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from fc_bench.cost.figures import Figure
 from fc_bench.reports.tables.model import NOTHING, Cell
 
 ROUGHLY = "≈ "
-"""Before what was extrapolated."""
+"""Mark before extrapolated values."""
 NEVER = "never"
 _UNITS = ((2**50, "PiB"), (2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
 
 
 def figure_cell(figure: Figure | None, unit: str = "") -> Cell:
-    """A figure with its interval, each number with `unit` behind it; a dash where it was not measured."""
+    """A figure with its interval, each number followed by `unit`; a dash if it was not measured."""
     if figure is None:
         return Cell(NOTHING)
     text = f"{ROUGHLY if figure.extrapolated else ''}{significant(figure.value)}{unit}"
@@ -27,7 +27,7 @@ def figure_cell(figure: Figure | None, unit: str = "") -> Cell:
 
 
 def crossing_cell(found: BreakEven | None) -> Cell:
-    """From how many images on; "never" where it does not come, and for the end of an interval that has none."""
+    """The number of images of a break-even point; "never" if there is none, and for a missing end of an interval."""
     if found is None:
         return Cell(NOTHING)
     text, value = in_images(found.images), sys.float_info.max if found.images is None else found.images
@@ -42,14 +42,14 @@ def in_images(images: float | None) -> str:
 
 
 def significant(value: float, like: float | None = None) -> str:
-    """Three significant digits, or the decimals of another number; the whole part in full, in groups."""
+    """Three significant digits, or the decimals of `like`; the integer part in full, in groups of three digits."""
     size = abs(value if like is None else like)
     decimals = max(2 - math.floor(math.log10(size)), 0) if size else 2
     return f"{value:,.{decimals}f}"
 
 
 def in_bytes(size: float) -> str:
-    """A number of bytes in the binary unit that suits it, three significant digits; 0 has no unit."""
+    """A number of bytes in a suitable binary unit, three significant digits; 0 has no unit."""
     if not size:
         return "0"
     factor, unit = next(((factor, unit) for factor, unit in _UNITS if size >= factor), _UNITS[-1])

@@ -1,4 +1,4 @@
-"""What a reader has to know beside the costs: conditions, meanings, disturbances, and where the numbers come from."""
+"""Notes below the cost tables: conditions, definitions, disturbances, and provenance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fc_bench.reports.literature import published_speed_up
 
 
 def cost_notes(run: CostRun, options: bool = True) -> list[str]:
-    """A sentence or two each; without `options`, those of the methods are left out."""
+    """One or two sentences each; without `options`, the options of the methods are left out."""
     settings, costs = run.settings, run.costs
     sampler = settings["sampler"]
     lines = [
@@ -23,13 +23,13 @@ def cost_notes(run: CostRun, options: bool = True) -> list[str]:
         f"{sampler['guidance_scale']}, {machine(settings)}.",
         on_quality(settings),
         *doubts({run.name: settings}),
-        f"{ROUGHLY.strip()} marks what was extrapolated: T(asked) = T(taken) + (asked - taken) x seconds per step. "
-        "Brackets are 95 % intervals: of a median by its order statistics from six values on, of what is extrapolated "
-        "or known from fewer by the variation of its steps (bootstrap of their mean); they hold nothing of other days "
+        f"{ROUGHLY.strip()} marks extrapolated values: T(requested) = T(taken) + (requested - taken) x seconds per "
+        "step. Brackets are 95 % intervals: of a median by its order statistics from six values on, of extrapolated "
+        "values and fewer ones by the variation of the steps (bootstrap of their mean). They do not cover other days "
         "or other machines.",
         "Bold: the lowest seconds of the methods that see the subject, and those whose interval meets the lowest's.",
         "Customizing is reading the photographs, encoding, training, writing the artefact and loading it back; class "
-        "images are shared by all subjects of a class and stand beside. Peak memory is "
+        "images are shared by all subjects of a class and are reported separately. Peak memory is "
         + (
             "what torch's allocator held on the device"
             if settings["device"].startswith("cuda")
@@ -55,7 +55,7 @@ def cost_notes(run: CostRun, options: bool = True) -> list[str]:
 
 
 def footnotes(costs: Sequence[MethodCost]) -> dict[str, str]:
-    """Sign -> text of what marks the rows."""
+    """Sign -> text of the marks of rows."""
     shares = []
     for cost in costs:
         if cost.contended:
@@ -64,13 +64,13 @@ def footnotes(costs: Sequence[MethodCost]) -> dict[str, str]:
     if not shares:
         return {}
     return {
-        CROWDED: "measured while something else went on. Share of the processors' time that other processes used "
+        CROWDED: "measured while other processes ran. Share of the processors' time that other processes used "
         f"meanwhile, from phase to phase: {', '.join(shares)}. Measure again on a quiet machine before quoting."
     }
 
 
 def _on_contention(costs: Sequence[MethodCost]) -> list[str]:
-    """What else than other processes disturbed a phase."""
+    """Disturbances of a phase other than other processes."""
     others = {
         f"{cost.method}, {phase.replace('_', ' ')}: {reason}."
         for cost in costs
@@ -93,7 +93,7 @@ def machine(settings: Mapping[str, Any]) -> str:
 
 
 def on_quality(settings: Mapping[str, Any]) -> str:
-    """Why the columns of quality are empty."""
+    """The reason why the quality columns are empty."""
     if settings["random_weights"]:
         return (
             "The weights are random and the images mean nothing, so the quality columns are empty: time, memory and "

@@ -1,4 +1,4 @@
-"""A cost run as it is read for a report."""
+"""A cost run, as a report reads it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fc_bench.run_folder.records import RunFolder
 
 @dataclass(frozen=True)
 class CostRun:
-    """The folder of a cost run, each part read once; `name` tells it from the other runs of the report."""
+    """The folder of a cost run, each part read once; `name` distinguishes it from the other runs of the report."""
 
     folder: RunFolder
     name: str
@@ -25,10 +25,10 @@ class CostRun:
 
     @cached_property
     def costs(self) -> list[MethodCost]:
-        """What each method costs, in the order of the settings."""
+        """The cost of each method, in the order of the settings."""
         return method_costs(self.folder)
 
     @property
     def title(self) -> str:
-        """What was measured, in a line."""
+        """The title of the run, in one line."""
         return f"Cost on {self.settings['backbone']}{' with random weights' if self.settings['random_weights'] else ''}"

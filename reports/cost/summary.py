@@ -1,4 +1,4 @@
-"""What a cost run came to, in sentences computed from its figures."""
+"""Summary of a cost run in sentences computed from its figures."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 
 def cost_summary(run: CostRun) -> list[str]:
-    """A new subject's first image, from when on tuning pays, storage, and how far the figures can be trusted."""
+    """Time to a new subject's first image, break-even points of tuning, storage, and limits of the figures."""
     costs = run.costs
     sentences = [*_first_image(costs, run.settings["backbone"]), *_break_even(costs), *_storage(costs), *_trust(costs)]
     return [*sentences, on_quality(run.settings)]
 
 
 def in_time(seconds: float) -> str:
-    """Seconds in the unit that suits them."""
+    """Seconds in a suitable unit."""
     for size, unit in ((DAY, "days"), (HOUR, "h"), (MINUTE, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
@@ -36,16 +36,16 @@ def _first_image(costs: Sequence[MethodCost], backbone: str) -> list[str]:
     first = {cost.method: total_seconds(cost, 1, load=False) for cost in costs if cost.personalizes}
     known = {method: figure for method, figure in first.items() if figure is not None}
     if fast is None or fast.method not in known:
-        told = [f"{method} {_time(figure)}" for method, figure in known.items()]
-        return [f"A new subject's first image takes, customizing included: {', '.join(told)}."] if told else []
+        parts = [f"{method} {_time(figure)}" for method, figure in known.items()]
+        return [f"A new subject's first image takes, customizing included: {', '.join(parts)}."] if parts else []
     ratios = {cost.method: found for cost in tuned(costs) if (found := speed_up(fast, cost)) is not None}
     text = f"{fast.method} gives the first image of a new subject after {_time(known[fast.method])}"
     if not ratios:
         return [f"{text}, customizing included."]
-    told = [f"{method} after {_time(known[method])} ({figure_cell(ratios[method], 'x').whole})" for method in ratios]
+    parts = [f"{method} after {_time(known[method])} ({figure_cell(ratios[method], 'x').whole})" for method in ratios]
     claim = published_speed_up()
     published = f" Published: {claim.words}." if claim.is_of(backbone) else ""
-    return [f"{text}, {_listed(told)}, customizing included.{published}"]
+    return [f"{text}, {_listed(parts)}, customizing included.{published}"]
 
 
 def _break_even(costs: Sequence[MethodCost]) -> list[str]:
@@ -84,12 +84,12 @@ def _storage(costs: Sequence[MethodCost]) -> list[str]:
     nothing = [method for method, size in sizes.items() if size == 0]
     if not kept:
         return []
-    told = f"; {_listed(nothing)} keeps nothing but the photographs" if nothing else ""
-    return [f"{million:,} subjects would take {_listed(kept)}{told}."]
+    rest = f"; {_listed(nothing)} keeps nothing but the photographs" if nothing else ""
+    return [f"{million:,} subjects would take {_listed(kept)}{rest}."]
 
 
 def _trust(costs: Sequence[MethodCost]) -> list[str]:
-    """What failed, what was extrapolated, what was disturbed."""
+    """What failed, what was extrapolated, and what was disturbed."""
     failed = [f"{cost.method} ({'; '.join(cost.failures.values())})" for cost in costs if cost.failures]
     rough = [cost.method for cost in costs if cost.customize is not None and cost.customize.extrapolated]
     disturbed = [cost.method for cost in costs if cost.contended]

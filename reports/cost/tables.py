@@ -1,4 +1,4 @@
-"""Tables of a cost run: what each phase costs, and what that amounts to over images and subjects."""
+"""Tables of a cost run: the cost of each phase, amortized costs, speed-up and storage."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from fc_bench.reports.tables.model import NOTHING, Cell, Heading, Table, text_ta
 FIGURES = ("load", "restore", "customize", "training_step", "class_images", "first_image", "image", "step")
 SHOWN_IMAGES = (1, 10, 100, 1_000, 10_000)
 CROWDED = "†"
-"""Marks the name of a method that was measured while something else went on."""
+"""Mark of a method that was measured while other processes ran."""
 REFERENCE = "fastcomposer"
-"""The method that others are held against."""
-QUALITY = ("identity", "prompt consistency")
+"""The method that others are compared with."""
+QUALITY = ("identity preservation", "prompt consistency")
 """Columns that a cost run leaves empty."""
-STEPS = ("steps taken / asked", "s per training step", "s per sampler step")
+STEPS = ("steps taken / requested", "s per training step", "s per sampler step")
 """Columns about steps."""
 _METHOD = Heading("method", number=False)
 
 
 def phases(costs: Sequence[MethodCost], dtype: str) -> Table:
-    """One row a method: every phase, memory, storage, and the columns of quality, which a cost run leaves empty."""
+    """One row per method: every phase, memory, storage, and the quality columns, which a cost run leaves empty."""
     lower = ("load s", "customize s", "s per training step", "first image s", "image s", "s per sampler step")
     header = (
         _METHOD,
@@ -77,9 +77,9 @@ def amortised(costs: Sequence[MethodCost], images: Sequence[int] = SHOWN_IMAGES,
 
 
 def break_evens(costs: Sequence[MethodCost], against: str | None = None) -> Table:
-    """Each pair of methods that personalize: from how many images of a subject on the dearer customization pays.
+    """Pairs of personalized methods: from how many images of a subject the more expensive customization pays.
 
-    With `against` only pairs with the method of that name.
+    With `against` only pairs with that method.
     """
     own = [cost for cost in costs if cost.personalizes]
     rows = []
@@ -103,7 +103,7 @@ def break_evens(costs: Sequence[MethodCost], against: str | None = None) -> Tabl
 
 
 def speed_ups(costs: Sequence[MethodCost]) -> Table:
-    """FastComposer's speed-up over each method that tunes, for the first image of a new subject, beside the claim."""
+    """FastComposer's speed-up over each tuned method for the first image of a new subject, and the published claim."""
     claim = published_speed_up().words
     fast = reference(costs)
     rows = []
@@ -118,7 +118,7 @@ def speed_ups(costs: Sequence[MethodCost]) -> Table:
 
 
 def storage(costs: Sequence[MethodCost]) -> Table:
-    """Bytes kept as subjects grow, on paper, from one measured artefact, and the weights that all subjects share."""
+    """Stored bytes for a growing number of subjects, calculated from one measured artefact, and the shared weights."""
     rows = []
     for cost in costs:
         if cost.personalizes and cost.artefact_bytes is not None and cost.shared_weights_bytes is not None:
@@ -150,7 +150,7 @@ def percentiles(costs: Sequence[MethodCost]) -> Table:
 
 
 def reference(costs: Sequence[MethodCost]) -> MethodCost | None:
-    """The method that others are held against, None where it was not measured."""
+    """The method that others are compared with, None if it was not measured."""
     return next((cost for cost in costs if cost.name == REFERENCE), None)
 
 
@@ -172,9 +172,9 @@ def _kept(cost: MethodCost) -> Cell:
 
 
 def _lowest(costs: Sequence[MethodCost], name: str) -> set[str]:
-    """The methods that personalize with the lowest value of a figure, and those whose interval meets that one's.
+    """The personalized methods with the lowest value of a figure, and those whose interval overlaps the lowest one's.
 
-    Nothing is the lowest where that are all of them.
+    Empty if these are all methods.
     """
     found = {cost.method: figure for cost in costs if cost.personalizes and (figure := getattr(cost, name)) is not None}
     if not found:

@@ -1,4 +1,4 @@
-"""Figures: a module per family, drawn from the frame; `draw` makes all that the runs give."""
+"""Figures: one module per family; `draw` makes all figures that the runs allow."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FAMILIES: dict[str, Callable[[Material], list[Drawing]]] = {
 }
 """Families of figures by name, in the order they are drawn."""
 OF_COST = ("amortised", "storage")
-"""Those that a cost run gives as well, and better."""
+"""Families that a cost run provides more accurately."""
 
 
 def draw(
@@ -47,10 +47,10 @@ def draw(
     families: Sequence[str] = tuple(FAMILIES),
     methods: Mapping[str, str] | None = None,
 ) -> list[Drawing]:
-    """All figures of runs that are alike (`frame.alike`); `tell` is given a sentence for each that is left out.
+    """All figures of comparable runs (`frame.alike`); `tell` receives a sentence for each figure that is left out.
 
-    `choice` says which samples the image grids show, `methods` which others are in the report (label -> method). Raises
-    UserError when the choice names what the runs do not have.
+    `choice` says which samples the image grids show, `methods` which other methods are in the report (label -> method).
+    Raises UserError if the choice names subjects that the runs do not have.
     """
     material = Material(runs, choice or Choice(), tell or (lambda _: None), methods or {})
     with styled():
@@ -63,7 +63,7 @@ def draw(
 def draw_cost(
     run: CostRun, tell: Callable[[str], None] | None = None, methods: Mapping[str, str] | None = None
 ) -> list[Drawing]:
-    """All figures of a cost run that its measurements allow: amortised cost, speed-up, storage growth."""
+    """All figures of a cost run that its measurements allow: amortized cost, speed-up, storage growth."""
     with styled():
         drawings = _of_cost(run, looks({**(methods or {}), **{cost.method: cost.method for cost in run.costs}}))
         for drawing in drawings:
@@ -86,7 +86,7 @@ def _of_cost(run: CostRun, styles: Mapping[str, Look]) -> list[Drawing]:
 
 
 def _lay_out(drawing: Drawing, tell: Callable[[str], None]) -> None:
-    """Lay a figure out once, for all formats; characters that will be boxes are told."""
+    """Lay a figure out once for all formats; missing glyphs are reported."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("always", MISSING_GLYPH)
         drawing.figure.draw_without_rendering()

@@ -1,4 +1,4 @@
-"""Amortised cost: seconds for n images of one subject, from costs that a cost run measured or a quality run noted."""
+"""Amortized cost: seconds for n images of one subject, from measured or recorded costs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fc_bench.reports.figures.style import INK, Drawing, Look, legend_below, log
 from fc_bench.reports.frame import incomparable_costs
 
 MOST_IMAGES, FARTHEST = 10_000, 1_000_000
-"""How far the axis goes at the least, and at the most where break-even points lie farther."""
+"""Shortest axis, and longest axis for distant break-even points, in images."""
 RECORDED = (
     "the mean over the subjects of loading the method and customizing it, spread over the images, and the median of "
     "generating one, as the run recorded them while it made its images."
@@ -32,7 +32,7 @@ MEASURED = (
 
 
 def draw_amortised(material: Material) -> list[Drawing]:
-    """Seconds an image against their number, of single subjects (of the smallest sets, if none is alone)."""
+    """Seconds per image against their number, of single subjects (or of the smallest sets)."""
     reasons = incomparable_costs(material.runs)
     for column in ("customize_seconds", "image_seconds"):
         if column in reasons:
@@ -46,7 +46,7 @@ def draw_amortised(material: Material) -> list[Drawing]:
 
 
 def recorded_costs(material: Material, subjects: int) -> list[MethodCost]:
-    """What a quality run recorded of its methods' costs, of those whose customizations and images were timed."""
+    """The recorded costs of a quality run's methods whose customizations and images were timed."""
     images = {row["label"]: row["mean"] for row in material.part(subjects, "image_seconds")}
     blind = material.blind()
     found = []
@@ -71,9 +71,9 @@ def recorded_costs(material: Material, subjects: int) -> list[MethodCost]:
 def amortised(
     costs: Sequence[MethodCost], looks: Mapping[str, Look], source: str = MEASURED, subjects: int = 1
 ) -> Drawing:
-    """Seconds an image against their number, with marks where a method gets cheaper than the one cheapest to begin.
+    """Seconds per image against their number, with marks where a method gets cheaper than the base method.
 
-    A second panel counts class images to the one subject, where methods need them.
+    A second panel counts class images for the one subject, if methods need them.
     """
     panels = [False, True] if any(cost.class_images is not None for cost in costs) else [False]
     marks = {shared: _crossings(costs, shared) for shared in panels}
@@ -97,17 +97,17 @@ def amortised(
         else:
             axes.tick_params(labelleft=False)
     legend_below(figure, handles)
-    return Drawing("amortised-cost", "Amortised cost", _told(costs, marks, source), figure)
+    return Drawing("amortised-cost", "Amortised cost", _caption(costs, marks, source), figure)
 
 
 def base_of(costs: Sequence[MethodCost], shared: bool = False) -> MethodCost | None:
-    """The method that costs least before the first image, of those that see the subject."""
+    """The personalized method with the lowest cost before the first image."""
     seeing = [(found.value, cost) for cost in costs if cost.personalizes and (found := preparation(cost, shared))]
     return min(seeing, key=lambda pair: pair[0])[1] if len(seeing) > 1 else None
 
 
 def _crossings(costs: Sequence[MethodCost], shared: bool) -> list[BreakEven]:
-    """Where methods that cost more before the first image get, or may get, cheaper than the base; earliest first."""
+    """Where methods with a higher initial cost get, or may get, cheaper than the base; earliest first."""
     base = base_of(costs, shared)
     if base is None:
         return []
@@ -119,7 +119,7 @@ def _crossings(costs: Sequence[MethodCost], shared: bool) -> list[BreakEven]:
 def _curves(
     axes: Axes, costs: Sequence[MethodCost], looks: Mapping[str, Look], shared: bool, most: float
 ) -> dict[str, Any]:
-    """Each method's line with the band of its intervals; label -> what stands for it in the legend."""
+    """Each method's line with the band of its intervals; label -> handle of the legend."""
     images = np.geomspace(1, most, 200)
     handles: dict[str, Any] = {}
     for cost in costs:
@@ -160,7 +160,7 @@ def _mark(
         )  # fmt: skip
 
 
-def _told(costs: Sequence[MethodCost], marks: Mapping[bool, Sequence[BreakEven]], source: str) -> str:
+def _caption(costs: Sequence[MethodCost], marks: Mapping[bool, Sequence[BreakEven]], source: str) -> str:
     sentences = [f"Seconds per image when n images of a subject are generated: {source}"]
     if len(marks) > 1:
         sentences.append("To the right, the images that a class of subjects shares are counted to this one subject.")

@@ -1,4 +1,4 @@
-"""Cross-attention of each subject's token, over the image it led to."""
+"""Cross-attention of each subject's token, over the generated image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fc_bench.run_folder.records import unpacked_maps
 from fc_bench.suites.photographs import UNREADABLE
 
 ROWS_A_METHOD = 2
-"""Samples shown of each method."""
+"""Number of samples shown per method."""
 RULE = (
     "Of each method, the first image that has maps of the largest and of the smallest sets of subjects, in the order "
     "of the plan, whatever it looks like."
@@ -24,7 +24,7 @@ RULE = (
 
 
 def draw_attention(material: Material) -> list[Drawing]:
-    """One drawing, a row a sample; none when no sample has maps (`attention` in its record)."""
+    """One drawing with a row per sample; none if no sample has maps (`attention` in its record)."""
     rows = []
     for row in _chosen(material):
         pixels, problem = _pixels(material, row)
@@ -37,7 +37,7 @@ def draw_attention(material: Material) -> list[Drawing]:
 
 
 def read_maps(material: Material, row: Row) -> tuple[np.ndarray | None, str]:
-    """Maps [subjects, height, width] of a sample, or why there are none; each is non-negative and sums to 1."""
+    """Maps [subjects, height, width] of a sample, each non-negative with the sum 1, or the reason for their absence."""
     path = row["attention"]
     try:
         path = material.run(row).folder.within(path)
@@ -87,7 +87,7 @@ def _drawing(rows: list[tuple[Row, np.ndarray, np.ndarray]]) -> Drawing:
 
 
 def _pixels(material: Material, row: Row) -> tuple[np.ndarray | None, str]:
-    """The sample's image, or why there is none."""
+    """The sample's image, or the reason for its absence."""
     path = material.image(row)
     if path is None:
         return None, "its image is not there"

@@ -1,4 +1,4 @@
-"""Where a method is good and where it is not: by prompt category with intervals, by subject as a matrix."""
+"""Results by prompt category with intervals, and by subject as a matrix."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fc_bench.reports.figures.style import Drawing, error, legend_below, matrix,
 from fc_bench.reports.frame import who
 
 MOST_NAMED = 100
-"""Subject sets whose names fit below a matrix."""
+"""Largest number of subject sets whose names fit below a matrix."""
 
 
 def draw_by_category(material: Material) -> list[Drawing]:
-    """A drawing for each number of subjects that has more than one category."""
+    """A drawing for each number of subjects with more than one category."""
     drawings = []
     for subjects in material.sizes:
         measured = [column for name in MEASURES if (column := material.column(name))]
@@ -42,7 +42,7 @@ def draw_by_subject(material: Material) -> list[Drawing]:
 
 
 def subject_means(samples: pd.DataFrame, subjects: int, column: str) -> dict[tuple[str, str], float]:
-    """(label, subject set) -> mean over its samples that have a value."""
+    """(label, subject set) -> mean over its samples with a value."""
     own = samples.loc[samples["subjects"] == subjects]
     if column not in own:
         return {}

@@ -26,9 +26,9 @@ RULE = (
     "first set of the suite."
 )
 GAP = 0.05
-"""Between cells, in cells."""
+"""Gap between cells, in cells."""
 LARGEST = 512
-"""Pixels; images are made smaller than this before they are drawn."""
+"""Largest side in pixels; images are reduced to it before they are drawn."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,14 @@ class Shown:
 
 
 def draw_grid(material: Material) -> list[Drawing]:
-    """One grid; none, and a sentence why, where the runs have no images."""
+    """One grid; if the runs have no images, none, and a sentence says why."""
     shown = shown_of(material.samples, material.choice)
     first = material.samples.loc[material.samples["index"] == 0]
     wanted = {(column.key, column.template) for column in shown}
-    asked = zip(first["set"], first["template"], strict=True)
-    rows = rows_of(first.loc[np.fromiter((question in wanted for question in asked), dtype=bool, count=len(first))])
+    requested_samples = zip(first["set"], first["template"], strict=True)
+    rows = rows_of(
+        first.loc[np.fromiter((question in wanted for question in requested_samples), dtype=bool, count=len(first))]
+    )
     found = {(row["label"], row["set"], row["template"]): row for row in rows}
     cells = {
         (label, place): found[label, column.key, column.template]
@@ -63,13 +65,13 @@ def draw_grid(material: Material) -> list[Drawing]:
         return []
     if not any(material.image(row) for row in cells.values()):
         names = ", ".join(str(run.folder.path) for run in material.runs)
-        material.tell(f"The image grid is left out: the images of {names} are not there, only their records.")
+        material.tell(f"The image grid is left out: the images of {names} are missing, only their records exist.")
         return []
     return [_drawing(material, shown, cells)]
 
 
 def shown_of(samples: pd.DataFrame, choice: Choice) -> list[Shown]:
-    """The columns, by the choice; raises UserError when it names a subject set that no sample has."""
+    """The chosen columns; raises UserError for a subject set without samples."""
     known = list(samples["set"].unique())
     for name in choice.sets:
         if name not in known:
@@ -147,7 +149,7 @@ def _references(axes: Axes, material: Material, sample: Row, column: Shown, plac
 def _cell(axes: Axes, material: Material, row: Row | None, place: int, line: int) -> None:
     box = (float(place), float(line), 1.0, 1.0)
     if row is None:
-        _note(axes, box, "not asked")
+        _note(axes, box, "not requested")
     elif row["status"] != "ok":
         _note(axes, box, "failed" if row["status"] == "error" else "not yet")
     elif (file := material.image(row)) is None:
@@ -157,7 +159,7 @@ def _cell(axes: Axes, material: Material, row: Row | None, place: int, line: int
 
 
 def _picture(axes: Axes, file: Path, box: tuple[float, float, float, float]) -> None:
-    """An image in its box (left, top, width, height in cells), proportions kept."""
+    """An image in its box (left, top, width, height in cells), with its proportions."""
     try:
         with Image.open(file) as image:
             image.thumbnail((LARGEST, LARGEST))

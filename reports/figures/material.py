@@ -1,4 +1,4 @@
-"""What all figures are drawn from: the frame's rows, the samples, a look for each method."""
+"""The data of all figures: the frame's rows, the samples, and the style of each method."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEASURES = ("identity", "prompt_consistency")
 
 @dataclass(frozen=True)
 class Choice:
-    """Which samples the image grids show: those of some subject sets (`p01+p02`), drawn at random, or by the rule."""
+    """The samples of the image grids: of some subject sets (`p01+p02`), drawn at random, or by the rule."""
 
     sets: Sequence[str] = ()
     seed: int | None = None
@@ -28,7 +28,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Material:
-    """Runs that are alike, read once for all figures; `tell` is given a sentence for each that is left out.
+    """Comparable runs, read once for all figures; `tell` receives a sentence for each figure that is left out.
 
     `everyone` are the methods of the whole report (label -> method), which look the same in all its parts.
     """
@@ -50,7 +50,7 @@ class Material:
 
     @cached_property
     def methods(self) -> list[tuple[str, str, str]]:
-        """Run, method as recorded and label of everything that was asked for samples, in order."""
+        """Run, recorded method and label of every method with planned samples, in order."""
         named = self.samples[["run", "method", "label"]].drop_duplicates()
         return list(named.itertuples(index=False, name=None))
 
@@ -61,7 +61,7 @@ class Material:
 
     @cached_property
     def looks(self) -> dict[str, Look]:
-        """How each method looks, the same in every figure."""
+        """The style of each method, the same in every figure."""
         return looks({**self.everyone, **{label: method for _, method, label in self.methods}})
 
     @cached_property
@@ -70,7 +70,7 @@ class Material:
         return sorted(self.samples["subjects"].unique().tolist())
 
     def of(self, label: str, subjects: int) -> pd.DataFrame:
-        """The samples of one method on sets of so many subjects."""
+        """The samples of one method on sets of this number of subjects."""
         return self.samples.loc[(self.samples["subjects"] == subjects) & (self.samples["label"] == label)]
 
     @cached_property
@@ -79,15 +79,15 @@ class Material:
         return self.runs[0].settings["metrics"].get("identity", {}).get("embedder")
 
     def column(self, name: str) -> Column | None:
-        """A quality column by its name, None where it was not measured."""
+        """A quality column by its name, None if it was not measured."""
         return next((column for column in columns(self.runs) if column.name == name), None)
 
     def title(self, column: Column) -> str:
-        """A column's title for an axis; identity names its face models."""
+        """A column's title for an axis; that of identity names its face models."""
         return f"{column.title} ({self.embedder})" if column.name == "identity" and self.embedder else column.title
 
     def part(self, subjects: int, column: str, category: str | None = OVERALL) -> list[Row]:
-        """The methods' rows of a column that have a mean, over all prompts (or, with None, those of the categories)."""
+        """The methods' rows of a column with a mean, over all prompts (or, with None, those of the categories)."""
         return [
             row
             for row in self.rows
@@ -97,7 +97,7 @@ class Material:
         ]
 
     def incomplete(self, subjects: int) -> dict[str, str]:
-        """Label -> `5 / 40`, values of those planned, of methods that lack some of a measure's."""
+        """Label -> `5 / 40`, measured and planned values, of methods with missing values."""
         found: dict[str, str] = {}
         for column in MEASURES:
             for row in self.part(subjects, column):
@@ -106,21 +106,21 @@ class Material:
         return found
 
     def named(self, label: str, subjects: int) -> str:
-        """A label for a legend; an incomplete method says how much there is."""
+        """A label for a legend, with the number of samples of an incomplete method."""
         count = self.incomplete(subjects).get(label)
         return label if count is None else f"{label} ({count})"
 
     def warning(self, subjects: int) -> str:
-        """A sentence for captions that names incomplete methods, empty where there is none."""
+        """A sentence for captions that names incomplete methods, empty if there are none."""
         found = [f"{label} ({count})" for label, count in self.incomplete(subjects).items()]
         return f" Not all samples are there, of these methods: {', '.join(found)}." if found else ""
 
     def blind(self) -> set[str]:
-        """Labels of methods that see no photograph."""
+        """Labels of text-only methods."""
         return {row["label"] for row in self.rows if row["column"] == REFERENCES.name and row["mean"] == 0}
 
     def image(self, sample: Row) -> Path | None:
-        """The image file of a sample, None when it has none or the file does not lie in the run folder."""
+        """The image file of a sample, None if it has none or the file lies outside the run folder."""
         if sample["image"] is None:
             return None
         try:
@@ -130,10 +130,10 @@ class Material:
         return path if path.is_file() else None
 
     def reference(self, sample: Row, subject: str) -> Path | None:
-        """The copy of a subject's reference, None when it is not there."""
+        """The copy of a subject's reference, None if it is missing."""
         path = self.run(sample).folder.reference(subject)
         return path if path.is_file() else None
 
     def run(self, sample: Row) -> Run:
-        """The run a sample belongs to."""
+        """The run that a sample belongs to."""
         return next(run for run in self.runs if run.name == sample["run"])

@@ -19,7 +19,7 @@ Matrix = list[list[float | None]]
 
 
 def draw_mixing(material: Material) -> list[Drawing]:
-    """A drawing for each number of subjects above one: a matrix a method."""
+    """A drawing for each number of subjects above one: a matrix per method."""
     drawings = []
     for subjects in material.sizes:
         found = mixing_of(material, subjects) if subjects > 1 else {}
@@ -29,10 +29,10 @@ def draw_mixing(material: Material) -> list[Drawing]:
 
 
 def mixing_of(material: Material, subjects: int) -> dict[str, tuple[Matrix, int, int]]:
-    """Label -> matrix, images with a face at all, images: cosine of the face matched to subject i with reference j.
+    """Label -> matrix, images with a face, images: cosine of the face matched to subject i with reference j.
 
     From the similarities that the metric `identity` recorded; mean over each subject set's images, then over the sets.
-    None where no image has a face for i.
+    None if no image has a face for i.
     """
     found: dict[str, dict[str, list[Matrix]]] = {}
     planned: dict[str, int] = {}

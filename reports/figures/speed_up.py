@@ -1,4 +1,4 @@
-"""Speed-up of FastComposer for a new subject, beside the range that is published."""
+"""Speed-up of FastComposer for a new subject, with the published range."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from fc_bench.reports.literature import published_speed_up
 
 
 def speed_ups(fast: MethodCost, others: Sequence[MethodCost], looks: Mapping[str, Look], backbone: str) -> Drawing:
-    """How many times longer each method that tunes takes for a new subject's first image and first ten.
+    """The ratio of each tuned method's seconds to FastComposer's, for a new subject's first image and first ten.
 
-    The published range lies behind where it is of this backbone.
+    The published range is shown behind it if it applies to this backbone.
     """
     figure = new_figure(4.6, 0.34 * len(others) + 1.25)
     axes = figure.add_subplot()

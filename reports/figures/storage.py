@@ -1,4 +1,4 @@
-"""Storage growth: bytes kept for n subjects, beside the weights that all of them share."""
+"""Storage growth: stored bytes for n subjects, and the weights that all of them share."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fc_bench.reports.figures.material import Material
 from fc_bench.reports.figures.style import Drawing, Look, legend_below, log_axes, new_figure, rules, shortened
 
 MOST_SUBJECTS = {False: 10_000, True: 1_000_000}
-"""How far the axis goes; farther where shared weights are beside to compare with."""
+"""Range of the axis; longer if shared weights are shown for comparison."""
 RECORDED, MEASURED = "the mean over the subjects of this run", "one measured artefact, on paper"
 
 
 def draw_storage(material: Material) -> list[Drawing]:
-    """Storage against the number of subjects, of single subjects (of the smallest sets, if none is alone)."""
+    """Storage against the number of subjects, of single subjects (or of the smallest sets)."""
     for size in material.sizes[:1]:
         found = {row["label"]: row["mean"] * MIB for row in material.part(size, "artefact_mib")}
         if any(found.values()):
@@ -34,7 +34,7 @@ def storage(
     subjects: int = 1,
     shared: Mapping[str, int] | None = None,
 ) -> Drawing:
-    """Storage for n subjects (label -> bytes a subject); methods that keep nothing are named, not drawn.
+    """Storage for n subjects (label -> bytes per subject); methods that store nothing are named instead of drawn.
 
     `shared` are the bytes of the weights that all subjects share, by label, drawn as levels.
     """

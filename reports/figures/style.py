@@ -1,7 +1,7 @@
-"""How figures look: one color and marker a method everywhere, sizes, and how they become files.
+"""Style of figures: one color and marker per method everywhere, sizes, and file formats.
 
-Colors are those of Okabe and Ito (2008, "Color Universal Design"), which people with color vision deficiencies tell
-apart; markers differ as well, so that a figure printed in grey can be read.
+The colors are those of Okabe and Ito (2008, "Color Universal Design"), which people with color vision deficiencies can
+distinguish. Markers differ as well, so that a figure printed in grey can be read.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
 KNOWN = ("fastcomposer", "dreambooth", "dreambooth-lora", "textual-inversion", "custom-diffusion")
-"""Methods that look the same in every report, whatever else is in it."""
+"""Methods with a fixed style in every report."""
 MISSING_GLYPH = "Glyph .* missing from font"
 """Beginning of matplotlib's warning."""
 ENDINGS = (".pdf", ".png", ".svg")
 FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "Noto Sans Arabic", "Noto Sans Devanagari")
-"""Looked into, where they are installed, for what DejaVu Sans has no glyph for."""
+"""Fonts that are tried, if installed, for characters without a glyph in DejaVu Sans."""
 GREY = "#7F7F7F"
 INK = "#333333"
 
@@ -83,7 +83,7 @@ class Look:
     hollow: bool = False
 
     def markers(self) -> dict[str, Any]:
-        """What `plot` takes to draw its markers, each with a white rim so that markers that meet stay apart."""
+        """Arguments of `plot` for its markers, each with a white rim so that overlapping markers stay visible."""
         rim, width, size = (self.color, 1.2, 5.5) if self.hollow else ("white", 0.6, 6.5)
         fill = "white" if self.hollow else self.color
         return {
@@ -96,7 +96,7 @@ class Look:
         }
 
     def line(self) -> dict[str, Any]:
-        """What `plot` takes to draw a line with its markers."""
+        """Arguments of `plot` for a line with its markers."""
         return {**self.markers(), "linestyle": self.dashes, "markersize": 5.5}
 
 
@@ -110,12 +110,12 @@ class Drawing:
     figure: Figure
 
     def svg(self) -> bytes:
-        """As SVG; text is text."""
+        """As SVG with text as text."""
         return self._svg
 
     @cached_property
     def _svg(self) -> bytes:
-        """Rendered once, for the file and for the page."""
+        """The bytes of a format, rendered once for the file and the page."""
         return _rendered(self.figure, "svg", {"Date": None, "Creator": None})
 
     def pdf(self) -> bytes:
@@ -137,7 +137,7 @@ class Drawing:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Figures made and text written inside look like ours; matplotlib's own settings are back afterwards."""
+    """Context manager that applies our style; matplotlib's own settings are restored afterwards."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
@@ -147,17 +147,16 @@ def styled() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float, **options: Any) -> Figure:
-    """An empty figure in inches, of the object interface alone (no pyplot), drawn by Agg."""
+    """An empty figure with its size in inches, of the object interface (no pyplot), drawn by Agg."""
     figure = Figure(figsize=(width, height), layout="constrained", **options)
     FigureCanvasAgg(figure)
     return figure
 
 
 def looks(methods: Mapping[str, str]) -> dict[str, Look]:
-    """A look for each label (label -> its method), no two the same.
+    """A different style for each label (label -> its method).
 
-    Known methods have their own in every report, hollow where a second run has them; others get one in order of
-    appearance.
+    Known methods have the same style in every report, hollow for a second run; others get one in order of appearance.
     """
     fixed = {name: Look(COLORS[number], MARKERS[number], _dash(number)) for number, name in enumerate(KNOWN)}
     fixed["text-only"] = Look(INK, "o", _dash(1), hollow=True)
@@ -178,7 +177,7 @@ def looks(methods: Mapping[str, str]) -> dict[str, Look]:
 
 
 def error(row: Mapping[str, Any]) -> list[list[float]] | None:
-    """How far a row's interval reaches below and above its mean, as `errorbar` takes it; None where it has none."""
+    """Lengths of a row's interval below and above its mean, for `errorbar`; None without an interval."""
     if row["low"] is None or row["high"] is None:
         return None
     # A mean may lie beyond the bounds of its column by a rounding error, where its interval ends.
@@ -186,7 +185,7 @@ def error(row: Mapping[str, Any]) -> list[list[float]] | None:
 
 
 def rules(axes: Axes, heights: Sequence[float], text: str) -> None:
-    """Dotted levels over the whole width, named once at their right end outside the axes."""
+    """Dotted levels over the whole width, labeled once at their right end outside the axes."""
     for height in heights:
         axes.axhline(height, color=GREY, linestyle=(0, (1, 2)), linewidth=0.9, zorder=1)
     place: Any = ("axes fraction", "data")
@@ -202,7 +201,7 @@ def rules(axes: Axes, heights: Sequence[float], text: str) -> None:
 
 
 def log_axes(axes: Axes) -> None:
-    """Logarithmic axes with numbers written in full; a short one, where few powers of ten lie, has more of them."""
+    """Logarithmic axes with numbers written in full; a short axis, with few powers of ten, has more of them."""
     axes.set_xscale("log")
     axes.set_yscale("log")
     written = FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
@@ -217,7 +216,7 @@ def log_axes(axes: Axes) -> None:
 
 
 def legend_below(figure: Figure, handles: Mapping[str, Any], columns: int = 3) -> None:
-    """A legend of exactly these labels, whatever characters they begin with, under everything."""
+    """A legend of exactly these labels, whatever characters they begin with, below everything."""
     made = figure.legend(
         list(handles.values()), [f"{number}" for number in range(len(handles))], loc="outside lower center",
         ncols=min(columns, len(handles)),
@@ -235,7 +234,7 @@ def matrix(
     title: str,
     digits: int | None,
 ) -> None:
-    """A matrix of values as shades with a color bar, each value written where `digits` says how."""
+    """A matrix of values as shades with a color bar, each value written if `digits` says how."""
     there = [value for row in values for value in row if value is not None]
     image = matrix_panel(axes, values, rows, columns, digits, (min(there), max(there)))
     bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=12)

@@ -1,4 +1,4 @@
-"""What an option of a method does: identity and prompt consistency against its value, and against each other."""
+"""The effect of a method's option on identity and prompt consistency, and the two against each other."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fc_bench.reports.escaping import file_name
 from fc_bench.reports.figures.material import MEASURES, Material
 from fc_bench.reports.figures.style import COLORS, GREY, INK, Drawing, Look, error, legend_below, new_figure
 from fc_bench.reports.figures.tradeoff import points_of
-from fc_bench.reports.frame import asked, who
+from fc_bench.reports.frame import requested_samples, who
 from fc_bench.reports.literature import published_alpha_sweep
 
 FEWEST = 3
-"""Values that make a sweep."""
+"""Smallest number of values of a sweep."""
 PUBLISHED = "published (Xiao et al. 2023, Fig. 5, digitised)"
 _PATH = Look(COLORS[0], "o")
 _BEHIND: dict[str, Any] = {"color": GREY, "linestyle": (0, (4, 2)), "marker": "s", "markersize": 3.5, "linewidth": 1.1}
@@ -49,9 +49,9 @@ def draw_sweeps(material: Material) -> list[Drawing]:
 
 
 def sweeps_of(material: Material) -> list[Sweep]:
-    """The options of which the runs hold at least `FEWEST` values, asked for the same samples, all else being equal."""
+    """The options with at least `FEWEST` values in the runs, with the same samples and all else equal."""
     labels = {(run, method): label for run, method, label in material.methods}
-    samples = asked(material.runs)
+    samples = requested_samples(material.runs)
     found: dict[tuple[str, str, str], dict[str, float]] = {}
     for run in material.runs:
         for method, row in run.settings["methods"].items():
@@ -70,7 +70,7 @@ def sweeps_of(material: Material) -> list[Sweep]:
 
 
 def is_published_protocol(material: Material) -> bool:
-    """Whether measured values stand on the published curve's scale: its suite, and identity by FaceNet."""
+    """Whether measured values have the published curve's scale: its suite, and identity by FaceNet."""
     suite = material.runs[0].settings["suite"]["name"]
     return suite == "fastcomposer-single" and "facenet" in str(material.embedder).lower()
 
@@ -84,12 +84,12 @@ def _swept(sweep: Sweep, rows: Sequence[Row]) -> list[Row]:
 def _drawing(material: Material, sweep: Sweep, rows: Mapping[str, list[Row]], subjects: int) -> Drawing:
     published = published_alpha_sweep() if sweep.name == "fastcomposer.alpha" and subjects == 1 else []
     same = is_published_protocol(material)
-    apart = bool(published) and not same
-    figure = new_figure(7.2, 4.3 if apart else 2.65 if published else 2.4)
+    separate = bool(published) and not same
+    figure = new_figure(7.2, 4.3 if separate else 2.65 if published else 2.4)
     titles = {name: column for name in MEASURES if (column := material.column(name))}
     handles: dict[str, Any] = {}
     for place, name in enumerate(MEASURES):
-        axes = figure.add_subplot(2 if apart else 1, 3, place + 1)
+        axes = figure.add_subplot(2 if separate else 1, 3, place + 1)
         handles["this run"] = plot_against(axes, sweep, rows[name])
         if published and same:
             across, up = ([row[key] for row in published] for key in ("alpha", name))
@@ -97,14 +97,14 @@ def _drawing(material: Material, sweep: Sweep, rows: Mapping[str, list[Row]], su
             handles["published"] = behind
         axes.set_xlabel(sweep.option)
         axes.set_ylabel(material.title(titles[name]))
-    axes = figure.add_subplot(2 if apart else 1, 3, 3)
+    axes = figure.add_subplot(2 if separate else 1, 3, 3)
     _plot_path(axes, sweep, rows)
     if published and same:
         _plot_published_path(axes, published)
         legend_below(figure, handles)
     axes.set_xlabel(material.title(titles["prompt_consistency"]))
     axes.set_ylabel(material.title(titles["identity"]))
-    if apart:
+    if separate:
         _published_row(figure, published)
     return Drawing(
         file_name(f"sweep-{sweep.method}-{sweep.option}-{subjects}".replace("_", "-")),
@@ -146,7 +146,7 @@ def _plot_published_path(axes: Axes, published: Sequence[Mapping[str, float]]) -
 
 
 def _published_row(figure: Any, published: Sequence[Mapping[str, float]]) -> None:
-    """The published curve in panels of its own: other people, prompts and scorers, another scale."""
+    """The published curve in separate panels: other people, prompts and scorers have another scale."""
     scorers = {"identity": "identity (FaceNet)", "prompt_consistency": "prompt consistency (ViT-L/14)"}
     for place, name in enumerate(MEASURES):
         axes = figure.add_subplot(2, 3, 4 + place)
@@ -165,15 +165,15 @@ def _published_row(figure: Any, published: Sequence[Mapping[str, float]]) -> Non
 
 
 def _caption(sweep: Sweep, published: Sequence[object], same: bool, embedder: str | None) -> str:
-    told = (
+    caption = (
         f"Identity and prompt consistency of {sweep.method} against its option {sweep.option}, and against each other "
         f"(numbers: {sweep.option}); means over the subjects (or sets of subjects) with their 95 % intervals."
     )
     if not published:
-        return told
+        return caption
     if same:
-        return f"{told} Grey, dashed: {PUBLISHED}, measured with FaceNet and CLIP ViT-L/14."
+        return f"{caption} Grey, dashed: {PUBLISHED}, measured with FaceNet and CLIP ViT-L/14."
     return (
-        f"{told} Below, grey, dashed: {PUBLISHED}, measured with FaceNet and CLIP ViT-L/14 on other people and "
+        f"{caption} Below, grey, dashed: {PUBLISHED}, measured with FaceNet and CLIP ViT-L/14 on other people and "
         f"prompts. Its scale is not this run's ({embedder or 'other face models'}): shapes compare, heights do not."
     )

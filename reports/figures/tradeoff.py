@@ -1,4 +1,4 @@
-"""Identity against prompt consistency, a point a method with both intervals."""
+"""Identity against prompt consistency, one point per method with both intervals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def points_of(x: Sequence[Row], y: Sequence[Row]) -> dict[str, tuple[Row, Row]]:
 
 
 def plot_points(axes: Axes, points: Mapping[str, tuple[Row, Row]], styles: Mapping[str, Look]) -> dict[str, Any]:
-    """Each label's point with its intervals; label -> what stands for it in the legend."""
+    """Each label's point with its intervals; label -> handle of the legend."""
     handles: dict[str, Any] = {}
     for label, (x, y) in points.items():
         look = styles[label]
@@ -62,7 +62,7 @@ def _drawing(material: Material, points: Mapping[str, tuple[Row, Row]], subjects
         f"tradeoff-{subjects}",
         f"Identity against prompt consistency, {who(subjects)}",
         "Means over the subjects (or sets of subjects) with their 95 % intervals; up and right is better. Dotted: "
-        "identity of other photographs of the same people (ceiling) and of somebody else (floor). A point without a "
+        "identity of other photographs of the same people (ceiling) and of other people (floor). A point without a "
         "bar rests on too few independent observations for an interval." + material.warning(subjects),
         figure,
     )

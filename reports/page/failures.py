@@ -1,4 +1,4 @@
-"""What failed, by reason: counted over all samples of a run, of which the first are named."""
+"""Failures by reason: counted over all samples of a run, with links to the first ones."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fc_bench.reports.page.gallery import PageRun
 from fc_bench.reports.samples import SampleFailure, SampleView, sample_views
 
 FAILURES_NAMED = 12
-"""Samples linked for one reason."""
+"""Number of samples linked for one reason."""
 
 
 @dataclass
 class FailureGroup:
-    """Samples that failed for the same reason; `what` is missing of them.
+    """Samples that failed for the same reason; `what` they lack.
 
-    `samples` are key and a few words of the first of them, `rows` their places: number of the run, row in it.
+    `samples` are key and short text of the first ones, `rows` their places: number of the run, row in it.
     """
 
     what: str
@@ -51,7 +51,7 @@ def failures_of(runs: Sequence[PageRun]) -> list[FailureGroup]:
 
 
 def failing_rows(measured: Measurements) -> np.ndarray:
-    """The samples that failed, or whose score by some metric did, in the plan's order."""
+    """The samples that failed, or whose score by some metric failed, in the plan's order."""
     status = measured.samples["status"]
     unscored = np.zeros(len(status), dtype=bool)
     for scored in measured.scores.values():

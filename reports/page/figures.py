@@ -1,4 +1,4 @@
-"""Figures inside the page: pictures of their own in which nothing runs and nothing is loaded, light and dark."""
+"""Figures of the page: separate pictures without scripts or external files, for light and dark mode."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DARK: Mapping[str, str] = {
     "#0072b2": "#4a9fd8",
     "#8c510a": "#c58a4a",
 }
-"""Colors of figures that are others in the dark; what is written into matrices has colors of its own and stays."""
+"""Colors of figures that change in dark mode; text inside matrices keeps its own colors."""
 _VIEW_BOX = re.compile(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 _START = re.compile(rb"<svg[^>]*>")
 
@@ -40,7 +40,7 @@ def page_figure(drawing: Drawing) -> dict[str, Any]:
 
 
 def for_both_schemes(svg: bytes) -> bytes:
-    """The same picture, which follows the page into the dark: the styles are inside it."""
+    """The same picture with styles for dark mode."""
     rules = ["text:not([style*='fill']) { fill: #e9e7e3 }"]
     for light, dark in DARK.items():
         rules += [f"[style*='{what}: {light}'] {{ {what}: {dark} !important }}" for what in ("fill", "stroke")]

@@ -87,7 +87,7 @@ function tile(sample, column, best) {
   const value = column && sample.status === "ok" ? sample.values[column.position] : null;
   const words = { ok: null, error: "failed", missing: "not reached" }[sample.status];
   const image = picture(sample.picture, `${method}: ${text(sample.prompt)}`);
-  const place = image ?? element("span", { class: "empty" }, words ?? "no image here");
+  const place = image ?? element("span", { class: "empty" }, words ?? "no image");
   const number = words ? element("span", { class: "trouble" }, words) : null;
   const caption = column && !words ? `${column.title} ${shown(value, column)}` : null;
   return element(
@@ -106,7 +106,7 @@ function person(number) {
   return element(
     "span",
     { class: "tile reference" },
-    element("span", { class: "frame" }, image ?? element("span", { class: "empty" }, "no photograph here")),
+    element("span", { class: "frame" }, image ?? element("span", { class: "empty" }, "no photograph")),
     element("span", { class: "label" }, element("bdi", {}, `${who.id}, ${who.noun}`)),
     element("span", { class: "value" }, "reference"),
   );
@@ -147,7 +147,7 @@ function render() {
   gallery.replaceChildren(
     ...(state.view === "single" ? visible.map(([sample]) => tile(sample, column)) : visible.map((row) => promptRow(row, column))),
   );
-  if (!rows.length) gallery.append(element("p", { class: "notice" }, "No sample fits; clear the filters to see all."));
+  if (!rows.length) gallery.append(element("p", { class: "notice" }, "No sample matches; clear the filters to see all."));
   const total = data.samples.length;
   const amount = chosen.length === total ? `${total}` : `${chosen.length} of ${total}`;
   const prompts = state.view === "prompts" ? ` in ${rows.length} ${rows.length === 1 ? "row" : "rows"}` : "";

@@ -1,4 +1,4 @@
-"""What the page's script shows of the samples: plain data, every text and picture once."""
+"""The samples as data for the page's script, every text and picture once."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any, Generic, TypeVar
 from fc_bench.reports import frame
 from fc_bench.reports.frame import Run
 from fc_bench.reports.page.pictures import Gallery, Images
-from fc_bench.reports.repeating import repeat_command
+from fc_bench.reports.repetition import repeat_command
 from fc_bench.reports.samples import FoundFace, SampleFailure, SampleView, has_image
 
 Key = TypeVar("Key", bound=Hashable)
 DIGITS = 6
-"""Significant digits of values in the page; the records have them all."""
+"""Significant digits of values in the page; the records have all digits."""
 
 
 @dataclass(frozen=True)
 class PageRun:
-    """A run of the page; `names` maps its methods' labels to what the page calls them."""
+    """A run of the page; `names` maps its methods' labels to their names on the page."""
 
     run: Run
     names: Mapping[str, str]
     _commands: dict[tuple[str, int], str | None] = field(default_factory=dict, compare=False)
-    """Method and number of the run's command -> the command that makes its samples again."""
+    """Method and number of the run's command -> the command that generates its samples again."""
 
     def command(self, view: SampleView) -> str | None:
-        """The command that makes the sample's method again."""
+        """The command that generates the sample's method again."""
         settings, finished = self.run.settings, view.finished
         begun = [finished is None or entry["started"] <= finished for entry in settings["commands"]]
         key = view.method, max((number for number, before in enumerate(begun) if before), default=0)
@@ -38,12 +38,12 @@ class PageRun:
         return self._commands[key]
 
     def key(self, view: SampleView, alone: bool) -> str:
-        """What a sample is called in the page's address: its id, with the run's name where there are several runs."""
+        """The key of a sample in the page's address: its id, with the run's name if there are several runs."""
         return view.id if alone else f"{self.run.name}/{view.id}"
 
 
 def page_runs(groups: Sequence[Sequence[Run]]) -> list[PageRun]:
-    """The runs of all groups (each of runs that are alike), with names for their methods that tell them apart."""
+    """The runs of all groups (each of comparable runs), with distinct names for their methods."""
     made = []
     for group in groups:
         names = frame.labels(group)
@@ -77,7 +77,7 @@ class _Once(Generic[Key]):
 
 
 class _Lists:
-    """The lists that samples point into."""
+    """The lists that samples refer to."""
 
     def __init__(self) -> None:
         self.methods: _Once[str] = _Once()
@@ -99,8 +99,8 @@ def gallery_data(
 ) -> dict[str, Any]:
     """Methods, subjects, columns, pictures and the samples `shown` of each run, as the script reads them.
 
-    Texts and pictures are lists that samples point into by number; what a sample lacks is left out of it. Samples of
-    the same suite, subjects, prompt, index and seed have the same `group`, whatever made them.
+    Samples refer to lists of texts and pictures by number; missing fields are left out. Samples of the same suite,
+    subjects, prompt, index and seed have the same `group`, whatever method made them.
     """
     columns = frame.columns([run.run for run in runs])
     names = [column.name for column in columns]
@@ -124,7 +124,7 @@ def gallery_data(
 
 
 def _people(run: Run, lists: _Lists) -> dict[str, int]:
-    """Subject -> its number; the same person in several runs is one, an equal name with other photographs is not."""
+    """Subject -> its number; equal names with the same photographs share one number over all runs."""
     suite = run.settings["suite"]
     keys = {
         subject["id"]: (subject["id"], suite["photograph_digests"].get(subject["id"])) for subject in suite["subjects"]
@@ -142,7 +142,7 @@ def _people(run: Run, lists: _Lists) -> dict[str, int]:
 def _sample(
     run: PageRun, view: SampleView, columns: Sequence[str], people: Mapping[str, int], lists: _Lists, alone: bool
 ) -> dict[str, Any]:
-    """What the page knows of a sample; keys without anything to tell are left out."""
+    """The page's data of a sample; empty fields are left out."""
     settings, folder = run.run.settings, run.run.folder
     command = run.command(view)
     sample = {
@@ -183,7 +183,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def filters(runs: Sequence[PageRun], shown: Sequence[Sequence[SampleView]]) -> dict[str, list[str]]:
-    """What the gallery can be narrowed to, in the order of the plans."""
+    """The values of the gallery's filters, in the order of the plans."""
     views = [view for own in shown for view in own]
     named = [run.names[view.method] for run, own in zip(runs, shown, strict=True) for view in own]
     return {
@@ -196,7 +196,7 @@ def filters(runs: Sequence[PageRun], shown: Sequence[Sequence[SampleView]]) -> d
 
 
 def picture_facts(data: Mapping[str, Any], images: Images) -> dict[str, Any]:
-    """How the pictures are there, and of how many finished samples they are not."""
+    """The kind of the pictures, and how many finished samples lack one."""
     finished = [sample for sample in data["samples"] if sample["status"] == "ok"]
     addresses = data["pictures"]
     shown = sum(1 for sample in finished if "picture" in sample and addresses[sample["picture"]][0] is not None)

@@ -18,16 +18,16 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from fc_bench.reports.cost.writing import CostTables
+from fc_bench.reports.cost.output import CostTables
 from fc_bench.reports.escaping import visible_data
 from fc_bench.reports.figures import Drawing
-from fc_bench.reports.page.choosing import chosen_rows, left_out
 from fc_bench.reports.page.failures import failures_of
 from fc_bench.reports.page.gallery import filters, gallery_data, page_runs, picture_facts
 from fc_bench.reports.page.parts import cost_part, quality_part
 from fc_bench.reports.page.pictures import Images, embedded, linked
 from fc_bench.reports.page.provenance import cost_origin, quality_origin
-from fc_bench.reports.quality.writing import Tables
+from fc_bench.reports.page.selection import chosen_rows, left_out
+from fc_bench.reports.quality.output import Tables
 from fc_bench.reports.samples import sample_views
 from fc_bench.run_folder.records import write_atomically
 
@@ -35,9 +35,9 @@ SOURCES = Path(__file__).parent
 PAGE = "index.html"
 STYLE = "style.css"
 GALLERY_SCRIPTS, SCRIPTS = ("data.js", "gallery.js", "viewer.js"), ("tables.js",)
-"""In the order they are inlined; those of the gallery only where there are samples."""
+"""Scripts in their order; those of the gallery only if there are samples."""
 REASONS_NAMED = 30
-"""Reasons of failures that are named; the gallery's filter shows the rest."""
+"""Largest number of named reasons of failures; the gallery's filter shows the rest."""
 _HARMLESS = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
@@ -47,7 +47,7 @@ def write_page(
     """Write the page of the parts of a report, each with its figures, to the file `page`; returns it.
 
     `link`: pictures are the runs' own files, by relative addresses; `embed`: small copies inside the page. Raises
-    UserError when they do not fit into it, OSError when it cannot be written.
+    UserError if they do not fit into it, OSError if it cannot be written.
     """
     quality = [(tables, drawings) for tables, drawings in parts if isinstance(tables, Tables)]
     costs = [(tables, drawings) for tables, drawings in parts if isinstance(tables, CostTables)]
@@ -93,10 +93,10 @@ def _render(content: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
 
 def _json(data: Any) -> str:
-    """JSON that may stand inside a script element: it cannot end the element or begin a comment."""
+    """JSON for a script element: it can neither end the element nor begin a comment."""
     return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_HARMLESS)
 
 
 def _hash(source: str) -> str:
-    """What a Content-Security-Policy calls an inline source."""
+    """The source expression of an inline script or style in a Content-Security-Policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()

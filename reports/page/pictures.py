@@ -1,4 +1,4 @@
-"""The pictures a page shows: links to the files of a run, or small copies inside the page."""
+"""The pictures of a page: links to the files of a run, or small copies inside the page."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from fc_bench.suites.photographs import UNREADABLE
 Images = Literal["link", "embed"]
 
 BUDGET_BYTES = 48 * 2**20
-"""Of all pictures inside one page, as text; a browser opens such a page from disk in a second or two."""
+"""Largest size of all pictures inside one page, as text; a browser opens such a page from disk in a second or two."""
 SIDES = (1024, 768, 512, 384, 256, 192, 128, 96)
-"""Longest sides (pixels) that embedded pictures may be reduced to: the largest that keeps the budget."""
+"""Longest sides (pixels) of embedded pictures; the largest that keeps the budget is used."""
 QUALITY = 82
 PROBES = 24
-"""Pictures, evenly spaced, that tell how many bytes a side costs before everything is encoded."""
+"""Number of evenly spaced pictures that estimate the bytes of a side before everything is encoded."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Where a picture is (a relative or data address; None where there is none) and its size in pixels."""
+    """The relative or data address of a picture (None: no picture), and its size in pixels."""
 
     address: str | None
     width: int | None
@@ -39,7 +39,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The pictures in the order they were asked for; `side` is what embedded ones were reduced to at most."""
+    """The pictures in the order of the request; `side` is the largest side of embedded ones."""
 
     pictures: tuple[Picture, ...]
     side: int | None = None
@@ -49,14 +49,14 @@ NO_PICTURE = Picture(None, None, None)
 
 
 def linked(paths: Sequence[Path | None], page: Path) -> Gallery:
-    """Addresses relative to the page; a file that is missing or unreadable has none."""
+    """Addresses relative to the page; None for a file that is missing or unreadable."""
     return Gallery(tuple(_linked(path, page) for path in paths))
 
 
 def embedded(paths: Sequence[Path | None], budget: int = BUDGET_BYTES) -> Gallery:
     """WebP copies inside the page, as large as the budget (bytes of text) allows.
 
-    Raises UserError when they do not even fit at the smallest side.
+    Raises UserError if they do not fit even at the smallest side.
     """
     there = [path for path in paths if path is not None and _size(path) is not None]
     probes = there[:: max(1, len(there) // PROBES)][:PROBES]
@@ -91,7 +91,7 @@ def _embedded(paths: Sequence[Path | None], side: int) -> Iterable[Picture]:
 
 
 def _encoded(paths: Sequence[Path], side: int) -> list[str | None]:
-    """Data addresses, in order, None of what is cut off or damaged; the library encodes outside Python's lock."""
+    """Data addresses, in order, None for damaged files; the library encodes outside Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda path: _data_address(path, side), paths))
 
@@ -110,7 +110,7 @@ def _data_address(path: Path, side: int) -> str | None:
 
 
 def _size(path: Path) -> tuple[int, int] | None:
-    """Width and height from the file's header; None when it cannot be read as an image."""
+    """Width and height from the file's header; None if it is not a readable image."""
     try:
         with Image.open(path) as image:
             return image.size

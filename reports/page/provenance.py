@@ -1,4 +1,4 @@
-"""Where the numbers of a page come from: commands, settings, code, versions, machine, options and weights."""
+"""Provenance on the page: commands, settings, code, versions, machine, options and weights."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from fc_bench.reports.cost.notes import machine
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.page.gallery import PageRun
 from fc_bench.reports.page.parts import UNKNOWN
-from fc_bench.reports.repeating import repeat_command
+from fc_bench.reports.repetition import repeat_command
 
 
 def quality_origin(run: PageRun) -> dict[str, Any]:
-    """What the template says about one quality run."""
+    """The template's data of one quality run."""
     settings = run.run.settings
     ends = [entry.get("finished") or "not finished" for entry in settings["commands"]]
     return _origin(run.run.name, settings, _provenance(settings), ends)
 
 
 def cost_origin(run: CostRun) -> dict[str, Any]:
-    """What the template says about a cost run."""
+    """The template's data of a cost run."""
     settings = run.settings
     subject = settings["subject"]
     facts = [
@@ -70,7 +70,7 @@ def _origin(name: str, settings: Mapping[str, Any], provenance: list[list[str]],
 
 
 def _provenance(settings: Mapping[str, Any]) -> list[list[str]]:
-    """Names and texts: where every number comes from."""
+    """Names and texts of the provenance."""
     suite, faces = settings["suite"], settings["faces"]
     facts = [
         ["suite", f"{suite['name']}, version {suite['version']}"],
@@ -82,7 +82,7 @@ def _provenance(settings: Mapping[str, Any]) -> list[list[str]]:
         ["number format", f"{settings['dtype'] or UNKNOWN} on {settings['device']}"],
         ["scorers, sha256", _pairs(settings.get("scorers", {}))],
         ["face models", "; ".join(map(_pairs, faces if isinstance(faces, list) else [faces]))],
-        *([f"metric {name}", _pairs(told)] for name, told in settings["metrics"].items()),
+        *([f"metric {name}", _pairs(own)] for name, own in settings["metrics"].items()),
         *_states(settings["commands"]),
     ]
     return [[name, text] for name, text in facts if text]
@@ -97,16 +97,16 @@ def _sampler(settings: Mapping[str, Any]) -> str:
 
 
 def _states(commands: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Code, versions and machine, of each state where there are several."""
+    """Code, versions and machine, for each state if there are several."""
     found: dict[str, list[int]] = {}
     for number, command in enumerate(commands):
         found.setdefault(str(_code_and_machine(command)), []).append(number)
-    told = []
+    rows = []
     for numbers in found.values():
         listed = ", ".join(str(number + 1) for number in numbers)
         which = f" of command{'s' if len(numbers) > 1 else ''} {listed}" if len(found) > 1 else ""
-        told += [[f"{name}{which}", text] for name, text in _code_and_machine(commands[numbers[0]])]
-    return told
+        rows += [[f"{name}{which}", text] for name, text in _code_and_machine(commands[numbers[0]])]
+    return rows
 
 
 def _code_and_machine(command: Mapping[str, Any]) -> list[list[str]]:
@@ -124,7 +124,7 @@ def _code_and_machine(command: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _pairs(data: Mapping[str, Any]) -> str:
-    """Names and values in a line, what is nested in brackets."""
+    """Names and values in a line, nested ones in brackets."""
     shown = [
         f"{key} ({_pairs(value)})" if isinstance(value, Mapping) else f"{key} {_shown(value)}"
         for key, value in data.items()

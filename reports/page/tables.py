@@ -1,4 +1,4 @@
-"""The page's tables: those of the report, with what sorts them, intervals drawn, and what is not told apart marked."""
+"""The tables of the page: those of the report, with sort keys, drawn intervals and significance marks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from fc_bench.protocols import Column
 from fc_bench.reports.tables.model import Cell, Heading, Table
 
 Level = Callable[[str, str, str], bool]
-"""Whether a label is not told apart from another one (the best) in a column, by its title."""
+"""Whether a label is not significantly different from another one (the best) in a column, by its title."""
 _NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
 @dataclass(frozen=True)
 class Bar:
-    """Where mean and interval lie on their column's scale, from 0 to 100."""
+    """Positions of mean and interval on their column's scale, from 0 to 100."""
 
     mean: float
     low: float
@@ -25,8 +25,10 @@ class Bar:
 
 @dataclass(frozen=True)
 class PageCell:
-    """A cell with the number it sorts by (None: text); `level`: not told apart from the column's best; `words`: to be
-    read from the left."""
+    """A cell with its sort key (None: text); `words`: left-aligned text.
+
+    `level`: the value is not significantly different from the column's best.
+    """
 
     text: str
     after: str
@@ -40,7 +42,7 @@ class PageCell:
 
 @dataclass(frozen=True)
 class Head:
-    """A column's title, its meaning, and which end is better ("higher", "lower" or ""); `words`: of text."""
+    """A column's title, its description, and which end is better ("higher", "lower" or ""); `words`: of text."""
 
     title: str
     description: str
@@ -50,29 +52,30 @@ class Head:
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table: the rows of methods, and the last ones set apart, which no order moves between the methods."""
+    """A table: the rows of methods, and the last ones, which stay below them in any order."""
 
     title: str
     caption: str
     heads: tuple[Head, ...]
     rows: tuple[tuple[PageCell, ...], ...]
-    apart: tuple[tuple[PageCell, ...], ...]
+    separated: tuple[tuple[PageCell, ...], ...]
 
     @property
     def has_level(self) -> bool:
-        """Whether any value is marked as not told apart from the best."""
+        """Whether any value is marked as not significantly different from the best."""
         return any(cell.level for row in self.rows for cell in row)
 
 
 def page_table(table: Table, columns: Sequence[Column], level: Level | None = None) -> PageTable:
-    """A table of the report for the page; `columns` give titles their meaning.
+    """A table of the report for the page; `columns` give titles their description.
 
-    With `level`, intervals are drawn and what is not told apart from the best value of its column is marked.
+    With `level`, intervals are drawn and values that are not significantly different from the best of their column are
+    marked.
     """
     meanings = {column.title: column.description for column in columns}
     heads = tuple(Head(head.text, meanings.get(head.text, ""), head.better, not head.number) for head in table.header)
     rows = [tuple(map(_cell, row, table.header)) for row in table.rows]
-    methods = len(rows) - table.apart
+    methods = len(rows) - table.separated
     if level is not None:
         scales = [_scale([row[place] for row in table.rows]) for place in range(len(heads))]
         rows = [
@@ -92,7 +95,7 @@ def _cell(cell: Cell, head: Heading) -> PageCell:
 
 
 def _scale(cells: Sequence[Cell]) -> tuple[float, float] | None:
-    """From the lowest end of the column's intervals to the highest; None where nothing spreads."""
+    """From the lowest end of the column's intervals to the highest; None without a range."""
     ends = [float(end) for cell in cells if cell.interval is not None for end in cell.interval]
     return (min(ends), max(ends)) if ends and max(ends) > min(ends) else None
 
@@ -106,7 +109,7 @@ def _bar(cell: Cell, scale: tuple[float, float] | None) -> Bar | None:
 
 
 def _leveled(rows: Sequence[tuple[PageCell, ...]], heads: Sequence[Head], level: Level) -> list[tuple[PageCell, ...]]:
-    """The rows with what is not told apart from its column's best; the first cells are the labels."""
+    """The rows, with marks on values not significantly different from the best; the first cells are the labels."""
     best: Mapping[int, str] = {
         place: row[0].text for row in reversed(rows) for place, cell in enumerate(row) if cell.best
     }

@@ -44,7 +44,7 @@ function pictureOf(sample) {
   const method = data.methods[sample.method];
   const image = picture(sample.picture, `${method}: ${text(sample.prompt)}`, false);
   if (image === null) {
-    const why = { ok: "The image is not here.", error: "This sample failed.", missing: "This sample was not reached." };
+    const why = { ok: "The image is missing.", error: "This sample failed.", missing: "This sample was not reached." };
     return element("div", { class: "stage" }, element("p", { class: "empty" }, why[sample.status]));
   }
   const stage = element("div", { class: "stage" }, image);
@@ -59,7 +59,7 @@ function references(sample) {
   const shownPeople = sample.people.map((number, place) => {
     const who = data.people[number];
     const image = picture(who.picture, `reference photograph of ${who.id}`);
-    const frame = image ?? element("span", { class: "empty" }, "no photograph here");
+    const frame = image ?? element("span", { class: "empty" }, "no photograph");
     return element(
       "figure",
       { class: `person person-${place % 4}` },
@@ -72,7 +72,7 @@ function references(sample) {
 
 function faces(sample) {
   if (sample.faces === undefined) return null;
-  if (!sample.faces.length) return part("Faces", element("p", {}, "No face was found."));
+  if (!sample.faces.length) return part("Faces", element("p", {}, "No face was detected."));
   const head = element("tr", {}, element("th", { scope: "col" }, "face"), element("th", { scope: "col" }, "score"));
   for (const number of sample.people) head.append(element("th", { scope: "col" }, `like ${data.people[number].id}`));
   head.append(element("th", { scope: "col" }, "box"));
@@ -93,7 +93,7 @@ function faces(sample) {
   const table = element("table", { class: "faces" }, element("thead", {}, head), element("tbody", {}, ...lines));
   return part(
     "Faces",
-    element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Faces found" }, table),
+    element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Detected faces" }, table),
     element("p", { class: "legend" }, "Cosines with each reference; bold: the face counted for that subject."),
   );
 }

@@ -1,1 +1,1 @@
-"""Tables of quality: identity preservation, prompt consistency and what stands beside and below them."""
+"""Tables of quality: identity preservation, prompt consistency, and their footnotes and provenance."""

@@ -1,4 +1,4 @@
-"""What stands in the tables: quality, cost, overview, the paper's layout, categories, paired differences."""
+"""The contents of the tables: quality, cost, overview, the paper's layout, categories, paired differences."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from fc_bench.analysis.aggregate import COST_COLUMNS, OVERALL, REFERENCES, Row
 from fc_bench.analysis.differences import paired_rows
 from fc_bench.protocols import Column
-from fc_bench.reports.cost import beside as apart
+from fc_bench.reports.cost import beside as beside_costs
 from fc_bench.reports.cost.beside import Beside
 from fc_bench.reports.cost.cells import ROUGHLY
-from fc_bench.reports.frame import Run, asked, columns, paired_samples, rows, who
+from fc_bench.reports.frame import Run, columns, paired_samples, requested_samples, rows, who
 from fc_bench.reports.tables.model import NOTHING, Cell, Heading, Table
 from fc_bench.suites.slugs import slug
 
@@ -25,19 +25,19 @@ PAPER = ("identity", "prompt_consistency")
 """The quality columns of the paper's tables."""
 _COSTS = {column.name: column for column in COST_COLUMNS}
 _SPENT = ("customize_seconds", "image_seconds", "peak_memory_gib", "artefact_mib")
-"""The columns of cost that stand beside quality."""
-_TOTAL = replace(apart.TOTAL, digits=2, significant=False)
+"""The cost columns shown next to quality."""
+_TOTAL = replace(beside_costs.TOTAL, digits=2, significant=False)
 _MEMORY = Column("peak_memory_gib", "peak memory (GiB)", False, "", digits=2)
 _METHOD = Heading("method", number=False)
 
 
 @dataclass(frozen=True)
 class Contents:
-    """The results of runs that are alike, ready to be laid out.
+    """The results of comparable runs, ready for the layout.
 
-    No value is the best in cost columns that were measured under different conditions (`incomparable`), nor among
-    numbers of subjects whose methods were asked for different samples (`uneven`). Costs of a cost run (`beside`) take
-    the place of recorded ones where they stand beside quality, never in a column with them.
+    No value is the best in cost columns measured under different conditions (`incomparable`), nor for numbers of
+    subjects whose methods have different samples (`uneven`). Costs of a cost run (`beside`) replace recorded ones next
+    to quality, never in the same column.
     """
 
     rows: Sequence[Row]
@@ -49,7 +49,7 @@ class Contents:
 
     @property
     def headlines(self) -> list[Column]:
-        """The columns that show everywhere."""
+        """The headline columns."""
         return [column for column in self.columns if column.headline]
 
     @property
@@ -58,7 +58,7 @@ class Contents:
         return sorted({row["subjects"] for row in self.rows})
 
     def quality(self, shown: Sequence[Column]) -> list[Table]:
-        """A table for each number of subjects, a row a method, the columns that anybody has."""
+        """A table for each number of subjects: a row per method, the columns with any value."""
         return [self._methods(f"quality-{size}", _title(size), size, self._filled(shown, size)) for size in self.sizes]
 
     def overview(self) -> list[Table]:
@@ -66,15 +66,15 @@ class Contents:
         main = [column for column in self.columns if column.name in PAPER] or self.headlines
         tables = []
         for size in self.sizes:
-            measured = self._apart(size)
-            spent = apart.COLUMNS if measured else [_COSTS[name] for name in _SPENT]
+            measured = self._measured_costs(size)
+            spent = beside_costs.COLUMNS if measured else [_COSTS[name] for name in _SPENT]
             title = f"{_title(size)}: overview" + (f", cost from {measured.name}" if measured else "")
             shown = [REFERENCES, *self._filled(main, size), *spent]
             tables.append(self._methods(f"overview-{size}", title, size, shown))
         return tables
 
     def cost(self) -> Table:
-        """What each method costs as its run recorded it, by number of subjects; n = customizations done / begun."""
+        """The recorded cost of each method by number of subjects; n = finished / started customizations."""
         shown = [REFERENCES, *COST_COLUMNS]
         made = []
         for size in self.sizes:
@@ -115,15 +115,15 @@ class Contents:
         return tables
 
     def paper(self) -> list[Table]:
-        """The layout of the tables of FastComposer's paper: one subject with time and memory, several without."""
+        """The tables of FastComposer's paper: one subject with time and memory, several subjects without."""
         tables = []
         measured = {column.name: column for column in self.columns}
         quality = [measured[name] for name in PAPER if name in measured]
         titles = {"identity": "identity preservation"}
         for size in self.sizes:
-            measured = self._apart(size)
+            measured = self._measured_costs(size)
             cells = {label: _with_total(found) for label, found in self._beside(size).items()}
-            spent = [apart.TOTAL if measured else _TOTAL, _MEMORY] if size == 1 else []
+            spent = [beside_costs.TOTAL if measured else _TOTAL, _MEMORY] if size == 1 else []
             best = {column.name: self._best(cells, column) for column in [*quality, *spent]}
             made = []
             for label, found in cells.items():
@@ -142,7 +142,7 @@ class Contents:
             caption = f"Mean over {over} with its 95 % interval; images: photographs of a subject that the method uses"
             caption += f"; total time: {_TOTAL.description}" if spent else ""
             caption += f"; time and memory are those of the cost run {measured.name}." if measured else "."
-            tables.append(Table(f"paper-{size}", title, header, tuple(made), _apart(cells), caption))
+            tables.append(Table(f"paper-{size}", title, header, tuple(made), _separated(cells), caption))
         return tables
 
     def _methods(self, name: str, title: str, size: int, shown: Sequence[Column]) -> Table:
@@ -158,26 +158,26 @@ class Contents:
                 values.append(_cell(found.get(column.name), column, expected, label in best[column.name]))
             made.append((self._name(label, size), Cell(f"{most['n_ok']} / {most['n_total']}"), *values))
         header = (_METHOD, Heading("n"), *map(_heading, shown))
-        return Table(name, title, header, tuple(made), _apart(cells))
+        return Table(name, title, header, tuple(made), _separated(cells))
 
     def _name(self, label: str, size: int) -> Cell:
         return Cell(label, mark=self.marks.get((label, size), ""))
 
     def _cells(self, size: int) -> dict[str, dict[str, Row]]:
-        """Label -> column -> its row over all prompts; methods first, then what the photographs give."""
+        """Label -> column -> its row over all prompts; methods first, then ceiling and floor."""
         part = [row for row in self.rows if row["subjects"] == size and row["category"] == OVERALL]
         found: dict[str, dict[str, Row]] = {}
         for row in sorted(part, key=lambda row: row["kind"] == "anchor"):
             found.setdefault(row["label"], {})[row["column"]] = row
         return found
 
-    def _apart(self, size: int) -> Beside | None:
-        """The costs measured apart that hold for so many subjects."""
-        return self.beside if size == apart.SUBJECTS else None
+    def _measured_costs(self, size: int) -> Beside | None:
+        """The costs of the cost run that apply to this number of subjects."""
+        return self.beside if size == beside_costs.SUBJECTS else None
 
     def _beside(self, size: int) -> dict[str, dict[str, Row]]:
-        """The same; where costs were measured apart, those instead of all that were recorded."""
-        cells, measured = self._cells(size), self._apart(size)
+        """The rows, with the measured costs of a cost run in place of all recorded ones."""
+        cells, measured = self._cells(size), self._measured_costs(size)
         if measured is None:
             return cells
         return {
@@ -186,15 +186,15 @@ class Contents:
         }
 
     def _filled(self, shown: Sequence[Column], size: int) -> list[Column]:
-        """The columns that somebody has a value of."""
+        """The columns with any value."""
         there = {row["column"] for row in self.rows if row["subjects"] == size and row["mean"] is not None}
         return [column for column in shown if column.name in there]
 
     def _best(self, cells: Cells, column: Column, key: str | None = None) -> set[str]:
-        """The labels with the best value of a column (or, with a key, of a category), as it is shown.
+        """The labels with the best value of a column (or, with a key, of a category), as shown.
 
-        Who competes has seen the subject and has all the values that were asked for. What all of them have is not the
-        best.
+        Only methods that see the subject and have all requested values take part. A value that all of them share is not
+        the best.
         """
         conditions = {"total_seconds": ("customize_seconds", "image_seconds")}.get(column.name, (column.name,))
         recorded = not any("extrapolated" in found.get(column.name, {}) for found in cells.values())
@@ -222,13 +222,13 @@ class Contents:
 def contents(
     runs: Sequence[Run], marks: Marks, incomparable: Collection[str] = (), beside: Beside | None = None
 ) -> Contents:
-    """The contents of runs that are alike."""
-    uneven = [size for size, own in asked(runs).items() if len(set(own.values())) > 1]
+    """The contents for comparable runs."""
+    uneven = [size for size, own in requested_samples(runs).items() if len(set(own.values())) > 1]
     return Contents(rows(runs), columns(runs), marks, incomparable, uneven, beside)
 
 
 def differences(runs: Sequence[Run]) -> list[Table]:
-    """Each method minus a common one, paired: FastComposer where it was run, else the first method."""
+    """Paired differences of each method to a common one: FastComposer if it was run, else the first method."""
     key = " ".join(["differences", *(run.name for run in runs)])
     if key not in runs[0].kept:
         runs[0].kept[key] = _differences(runs)
@@ -262,7 +262,7 @@ def _differences(runs: Sequence[Run]) -> list[Table]:
 
 
 def _cell(row: Row | None, column: Column, expected: int = 0, best: bool = False) -> Cell:
-    """Mean and interval; the number of values where it is below the expected one."""
+    """Mean and interval; the number of values if it is below the expected one."""
     if row is None or row["mean"] is None:
         return Cell(NOTHING)
     ends = None
@@ -274,12 +274,12 @@ def _cell(row: Row | None, column: Column, expected: int = 0, best: bool = False
 
 
 def _complete(row: Row | None, column: Column, best: bool) -> Cell:
-    """The same, with the number of values where any of the planned ones is missing."""
+    """The same, with the number of values if any planned one is missing."""
     return _cell(row, column, row["n_total"] if row is not None else 0, best)
 
 
 def number(value: float, column: Column, like: float | None = None) -> str:
-    """A value as the tables show it: with the column's decimals, or its significant digits (or another's decimals)."""
+    """A value as the tables show it: with the column's decimals, or its significant digits (or those of `like`)."""
     if column is REFERENCES:
         return f"{value:.0f}" if value == round(value) else f"{value:.1f}"
     if not column.significant:
@@ -290,7 +290,7 @@ def number(value: float, column: Column, like: float | None = None) -> str:
 
 
 def _reaching(rows: Mapping[str, Row], least: float) -> set[str]:
-    """The labels whose interval meets that of the row with the least value, the only test that measured costs have."""
+    """The labels whose interval overlaps that of the lowest value, the only test available for measured costs."""
     reach = max(row["high"] or least for row in rows.values() if row["mean"] == least)
     return {label for label, row in rows.items() if (row["mean"] if row["low"] is None else row["low"]) <= reach}
 
@@ -309,13 +309,13 @@ def _most(cells: Mapping[str, Row]) -> Row:
     return max(quality, key=lambda row: row["n_ok"])
 
 
-def _apart(cells: Cells) -> int:
-    """How many last rows come from photographs."""
+def _separated(cells: Cells) -> int:
+    """Number of last rows that come from photographs."""
     return sum(next(iter(found.values()))["kind"] == "anchor" for found in cells.values())
 
 
 def _with_total(found: Mapping[str, Row]) -> dict[str, Row]:
-    """With the seconds to customize and to generate one image, where there are jobs."""
+    """The rows with the seconds to customize and to generate one image, if there are jobs."""
     if "customize_seconds" not in found or _TOTAL.name in found:
         return dict(found)
     parts = [found["customize_seconds"]["mean"], found["image_seconds"]["mean"]]
@@ -324,7 +324,7 @@ def _with_total(found: Mapping[str, Row]) -> dict[str, Row]:
 
 
 def _kind(found: Mapping[str, Row]) -> str:
-    """What kind of method it is, as far as the records tell."""
+    """The kind of method, as far as the records show."""
     references, steps = (found.get(name, {}).get("mean") for name in (REFERENCES.name, "steps"))
     if references == 0:
         return "text only"

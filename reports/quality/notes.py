@@ -1,4 +1,4 @@
-"""What a reader has to know beside the numbers: footnotes, notes, and where the numbers come from."""
+"""Notes below the quality tables: footnotes, warnings and provenance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from fc_bench.analysis.aggregate import COST_COLUMNS, columns_of, shared_seconds
 from fc_bench.analysis.comparability import Obstacles
 from fc_bench.analysis.states import CODE, FC_BENCH, MACHINE, doubts, states, weight_doubts
-from fc_bench.reports.frame import Asked, Run, asked, incomparable_costs, labels, who
+from fc_bench.reports.frame import RequestedSamples, Run, incomparable_costs, labels, requested_samples, who
 from fc_bench.reports.literature import EMBEDDER, published_rows
 from fc_bench.reports.tables.model import Cell
 
@@ -19,8 +19,8 @@ _MEANING = (
     "behind a value where it rests on fewer; under Cost, customizations finished / begun."
 )
 _BEST = (
-    "Bold: the best value among the methods that see the subject and have all values; the paired differences say "
-    "whether it really is better."
+    "Bold: the best value among the methods that see the subject and have all values; the paired differences show "
+    "whether it is significantly better."
 )
 
 
@@ -31,7 +31,7 @@ def footnotes(runs: Sequence[Run]) -> dict[str, str]:
 
 
 def footnote_marks(runs: Sequence[Run]) -> dict[tuple[str, int], str]:
-    """The footnote of each row that its method has a remark on."""
+    """The footnote of each row whose method has a remark."""
     numbers = {text: number for number, text in footnotes(runs).items()}
     names = labels(runs)
     return {
@@ -43,35 +43,35 @@ def footnote_marks(runs: Sequence[Run]) -> dict[tuple[str, int], str]:
 
 
 def notes(runs: Sequence[Run], options: bool = True) -> list[str]:
-    """One sentence or two each; what holds for one of several runs begins with its name.
+    """One or two sentences each; a note about one of several runs begins with its name.
 
-    Without `options`, those of the methods are left out.
+    Without `options`, the options of the methods are left out.
     """
     raised = {number: Cell("", mark=number).superscript for number in footnotes(runs)}
     lines = [f"{raised[number]} {text}" for number, text in footnotes(runs).items()]
     lines += [_MEANING, _BEST, *_between(runs)]
-    told = {run.name: list(_of_run(run, runs, options)) for run in runs}
-    for line in dict.fromkeys(line for own in told.values() for line in own):
-        having = [name for name, own in told.items() if line in own]
+    found = {run.name: list(_of_run(run, runs, options)) for run in runs}
+    for line in dict.fromkeys(line for own in found.values() for line in own):
+        having = [name for name, own in found.items() if line in own]
         lines.append(line if len(having) == len(runs) else f"{', '.join(having)}: {line}")
     return lines
 
 
 def provenance(runs: Sequence[Run]) -> list[str]:
-    """Where each run comes from, a line for each state: command, code, sampler, machine, versions."""
+    """The provenance of each run, a line for each state: command, code, sampler, machine, versions."""
     return [("" if len(runs) == 1 else f"{run.name}: ") + line for run in runs for line in _provenance(run)]
 
 
 def _between(runs: Sequence[Run]) -> Iterator[str]:
-    """What makes rows of these runs, or of one run, less comparable than they look."""
-    for size, own in asked(runs).items():
-        groups: dict[Asked, list[str]] = {}
+    """Reasons why rows of these runs, or of one run, are less comparable than they look."""
+    for size, own in requested_samples(runs).items():
+        groups: dict[RequestedSamples, list[str]] = {}
         for label, samples in own.items():
             groups.setdefault(samples, []).append(label)
         if len(groups) > 1:
-            told = "; ".join(f"{len(samples)} of {', '.join(names)}" for samples, names in groups.items())
+            found = "; ".join(f"{len(samples)} of {', '.join(names)}" for samples, names in groups.items())
             yield (
-                f"The rows of {who(size)} rest on different samples ({told}): their subjects and prompts may be what "
+                f"The rows of {who(size)} rest on different samples ({found}): their subjects and prompts may be what "
                 "differs between them, and none is marked as the best."
             )
     reasons: dict[str, list[str]] = {}
@@ -122,12 +122,12 @@ def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
         )
     watched = samples.loc[samples["attention"].notna(), "method"].unique()
     if watched:
-        yield f"The attention of {', '.join(watched)} was watched, which is part of its seconds and memory."
-    told = {label for command in settings["commands"] for label in command.get("shared_prefixes", ())}
-    for label in (label for label in settings["methods"] if label in told):
+        yield f"The attention of {', '.join(watched)} was recorded, which adds to its seconds and memory."
+    found = {label for command in settings["commands"] for label in command.get("shared_prefixes", ())}
+    for label in (label for label in settings["methods"] if label in found):
         yield (
-            f"{names.get((run.name, label), label)} computed the steps that see the text alone once for all subjects; "
-            "each image's seconds hold them in full."
+            f"{names.get((run.name, label), label)} computed the text-only steps once for all subjects; "
+            "each image's seconds include them in full."
         )
     failed = int((samples["status"] == "error").sum())
     if failed:
@@ -146,7 +146,7 @@ def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
 
 
 def _of_photographs(inspection: Mapping[str, Any]) -> Iterator[str]:
-    """What the inspection of the photographs found; runs of earlier versions have none."""
+    """The findings about the photographs; runs of earlier versions have none."""
     if crops := len(inspection.get("crops", {})):
         yield (
             f"{crops} of the photographs {'is' if crops == 1 else 'are'} not square; every method got the same square "
@@ -165,7 +165,7 @@ def _provenance(run: Run) -> list[str]:
 
 
 def command_text(commands: Sequence[Mapping[str, Any]]) -> str:
-    """The last of commands of one state, when it was started, and what else is to be said of them."""
+    """The last of the commands of one state, its start, and the number of the earlier ones."""
     last = commands[-1]
     earlier = f", after {len(commands) - 1} of the same state" if len(commands) > 1 else ""
     idle = "" if any(command.get("added_results", True) for command in commands) else ", which added no results"
@@ -173,7 +173,7 @@ def command_text(commands: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _sampling(settings: Mapping[str, Any]) -> str:
-    """How the images were made."""
+    """The sampler settings of the images."""
     sampler = settings["sampler"]
     if sampler is None:
         return "images made elsewhere, scored"

@@ -1,4 +1,4 @@
-"""Tables as CSV: what is shown, one table under the other, and the frame with all digits."""
+"""Tables as CSV: the shown tables one below the other, and the frame with all digits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fc_bench.reports.tables.model import Table
 
 
 def csv_tables(tables: Sequence[Table]) -> str:
-    """All tables as shown, without marks; the first column names the table, others are empty where it lacks them."""
+    """All tables as shown, without marks; the first column names the table, missing columns are empty."""
     header = list(dict.fromkeys(heading.text for table in tables for heading in table.header))
     rows = []
     for table in tables:
@@ -25,6 +25,6 @@ def csv_tables(tables: Sequence[Table]) -> str:
 
 
 def csv_frame(frame: pd.DataFrame) -> str:
-    """The frame with all digits; words that a spreadsheet would take for a formula begin with an apostrophe."""
+    """The frame with all digits; text that a spreadsheet would run as a formula begins with an apostrophe."""
     words = [name for name in frame.columns if frame[name].dtype.kind not in "iuf"]
     return frame.assign(**{name: frame[name].map(spreadsheet) for name in words}).to_csv(index=False)

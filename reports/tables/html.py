@@ -16,7 +16,7 @@ thead th { border-bottom: 2px solid #444; vertical-align: bottom }
 th[scope=row] { font-weight: 400 }
 .number { text-align: right; white-space: nowrap }
 .interval { color: #666; font-size: .85em }
-tr.apart { color: #555; font-style: italic }
+tr.separated { color: #555; font-style: italic }
 .scroll { overflow-x: auto }
 """.strip()
 
@@ -26,7 +26,7 @@ def html_table(table: Table) -> str:
     head = "".join(_heading(heading) for heading in table.header)
     rows = []
     for number, row in enumerate(table.rows, start=1):
-        kind = ' class="apart"' if number > len(table.rows) - table.apart else ""
+        kind = ' class="separated"' if number > len(table.rows) - table.separated else ""
         cells = "".join(_cell(cell, heading, first=place == 0) for place, (cell, heading) in _placed(table, row))
         rows.append(f"<tr{kind}>{cells}</tr>")
     return (
@@ -36,7 +36,7 @@ def html_table(table: Table) -> str:
 
 
 def html_document(title: str, tables: Sequence[Table], notes: Sequence[str]) -> str:
-    """A page of its own: the tables and what a reader has to know beside them."""
+    """An HTML document: the tables and the notes for the reader."""
     parts = [f'<div class="scroll">{html_table(table)}</div>' for table in tables]
     listed = "\n".join(f"<li>{html_text(note)}</li>" for note in notes)
     return (

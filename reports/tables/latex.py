@@ -25,14 +25,14 @@ def latex_tables(tables: Sequence[Table], footnotes: Mapping[str, str], notes: S
 
 
 def latex_table(table: Table, footnotes: Mapping[str, str]) -> str:
-    """A table as a `table` environment, made narrower where it is wider than the text."""
+    """A table as a `table` environment, scaled down if it is wider than the text."""
     columns = [
         _Column(heading, [row[place] for row in table.rows], words=place == 0 or not heading.number)
         for place, heading in enumerate(table.header)
     ]
     lines = [" & ".join(column.title() for column in columns) + r" \\", r"\midrule"]
     for number, row in enumerate(table.rows):
-        if table.apart and number == len(table.rows) - table.apart:
+        if table.separated and number == len(table.rows) - table.separated:
             lines.append(r"\midrule")
         lines.append(" & ".join(column.cell(cell) for column, cell in zip(columns, row, strict=True)) + r" \\")
     body = "\n".join(lines)
@@ -59,7 +59,7 @@ def latex_table(table: Table, footnotes: Mapping[str, str]) -> str:
 
 
 class _Column:
-    """A column: words, numbers, or numbers with their intervals in a second column beside them."""
+    """A column: words, numbers, or numbers with their intervals in a second column."""
 
     def __init__(self, heading: Heading, cells: Sequence[Cell], words: bool) -> None:
         numbers = [found for cell in cells if (found := _NUMBER.fullmatch(cell.text))]
@@ -74,14 +74,14 @@ class _Column:
         self.kind = f"{value} @{{\\;}}l" if self._wide else value
 
     def title(self) -> str:
-        """The head; over both columns where there are two."""
+        """The head, over both columns if there are two."""
         text = latex(self._heading.whole)
         if self._wide:
             return rf"\multicolumn{{2}}{{c}}{{{text}}}"
         return text if self._words else f"{{{text}}}"
 
     def cell(self, cell: Cell) -> str:
-        """Value, and the interval in the column beside it."""
+        """Value, and the interval in the next column."""
         text = latex(cell.text) + (rf"\textsuperscript{{{latex(cell.mark)}}}" if cell.mark else "")
         if not self._words and not _NUMBER.fullmatch(cell.text):
             text = f"{{{text}}}"

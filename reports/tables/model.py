@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 NOTHING = "–"
-"""Stands where nothing was measured."""
+"""Text of a cell without a value."""
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one cell shows; renderers decide how.
+    """The content of one cell; renderers decide on its form.
 
-    `interval` are the ends as shown, `count` the number of values where it is below the row's, `mark` the number or
-    sign of a footnote. `best` is set on the best value of a column, and on those that look the same. `value` is what
-    the cell sorts by where its text does not begin with that number.
+    `interval` are the ends as shown, `count` the number of values if it is below the row's, `mark` the number or sign
+    of a footnote. `best` is set on the best value of a column, and on those that look the same. `value` is the sort key
+    if the text does not begin with that number.
     """
 
     text: str
@@ -27,24 +27,24 @@ class Cell:
 
     @property
     def after(self) -> str:
-        """Interval and count in their brackets, empty where there are none."""
+        """Interval and count in brackets, empty if there are none."""
         parts = [f"[{self.interval[0]}, {self.interval[1]}]"] if self.interval else []
         return " ".join(parts + ([f"({self.count})"] if self.count is not None else []))
 
     @property
     def superscript(self) -> str:
-        """The mark as raised digits."""
+        """The mark in superscript digits."""
         return self.mark.translate(_SUPERSCRIPT)
 
     @property
     def whole(self) -> str:
-        """All of it as text, without the mark."""
+        """The whole cell as text, without the mark."""
         return f"{self.text} {self.after}".strip()
 
 
 @dataclass(frozen=True)
 class Heading:
-    """A column's title; `better` is "higher" or "lower" where one is better; `number`: cells hold numbers."""
+    """A column's title; `better` is "higher" or "lower" if one is better; `number`: cells hold numbers."""
 
     text: str
     better: str = ""
@@ -52,7 +52,7 @@ class Heading:
 
     @property
     def arrow(self) -> str:
-        """Which way is better."""
+        """The arrow of the better direction."""
         return {"higher": "↑", "lower": "↓"}.get(self.better, "")
 
     @property
@@ -63,13 +63,13 @@ class Heading:
 
 @dataclass(frozen=True)
 class Table:
-    """One table: `name` for labels and anchors, a title, columns, rows, and the number of last rows set apart."""
+    """One table: `name` for labels and anchors, a title, columns, rows, and the number of separated last rows."""
 
     name: str
     title: str
     header: tuple[Heading, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    apart: int = 0
+    separated: int = 0
     caption: str = ""
 
     def texts(self) -> list[tuple[str, ...]]:

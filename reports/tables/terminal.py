@@ -11,12 +11,12 @@ from fc_bench.reports.tables.model import Cell, Table
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Show a table; best values bold, intervals under their values."""
+    """Print a table; best values bold, intervals under their values."""
     shown = RichTable(title=Text(plain(table.title)), title_justify="left")
     for heading in table.header:
         shown.add_column(Text(plain(heading.whole)), justify="right" if heading.number else "left", overflow="fold")
     for number, row in enumerate(table.rows, start=1):
-        shown.add_row(*map(_cell, row), end_section=number == len(table.rows) - table.apart or _intervals(table))
+        shown.add_row(*map(_cell, row), end_section=number == len(table.rows) - table.separated or _intervals(table))
     console.print(shown)
 
 

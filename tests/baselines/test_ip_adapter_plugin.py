@@ -57,7 +57,7 @@ def run(fc_bench, suite, tiny_backbone, adapter, tmp_path, plugin):
 def test_it_runs_a_suite_of_single_subjects(run, records, tmp_path):
     done = run("--out", tmp_path / "run")
     assert done.code == 0, done.err
-    assert "2 subject sets left out, it takes at most 1 subject" in done.out
+    assert "2 subject sets are left out, because it takes at most 1 subject" in done.out
     samples = records(tmp_path / "run" / "samples.jsonl")
     assert [sample["status"] for sample in samples] == ["ok"] * 9
     # Without the photograph all subjects of a noun would have the same image of a prompt and seed.

@@ -111,7 +111,8 @@ def test_compiling_on_a_cpu_is_refused_in_a_sentence(fc_bench):
     done = fc_bench("run", "--device", "cpu", "--compile")
     assert done.code == 2
     assert (
-        done.err == "fc-bench: --compile is for accelerators: on a CPU it takes longer than it saves; leave it out.\n"
+        done.err
+        == "fc-bench: --compile needs an accelerator, because on a CPU it takes longer than it saves; leave it out.\n"
     )
     with pytest.raises(UserError, match="leave it out"):
         prepare(RunOptions(device="cpu", compiled=True))

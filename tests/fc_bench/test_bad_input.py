@@ -228,7 +228,7 @@ def test_suite_that_asks_for_nothing_is_refused_by_every_verb_with_its_line(verb
     }[verb]
     backbone = () if verb == "validate" else ("--backbone", tiny_backbone)
     done = fc_bench(verb, *words, *backbone)
-    refused(done, f"suite.yaml:{line_with(empty, 'all-pairs')}: the suite asks for nothing", "add a subject")
+    refused(done, f"suite.yaml:{line_with(empty, 'all-pairs')}: the suite is empty", "add a subject")
     assert "--limit-subjects" not in done.err
 
 
@@ -241,7 +241,7 @@ def test_limit_that_leaves_nothing_says_how_far_to_raise_it(verb, fc_bench, tiny
         (suite, "-m", "text-only") if verb == "run" else (suite.parent, "--suite", suite, "--layout", "fastcomposer")
     )
     done = fc_bench(verb, *words, "--backbone", tiny_backbone, "--limit-subjects", 2)
-    refused(done, "the first 2 of the suite's subjects make up none", "(--limit-subjects) to 3 or more")
+    refused(done, "the first 2 of the suite's subjects form none", "raise --limit-subjects to 3 or more")
 
 
 def test_pairs_of_one_subject_beside_other_prompts_are_pointed_out(fc_bench, suite_data, write_suite):
@@ -249,7 +249,7 @@ def test_pairs_of_one_subject_beside_other_prompts_are_pointed_out(fc_bench, sui
     suite_data["multi"]["subjects"] = "all-pairs"
     done = fc_bench("validate", write_suite(suite_data))
     assert done.code == 0, done.err
-    assert "multi asks for nothing: there is no pair of one subject" in done.out
+    assert "multi is empty, because one subject makes no pair" in done.out
 
 
 def test_photograph_outside_the_suite_is_refused(run, suite_data, write_suite, tmp_path):
@@ -262,7 +262,7 @@ def test_photograph_outside_the_suite_is_refused(run, suite_data, write_suite, t
 def test_subject_id_that_is_no_file_name_is_refused(run, suite_data, write_suite, name):
     suite_data["subjects"][0]["id"] = name
     suite = write_suite(suite_data)
-    refused(run(suite), f"suite.yaml:{line_with(suite, '- id:')}: subjects.0.id: {name!r} is no name")
+    refused(run(suite), f"suite.yaml:{line_with(suite, '- id:')}: subjects.0.id: {name!r} is not a name")
 
 
 def test_unwritable_run_folder_is_named(fc_bench, tiny_backbone, suite, plugin, tmp_path):
@@ -337,7 +337,7 @@ def test_alpha_beyond_its_range_is_refused(fc_bench, tiny_backbone, suite, tmp_p
 
 
 def test_report_of_a_folder_that_is_no_run_says_so(fc_bench, tmp_path):
-    refused(fc_bench("report", tmp_path), "no run folder", "run.json")
+    refused(fc_bench("report", tmp_path), "not a run folder", "run.json")
 
 
 def test_damaged_record_in_the_middle_names_its_line(run, fc_bench, suite, tmp_path):
@@ -396,9 +396,7 @@ def test_settings_of_a_run_that_lack_a_part_are_told_by_every_verb(run, fc_bench
     (folder / "run.json").write_text(json.dumps(settings))
     before = files_of(folder)
     for verb in READING:
-        refused(
-            reads(verb, folder, run, fc_bench, suite), "run.json is not as a run leaves it", "methods.paste.options"
-        )
+        refused(reads(verb, folder, run, fc_bench, suite), "run.json is damaged", "methods.paste.options")
     assert files_of(folder) == before
 
 
@@ -502,7 +500,7 @@ def test_the_same_set_in_another_order_is_another_set(run, suite_data, write_sui
 def test_plan_without_a_sample_is_refused(run, suite_data, write_suite, tmp_path):
     del suite_data["single"]
     suite_data["multi"]["subjects"] = [["ann", "bob", "cid"]]
-    refused(run(write_suite(suite_data)), "no method takes", "paste: 1 subject sets left out")
+    refused(run(write_suite(suite_data)), "no method accepts", "paste: 1 subject sets are left out")
     assert not (tmp_path / "run").exists()
 
 
@@ -530,7 +528,7 @@ def test_lock_that_fails_otherwise_is_not_said_to_be_another_process(run, suite,
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:-1", "mps", "cpu:0", "CUDA"])
 def test_name_that_is_no_device_is_refused(run, suite, device):
-    refused(run(suite, "--device", device), f'"{device}" is no device', "auto, cpu, cuda or cuda:N")
+    refused(run(suite, "--device", device), f'"{device}" is not a device', "auto, cpu, cuda or cuda:N")
 
 
 def test_device_number_beyond_those_present_is_refused(monkeypatch):

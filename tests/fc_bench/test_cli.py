@@ -84,13 +84,13 @@ def test_options_show_their_meanings_where_they_are_given(fc_bench, plugin, monk
     monkeypatch.setattr(paste_faces.Paste, "Options", Options)
     rows = option_rows(fc_bench("list", "methods", "paste").out)
     assert rows["option"] == ["type", "default", "on pocket", "meaning"]
-    assert rows["strength"] == ["number", "has to be given", "–", "how much [of it]"]
+    assert rows["strength"] == ["number", "required", "–", "how much [of it]"]
 
 
 def test_options_of_what_is_no_method_are_refused(fc_bench):
     assert "did you mean" in fc_bench("list", "methods", "dreamboth").err
     done = fc_bench("list", "metrics", "identity")
-    assert (done.code, done.err) == (2, 'fc-bench: Only methods have options to show; leave "identity" out.\n')
+    assert (done.code, done.err) == (2, 'fc-bench: Only methods have options; leave out "identity".\n')
 
 
 def test_a_plug_in_s_suite_is_listed_and_runs(fc_bench, plugin, tiny_backbone, tmp_path, portrait, people):
@@ -124,7 +124,7 @@ def test_validate_names_everything_that_is_wrong_at_once(fc_bench, suite):
     assert done.code == 2
     assert "ann-1.png" in done.out
     assert "cid-2.png" in done.out
-    assert "2 of the things above" in done.err
+    assert "fix the 2 errors above" in done.err
 
 
 def test_validate_with_a_backbone_looks_for_a_face_in_every_photograph(fc_bench, suite, tiny_backbone):
@@ -181,9 +181,9 @@ def test_doctor_names_what_its_commands_do_not_fetch(fc_bench, tmp_path, monkeyp
     file.write_text("name: mine\nextends: sd15\npipeline: weights.safetensors\n")
     done = fc_bench("doctor", "--backbone", file)
     assert done.code == 2
-    assert "  pipeline: no command fetches it. Put the files there.\n" in done.out
+    assert "  pipeline: no command downloads it. Put the files there.\n" in done.out
     assert f"No command fetches pipeline ({tmp_path}/weights.safetensors). Put the files there." in done.err
-    assert done.err.endswith("The commands above fetch the others.\n")
+    assert done.err.endswith("The commands above download the others.\n")
     file.write_text("name: mine\nextends: pocket\nfaces: {name: own, pack: lost}\n")
     done = fc_bench("doctor", "--backbone", file)
     assert done.err.startswith(f'fc-bench: 1 file of the backbone "{file}" is missing, first {tmp_path}/lost/')

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from fc_bench.analysis.gate import read_gate
-from fc_bench.cli.run import overrides_of
+from fc_bench.cli.options import parse_method_options
 from fc_bench.commands.sweep import values_in
 from fc_bench.errors import UserError
 from fc_bench.generation.plan import resolve_method
@@ -35,7 +35,7 @@ def resolved(tiny_backbone):
 
     def resolve(option: str):
         name = option.partition(".")[0]
-        return resolve_method(name, overrides_of([option])[name], setting)
+        return resolve_method(name, parse_method_options([option])[name], setting)
 
     return resolve
 
@@ -53,7 +53,7 @@ def test_option_that_is_no_usable_number_is_refused_by_its_name(resolved, option
 @pytest.mark.parametrize("value", ["", "2024-13-45", "[", "&a [*a]", "{a: 1, a: 2}"])
 def test_value_that_yaml_cannot_read_is_refused_with_its_option(value):
     with pytest.raises(UserError, match=r"dreambooth\.steps"):
-        overrides_of([f"dreambooth.steps={value}"])
+        parse_method_options([f"dreambooth.steps={value}"])
 
 
 @pytest.mark.parametrize("method", ["dreambooth", "dreambooth-lora", "textual-inversion", "custom-diffusion"])
@@ -95,7 +95,7 @@ def test_infinity_of_a_plug_in_is_text_in_strict_json_and_reads_back_as_the_numb
 
 @pytest.mark.parametrize("option", ["limit=nan", "several=[1, .nan]"])
 def test_what_is_not_a_number_is_refused_for_a_plug_in_too(resolved, loose, option):
-    with pytest.raises(UserError, match=f"{option.partition('=')[0]}: nan is no number"):
+    with pytest.raises(UserError, match=f"{option.partition('=')[0]}: nan is not a number"):
         resolved(f"text-only.{option}")
 
 
@@ -173,8 +173,8 @@ def test_backbone_refuses_what_is_no_size_of_a_detector_s_input(tiny_backbone, t
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("0:inf:1", "does not lead"),
-        ("nan:1:1", "does not lead"),
+        ("0:inf:1", "never reaches"),
+        ("nan:1:1", "never reaches"),
         ("0:1e999999:1", "a number beyond"),
         ("0:1:1e-999999", "widen the step"),
         ("1,2024-13-45", "cannot be read"),

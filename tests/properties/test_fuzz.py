@@ -126,10 +126,10 @@ def test_manifest_is_read_or_refused(data, header, raw, suite, asked, outcomes):
 @pytest.fixture
 def asked(suite):
     """What the suite asks for."""
-    from fc_bench.commands.image_assignment import Asked
+    from fc_bench.commands.image_assignment import RequestedImages
 
     sets = read_suite(suite).subject_sets()
-    return Asked(sets, sets, 2)
+    return RequestedImages(sets, sets, 2)
 
 
 @fuzzed

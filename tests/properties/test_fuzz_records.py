@@ -305,11 +305,11 @@ MEASUREMENTS = [
 @whole_reports
 @given(data=st.data())
 def test_cost_run_with_anything_in_any_place_is_read_or_refused(data, tmp_path, outcomes):
-    from fc_bench.cost.measuring import pending
+    from fc_bench.cost.measurement import pending
     from fc_bench.cost.records import measurements
     from fc_bench.cost.results import told
+    from fc_bench.reports.cost.output import CostTables, write_cost_tables
     from fc_bench.reports.cost.run import CostRun
-    from fc_bench.reports.cost.writing import CostTables, write_cost_tables
 
     folder = tmp_path / "cost"
     folder.mkdir(exist_ok=True)

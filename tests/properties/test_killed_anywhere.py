@@ -31,7 +31,7 @@ PRELOADED = (
     "fc_bench.cli",
     "fc_bench.commands.run",
     "fc_bench.commands.score",
-    "fc_bench.cost.measuring",
+    "fc_bench.cost.measurement",
     "fc_bench.run_folder.settings",
     "fc_bench.baselines.fastcomposer",
     "fc_bench.reports.report",

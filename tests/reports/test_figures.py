@@ -111,7 +111,7 @@ def test_tradeoff_names_the_face_models_and_shows_ceiling_and_floor(pocket, draw
     (axes,) = drawings["tradeoff-1"].figure.axes
     assert axes.get_ylabel() == "identity (pocket-faces)"
     levels = {line.get_ydata()[0] for line in axes.get_lines() if list(line.get_xdata()) == [0, 1]}
-    titles = ("ceiling (own photographs)", "floor (somebody else)")
+    titles = ("ceiling (own photographs)", "floor (other person)")
     assert levels == {row_of(pocket, title, "identity")["mean"] for title in titles}
     assert {text.get_text() for text in axes.texts} == {"ceiling", "floor"}
 

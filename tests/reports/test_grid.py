@@ -86,7 +86,7 @@ def test_records_alone_leave_the_grid_out_with_a_sentence(pocket):
     assert grid(pocket, told=told) is None
     assert len(told) == 1
     assert told[0].startswith("The image grid is left out: the images of ")
-    assert told[0].endswith(" are not there, only their records.")
+    assert told[0].endswith(" are missing, only their records exist.")
 
 
 def test_image_that_is_gone_broken_or_failed_says_so_in_its_place(copied, painted):

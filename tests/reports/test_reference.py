@@ -64,5 +64,5 @@ def test_page_that_asks_for_a_table_that_is_not_there_is_named(finished, tmp_pat
 
 
 def test_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(UserError, match="is no run folder"):
+    with pytest.raises(UserError, match="is not a run folder"):
         publish(tmp_path, tmp_path)

@@ -21,7 +21,7 @@ def test_kept_run_without_images_has_tables_and_the_figures_that_need_none(fc_be
     folder = copied("run", sets=("p01", "p02", "p03"))
     done = fc_bench("report", folder)
     assert done.code == 0, done.err
-    assert f"The image grid is left out: the images of {folder} are not there, only their records.\n" in done.out
+    assert f"The image grid is left out: the images of {folder} are missing, only their records exist.\n" in done.out
     written = files_below(folder / "report")
     assert set(TABLES) <= set(written)
     assert {f"figures/tradeoff-1.{ending}" for ending in ("pdf", "png", "svg")} <= set(written)

@@ -15,7 +15,7 @@ from rich.console import Console
 from fc_bench.reports.frame import frame, incomparable_costs, read_runs, rows
 from fc_bench.reports.quality.contents import contents
 from fc_bench.reports.quality.notes import footnote_marks, footnotes, notes
-from fc_bench.reports.quality.writing import Tables, write_tables
+from fc_bench.reports.quality.output import Tables, write_tables
 from fc_bench.reports.tables.comma_separated import csv_frame, csv_tables
 from fc_bench.reports.tables.html import html_table
 from fc_bench.reports.tables.latex import PACKAGES, latex_table, latex_tables

@@ -83,7 +83,7 @@ def test_loss_in_every_subject_is_worse_by_its_size_and_refused(base, changed, f
     assert found.new == pytest.approx(found.base - 0.3)
     done = fc_bench("compare", base, new)
     assert done.code == 1
-    assert "refused: identity of paste on one subject: worse by -0.300" in done.out
+    assert "refused: identity preservation of paste on one subject: worse by -0.300" in done.out
 
 
 def test_difference_within_the_tolerance_is_unchanged(base, changed):
@@ -124,7 +124,7 @@ def test_missing_samples_are_incomplete_and_never_change_the_denominator_silentl
     done = fc_bench("compare", base, new)
     assert done.code == 4
     assert "8 / 9" in done.out
-    assert "of 9 samples 0 are missing in base, 1 in new" in done.out
+    assert "of 9 samples, 0 are missing in base and 1 in new" in done.out
 
 
 def test_other_photographs_are_not_comparable(base, tmp_path, fc_bench):
@@ -227,7 +227,7 @@ def test_gate_file_with_a_wrong_key_or_value_is_refused_with_its_line(tmp_path):
 
 def test_folder_that_is_no_run_and_runs_without_a_common_method_are_refused(base, tmp_path, fc_bench):
     (tmp_path / "empty").mkdir()
-    assert "no run folder" in fc_bench("compare", base, tmp_path / "empty").err
+    assert "not a run folder" in fc_bench("compare", base, tmp_path / "empty").err
     new = tmp_path / "new"
     shutil.copytree(base, new)
     settings = json.loads((new / "run.json").read_text())

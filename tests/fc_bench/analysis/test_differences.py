@@ -52,4 +52,4 @@ def test_report_shows_them(finished, fc_bench):
     assert fc_bench("report", finished).code == 0
     text = (finished / "report" / "table.md").read_text()
     assert "## Paired differences, one subject" in text
-    assert "| collage | identity | 0.250 [0.250, 0.250] | 3 | 9 | 0.2500 | 0.2500 |" in text
+    assert "| collage | identity preservation | 0.250 [0.250, 0.250] | 3 | 9 | 0.2500 | 0.2500 |" in text

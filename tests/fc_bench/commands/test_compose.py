@@ -175,7 +175,7 @@ def test_a_photograph_without_a_face_ends_it_before_anything_is_made(compose, tm
     Image.new("RGB", (128, 128), "gray").save(photographs / "ann.png")
     done = compose()
     assert done.code == 2
-    assert 'fc-bench: "ann" has no photograph to go by: No face is found in the photograph photos/ann.png' in done.err
+    assert 'fc-bench: "ann" has no usable photograph: No face is found in the photograph photos/ann.png' in done.err
     assert not (tmp_path / "composed").exists()
     assert compose("--no-crop", "--no-scores", "--images", 1).code == 0
 
@@ -257,8 +257,8 @@ def test_prompt_that_does_not_name_each_subject_once_is_refused(prompt, message)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["-m", "text-only", "--alpha", "0.5"], "--alpha is of fastcomposer"),
-        (["-o", "dreambooth.steps=3"], 'Options are given for "dreambooth"'),
+        (["-m", "text-only", "--alpha", "0.5"], "--alpha is an option of fastcomposer"),
+        (["-o", "dreambooth.steps=3"], 'The option is for "dreambooth"'),
         (["-m", "fastcompose"], "did you mean"),
         (["-o", "fastcomposer.alpa=1"], 'has no option "alpa"'),
     ],

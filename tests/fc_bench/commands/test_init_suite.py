@@ -59,7 +59,7 @@ def test_photographs_without_a_face_are_left_out_and_named(init_suite, tmp_path,
     Image.new("RGB", (128, 128), "gray").save(photographs / "bob" / "2.png")
     done = init_suite("--noun", "person", "--out", "again")
     assert done.code == 2
-    assert '"bob" has no photograph to go by' in done.err
+    assert '"bob" has no usable photograph' in done.err
     assert not (tmp_path / "again").exists()
 
 
@@ -67,7 +67,9 @@ def test_photographs_that_nobody_s_folder_holds_or_no_format_of_ours_are_named(i
     (photographs / "ann" / "IMG_3.heic").write_bytes(b"heic")
     Image.new("RGB", (8, 8)).save(photographs / "loose.png")
     done = init_suite("--noun", "person")
-    assert "Left out of family: loose.png; put photographs into the folder of the person" in " ".join(done.out.split())
+    assert "Left out of family: loose.png; move each photograph into the folder of its person" in " ".join(
+        done.out.split()
+    )
     assert "Left out of family/ann: IMG_3.heic; only .jpg" in " ".join(done.out.split())
 
 
@@ -86,7 +88,7 @@ def test_prompts_suit_what_the_backbone_knows(fc_bench, photographs, tmp_path):
 def test_identity_is_not_asked_of_subjects_without_a_face(init_suite, photographs, tmp_path):
     Image.new("RGB", (128, 128), "gray").save(photographs / "bob" / "1.png")
     done = init_suite("--noun", "person", "--no-crop")
-    assert "Identity is not among the metrics: bob/1.png shows no face" in " ".join(done.out.split())
+    assert "The metric identity is left out: no face is found in bob/1.png" in " ".join(done.out.split())
     assert read_suite(tmp_path / "family-suite" / "suite.yaml").file.metrics == ["prompt-consistency"]
 
 
@@ -136,12 +138,12 @@ def test_neighbors_alone_are_paired_among_many(init_suite, tmp_path, photographs
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "for ann, bob, cid is not known; add --noun ann=woman"),
+        ([], "of ann, bob, cid is missing; add --noun ann=woman"),
         (["--noun", "anne=woman", "--noun", "man"], 'did you mean "ann"'),
         (["--noun", "<x>"], "neither ID=NOUN"),
         (["--noun", "man", "--prompts", "pockett"], "did you mean"),
-        (["--noun", "man", "--name", "a b"], "These are no suite: name"),
-        (["--noun", "man", "--out", "family"], "is there already"),
+        (["--noun", "man", "--name", "a b"], "The photographs do not make a valid suite: name"),
+        (["--noun", "man", "--out", "family"], "already exists"),
     ],
 )
 def test_what_cannot_be_a_suite_is_refused_with_nothing_written(init_suite, tmp_path, arguments, message):

@@ -79,7 +79,7 @@ def test_photographs_of_a_folder_come_in_the_order_of_their_numbers(tmp_path):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "more").mkdir()
     assert [path.name for path in photographs_in(tmp_path)] == ["1.png", "2.JPG", "10.png"]
-    with pytest.raises(UserError, match="holds no photograph"):
+    with pytest.raises(UserError, match="has no photograph"):
         photographs_in(tmp_path / "more")
     with pytest.raises(UserError, match="does not exist"):
         photographs_in(tmp_path / "nowhere.png")
@@ -94,7 +94,7 @@ def test_every_photograph_without_a_face_is_named(tiny_backbone, portrait, tmp_p
     found, unusable = portraits(files, finder, "ann")
     assert [item.source for item in found] == [files[1]]
     assert [str(file) in sentence for file, sentence in zip((files[0], files[2]), unusable, strict=True)] == [True] * 2
-    with pytest.raises(UserError, match=r'"ann" has no photograph to go by: No face is found in .*0\.png'):
+    with pytest.raises(UserError, match=r'"ann" has no usable photograph: No face is found in .*0\.png'):
         portraits([files[0], files[2]], finder, "ann")
     assert len(portraits(files[:2], None, "ann")[0]) == 2
 

@@ -390,13 +390,13 @@ def test_accelerator_that_is_gone_ends_the_run_and_the_same_command_continues(
 
     def require_device(device):
         gone.append(device)
-        raise UserError("The device cuda does not answer any more (launch failure); the same command continues.")
+        raise UserError("The device cuda no longer responds (launch failure); the same command continues.")
 
     replaced_generate(generate)
     monkeypatch.setattr("fc_bench.generation.batches.require_device", require_device)
     done = run("--batch-size", 1)
     assert done.code == 2
-    assert "does not answer any more" in done.err
+    assert "no longer responds" in done.err
     before = records(tmp_path / "run" / "samples.jsonl")
     assert {sample["status"] for sample in before} == {"ok"}
     assert run("--batch-size", 1).code == 0
@@ -409,8 +409,8 @@ def test_method_is_left_out_of_sets_it_cannot_take_and_the_table_says_so(run, su
     suite_data["multi"]["subjects"] = [["ann", "bob", "cid"]]
     done = run(suite=write_suite(suite_data))
     assert done.code == 0, done.err
-    assert "paste: 1 subject sets left out, it takes at most 2 subject(s)." in done.out
-    assert "paste: 1 subject sets left out" in (tmp_path / "run" / "report" / "table.md").read_text()
+    assert "paste: 1 subject sets are left out, because it takes at most 2 subject(s)." in done.out
+    assert "paste: 1 subject sets are left out" in (tmp_path / "run" / "report" / "table.md").read_text()
 
 
 def test_run_grows_by_methods_options_and_subjects_without_repeating_anything(run, records, tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fc_bench.commands.score import Asked, read_manifest
+from fc_bench.commands.score import RequestedImages, read_manifest
 from fc_bench.errors import UserError
 from fc_bench.suites.suite import read_suite
 
@@ -196,11 +196,11 @@ SPREADSHEETS = {
 
 
 @pytest.fixture
-def asked(suite_data, write_suite) -> Asked:
+def asked(suite_data, write_suite) -> RequestedImages:
     """A suite in which the rows' prompts are asked for."""
     suite_data["single"]["prompts"]["context"] = ["a photo of a {subject}, in the snow"]
     sets = read_suite(write_suite(suite_data)).subject_sets()
-    return Asked(sets, sets, 2)
+    return RequestedImages(sets, sets, 2)
 
 
 @pytest.mark.parametrize("kind", SPREADSHEETS)
@@ -248,7 +248,7 @@ def test_image_that_stands_for_two_people_of_one_text_is_named_and_counts_once(s
         for image, who in (("a.png", "bob"), ("copy.png", "cid"))
     ]
     done = score(images, "--manifest", write_manifest(tmp_path / "list.csv", rows))
-    assert "2 samples have an image that another sample has, too, such as a.png and copy.png" in done.out
+    assert "2 samples share their image with another sample, such as a.png and copy.png" in done.out
     first, second = records(tmp_path / "scored" / "samples.jsonl")
     assert (second["image"], second["same_image_as"]) == (first["image"], first["id"])
     assert "1 samples share the image of another sample: their files are the same." in " ".join(done.out.split())
@@ -271,12 +271,12 @@ def test_what_systems_and_data_tools_leave_beside_images_is_skipped_or_named(mad
 
 
 BAD_ROWS = {
-    "unknown subjects": ({"subjects": "anne"}, 'the suite asks for no subjects "anne", did you mean "ann"?'),
+    "unknown subjects": ({"subjects": "anne"}, 'the suite has no subjects "anne", did you mean "ann"?'),
     "unknown prompt": ({"prompt": "a photo"}, 'the suite has no prompt "a photo" for ann'),
     "outside": ({"image": "../list.csv"}, "lies outside"),
     "absolute": ({"image": "/etc/passwd"}, "lies outside"),
     "absent": ({"image": "no.png"}, "does not exist"),
-    "index": ({"index": "-1"}, 'the index "-1" is no whole number'),
+    "index": ({"index": "-1"}, 'the index "-1" is not a whole number'),
     "beyond": ({"index": "3"}, "raise --images-per-prompt"),
     "method": ({"method": "../up"}, "is not usable"),
 }
@@ -325,7 +325,7 @@ def test_file_that_is_no_manifest_is_refused_in_one_sentence(case, score, portra
 
 BAD_NAMES = {
     "other names": (["mine.png"], "has a name like subject_0000_prompt_0000_instance_0000.jpg"),
-    "set": (["subject_0005_prompt_0000_instance_0000.png"], "is of subject set 5, the suite has 5"),
+    "set": (["subject_0005_prompt_0000_instance_0000.png"], "belongs to subject set 5, but the suite has 5"),
     "prompt": (["subject_0000_prompt_0003_instance_0000.png"], "is of prompt 3, the suite has 3 for ann"),
     "index": (["subject_0000_prompt_0000_instance_0001.png"], "raise --images-per-prompt"),
     "twice": ([f"subject_0000_prompt_0000_instance_0000.{kind}" for kind in ("png", "jpg")], "are both image 0"),
@@ -445,7 +445,7 @@ def test_folder_with_more_sets_and_images_than_asked_for_is_scored_for_those(
     assert done.code == 0, done.err
     # ann, bob and their pair, which is set 3 of the whole suite
     assert "7 of 7 images are there" in done.out
-    assert "left out: 4 images of other subject sets, 1 images beyond the number asked for" in done.out
+    assert "left out: 4 images of other subject sets, 1 images beyond the requested number" in done.out
     own = by_slot(made, records)
     scored = by_slot(tmp_path / "scored", records)
     assert scored == {slot: values for slot, values in own.items() if "cid" not in slot[0]}

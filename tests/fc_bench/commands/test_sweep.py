@@ -42,9 +42,9 @@ def test_a_grid_refuses_what_it_would_not_heed(fc_bench, tmp_path):
         "sweep", "--grid", tmp_path / "g.yaml", "--dry-run", "--batch-size", "4", "-o", "fastcomposer.alpha=1"
     )
     assert done.code == 2
-    told = "A grid says itself what is run, and how; leave --option --batch-size --dry-run or --grid out."
-    assert done.err == f"fc-bench: {told}\n"
-    assert "leave fastcomposer.alpha or --grid out" in fc_bench("sweep", "fastcomposer.alpha", "--grid", "g.yaml").err
+    message = "The grid file defines the whole run; leave out --option --batch-size --dry-run or --grid."
+    assert done.err == f"fc-bench: {message}\n"
+    assert "leave out fastcomposer.alpha or --grid" in fc_bench("sweep", "fastcomposer.alpha", "--grid", "g.yaml").err
 
 
 def test_every_combination_of_each_grid_is_tried_once():
@@ -104,9 +104,9 @@ def test_values_are_those_of_the_range_or_the_list_to_the_last_digit(text, value
     [
         ("0:1", "not of the form START:STOP:STEP"),
         ("a:b:c", "not of the form START:STOP:STEP"),
-        ("0:1:0", "does not lead from its start to its stop"),
-        ("0:1:-0.1", "does not lead from its start to its stop"),
-        ("0:inf:1", "does not lead from its start to its stop"),
+        ("0:1:0", "never reaches its stop"),
+        ("0:1:-0.1", "never reaches its stop"),
+        ("0:inf:1", "never reaches its stop"),
         ("0:1e9:1", "widen the step"),
         ("", "give one to"),
         (",", "give one to"),
@@ -136,7 +136,7 @@ def test_unknown_option_or_method_is_refused_before_anything_runs(sweep, tmp_pat
 
 
 def test_a_grid_takes_no_option_and_nothing_is_no_sweep(fc_bench, tmp_path):
-    assert "leave a.b or --grid out" in fc_bench("sweep", "a.b", "1,2", "--grid", tmp_path / "g.yaml").err
+    assert "leave out a.b or --grid" in fc_bench("sweep", "a.b", "1,2", "--grid", tmp_path / "g.yaml").err
     assert "Name an option and its values" in fc_bench("sweep").err
 
 

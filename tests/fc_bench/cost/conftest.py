@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fc_bench.cost import measuring, worker
+from fc_bench.cost import measurement, worker
 
 QUIET = {
     "seconds": 10.0,
@@ -68,7 +68,7 @@ class Launches:
 def launches(monkeypatch: pytest.MonkeyPatch) -> Launches:
     """Launched processes are noted and not started: answers are those of `told`."""
     found = Launches()
-    monkeypatch.setattr(measuring, "launched", found)
+    monkeypatch.setattr(measurement, "launched", found)
     return found
 
 
@@ -92,7 +92,7 @@ def cost(fc_bench: Any, tiny_backbone: Path, tmp_path: Path) -> Callable[..., An
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Leaves out all phases but those named."""
-    return lambda *phases: monkeypatch.setattr(measuring, "PHASES", phases)
+    return lambda *phases: monkeypatch.setattr(measurement, "PHASES", phases)
 
 
 SHORT = {"steps": 9, "photographs": 2}

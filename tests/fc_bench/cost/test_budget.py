@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fc_bench.cost.budget import SHARES, Budget, Prediction, fits_in_full
-from fc_bench.cost.measuring import pending
+from fc_bench.cost.measurement import pending
 from fc_bench.cost.records import PHASES
 
 ROWS = {"plain": {"personalizes": False}, "tuned": {"personalizes": True}}

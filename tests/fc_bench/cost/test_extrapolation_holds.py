@@ -14,7 +14,7 @@ from fc_bench import registry
 from fc_bench.builtin import POCKET_SUITE
 from fc_bench.cost import phases
 from fc_bench.cost.extrapolation import extrapolated, seconds_per_step
-from fc_bench.cost.measuring import SHORT, TEMPLATE
+from fc_bench.cost.measurement import SHORT, TEMPLATE
 from fc_bench.cost.phases import Assignment
 from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import Sampler, Setting

@@ -537,7 +537,7 @@ def test_seconds_before_an_interruption_count_as_the_job_s(run, jobs, plugin, mo
         ({"earlier_seconds": float("inf")}, "earlier_seconds is inf: give finite numbers"),
         ({"shared_seconds": None}, "None as its shared seconds"),
         ({"steps": 2.5}, "2.5 as its number of steps"),
-        ({"artefact": None}, "has to be the artefact folder"),
+        ({"artefact": None}, "must use the artefact folder"),
         ({"details": {"loss": float("inf")}}, "details.loss is inf: give finite numbers"),
         ({"details": {"losses": [{"last": float("nan")}]}}, "details.losses.0.last is nan: give finite numbers"),
         ({"details": {"loss": np.float32(1)}}, "details.loss is a float32: give numbers"),

@@ -75,5 +75,5 @@ def test_device_that_does_not_answer_is_told_and_one_that_is_only_full_is_not(mo
     broken(torch.OutOfMemoryError("out of memory"))
     require_device("cuda:0")
     broken(RuntimeError("CUDA error: device-side assert triggered\nmore lines"))
-    with pytest.raises(UserError, match=r"cuda:0 does not answer any more \(CUDA error: device-side"):
+    with pytest.raises(UserError, match=r"cuda:0 no longer responds \(CUDA error: device-side"):
         require_device("cuda:0")

@@ -151,7 +151,7 @@ def test_more_subjects_than_a_method_takes_are_said_before_the_first_image(
         "run", write_suite(suite_data), "-m", "paste", "--backbone", tiny_backbone, "--out", tmp_path / "run"
     )
     assert done.code == 0, done.err
-    told = "paste: 1 subject sets left out, it takes at most 2 subject(s)."
+    told = "paste: 1 subject sets are left out, because it takes at most 2 subject(s)."
     assert done.out.index(told) < done.out.index("One subject")
 
 

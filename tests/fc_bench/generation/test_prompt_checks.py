@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from fc_bench import registry
-from fc_bench.generation.prompt_checks import prompt_readers, unlearnt_words
+from fc_bench.generation.prompt_checks import prompt_readers, unknown_words
 from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import fill
 from fc_bench.suites.suite import read_suite
@@ -17,12 +17,12 @@ STRANGE = "a photo of a Wizard and a woman, cooking in the snow"
 
 
 def test_words_that_were_never_seen_are_named_once_and_known_ones_are_not():
-    told = unlearnt_words([STRANGE, "a wizard in the snow", STRANGE], read_backbone("pocket"))
+    told = unknown_words([STRANGE, "a wizard in the snow", STRANGE], read_backbone("pocket"))
     assert 'The models of the backbone "pocket" never saw "wizard", "cooking" in training' in told
 
 
 def test_many_strange_words_are_counted():
-    told = unlearnt_words(["seven quick brown foxes jumped over lazy dogs"], read_backbone("pocket"))
+    told = unknown_words(["seven quick brown foxes jumped over lazy dogs"], read_backbone("pocket"))
     assert '"seven", "quick", "foxes", "jumped", "over" and 2 more in training' in told
 
 
@@ -35,12 +35,12 @@ def test_the_embedded_suites_keep_to_the_pocket_world_s_words(name):
         for prompt in asked
     ]
     assert len(set(prompts)) > 5
-    assert unlearnt_words(prompts, read_backbone("pocket")) == ""
+    assert unknown_words(prompts, read_backbone("pocket")) == ""
 
 
 def test_an_open_vocabulary_is_told_nothing(tiny_backbone):
     backbone = read_backbone(str(tiny_backbone))
-    assert unlearnt_words(["a photo of abracadabra"], backbone) == ""
+    assert unknown_words(["a photo of abracadabra"], backbone) == ""
     assert prompt_readers(backbone, scored=False)[0].in_pieces(["abracadabra"]) == ["abracadabra"]
 
 

@@ -118,7 +118,7 @@ def test_a_job_at_which_every_worker_dies_fails_alone(cluster, run):
     failed = [sample for sample in samples if sample["status"] != "ok"]
     assert {tuple(sample["subjects"]) for sample in failed} == {("bob",)}
     assert len(samples) == 11
-    assert "the worker doing it was lost 3 times" in done.out
+    assert "its worker was lost 3 times" in done.out
 
 
 @pytest.mark.slow

@@ -138,9 +138,9 @@ def test_a_note_of_a_cluster_that_has_ended_is_said(ends, refused, monkeypatch, 
 @pytest.mark.parametrize(
     ("device", "gpus", "told"),
     [
-        ("cpu", 1, "--device cpu does not go with 1 accelerators"),
-        ("cuda:1", 1, "--device cuda:1 does not go with 1 accelerators"),
-        ("cuda", 0, "--device cuda does not go with 0 accelerators"),
+        ("cpu", 1, "--device cpu does not fit --gpus-per-job 1"),
+        ("cuda:1", 1, "--device cuda:1 does not fit --gpus-per-job 1"),
+        ("cuda", 0, "--device cuda does not fit --gpus-per-job 0"),
         ("auto", 1.5, "give a whole number or a share from 0.0001 to 1"),
         ("auto", 0.00001, "give a whole number or a share from 0.0001 to 1"),
         ("auto", "inf", "give a whole number or a share from 0.0001 to 1"),

@@ -16,7 +16,7 @@ from fc_bench.baselines.fastcomposer import FastComposer, FastComposerOptions
 from fc_bench.commands.run import RunOptions, setting_of
 from fc_bench.commands.run import run as execute
 from fc_bench.generation.plan import MethodRow, make_plan
-from fc_bench.generation.shared_prefixes import PrefixStore, planned_calls, told_calls
+from fc_bench.generation.shared_prefixes import PrefixStore, describe_calls, planned_calls
 from fc_bench.generation.worker import InProcess, Worker
 from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import Sampler
@@ -56,10 +56,10 @@ def test_plan_of_the_published_suites_says_what_sharing_saves(plan_of, name, ste
     plan, shares, sampler = plan_of(name, 0.5)
     (counted,) = planned_calls(plan, shares, sampler.steps)
     assert (counted.whole, counted.shared) == steps
-    (told,) = told_calls(plan, shares, sampler)
+    (told,) = describe_calls(plan, shares, sampler)
     assert told == (
         f"alpha=0.5: {steps[1]:,} of {steps[0]:,} sampling steps, text-only prefixes shared "
-        f"(pndm calls the UNet once more an image: {calls[1]:,} of {calls[0]:,})"
+        f"(pndm calls the UNet once more per image: {calls[1]:,} of {calls[0]:,})"
     )
 
 
@@ -176,10 +176,10 @@ def test_seconds_of_a_run_that_shares_are_not_compared_with_those_of_one_that_do
     gate.write_text(yaml.safe_dump({"quality": {}, "cost": {"image_seconds": {"tolerance": 1000}}}))
     done = fc_bench("compare", tmp_path / "whole", tmp_path / "shared", "--gate", gate)
     assert done.code == 3
-    assert "text-only prefixes were shared in one run alone" in done.out
+    assert "text-only prefixes were shared in only one run" in done.out
     done = fc_bench("compare", tmp_path / "shared", tmp_path / "again", "--gate", gate)
-    assert "shared in one run alone" not in done.out
-    note = "computed the steps that see the text alone once for all subjects"
+    assert "shared in only one run" not in done.out
+    note = "computed the text-only steps once for all subjects"
     assert [note in line for line in notes(read_runs([tmp_path / "shared"]))].count(True) == 1
     assert not any(note in line for line in notes(read_runs([tmp_path / "whole"])))
 
@@ -217,9 +217,9 @@ def test_record_of_what_generating_took_is_in_run_json(run, tmp_path):
     parts = [took[f"{name}_seconds"] for name in ("loading", "customizing", "sampling", "recording")]
     assert all(part > 0 for part in parts)
     assert sum(parts) <= took["seconds"]
-    assert "ms a sample for the harness" in told
+    assert "ms per sample" in told
     command = json.loads((tmp_path / "run" / "run.json").read_text())["commands"][-1]
     assert set(command["seconds"]) == {"preparing", "generating", "scoring"}
     since = command["seconds"]["generating"] + command["seconds"]["scoring"] - took["loading_seconds"]
     share = (took["customizing_seconds"] + took["sampling_seconds"]) / since
-    assert f"{share:.1%} of what follows loading was sampling and customization" in told
+    assert f"sampling and customization took {share:.1%} of the time after loading" in told

@@ -232,7 +232,7 @@ def test_init_suite_without_crops_leaves_tall_photographs_to_the_run_s_square(
     done = fc_bench("init-suite", "photos", "--noun", "man", "--no-crop")
     assert done.code == 0, done.err
     assert "are cropped to a square around the face" in done.out
-    assert "Identity is not among the metrics" not in done.out
+    assert "The metric identity is left out" not in done.out
     with Image.open(tmp_path / "photos-suite" / "subjects" / "ada" / "1.png") as kept:
         assert kept.size == (128, 224)
     done = fc_bench("validate", "photos-suite/suite.yaml", "--backbone", "pocket")

@@ -46,7 +46,7 @@ def test_each_embedder_fills_its_own_columns(fc_bench, plugin, suite, tiny_backb
     assert fc_bench(*arguments, "--backbone", tiny_backbone, "--out", alone).code == 0
     done = fc_bench(*arguments, "--backbone", two_embedders, "--out", both)
     assert done.code == 0, done.err
-    assert "identity (Blind one)" in done.out
+    assert "identity preservation (Blind one)" in done.out
     scores = {(score["sample"], score["metric"]): score["values"] for score in records(both / "scores.jsonl")}
     before = {(score["sample"], score["metric"]): score["values"] for score in records(alone / "scores.jsonl")}
     # The first embedder's numbers are what they were alone.

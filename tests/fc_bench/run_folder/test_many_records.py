@@ -163,7 +163,7 @@ def test_damaged_line_among_many_is_named(recorded, name):
     file = recorded.path / name
     content = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join([*content[:700], b'{"id": "half a rec\n', *content[700:]]))
-    with pytest.raises(UserError, match=rf"{name}:701: this line is no record"):
+    with pytest.raises(UserError, match=rf"{name}:701: this line is not a record"):
         read_measurements(recorded)
 
 

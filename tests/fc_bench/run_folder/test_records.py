@@ -79,14 +79,14 @@ def test_damaged_line_is_named_after_the_records_before_it(tmp_path, line):
     (tmp_path / "x.jsonl").write_bytes(b'{"id": 1}\n' + line + b'\n{"id": 2}\n')
     records = stream_lines(tmp_path / "x.jsonl")
     assert next(records) == {"id": 1}
-    with pytest.raises(UserError, match=r"x\.jsonl:2: this line is no record"):
+    with pytest.raises(UserError, match=r"x\.jsonl:2: this line is not a record"):
         next(records)
 
 
 @pytest.mark.parametrize("line", [b'{"x": NaN}', b'{"x": Infinity}', b'{"x": 1e999}', b'{"x": ' + b"[" * 100_000])
 def test_what_is_no_number_and_what_nests_without_end_is_no_record(tmp_path, line):
     (tmp_path / "x.jsonl").write_bytes(line + b"\n")
-    with pytest.raises(UserError, match=r"x\.jsonl:1: this line is no record"):
+    with pytest.raises(UserError, match=r"x\.jsonl:1: this line is not a record"):
         read_lines(tmp_path / "x.jsonl")
 
 
@@ -119,9 +119,9 @@ def test_line_that_is_no_record_is_named_however_many_are_read_at_a_time(tmp_pat
     monkeypatch.setattr("fc_bench.run_folder.json_lines.BLOCK", 1000)
     file = tmp_path / "x.jsonl"
     file.write_bytes(b'{"id": "a"}\n' * further + line + b'\n{"id": "d"}\n\n')
-    with pytest.raises(UserError, match=rf"x\.jsonl:{further + 1}: this line is no record"):
+    with pytest.raises(UserError, match=rf"x\.jsonl:{further + 1}: this line is not a record"):
         list(stream_blocks(file, Named))
-    with pytest.raises(UserError, match=rf"x\.jsonl:{further + 1}: this line is no record"):
+    with pytest.raises(UserError, match=rf"x\.jsonl:{further + 1}: this line is not a record"):
         read_lines(file)
 
 

@@ -61,10 +61,10 @@ def score(fc_bench, tmp_path):
 def test_images_numbered_in_another_order_are_named_with_the_cause_and_scored(score, pictures, tmp_path):
     done = score(written(tmp_path / "images", pictures, TURNED), "--layout", "fastcomposer")
     (told,) = [line for line in done.out.splitlines() if line.startswith("theirs: ")]
-    assert "9 of 15 images (such as subject_0000_prompt_0002_instance_0000.png) fit another prompt" in told
+    assert "9 of 15 images (such as subject_0000_prompt_0002_instance_0000.png) match another prompt" in told
     assert '"a photo of a {subject} in the snow" shows "a photo of a {subject} in the jungle"' in told
     assert "red hat" not in told
-    assert "numbered in another order of prompts" in told
+    assert "numbered in another prompt order" in told
     settings = json.loads((tmp_path / "scored" / "run.json").read_text())
     assert [(remark["method"], remark["subjects"]) for remark in settings["remarks"]] == [("theirs", 1)]
     assert "theirs¹" in done.out
@@ -73,9 +73,9 @@ def test_images_numbered_in_another_order_are_named_with_the_cause_and_scored(sc
 def test_remark_goes_once_the_images_are_renumbered(score, pictures, tmp_path):
     score(written(tmp_path / "images", pictures, TURNED), "--layout", "fastcomposer")
     again = score(tmp_path / "images", "--layout", "fastcomposer")
-    assert "fit another prompt" in again.out
+    assert "match another prompt" in again.out
     done = score(written(tmp_path / "right", pictures, list(range(5))), "--layout", "fastcomposer")
-    assert "fit another prompt" not in done.out
+    assert "match another prompt" not in done.out
     assert json.loads((tmp_path / "scored" / "run.json").read_text())["remarks"] == []
 
 
@@ -90,7 +90,7 @@ def test_manifest_that_names_the_next_row_s_prompt_is_pointed_out(score, picture
             rows.writerow([image, name, templates[(prompt + 1) % 5]])
     done = score(images, "--manifest", tmp_path / "list.csv")
     assert "15 of 15 images" in done.out
-    assert "correct what says which image is which" in done.out
+    assert "correct their names or the manifest" in done.out
 
 
 def similarities(

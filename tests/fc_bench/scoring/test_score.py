@@ -50,7 +50,7 @@ def test_all_metrics_together_on_methods_that_show_attention_and_that_do_not(run
     assert cell(folder, "dino", "paste")["mean"] == ""
     text = (folder / "report" / "table.md").read_text()
     assert 'DINO is missing: the backbone "tiny" declares no image_features.' in text
-    assert "The attention of fastcomposer was watched, which is part of its seconds and memory." in text
+    assert "The attention of fastcomposer was recorded, which adds to its seconds and memory." in text
     kept = {sample["id"]: sample.get("attention") for sample in records(folder / "samples.jsonl")}
     assert sum(name is not None for name in kept.values()) == 22
     for sample in records(folder / "samples.jsonl"):
@@ -247,7 +247,7 @@ def test_times_are_not_compared_where_attention_was_watched_in_one_run_alone(run
     run("--limit-subjects", 1, methods=("fastcomposer",), metrics=["identity", "attention-localization"])
     report = compare(RunFolder(tmp_path / "plain"), RunFolder(tmp_path / "run"), Gate())
     reasons = {item.column.name: item.reason for item in report.comparisons}
-    assert reasons["image_seconds"] == reasons["peak_memory_gib"] == "attention was watched in one run alone"
+    assert reasons["image_seconds"] == reasons["peak_memory_gib"] == "attention was recorded in only one run"
     assert "attention" not in reasons["artefact_mib"]
 
 

@@ -59,7 +59,7 @@ def test_name_of_any_system_means_its_file(root, name, file):
         ("secret.png", "lies outside the folder"),
         ("C:\\Users\\ada\\1.png", 'lies outside the folder .*; write "1.png"'),
         ("gone.png", "is a link to a file that is not here; fetch it"),
-        ("sub", "is no file"),
+        ("sub", "is not a file"),
         ("a\0b.png", "has no usable name"),
         ("x" * 300, "has no usable name"),
     ],
@@ -72,5 +72,5 @@ def test_name_that_means_no_file_of_the_folder_is_refused(root, name, told):
 def test_name_that_may_mean_two_files_is_refused(root):
     for name in ("IMG.png", "img.PNG"):
         (root / name).write_bytes(b"x")
-    with pytest.raises(UserError, match=r"may be IMG\.png and img\.PNG"):
+    with pytest.raises(UserError, match=r"matches IMG\.png and img\.PNG"):
         named_file(root, "Img.Png", "the image")

@@ -91,7 +91,7 @@ def test_what_is_no_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
     for name in ("pipe.png", "folder.png"):
-        with pytest.raises(UserError, match="is no file"):
+        with pytest.raises(UserError, match="is not a file"):
             read_photograph(tmp_path / name)
     with pytest.raises(UserError, match="does not exist"):
         read_photograph(tmp_path / "absent.png")

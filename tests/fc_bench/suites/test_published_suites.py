@@ -162,7 +162,7 @@ def test_suite_without_photographs_says_what_it_needs(fc_bench, suite, tmp_path)
     done = fc_bench("validate", "fastcomposer-single")
     assert done.code == 2
     assert "name the folder that holds 000001.jpg and the others with --photographs" in done.err
-    with pytest.raises(UserError, match="has photographs of its own"):
+    with pytest.raises(UserError, match="has its own photographs"):
         read_suite(suite, tmp_path)
     with pytest.raises(UserError, match="does not exist; correct --photographs"):
         read_suite(suite_file("fastcomposer-single"), tmp_path / "nowhere")

@@ -9,7 +9,7 @@ import pytest
 from fc_bench.reports.cost.beside import costs_beside
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.frame import read_runs
-from fc_bench.reports.quality.writing import Tables
+from fc_bench.reports.quality.output import Tables
 from fc_bench.run_folder.records import RunFolder
 
 FEW = {
@@ -75,7 +75,7 @@ def test_what_disturbed_the_measurements_is_said_beside_their_numbers_too(runs, 
         return record
 
     beside, _ = costs_beside(runs, [cost_run(made_cost(record=crowded))])
-    assert any(line.startswith("cost: measured while something else went on.") for line in beside.notes)
+    assert any(line.startswith("cost: measured while other processes ran.") for line in beside.notes)
 
 
 def test_measured_costs_whose_intervals_meet_are_bold_together(runs, made_cost):
@@ -102,16 +102,16 @@ def test_method_with_other_options_has_no_costs_beside_it(runs, made_cost):
     found = cells_of(tables.contents.overview()[0])
     assert {found["dreambooth"][name] for name in ("s to customize", "s per image", "peak GiB", "MiB kept")} == {"–"}
     assert found["fastcomposer"]["s per image"] != "–"
-    assert "cost did not measure, with the same options: dreambooth." in tables.notes()
+    assert "cost did not measure these methods with the same options: dreambooth." in tables.notes()
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"backbone": "sd15"}, "The costs of cost stand apart: run has another backbone."),
+        ({"backbone": "sd15"}, "The costs of cost are not included: run has another backbone."),
         (
             {"sampler": {"scheduler": "ddim", "steps": 50, "guidance_scale": 5.0, "resolution": 128}},
-            "The costs of cost stand apart: run has other sampler settings.",
+            "The costs of cost are not included: run has other sampler settings.",
         ),
     ],
 )
@@ -122,4 +122,4 @@ def test_costs_of_something_else_stand_apart_and_it_is_said(runs, made_cost, cha
 def test_of_several_that_fit_none_is_chosen(runs, made_cost):
     beside, (reason,) = costs_beside(runs, [cost_run(made_cost("one")), cost_run(made_cost("two"))])
     assert beside is None
-    assert "one, two stand apart: each of them fits" in reason
+    assert "one, two are not included: each of them fits" in reason

@@ -70,7 +70,7 @@ def test_figures_of_a_cost_run_that_does_not_fit_leave_the_quality_run_s_own(mad
     run = copied("run", methods=("text-only", "fastcomposer", "dreambooth"), sets=("p01", "p02", "p03"))
     other = made_cost(settings=lambda settings: {**settings, "backbone": "sd15"})
     quality, measured = both(run, other, out=tmp_path / "both")
-    assert quality.left_out == ("The costs of cost stand apart: run has another backbone.",)
+    assert quality.left_out == ("The costs of cost are not included: run has another backbone.",)
     assert [drawing.name for drawing in quality.drawings] == ["amortised-cost", "storage"]
     assert "Grey: the published 300x to 2,500x" in measured.drawings[1].caption
 

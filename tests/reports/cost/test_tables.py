@@ -12,9 +12,9 @@ import pytest
 from fc_bench.cost.figures import Figure
 from fc_bench.cost.results import MethodCost
 from fc_bench.reports.cost.notes import cost_notes
+from fc_bench.reports.cost.output import CostTables, write_cost_tables
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.cost.tables import amortised, break_evens, phases, speed_ups, storage
-from fc_bench.reports.cost.writing import CostTables, write_cost_tables
 from fc_bench.reports.literature import published_cost
 from fc_bench.reports.page.tables import page_table
 from fc_bench.reports.reference import publish
@@ -64,7 +64,7 @@ def test_extrapolated_figures_are_marked_and_steps_are_told():
     found = row(table, "dreambooth")
     assert [cells[0].superscript for cells in table.rows] == ["", "†"]
     assert found["customize s"] == "≈ 15,234 [15,100, 15,380]"
-    assert found["steps taken / asked"] == "4 / 800"
+    assert found["steps taken / requested"] == "4 / 800"
     assert found["image s"] == "≈ 99.0 [97.0, 101.5]"
     assert (found["peak GiB"], found["MiB kept"], found["dtype"]) == ("17.00", "1,965", "bfloat16")
     assert (found["identity"], found["prompt consistency"]) == ("–", "–")
@@ -141,7 +141,7 @@ def test_the_page_says_why_quality_is_empty_and_where_it_was_measured(made_cost)
     told = " ".join(cost_notes(CostRun(RunFolder(random), "cost")))
     assert "The weights are random and the images mean nothing, so the quality columns are empty" in told
     assert "bfloat16 on cpu (a processor, 2 cores, virtual, no accelerator)" in told
-    assert "† measured while something else went on" in told
+    assert "† measured while other processes ran" in told
     assert "dreambooth 20% to 20%" in told
 
 

@@ -17,7 +17,7 @@ from fc_bench.metrics.identity import Identity
 from fc_bench.metrics.prompt_consistency import PromptConsistency
 from fc_bench.reports.frame import alike, read_runs
 from fc_bench.reports.page.page import write_page
-from fc_bench.reports.quality.writing import Tables
+from fc_bench.reports.quality.output import Tables
 
 REFERENCE = Path(__file__).parents[3] / "reports" / "reference" / "pocket" / "run.json"
 SINGLE = {"a photo of a {subject} in the snow": "context", "a sketch of a {subject}": "style"}

@@ -52,7 +52,7 @@ def test_a_click_on_a_title_sorts_by_number_and_anchors_stay_below(look, make_ru
     tab = look(page_of(run.path))
     head = tab.locator("table").first.locator("thead th").nth(2)
     planned = ["text-only", "fastcomposer", "dreambooth", "ten"]
-    anchors = ["ceiling (own photographs)", "floor (somebody else)"]
+    anchors = ["ceiling (own photographs)", "floor (other person)"]
     assert names(tab, "One subject") == [*planned, *anchors]
     best_first = ["dreambooth", "ten", "fastcomposer", "text-only"]
     for sort, expected in (("descending", best_first), ("ascending", best_first[::-1]), (None, planned)):
@@ -94,7 +94,7 @@ def test_filters_show_the_samples_that_the_records_have(look, trouble):
     assert keys(tab) == [named]
     tab.locator("[name=q]").fill("nothing like it")
     assert keys(tab) == []
-    assert "No sample fits" in tab.locator("#gallery").text_content()
+    assert "No sample matches" in tab.locator("#gallery").text_content()
 
 
 @pytest.mark.parametrize(("status", "key"), [("error", FAILED), ("missing", MISSING)])
@@ -298,11 +298,11 @@ def test_records_without_images_make_a_page_without_broken_ones(look, make_run, 
     run = make_run(images=False)
     tab = look(page_of(run.path))
     assert tab.locator("img").count() == 0
-    assert "The images of this run are not here" in tab.locator("#samples").inner_text()
+    assert "The images of this run are missing" in tab.locator("#samples").inner_text()
     record = run.of("dreambooth", "p1", SNOW)
     assert f"{run.scores[record['id']]['identity']:.3f}" in tab.locator(".row").first.inner_text()
     tab.goto(tab.url.split("#")[0] + f"#sample={record['id']}")
-    assert "The image is not here" in opened(tab, record).inner_text()
+    assert "The image is missing" in opened(tab, record).inner_text()
 
 
 def test_embedded_page_shows_its_images_anywhere(look, make_run, tmp_path, page_of):

@@ -71,8 +71,8 @@ def test_table_has_the_means_of_the_records(make_run, page_of):
     assert [cell.split(" ↑")[0] for cell in table[0]] == [
         "method",
         "n",
-        "identity",
-        "faces found",
+        "identity preservation",
+        "faces detected",
         "prompt consistency",
     ]
     rows = {row[0]: row[1:] for row in table[1:]}
@@ -81,7 +81,7 @@ def test_table_has_the_means_of_the_records(make_run, page_of):
         "fastcomposer",
         "dreambooth",
         "ceiling (own photographs)",
-        "floor (somebody else)",
+        "floor (other person)",
     ]
     for method in ("text-only", "fastcomposer", "dreambooth"):
         own = [
@@ -217,7 +217,7 @@ def test_damaged_picture_is_left_out_and_the_others_stay(tmp_path, damage):
 def test_records_without_images_say_so(make_run, page_of):
     run = make_run(images=False)
     page = page_of(run.path)
-    assert "The images of this run are not here" in page.read_text()
+    assert "The images of this run are missing" in page.read_text()
     assert data_of(page)["pictures"] == []
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from fc_bench.reports.cost.output import CostTables
 from fc_bench.reports.cost.run import CostRun
-from fc_bench.reports.cost.writing import CostTables
 from fc_bench.reports.figures import draw_cost
 from fc_bench.reports.frame import read_runs
 from fc_bench.reports.page.page import write_page
-from fc_bench.reports.quality.writing import Tables
+from fc_bench.reports.quality.output import Tables
 from fc_bench.run_folder.records import RunFolder
 
 pytestmark = pytest.mark.browser

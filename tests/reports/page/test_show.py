@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fc_bench.reports.escaping import visible
-from fc_bench.reports.repeating import repeat_command
+from fc_bench.reports.repetition import repeat_command
 
 SNOW, BOAT = "a photo of a {subject} in the snow", "a photo of {subjects} on a boat"
 
@@ -41,7 +41,7 @@ def test_everything_recorded_of_a_sample_is_printed(fc_bench, run):
     ):
         assert part in done.out
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.out.splitlines() if line.startswith("│")]
-    assert ["identity", f"{values['identity']:.3f}"] in [row[:2] for row in rows]
+    assert ["identity preservation", f"{values['identity']:.3f}"] in [row[:2] for row in rows]
     assert ["prompt consistency", f"{values['prompt_consistency']:.3f}"] in [row[:2] for row in rows]
     identity = f"{values['identity']:.3f}"
     assert ["1", "2.0, 3.0, 14.0, 29.0", "0.88", identity, "0.125", "p1"] in rows
@@ -218,7 +218,7 @@ def test_browser_that_does_not_start_is_said(fc_bench, make_run, monkeypatch):
     run = make_run()
     done = fc_bench("report", run.path, "--no-figures", "--open")
     assert done.code == 0
-    assert f"open {run.page} by hand" in done.out
+    assert f"open {run.page} yourself" in done.out
 
 
 def test_page_that_cannot_be_written_is_one_sentence_and_leaves_the_old_one(fc_bench, make_run, monkeypatch):

@@ -39,12 +39,12 @@ def test_best_method_its_interval_and_fastcomposer_s_place_are_the_tables(make_r
     }
     best, second = ("{mean:.3f} [{low:.3f}, {high:.3f}]".format(**found[m]) for m in ("dreambooth", "fastcomposer"))
     assert told[0] == (
-        f"With one subject, dreambooth has the highest identity, {best}, and the paired differences tell it apart from "
-        f"fastcomposer. fastcomposer is 2nd of 2 with {second}."
+        f"With one subject, dreambooth has the highest identity preservation, {best}, significantly different from "
+        f"fastcomposer by the paired differences. fastcomposer is 2nd of 2 with {second}."
     )
-    assert told[1].startswith("With 2 subjects together, dreambooth has the highest identity, ")
-    assert told[1].endswith("the paired differences allow places 1 to 2.")
-    assert "too few subject sets to tell the methods apart" in told[1]
+    assert told[1].startswith("With 2 subjects together, dreambooth has the highest identity preservation, ")
+    assert told[1].endswith("the paired differences allow ranks 1 to 2.")
+    assert "too few subject sets to distinguish the methods" in told[1]
     assert told[2] == (
         "For one subject, dreambooth takes 6.50 s to customize and 0.25 s an image; "
         "fastcomposer takes 0.00 s to customize and 0.25 s an image."
@@ -65,26 +65,26 @@ def test_methods_are_told_apart_only_where_the_whole_interval_is_on_one_side(mak
     assert all(row["mean"] <= 0 for row in against.values())
     undecided = [method for method, row in against.items() if row["high"] >= 0]
     if undecided:
-        clause = first.split("do not tell it apart from ")[1].split(".")[0]
+        clause = first.split("not significantly different from ")[1].split(".")[0]
         assert sorted(clause.replace(" and ", ", ").split(", ")) == sorted(undecided)
     else:
-        assert "the paired differences tell it apart from another, " in first
+        assert "significantly different from another, " in first
     if best != "fastcomposer":
         follows = paired_rows(paired_samples(runs), identity, "fastcomposer")
         ahead = sum(row["low"] > 0 for row in follows)
         behind = sum(row["high"] < 0 for row in follows)
         place = 1 + sum(row["mean"] > 0 for row in follows)
         if (1 + ahead, 4 - behind) != (place, place):
-            assert f"the paired differences allow places {1 + ahead} to {4 - behind}" in first
+            assert f"the paired differences allow ranks {1 + ahead} to {4 - behind}" in first
         assert f"fastcomposer is {place}" in first
 
 
 def test_method_that_misses_values_is_not_ranked(make_run):
     run = make_run(failed={("dreambooth", "p1", SNOW): "no room"}, missing=[("dreambooth", "p2", SNOW)])
     told = sentences(run.path)
-    assert told[0].startswith("With one subject, fastcomposer has identity 0.4")
-    assert told[0].endswith("Not ranked, as values are missing: dreambooth.")
-    assert told[-1] == "28 of 30 samples are there, 1 failed and 1 were not reached: no mean holds them."
+    assert told[0].startswith("With one subject, fastcomposer has identity preservation 0.4")
+    assert told[0].endswith("Not ranked, because values are missing: dreambooth.")
+    assert told[-1] == "28 of 30 samples are there, 1 failed and 1 were not reached: the means do not include them."
 
 
 def test_what_has_no_score_is_counted(make_run):
@@ -96,16 +96,16 @@ def test_what_has_no_score_is_counted(make_run):
 
 def test_one_method_stands_beside_the_photographs(make_run):
     told = sentences(make_run(methods=("fastcomposer",), pairs=()).path)
-    assert told[0].startswith("With one subject, fastcomposer has identity 0.4")
+    assert told[0].startswith("With one subject, fastcomposer has identity preservation 0.4")
     assert "(own photographs: 0.900" in told[0]
-    assert "somebody else's: 0.020" in told[0]
+    assert "other person: 0.020" in told[0]
 
 
 def test_methods_that_were_asked_for_different_samples_are_not_ranked(make_run):
     one = make_run("one", methods=("fastcomposer",))
     other = make_run("other", methods=("dreambooth",), single={SNOW: "context"})
     told = sentences(one.path, other.path)
-    assert told[0] == "With one subject, the methods were asked for different samples: none is ranked."
+    assert told[0] == "With one subject, the methods have different samples, so none is ranked."
     assert told[1].startswith("With 2 subjects together, dreambooth has the highest identity")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fc_bench.reports.page import choosing
+from fc_bench.reports.page import selection
 
 SNOW, SKETCH, BOAT = "a photo of a {subject} in the snow", "a sketch of a {subject}", "a photo of {subjects} on a boat"
 MOST = 12
@@ -34,7 +34,7 @@ def made(make_run):
 def test_gallery_holds_whole_questions_and_what_failures_name(made, page_of, monkeypatch):
     whole = page_of(made.path).read_text()
     everything = data_of(made.page)["samples"]
-    monkeypatch.setattr(choosing, "MOST", MOST)
+    monkeypatch.setattr(selection, "MOST", MOST)
     part = page_of(made.path).read_text()
     held = [made.samples[sample["id"]] for sample in data_of(made.page)["samples"]]
     assert f"The gallery holds {len(held)} of {len(everything)} samples" in part
@@ -54,11 +54,11 @@ def test_gallery_holds_whole_questions_and_what_failures_name(made, page_of, mon
 
 
 def test_part_is_the_same_in_every_report_and_in_reports_of_several_runs(make_run, page_of, monkeypatch, tmp_path):
-    monkeypatch.setattr(choosing, "MOST", MOST)
+    monkeypatch.setattr(selection, "MOST", MOST)
     one, other = make_run("one"), make_run("other", methods=("text-only", "mine", "dreambooth"))
     first, again = (data_of(page_of(one.path))["samples"] for _ in range(2))
     assert first == again
-    monkeypatch.setattr(choosing, "MOST", 2 * MOST)
+    monkeypatch.setattr(selection, "MOST", 2 * MOST)
     both = data_of(page_of(one.path, other.path, out=tmp_path / "both"))["samples"]
     assert {sample["key"].split("/")[1] for sample in both if sample["key"].startswith("one/")} == {
         sample["id"] for sample in first
@@ -67,5 +67,5 @@ def test_part_is_the_same_in_every_report_and_in_reports_of_several_runs(make_ru
 
 def test_page_of_fewer_samples_holds_all(make_run, page_of, monkeypatch):
     made = make_run()
-    monkeypatch.setattr(choosing, "MOST", len(made.samples))
+    monkeypatch.setattr(selection, "MOST", len(made.samples))
     assert len(data_of(page_of(made.path))["samples"]) == len(made.samples)

@@ -1,4 +1,4 @@
-"""A cost run from end to end: settle, check, measure what is missing, phase by phase, within the budget."""
+"""A cost run: check the request, then measure the missing phases within the budget."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fc_bench import registry
 from fc_bench.builtin import DEFAULT_METHODS, POCKET_SUITE
 from fc_bench.cost.budget import Budget, Prediction, fits_in_full
 from fc_bench.cost.extrapolation import extrapolated, seconds_per_step
-from fc_bench.cost.launching import launched
+from fc_bench.cost.launcher import launched
 from fc_bench.cost.memory_guard import available_bytes, free_memory
 from fc_bench.cost.records import (
     ARTEFACTS,
@@ -33,7 +33,7 @@ from fc_bench.cost.records import (
     extrapolates,
     measurements,
 )
-from fc_bench.cost.results import told
+from fc_bench.cost.results import describe_measurement
 from fc_bench.cost.surroundings import numerics, provider
 from fc_bench.errors import UserError
 from fc_bench.generation.device import resolve_device
@@ -54,15 +54,15 @@ SEED = 20230510
 SHORT = 4
 """Sampler steps of a short image."""
 COMPARABLE = ("processor", "cores", "torch_threads", "accelerators")
-"""What of the hardware has to be equal in one table."""
+"""Facts of the hardware that must be equal in one table."""
 LIBRARIES = ("python", "torch", "diffusers", "transformers")
 SAVING = "gradient_checkpointing"
-"""The option that a method which runs out of memory is tried again with, where it has it."""
+"""The option that is changed to retry a method that runs out of memory, if the method has it."""
 
 
 @dataclass(frozen=True)
 class CostOptions:
-    """What the command line asks for; None: the backbone's number format, what is free of the machine's memory."""
+    """The options of the command line; None: the backbone's number format, and all free memory of the machine."""
 
     methods: Sequence[str] = DEFAULT_METHODS
     backbone: str = "pocket"
@@ -78,15 +78,15 @@ class CostOptions:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a cost run left: its folder and the measurements that failed."""
+    """The result of a cost run: its folder and the number of failed measurements."""
 
     folder: RunFolder
     failed: int
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """The settled question: everything the measuring processes have in common."""
+class _Settled:
+    """What all measuring processes have in common."""
 
     backbone: Backbone
     backbone_file: str
@@ -97,38 +97,36 @@ class _Asked:
 
 
 def measure(options: CostOptions, console: Console) -> Measured:
-    """Measure what is asked, or continue; the same options on the same folder do only what is missing.
+    """Measure what is missing; the same options on the same folder continue an interrupted run.
 
-    What was extrapolated is measured again under a larger budget. Raises UserError or ModelInputError before anything
-    is measured when a method, an option, the weights or the folder are unusable.
+    Extrapolated values are measured again with a larger budget. Raises UserError or ModelInputError before anything is
+    measured if a method, an option, the weights or the folder are unusable.
     """
-    asked = _settled(options)
-    path = options.out or Path("runs") / f"cost-{asked.backbone.name}"
+    settled = _settle(options)
+    path = options.out or Path("runs") / f"cost-{settled.backbone.name}"
     with opened_for_writing(path) as folder:
-        settings = _settings(asked)
+        settings = _settings(settled)
         _refuse_other_run(folder, settings)
         try:
             _begin(folder, settings, options.budget)
-            _measure_missing(options, asked, folder, console)
+            _measure_missing(options, settled, folder, console)
         except OSError as error:
             raise UserError(
                 f"Writing to the run folder {path} failed ({error}); make room or make it writable, then repeat the "
                 "command: nothing finished is lost."
             ) from error
-        labels = list(asked.rows)
+        labels = list(settled.rows)
         failed = sum(
             1 for (label, _), one in measurements(folder).items() if label in labels and one["status"] == ERROR
         )
         return Measured(folder, failed)
 
 
-def _settled(options: CostOptions) -> _Asked:
+def _settle(options: CostOptions) -> _Settled:
     backbone_file, backbone = options.backbone, read_backbone(options.backbone)
     for name in options.options:
         if name not in options.methods:
-            raise UserError(
-                f'Options are given for "{name}", which is not among the methods of this run; add --method {name}.'
-            )
+            raise UserError(f'An option is given for "{name}", which is not a method of this run; add --method {name}.')
     device = resolve_device(options.device)
     dtype = options.dtype or backbone.dtype.on(device)
     for name in options.methods:
@@ -142,7 +140,7 @@ def _settled(options: CostOptions) -> _Asked:
     )
     setting = Setting(backbone, sampler, device, dtype)
     subject = read_suite(POCKET_SUITE).subjects[0]
-    asked = [AskedSet((subject,), lambda mentions: [fill(TEMPLATE, mentions)])]
+    requested = [AskedSet((subject,), lambda mentions: [fill(TEMPLATE, mentions)])]
     rows: dict[str, tuple[type[Method], MethodRow]] = {}
     for name in dict.fromkeys(options.methods):
         try:
@@ -151,50 +149,50 @@ def _settled(options: CostOptions) -> _Asked:
             if options.random_weights or backbone.architecture is None:
                 raise
             raise ModelInputError(f"{error} Or measure its architecture with --random-weights.") from None
-        if told := refusal(kind, setting, settled, asked):
-            raise UserError(f"{row.label}: {told}")
+        if message := refusal(kind, setting, settled, requested):
+            raise UserError(f"{row.label}: {message}")
         rows[row.label] = (kind, row)
-    return _Asked(backbone, backbone_file, setting, rows, subject, options.random_weights)
+    return _Settled(backbone, backbone_file, setting, rows, subject, options.random_weights)
 
 
-def _settings(asked: _Asked) -> dict[str, Any]:
-    """What must be equal for two commands to work in one folder, and the method rows, which may grow."""
+def _settings(settled: _Settled) -> dict[str, Any]:
+    """Settings that must be equal for two commands in one folder, and the method rows, which may be added to."""
     machine, libraries = hardware(), versions()
     return {
         "kind": KIND,
-        "backbone": asked.backbone.name,
-        "random_weights": asked.random_weights,
-        "sampler": asdict(asked.setting.sampler),
+        "backbone": settled.backbone.name,
+        "random_weights": settled.random_weights,
+        "sampler": asdict(settled.setting.sampler),
         "batch": 1,
-        "device": asked.setting.device,
-        "dtype": asked.setting.dtype,
+        "device": settled.setting.device,
+        "dtype": settled.setting.dtype,
         "machine": {key: machine[key] for key in COMPARABLE},
         "libraries": {key: libraries[key] for key in LIBRARIES},
         "provider": provider(),
         "numerics": numerics(),
         "subject": {
-            "id": asked.subject.id,
-            "noun": asked.subject.noun,
-            "photographs": len(asked.subject.photographs),
+            "id": settled.subject.id,
+            "noun": settled.subject.noun,
+            "photographs": len(settled.subject.photographs),
             "template": TEMPLATE,
         },
-        "methods": {label: _row(asked, kind, row) for label, (kind, row) in asked.rows.items()},
+        "methods": {label: _row(settled, kind, row) for label, (kind, row) in settled.rows.items()},
     }
 
 
-def _row(asked: _Asked, kind: type[Method], row: MethodRow) -> dict[str, Any]:
-    """A method's row with what tables need beside its options: whether it knows the subject, and its shared files."""
+def _row(settled: _Settled, kind: type[Method], row: MethodRow) -> dict[str, Any]:
+    """A method's row with further fields for tables: whether it is personalized, and its shared files."""
     options = kind.Options.model_validate(dict(row.options))
     files = {
         (state.st_dev, state.st_ino): state.st_size
-        for path in kind.weights(asked.backbone, options).values()
+        for path in kind.weights(settled.backbone, options).values()
         for state in (file.stat() for file in files_of(path))
     }
     return {**asdict(row), "personalizes": kind.uses_photographs, "shared_weights_bytes": sum(files.values())}
 
 
 def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
-    """Raise UserError when the folder holds something that does not compare with what is to be measured."""
+    """Raise UserError if the folder holds measurements that are not comparable with the requested ones."""
     if not (folder.path / RUN).exists():
         return
     earlier = folder.settings(KIND)
@@ -214,7 +212,7 @@ def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
     for key, what in names.items():
         if earlier.get(key) != settings[key]:
             raise UserError(
-                f"{folder.path} holds measurements {what}, which do not compare; choose another folder with --out."
+                f"{folder.path} holds measurements {what}, which are not comparable; choose another folder with --out."
             )
     for label, row in settings["methods"].items():
         if label in earlier["methods"] and earlier["methods"][label] != row:
@@ -249,10 +247,10 @@ def pending(
     budget: float,
     retry_errors: bool = False,
 ) -> list[tuple[str, Phase]]:
-    """(label, phase) still to be measured, phase after phase, each for all methods.
+    """The missing measurements (label, phase), phase after phase, each for all methods.
 
-    A method that sees no photograph is not customized. What was extrapolated, or had no room, comes again when the
-    budget is larger than then; failures when `retry_errors`.
+    Text-only methods are not customized. Extrapolated or skipped measurements are repeated if the budget is larger than
+    before; failures are repeated with `retry_errors`.
     """
     found: list[tuple[str, Phase]] = []
     for phase in PHASES:
@@ -269,18 +267,18 @@ def pending(
     return found
 
 
-def _measure_missing(options: CostOptions, asked: _Asked, folder: RunFolder, console: Console) -> None:
-    rows = {label: {"personalizes": kind.uses_photographs} for label, (kind, _) in asked.rows.items()}
+def _measure_missing(options: CostOptions, settled: _Settled, folder: RunFolder, console: Console) -> None:
+    rows = {label: {"personalizes": kind.uses_photographs} for label, (kind, _) in settled.rows.items()}
     missing = pending(rows, measurements(folder), options.budget, options.retry_errors)
+    weights = " (random weights)" if settled.random_weights else ""
     console.print(
-        f"Cost of {len(rows)} methods on {asked.backbone.name}{' (random weights)' if asked.random_weights else ''}: "
-        f"{len(missing)} measurements to make in about {_duration(options.budget)}, more if the smallest need it, in "
-        f"{folder.path}",
+        f"Cost of {len(rows)} methods on {settled.backbone.name}{weights}: {len(missing)} measurements in about "
+        f"{_duration(options.budget)}, longer if the smallest measurements need more, in {folder.path}",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
-    session = _Session(options, asked, folder, console)
+    session = _Session(options, settled, folder, console)
     try:
         while missing:
             session.take(missing)
@@ -293,8 +291,8 @@ def _measure_missing(options: CostOptions, asked: _Asked, folder: RunFolder, con
 class _Session:
     """The measurements of one command."""
 
-    def __init__(self, options: CostOptions, asked: _Asked, folder: RunFolder, console: Console) -> None:
-        self._options, self._asked, self._folder, self._console = options, asked, folder, console
+    def __init__(self, options: CostOptions, settled: _Settled, folder: RunFolder, console: Console) -> None:
+        self._options, self._settled, self._folder, self._console = options, settled, folder, console
         self._lines = LineWriter(folder.path / MEASUREMENTS)
         self._records = measurements(folder)
         self._budget = Budget.from_now(options.budget)
@@ -304,10 +302,10 @@ class _Session:
         self._lines.close()
 
     def take(self, missing: Sequence[tuple[str, Phase]]) -> None:
-        """Make the first of the missing measurements, with a share of what is left of the budget."""
+        """Make the first of the missing measurements, with a share of the remaining budget."""
         label, phase = missing[0]
         allowance = self._budget.allowance([phase for _, phase in missing])
-        steps = self._asked.setting.sampler.steps
+        steps = self._settled.setting.sampler.steps
         short = min(SHORT, steps)
         if phase == "customize":
             record = self._run(label, phase, allowance, steps)
@@ -336,7 +334,7 @@ class _Session:
     def release(self, missing: Iterable[tuple[str, Phase]]) -> None:
         """Remove artefacts that no missing measurement needs."""
         needed = {label for label, _ in missing}
-        for label, (_, row) in self._asked.rows.items():
+        for label, (_, row) in self._settled.rows.items():
             if label not in needed:
                 shutil.rmtree(self._folder.path / ARTEFACTS / row.folder, ignore_errors=True)
         folder = self._folder.path / ARTEFACTS
@@ -344,24 +342,24 @@ class _Session:
             folder.rmdir()
 
     def _row(self, label: str) -> MethodRow:
-        return self._asked.rows[label][1]
+        return self._settled.rows[label][1]
 
     def _unfit(self, label: str) -> bool:
-        """Whether the method could not be customized, so that there is nothing to draw images with."""
+        """Whether the customization of the method failed, so that it cannot generate images."""
         record = self._records.get((label, "customize"))
         return record is not None and record["status"] not in (OK, NOT_MEASURED)
 
     def _changes(self, label: str) -> dict[str, Any]:
-        """Options that customizing had to change."""
+        """Options that the customization had to change."""
         record = self._records.get((label, "customize"))
         return dict(record.get("options_changed", {})) if record is not None else {}
 
     def _run(
         self, label: str, phase: Phase, allowance: float, sampler_steps: int, changes: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Have a process measure; its record."""
+        """Measure in a new process; returns its record."""
         changes = dict(changes) if changes is not None else self._changes(label)
-        row, setting, subject = self._row(label), self._asked.setting, self._asked.subject
+        row, setting, subject = self._row(label), self._settled.setting, self._settled.subject
         artefact = self._folder.path / ARTEFACTS / row.folder
         artefact.mkdir(parents=True, exist_ok=True)
         limit = self._options.memory_limit or available_bytes()
@@ -371,7 +369,7 @@ class _Session:
                 "method": row.name,
                 "options": {**row.options, **changes},
                 "phase": phase,
-                "backbone": self._asked.backbone_file,
+                "backbone": self._settled.backbone_file,
                 "sampler": asdict(replace(setting.sampler, steps=sampler_steps)),
                 "device": setting.device,
                 "dtype": setting.dtype,
@@ -402,8 +400,8 @@ class _Session:
 
     def _left_out(self, label: str, phase: Phase, allowance: float, predicted: Prediction) -> dict[str, Any]:
         needed = predicted.before + 2 * predicted.full
-        told = f"two images take {needed:.0f} s with loading, {allowance:.0f} s were left for them"
-        error = {"type": "Budget", "message": told, "traceback": ""}
+        message = f"two images take {needed:.0f} s with loading, but only {allowance:.0f} s were left"
+        error = {"type": "Budget", "message": message, "traceback": ""}
         return {**self._head(label, phase, allowance), "status": NOT_MEASURED, "calls": [], "error": error}
 
     def _head(self, label: str, phase: Phase, allowance: float) -> dict[str, Any]:
@@ -418,16 +416,16 @@ class _Session:
         record["finished"] = now()
         self._lines.append(record)
         self._records[record["method"], record["phase"]] = record
-        self._console.print(told(record), highlight=False, markup=False, soft_wrap=True)
+        self._console.print(describe_measurement(record), highlight=False, markup=False, soft_wrap=True)
 
     def _predicted(self, label: str) -> Prediction | None:
-        """Seconds of a process with one image, from the process that measured steps; None when that tells nothing."""
+        """Seconds of a process with one image, from the process that measured steps; None if unknown."""
         record = self._records.get((label, "step"))
         if record is None or record["status"] != OK:
             return None
         call = record["calls"][-1]
         step = seconds_per_step([call["step_seconds"] for call in record["calls"]])
-        whole = extrapolated(call["seconds"], call["steps"], self._asked.setting.sampler.steps, step)
+        whole = extrapolated(call["seconds"], call["steps"], self._settled.setting.sampler.steps, step)
         if whole is None:
             return None
         before = (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fc_bench.cost.measuring import TEMPLATE
+from fc_bench.cost.measurement import TEMPLATE
 from fc_bench.cost.records import PHASES
 from fc_bench.cost.results import method_costs
 from fc_bench.run_folder.records import RunFolder
@@ -68,7 +68,7 @@ def test_all_phases_of_all_kinds_of_methods_are_measured_and_reported(
         assert words in done.out
     report = tmp_path / "cost" / "report"
     table = (report / "cost.md").read_text()
-    assert "| identity ↑ | prompt consistency ↑ |" in table
+    assert "| identity preservation ↑ | prompt consistency ↑ |" in table
     assert "The quality columns are empty: no metric runs where costs are measured" in table
     amortised = list(csv.DictReader((report / "amortised.csv").open()))
     assert {row["images_per_subject"] for row in amortised} >= {"1", "10", "100", "1000", "10000"}
@@ -247,11 +247,11 @@ def test_a_plug_in_without_steps_or_schedulers_is_measured_whole_in_processes_of
     [
         (["-m", "dreambot"], 'Unknown method "dreambot", did you mean "dreambooth"?'),
         (["--budget", "soon"], "'soon' is not a duration: write it like 90s, 30m or 2h"),
-        (["--dtype", "int8"], '"int8" is no number format; give float32, bfloat16 or float16.'),
-        (["-m", "text-only", "-o", "dreambooth.steps=3"], 'Options are given for "dreambooth"'),
+        (["--dtype", "int8"], '"int8" is not a number format; give float32, bfloat16 or float16.'),
+        (["-m", "text-only", "-o", "dreambooth.steps=3"], 'An option is given for "dreambooth"'),
         (["-m", "dreambooth", "-o", "dreambooth.stepz=3"], 'has no option "stepz", did you mean "steps"?'),
         (["--random-weights"], 'The backbone "tiny" declares no architecture'),
-        (["--device", "tpu"], '"tpu" is no device'),
+        (["--device", "tpu"], '"tpu" is not a device'),
     ],
 )
 def test_bad_input_is_one_sentence_before_anything_is_measured(cost, launches, tmp_path, arguments, words):
@@ -276,13 +276,13 @@ def test_missing_weights_say_that_random_ones_would_do(cost, launches, tmp_path,
 
 
 def test_measurements_that_do_not_compare_are_not_mixed(cost, launches, tmp_path, monkeypatch):
-    from fc_bench.cost import measuring
+    from fc_bench.cost import measurement
 
     assert cost("-m", "text-only", "--budget", "0.1s").code == 0
     done = cost("-m", "text-only", "--budget", "0.1s", "--dtype", "bfloat16")
-    assert (done.code, "with another number format, which do not compare" in done.err) == (2, True)
-    machine = {**measuring.hardware(), "processor": "another"}
-    monkeypatch.setattr(measuring, "hardware", lambda: machine)
+    assert (done.code, "with another number format, which are not comparable" in done.err) == (2, True)
+    machine = {**measurement.hardware(), "processor": "another"}
+    monkeypatch.setattr(measurement, "hardware", lambda: machine)
     done = cost("-m", "text-only", "--budget", "0.1s")
     assert (done.code, "on another machine" in done.err) == (2, True)
 

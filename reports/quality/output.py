@@ -1,4 +1,4 @@
-"""The tables of runs in every format: chosen by layout, printed, written."""
+"""The tables of runs in every format."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from fc_bench.reports.tables.terminal import print_table
 from fc_bench.run_folder.records import write_atomically
 
 Layout = Literal["suite", "paper"]
-"""All that the suite measures, or the tables of FastComposer's paper."""
+"""All measures of the suite, or the tables of FastComposer's paper."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of runs that are alike, in a layout; `beside`: costs that a cost run measured of them."""
+    """The tables of comparable runs in a layout; `beside`: their costs from a cost run."""
 
     runs: Sequence[Run]
     layout: Layout = "suite"
@@ -51,22 +51,22 @@ class Tables:
 
     @cached_property
     def contents(self) -> Contents:
-        """What there is to be laid out."""
+        """The contents of the tables."""
         return contents(self.runs, footnote_marks(self.runs), incomparable_costs(self.runs), self.beside)
 
     @cached_property
     def differences(self) -> list[Table]:
-        """Each method minus a common one."""
+        """Paired differences of each method to a common one."""
         return differences(self.runs)
 
     @cached_property
     def published(self) -> list[Table]:
-        """What is published of the suite."""
+        """The published values of the suite."""
         return published_tables(str(self.runs[0].settings["suite"]["name"]))
 
     @cached_property
     def headline(self) -> list[Table]:
-        """Those for the terminal."""
+        """The tables for the terminal."""
         if self.layout == "paper":
             return [*self.contents.paper(), *self.published]
         made = self.contents
@@ -75,7 +75,7 @@ class Tables:
 
     @cached_property
     def printed(self) -> list[Table]:
-        """Those that fit on paper."""
+        """The tables in a width for paper."""
         if self.layout == "paper":
             return self.headline
         made = self.contents
@@ -84,7 +84,7 @@ class Tables:
 
     @cached_property
     def everything(self) -> list[Table]:
-        """All of them, with all columns."""
+        """All tables, with all columns."""
         if self.layout == "paper":
             return self.headline
         made = self.contents
@@ -92,7 +92,7 @@ class Tables:
         return [*first, *self.differences, *made.by_category(made.headlines)]
 
     def notes(self, options: bool = True) -> list[str]:
-        """What a reader has to know beside the numbers."""
+        """The notes for the reader."""
         return [*notes(self.runs, options), *(self.beside.notes if self.beside else ())]
 
     def show(self, console: Console) -> None:
@@ -106,14 +106,14 @@ class Tables:
 def write_tables(tables: Tables, folder: Path) -> list[Path]:
     """Write `table.md`, `.csv`, `.tex`, `.html` as shown, and `results.csv` with all digits, into the folder.
 
-    The files of another layout are called after it.
+    The files of another layout are named after it.
     """
-    told, results, stem = tables.notes(), frame(tables.runs), "table" if tables.layout == "suite" else tables.layout
+    notes, results, stem = tables.notes(), frame(tables.runs), "table" if tables.layout == "suite" else tables.layout
     files = {
         f"{stem}.md": _document(tables),
         f"{stem}.csv": csv_tables(tables.everything),
-        f"{stem}.tex": latex_tables(tables.printed, footnotes(tables.runs), told),
-        f"{stem}.html": html_document(tables.title, tables.everything, [*told, *provenance(tables.runs)]),
+        f"{stem}.tex": latex_tables(tables.printed, footnotes(tables.runs), notes),
+        f"{stem}.html": html_document(tables.title, tables.everything, [*notes, *provenance(tables.runs)]),
         "results.csv": csv_frame(results if len(tables.runs) > 1 else results.drop(columns="run")),
     }
     for name, content in files.items():
@@ -122,7 +122,7 @@ def write_tables(tables: Tables, folder: Path) -> list[Path]:
 
 
 def headline_markdown(runs: Sequence[Run]) -> str:
-    """The measured tables of the terminal as Markdown without a title of its own."""
+    """The measured tables of the terminal as Markdown without a title."""
     made = Tables(runs).contents
     shown = [*made.quality(made.headlines), made.cost()]
     parts = [f"**{markdown(table.title)}**\n\n{markdown_table(table)}" for table in shown]
@@ -135,7 +135,7 @@ def overview_markdown(runs: Sequence[Run]) -> str:
 
 
 def effects_markdown(runs: Sequence[Run]) -> str:
-    """The quality tables of the terminal and the paired differences as Markdown: what an option does."""
+    """The quality tables of the terminal and the paired differences as Markdown, for the effect of an option."""
     tables = Tables(runs)
     made = tables.contents
     shown = [*made.quality(made.headlines), *tables.differences]
@@ -143,7 +143,7 @@ def effects_markdown(runs: Sequence[Run]) -> str:
 
 
 def _document(tables: Tables) -> str:
-    """The whole report as Markdown: tables, what the columns mean, provenance."""
+    """The whole report as Markdown: tables, descriptions of the columns, provenance."""
     runs = tables.runs
     parts = [f"# {markdown(tables.title)}", markdown(runs[0].settings["suite"]["description"])]
     for table in tables.everything:

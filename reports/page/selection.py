@@ -1,4 +1,4 @@
-"""Which samples a page's gallery holds: all, or of very many a part that is drawn the same way every time."""
+"""The samples of a page's gallery: all, or a reproducible selection of very many."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pandas as pd
 from fc_bench.reports.page.gallery import PageRun
 
 MOST = 20_000
-"""Samples in a gallery, beside those that failures name: a browser opens ten thousands from disk, not a million."""
+"""Largest number of samples in a gallery, without those named by failures; a browser cannot open a million."""
 _ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
 """Shifts and factors of splitmix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators")."""
 
 
 def chosen_rows(runs: Sequence[PageRun], named: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-    """The rows of each run's samples that the gallery holds, in order; all where they are no more than `MOST`.
+    """The rows of each run's samples in the gallery, in order; all if they are at most `MOST`.
 
-    Otherwise questions (subjects, prompt, image) are drawn by their hash, each with all samples that answer it, and the
-    `named` ones (number of the run, row) are there in any case.
+    Otherwise combinations of subjects, prompt and image are drawn by their hash, each with all its samples. The `named`
+    ones (number of the run, row) are always included.
     """
     counts = [len(run.run.samples) for run in runs]
     if sum(counts) <= MOST:
@@ -35,7 +35,7 @@ def chosen_rows(runs: Sequence[PageRun], named: Sequence[tuple[int, int]]) -> li
 
 
 def left_out(runs: Sequence[PageRun], chosen: Sequence[np.ndarray]) -> str:
-    """What the gallery does not hold, in a sentence; empty where it holds everything."""
+    """What the gallery does not hold, in a sentence; empty if it holds everything."""
     planned, held = sum(len(run.run.samples) for run in runs), sum(map(len, chosen))
     if held == planned:
         return ""
@@ -47,7 +47,7 @@ def left_out(runs: Sequence[PageRun], chosen: Sequence[np.ndarray]) -> str:
 
 
 def _hashes(samples: pd.DataFrame) -> np.ndarray:
-    """A number for what each sample was asked, evenly spread; the same in every run that asks it."""
+    """An evenly distributed number for the subjects, prompt and image of each sample; equal in all runs."""
     mixed = samples["index"].to_numpy().astype(np.uint64)
     for name in ("set", "template"):
         texts = [text.encode("utf-8", "surrogatepass") for text in samples[name].cat.categories]

@@ -1,4 +1,4 @@
-"""The commands a run was made with, and the command that makes one method's samples again."""
+"""The commands of a run, and the command that generates one method's samples again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 AGAIN = "runs/again"
-"""Another folder than the run's: there everything is done already."""
+"""Another folder than the run's, in which everything is already done."""
 
 _OF_METHODS = {"-m": "method", "--method": "method", "-o": "option", "--option": "option", "--out": "out"}
 
@@ -17,11 +17,11 @@ _WHOLE = ("run", "sweep", "cost", "score")
 
 
 def repeat_command(settings: Mapping[str, Any], method: str | None = None, finished: str | None = None) -> str | None:
-    """The recorded command into a new folder; only `method` (a label), as that command had it, when one is given.
+    """The recorded command with a new folder, and with only one `method` (a label) if given.
 
-    `finished` (ISO 8601) tells which of several commands on the folder is meant, the one then at work; the last one
-    otherwise. A sweep is of one method, so it is repeated whole. None where no command made it: a run from Python, the
-    images of a run that scored what was made elsewhere.
+    `finished` (ISO 8601) selects the command that was running then, of several on the folder; the default is the last
+    one. A sweep has one method, so it is repeated completely. None if no command made the run: a run from Python, or
+    images that were only scored.
     """
     begun = [entry for entry in settings["commands"] if finished is None or entry["started"] <= finished]
     commands = begun or settings["commands"][:1]
@@ -46,7 +46,7 @@ def repeat_command(settings: Mapping[str, Any], method: str | None = None, finis
 
 
 def _split(word: str, rest: Any) -> tuple[str | None, str]:
-    """Which option a word of the command line is, and its value: `-m x`, `-mx`, `--method x`, `--method=x`."""
+    """The option that a word of the command line sets, and its value: `-m x`, `-mx`, `--method x`, `--method=x`."""
     flag, equals, value = word.partition("=")
     if equals and flag.startswith("--") and flag in _OF_METHODS:
         return _OF_METHODS[flag], value

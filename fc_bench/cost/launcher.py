@@ -1,4 +1,4 @@
-"""Starting the process of a measurement, waiting for it without work, and telling how it ended."""
+"""Starts the process of a measurement, waits for it, and reports how it ended."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ COMMAND = (sys.executable, "-m", "fc_bench.cost.worker")
 
 
 def launched(task: Mapping[str, Any], log: Path) -> dict[str, Any]:
-    """What the worker answers, or how it died; with `process_seconds` and `process_peak_bytes` as the system saw them.
+    """The worker's answer, or the way it died, with `process_seconds` and `process_peak_bytes` from the system.
 
-    Standard error is appended to `log`. The process ends with this function, however it is left.
+    Standard error is appended to `log`. The process has ended when this function returns or raises.
     """
     begun = time.perf_counter()
     with log.open("ab") as errors:
@@ -37,7 +37,7 @@ def launched(task: Mapping[str, Any], log: Path) -> dict[str, Any]:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            with suppress(BrokenPipeError):  # it died at once; how, is told below
+            with suppress(BrokenPipeError):  # it died at once; the reason follows below
                 process.stdin.write(json.dumps({**task, "path": sys.path}).encode() + b"\n")
                 process.stdin.flush()
             answer = process.stdout.read()
@@ -66,20 +66,20 @@ def _ended(process: subprocess.Popen[bytes]) -> tuple[int, int | None]:
     return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _died(code: int, peak: int | None, said: str) -> dict[str, Any]:
-    """A process that gave no answer: killed from outside is what the system does when memory is short."""
+def _died(code: int, peak: int | None, output: str) -> dict[str, Any]:
+    """The result of a process without an answer; the system kills a process when memory is short."""
     if code == -signal.SIGKILL:
-        told = "the process was killed (signal 9), as the system does when memory is short"
-        error = {"type": "Killed", "message": told, "traceback": said}
+        message = "the process was killed (signal 9), probably because memory ran out"
+        error = {"type": "Killed", "message": message, "traceback": output}
         return {"status": OUT_OF_MEMORY, "used_bytes": peak, "error": error}
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    lines = [line for line in said.splitlines() if line.strip()]
-    told = f"the process ended without a result ({how})" + (f": {lines[-1].strip()}" if lines else "")
-    return {"status": ERROR, "error": {"type": "Died", "message": told, "traceback": said}}
+    lines = [line for line in output.splitlines() if line.strip()]
+    message = f"the process ended without a result ({how})" + (f": {lines[-1].strip()}" if lines else "")
+    return {"status": ERROR, "error": {"type": "Died", "message": message, "traceback": output}}
 
 
 def _tail(log: Path, start: int, most: int = 20_000) -> str:
-    """The end of what the process said on its standard error."""
+    """The last lines of the process's standard error."""
     with log.open("rb") as file:
         file.seek(0, os.SEEK_END)
         file.seek(max(start, file.tell() - most))

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from fc_bench.cost import launching
-from fc_bench.cost.launching import launched
+from fc_bench.cost import launcher
+from fc_bench.cost.launcher import launched
 
 TASK = {"method": "m", "phase": "step"}
 
@@ -23,7 +23,7 @@ def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Launches a program in the worker's place."""
 
     def launch(text: str) -> dict[str, Any]:
-        monkeypatch.setattr(launching, "COMMAND", (sys.executable, "-c", text))
+        monkeypatch.setattr(launcher, "COMMAND", (sys.executable, "-c", text))
         return launched(TASK, tmp_path / "log.txt")
 
     return launch
@@ -72,7 +72,7 @@ def test_an_interrupted_wait_ends_the_process(program, monkeypatch):
         seen.append(process)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(launching, "_ended", interrupted)
+    monkeypatch.setattr(launcher, "_ended", interrupted)
     with pytest.raises(KeyboardInterrupt):
         program("import os, time; os.close(1); time.sleep(600)")
     assert seen[0].returncode == -signal.SIGKILL
@@ -101,7 +101,7 @@ def test_what_a_measurement_loads_holds_no_metric(tiny_backbone, tmp_path, monke
     from fc_bench.model.backbones.backbone import read_backbone
 
     monkeypatch.setattr(
-        launching,
+        launcher,
         "COMMAND",
         (
             sys.executable,

@@ -1,4 +1,4 @@
-"""The tables of a cost run in every format, and its figures of cost with all digits."""
+"""The tables of a cost run in every format, and its cost figures with all digits."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class CostTables:
 
     @property
     def title(self) -> str:
-        """What was measured."""
+        """The title of the run."""
         return self.run.title
 
     @property
@@ -56,14 +56,14 @@ class CostTables:
 
     @cached_property
     def headline(self) -> list[Table]:
-        """Those with the numbers of images that are shown, and break-even with FastComposer; empty ones left out."""
+        """The tables with the plotted numbers of images, and break-even points with FastComposer, if not empty."""
         costs = self.run.costs
         shared = amortised(costs, shared=True)
         return _filled([self._phases, amortised(costs), shared, *self._totals(REFERENCE)])
 
     @cached_property
     def everything(self) -> list[Table]:
-        """All of them, all pairs of methods and what is published."""
+        """All tables, with all pairs of methods and the published costs."""
         costs = self.run.costs
         curves = [amortised(costs), amortised(costs, shared=True)]
         return _filled([self._phases, *curves, *self._totals(None), percentiles(costs), published_cost()])
@@ -77,7 +77,7 @@ class CostTables:
 
     @cached_property
     def printed(self) -> list[Table]:
-        """All of them as they fit on paper: steps in a table of their own, without the empty columns of quality."""
+        """All tables in a width for paper: steps in a separate table, without the empty quality columns."""
         whole = _without(self._phases, ("dtype", *QUALITY))
         times = replace(_without(whole, STEPS), caption=f"Number format: {self.run.settings['dtype']}.")
         others = [head.text for head in whole.header if head.text not in ("method", *STEPS)]
@@ -85,7 +85,7 @@ class CostTables:
         return [times, steps, *self.everything[1:]]
 
     def show(self, console: Console) -> None:
-        """Print the headline tables and the notes; columns of quality, which are empty, only as a sentence."""
+        """Print the headline tables and the notes; a sentence replaces the empty quality columns."""
         first, *others = self.headline
         for table in [replace(_without(first, QUALITY), title=self.title), *others]:
             print_table(table, console)
@@ -95,13 +95,13 @@ class CostTables:
 
 def write_cost_tables(tables: CostTables, folder: Path) -> list[Path]:
     """Write `cost.md`, `.csv`, `.tex`, `.html` as shown; with all digits `results`, `amortised` and `storage.csv`."""
-    run, told = tables.run, cost_notes(tables.run)
+    run, notes = tables.run, cost_notes(tables.run)
     provenance = cost_provenance(run)
     files = {
         "cost.md": _document(tables),
         "cost.csv": csv_tables(tables.everything),
-        "cost.tex": latex_tables(tables.printed, footnotes(run.costs), told),
-        "cost.html": html_document(tables.title, tables.everything, [*told, *provenance]),
+        "cost.tex": latex_tables(tables.printed, footnotes(run.costs), notes),
+        "cost.html": html_document(tables.title, tables.everything, [*notes, *provenance]),
         "results.csv": csv_frame(_results(run)),
         "amortised.csv": csv_frame(_amortised(run.costs)),
         "storage.csv": csv_frame(_storage(run.costs)),
@@ -112,9 +112,9 @@ def write_cost_tables(tables: CostTables, folder: Path) -> list[Path]:
 
 
 def cost_headline(run: CostRun) -> str:
-    """What a method costs, FastComposer's speed-up and storage, and the notes, as Markdown without a title of its own.
+    """Cost of each method, FastComposer's speed-up, storage and the notes, as Markdown without a title.
 
-    The curves and break-even points of the terminal are a figure where this is shown.
+    The curves and break-even points of the terminal are shown as a figure instead.
     """
     tables = CostTables(run)
     cost = _without(tables.headline[0], ("dtype", *QUALITY))
@@ -147,7 +147,7 @@ def _document(tables: CostTables) -> str:
 
 
 def _results(run: CostRun) -> pd.DataFrame:
-    """One row for each method and figure of cost: seconds, interval, percentiles, peak memory, what disturbed it."""
+    """One row for each method and cost figure: seconds, interval, percentiles, peak memory, disturbances."""
     rows: list[dict[str, Any]] = []
     for cost in run.costs:
         for name in FIGURES:
