@@ -116,7 +116,7 @@ def test_drawing_and_encoding_are_the_shared_seconds_of_the_first_job(
     case, build, customize, tunable, tmp_path, monkeypatch
 ):
     now = 0.0
-    draw, encoded = concepts.class_images, concepts.encoded
+    draw, encode = concepts.class_images, concepts.encode_pictures
 
     def slow(work: Callable, seconds: float) -> Callable:
         def done(*given):
@@ -127,7 +127,7 @@ def test_drawing_and_encoding_are_the_shared_seconds_of_the_first_job(
         return done
 
     monkeypatch.setattr(concepts, "class_images", slow(draw, 100))
-    monkeypatch.setattr(concepts, "encoded", slow(encoded, 1))
+    monkeypatch.setattr(concepts, "encode_pictures", slow(encode, 1))
     monkeypatch.setattr(concepts, "time", SimpleNamespace(perf_counter=lambda: now))
     method = build(case)
     told = [

@@ -308,7 +308,7 @@ def test_earlier_training_is_not_overwritten(config_fields: dict) -> None:
     train(configured(config_fields, max_steps=1))
     with pytest.raises(ModelInputError, match="add --resume"):
         train(configured(config_fields, max_steps=2))
-    with pytest.raises(ModelInputError, match="other settings of batch_size"):
+    with pytest.raises(ModelInputError, match="other values of batch_size"):
         train(configured(config_fields, max_steps=2, batch_size=2), resume=True)
     assert [line["step"] for line in lines(configured(config_fields))] == [1]
 
