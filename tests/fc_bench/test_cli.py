@@ -147,8 +147,8 @@ def test_validate_with_a_backbone_measures_prompts(fc_bench, suite_data, write_s
     assert fc_bench("validate", file).code == 0
     done = fc_bench("validate", file, "--backbone", tiny_backbone)
     assert done.code == 2
-    assert "tokens, the text encoder of the backbone" in done.out
-    assert "tokens, the CLIP scorer of the backbone" in done.out
+    assert "tokens, but the text encoder of the backbone" in done.out
+    assert "tokens, but the CLIP scorer of the backbone" in done.out
 
 
 def test_doctor_lists_every_file_with_size_and_checksum(fc_bench, tiny_backbone):
