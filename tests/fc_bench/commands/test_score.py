@@ -216,7 +216,7 @@ def test_table_is_read_as_any_spreadsheet_writes_it(kind, asked, tmp_path):
 
 
 BAD_TABLES = {
-    "column twice": (table(header=[*HEADER, "Image"], rows=[[*row, "c.png"] for row in ROWS]), "is there 2 times"),
+    "column twice": (table(header=[*HEADER, "Image"], rows=[[*row, "c.png"] for row in ROWS]), "occurs 2 times"),
     "value without a column": (table(header=[*HEADER, ""], rows=[[*row, "x"] for row in ROWS]), "more fields than"),
     "empty cell": (table(rows=[["", *ROWS[0][1:]]]), 'list.csv:2: the column "image" is empty'),
     "file for two prompts": (
