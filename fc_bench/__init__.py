@@ -4,5 +4,5 @@ from pathlib import Path
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 if not (Path(__file__).parent / "model").is_dir() and (_CHECKOUT / "model" / "__init__.py").is_file():
-    # Run from a checkout's root, Python finds this folder before the installed package: the other rooms lie beside it.
+    # In a checkout's root, Python finds this folder before the installed package; the other packages are next to it.
     __path__.append(str(_CHECKOUT))

@@ -85,7 +85,7 @@ def renew_pages(repository: Path = REPOSITORY) -> None:
         text = page.read_text(encoding="utf-8")
         for _, name, _ in _SECTION.findall(text):
             if not (repository / name).is_file():
-                raise UserError(f"{page} asks for {name}, which is not there: publish the run that it is of first.")
+                raise UserError(f"{page} asks for {name}, which does not exist; publish its run first.")
         renewed = _SECTION.sub(lambda m: f"{m[1]}\n{(repository / m[2]).read_text(encoding='utf-8')}\n{m[3]}", text)
         if renewed != text:
             page.write_text(renewed, encoding="utf-8")

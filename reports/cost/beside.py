@@ -88,8 +88,8 @@ def costs_beside(runs: Sequence[Run], cost_runs: Sequence[CostRun]) -> tuple[Bes
     if not found:
         return None, [*remarks, f"The costs of {cost_run.name} are not included: its methods have other options."]
     notes = [
-        f"Customizing, seconds per image, peak memory and storage of one subject were measured apart, in the cost run "
-        f"{cost_run.name} ({machine(cost_run.settings)}); what the images' own run recorded stands under Cost."
+        f"Customization, seconds per image, peak memory and storage of one subject were measured in the cost run "
+        f"{cost_run.name} ({machine(cost_run.settings)}); the table Cost has the costs that the quality run recorded."
     ]
     notes += doubts({**{run.name: run.settings for run in runs}, cost_run.name: cost_run.settings})
     if without:

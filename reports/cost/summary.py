@@ -37,15 +37,15 @@ def _first_image(costs: Sequence[MethodCost], backbone: str) -> list[str]:
     known = {method: figure for method, figure in first.items() if figure is not None}
     if fast is None or fast.method not in known:
         parts = [f"{method} {_time(figure)}" for method, figure in known.items()]
-        return [f"A new subject's first image takes, customizing included: {', '.join(parts)}."] if parts else []
+        return [f"A new subject's first image takes, including customization: {', '.join(parts)}."] if parts else []
     ratios = {cost.method: found for cost in tuned(costs) if (found := speed_up(fast, cost)) is not None}
     text = f"{fast.method} gives the first image of a new subject after {_time(known[fast.method])}"
     if not ratios:
-        return [f"{text}, customizing included."]
+        return [f"{text}, including customization."]
     parts = [f"{method} after {_time(known[method])} ({figure_cell(ratios[method], 'x').whole})" for method in ratios]
     claim = published_speed_up()
     published = f" Published: {claim.words}." if claim.is_of(backbone) else ""
-    return [f"{text}, {_listed(parts)}, customizing included.{published}"]
+    return [f"{text}, {_listed(parts)}, including customization.{published}"]
 
 
 def _break_even(costs: Sequence[MethodCost]) -> list[str]:
@@ -69,7 +69,7 @@ def _break_even(costs: Sequence[MethodCost]) -> list[str]:
         sentences.append(f"Counting all seconds, cheaper than {fast.method} gets {_listed(pays)}.")
     if open_:
         sentences.append(
-            f"Counting all seconds, these measurements do not tell whether {_listed(open_)} ever gets cheaper than "
+            f"Counting all seconds, these measurements do not show whether {_listed(open_)} ever gets cheaper than "
             f"{fast.method}: images may take equally long."
         )
     if never:

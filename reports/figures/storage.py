@@ -65,5 +65,5 @@ def storage(
         else "The models that all subjects share are not counted."
     )
     return Drawing(
-        "storage", "Storage growth", f"What each method keeps for n subjects, from {source}. {beside}{kept}", figure
+        "storage", "Storage growth", f"What each method stores for n subjects, from {source}. {beside}{kept}", figure
     )

@@ -86,7 +86,7 @@ class Contents:
                 values = [_cell(found.get(column.name), column, best=label in best[column.name]) for column in shown]
                 made.append((self._name(label, size), *counts, *values))
         header = (_METHOD, Heading("subjects"), Heading("n"), *map(_heading, shown))
-        title = "Cost, as recorded while the images were made" if self.beside else "Cost"
+        title = "Cost, as recorded during generation" if self.beside else "Cost"
         return Table("cost", title, header, tuple(made))
 
     def by_category(self, shown: Sequence[Column]) -> list[Table]:

@@ -149,8 +149,8 @@ def test_validate_with_a_backbone_measures_prompts(fc_bench, suite_data, write_s
     assert fc_bench("validate", file).code == 0
     done = fc_bench("validate", file, "--backbone", tiny_backbone)
     assert done.code == 2
-    assert "tokens, the text encoder of the backbone" in done.out
-    assert "tokens, the CLIP scorer of the backbone" in done.out
+    assert "tokens, but the text encoder of the backbone" in done.out
+    assert "tokens, but the CLIP scorer of the backbone" in done.out
 
 
 def test_doctor_lists_every_file_with_size_and_checksum(fc_bench, tiny_backbone):
@@ -227,3 +227,18 @@ def test_tolerance_that_is_neither_number_nor_share_is_refused(fc_bench, suite, 
     done = fc_bench("run", suite, "--fail-on-error", tolerated)
     assert done.code == 2
     assert "is neither a number of samples" in done.err
+
+
+def test_verbs_that_generate_have_the_same_shared_options():
+    from dataclasses import fields
+
+    from typer.main import get_command
+
+    from fc_bench.cli import app
+    from fc_bench.cli.options import GenerationOptions
+
+    names = {field.name for field in fields(GenerationOptions)}
+    run, sweep = (get_command(app).commands[verb].params for verb in ("run", "sweep"))
+    shared = [[(one.name, one.opts, one.help, one.default) for one in own if one.name in names] for own in (run, sweep)]
+    assert shared[0] == shared[1]
+    assert {name for name, *_ in shared[0]} == names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from xml.etree import ElementTree
@@ -9,10 +10,12 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from fc_bench.analysis.comparability import Obstacles
 from fc_bench.analysis.comparison import compare
 from fc_bench.analysis.gate import Gate, QualityTolerance, read_gate
 from fc_bench.errors import UserError
 from fc_bench.model.errors import ModelInputError
+from fc_bench.protocols import Column
 from fc_bench.run_folder.records import RunFolder
 
 
@@ -236,3 +239,11 @@ def test_folder_that_is_no_run_and_runs_without_a_common_method_are_refused(base
     done = fc_bench("compare", base, new)
     assert done.code == 2
     assert "have no method in common (base: paste, collage; new: other)" in done.err
+
+
+@pytest.mark.parametrize(("field", "reason"), [("title", ""), ("description", "different definition of the column")])
+def test_another_title_of_a_column_compares_and_another_description_does_not(base, field, reason):
+    settings = RunFolder(base).settings()
+    new = copy.deepcopy(settings)
+    new["columns"]["identity"][0][field] = "another"
+    assert Obstacles(settings, new).to_quality(Column(**settings["columns"]["identity"][0])) == reason

@@ -109,6 +109,18 @@ def test_run_is_printed_and_written_as_tables_and_grid(run, tmp_path):
     assert [path.name for path in (report / "figures").iterdir()] == ["grid.png"]
 
 
+def test_a_run_recorded_under_another_title_of_a_column_continues(run, tmp_path):
+    assert run("--images-per-prompt", 1).code == 0
+    file = tmp_path / "run" / "run.json"
+    settings = json.loads(file.read_text())
+    title = settings["columns"]["identity"][0]["title"]
+    settings["columns"]["identity"][0]["title"] = "another"
+    file.write_text(json.dumps(settings))
+    done = run("--images-per-prompt", 1)
+    assert done.code == 0, done.err
+    assert json.loads(file.read_text())["columns"]["identity"][0]["title"] == title
+
+
 def contents(folder):
     """Content of each file by its path in the folder."""
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

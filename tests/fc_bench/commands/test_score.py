@@ -216,15 +216,18 @@ def test_table_is_read_as_any_spreadsheet_writes_it(kind, asked, tmp_path):
 
 
 BAD_TABLES = {
-    "column twice": (table(header=[*HEADER, "Image"], rows=[[*row, "c.png"] for row in ROWS]), "is there 2 times"),
+    "column twice": (table(header=[*HEADER, "Image"], rows=[[*row, "c.png"] for row in ROWS]), "occurs 2 times"),
     "value without a column": (table(header=[*HEADER, ""], rows=[[*row, "x"] for row in ROWS]), "more fields than"),
     "empty cell": (table(rows=[["", *ROWS[0][1:]]]), 'list.csv:2: the column "image" is empty'),
     "file for two prompts": (
         table(rows=[ROWS[0], ["a.png", "ann", "a photo of a {subject}, in the snow"]]),
-        "list.csv:3: the image a.png is that of .*list.csv:2 already",
+        "list.csv:3: the image a.png is already used by .*list.csv:2",
     ),
-    "file for two people": (table(rows=[ROWS[0], ["a.png", *ROWS[1][1:]]]), "list.csv:3: the image a.png is that of"),
-    "file for two indices": (table(rows=[ROWS[0], ROWS[0]]), "list.csv:3: the image a.png is that of"),
+    "file for two people": (
+        table(rows=[ROWS[0], ["a.png", *ROWS[1][1:]]]),
+        "list.csv:3: the image a.png is already used by",
+    ),
+    "file for two indices": (table(rows=[ROWS[0], ROWS[0]]), "list.csv:3: the image a.png is already used by"),
 }
 
 
@@ -326,7 +329,7 @@ def test_file_that_is_no_manifest_is_refused_in_one_sentence(case, score, portra
 BAD_NAMES = {
     "other names": (["mine.png"], "has a name like subject_0000_prompt_0000_instance_0000.jpg"),
     "set": (["subject_0005_prompt_0000_instance_0000.png"], "belongs to subject set 5, but the suite has 5"),
-    "prompt": (["subject_0000_prompt_0003_instance_0000.png"], "is of prompt 3, the suite has 3 for ann"),
+    "prompt": (["subject_0000_prompt_0003_instance_0000.png"], "belongs to prompt 3, but the suite has 3 for ann"),
     "index": (["subject_0000_prompt_0000_instance_0001.png"], "raise --images-per-prompt"),
     "twice": ([f"subject_0000_prompt_0000_instance_0000.{kind}" for kind in ("png", "jpg")], "are both image 0"),
 }
@@ -444,7 +447,7 @@ def test_folder_with_more_sets_and_images_than_asked_for_is_scored_for_those(
     done = score(tmp_path / "theirs", "--layout", "fastcomposer", "--limit-subjects", 2, "--images-per-prompt", 1)
     assert done.code == 0, done.err
     # ann, bob and their pair, which is set 3 of the whole suite
-    assert "7 of 7 images are there" in done.out
+    assert "7 of 7 images found" in done.out
     assert "left out: 4 images of other subject sets, 1 images beyond the requested number" in done.out
     own = by_slot(made, records)
     scored = by_slot(tmp_path / "scored", records)

@@ -121,7 +121,7 @@ QUIET = {
     ("change", "word"),
     [
         ({"others_cpu_seconds": 4.0}, "other processes used 20%"),
-        ({"steal_seconds": 1.0}, "hypervisor kept 5%"),
+        ({"steal_seconds": 1.0}, "hypervisor took 5%"),
         ({"throttled_periods": 3}, "stopped it in 3 periods"),
         ({"device_throttle_reasons": 0x8}, "throttled"),
         ({"device_other_processes": 2}, "2 other processes"),

@@ -294,10 +294,10 @@ def test_folders_of_another_kind_are_told_apart(cost, fc_bench, launches, tmp_pa
     assert "Cost on tiny" in shown.out
     done = fc_bench("compare", tmp_path / "cost", tmp_path / "cost")
     assert done.code == 2
-    assert "holds a cost run, not a quality run" in done.err
+    assert "is a cost run, not a quality run" in done.err
     (tmp_path / "cost" / "run.json").write_text('{"format": 1}')
     done = cost("-m", "text-only")
-    assert (done.code, "holds a quality run, not a cost run" in done.err) == (2, True)
+    assert (done.code, "is a quality run, not a cost run" in done.err) == (2, True)
 
 
 def test_help_tells_the_budget(fc_bench):

@@ -85,7 +85,7 @@ def run(tiny_backbone, suite, suite_data, tmp_path, records, monkeypatch):
     monkeypatch.setattr("fc_bench.generation.worker.AcceleratorMemory", StandIn)
 
     def invoke(out: str, fills: bool = True, **options: object):
-        for place in ("run", "working"):
+        for place in ("commands.run", "generation.worker"):
             monkeypatch.setattr(f"fc_bench.{place}.fills", lambda device: fills)
         monkeypatch.setattr(StandIn, "now", None, raising=False)
         suite.write_text(yaml.safe_dump({**suite_data, "sampler": {"scheduler": "ddim", "steps": 3}}))

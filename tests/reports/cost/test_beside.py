@@ -53,9 +53,9 @@ def test_overview_of_one_subject_takes_the_measured_costs_and_says_so(runs, made
         name: row["identity"] for name, row in recorded.items()
     }
     cost = tables.contents.cost()
-    assert cost.title == "Cost, as recorded while the images were made"
+    assert cost.title == "Cost, as recorded during generation"
     assert cost.rows == Tables(runs).contents.cost().rows
-    assert any("measured apart, in the cost run cost (float32 on cpu" in line for line in tables.notes())
+    assert any("measured in the cost run cost (float32 on cpu" in line for line in tables.notes())
 
 
 def test_paper_s_table_has_their_total_time(runs, made_cost):

@@ -67,7 +67,7 @@ def test_extrapolated_figures_are_marked_and_steps_are_told():
     assert found["steps taken / requested"] == "4 / 800"
     assert found["image s"] == "≈ 99.0 [97.0, 101.5]"
     assert (found["peak GiB"], found["MiB kept"], found["dtype"]) == ("17.00", "1,965", "bfloat16")
-    assert (found["identity"], found["prompt consistency"]) == ("–", "–")
+    assert (found["identity preservation"], found["prompt consistency"]) == ("–", "–")
 
 
 def test_what_is_missing_is_shown_as_missing_and_never_as_0():
@@ -164,7 +164,7 @@ def test_files_hold_what_the_records_amount_to(made_cost, tmp_path):
         assert float(row["seconds_per_image"]) == pytest.approx(spent / n + SECONDS[row["method"]])
     table = list(csv.DictReader((tmp_path / "out" / "cost.csv").open()))
     (shown,) = [row for row in table if (row["table"], row["method"]) == ("Cost", "dreambooth")]
-    assert (shown["customize s"].split(" [")[0], shown["identity"]) == ("≈ 62.0", "–")
+    assert (shown["customize s"].split(" [")[0], shown["identity preservation"]) == ("≈ 62.0", "–")
 
 
 def test_hostile_text_of_a_cost_run_stays_text(made_cost, hostile, tmp_path):
