@@ -24,9 +24,10 @@ from fc_bench.suites.photographs import read_photograph
 def check_photographs(subject: Subject, count: int) -> None:
     """Raise UserError when the subject has fewer photographs."""
     if len(subject.photographs) < count:
+        there = len(subject.photographs)
         raise UserError(
-            f"The subject {subject.id} has {len(subject.photographs)} photographs, but tuning needs {count}; "
-            f"add some or set the option photographs to {len(subject.photographs)}."
+            f"The subject {subject.id} has {there} photograph{'s' if there != 1 else ''}, but tuning needs {count}; "
+            f"add some or set the option photographs to {there}."
         )
 
 

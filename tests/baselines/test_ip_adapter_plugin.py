@@ -86,4 +86,4 @@ def test_missing_weights_are_reported_before_anything_runs(fc_bench, suite, tiny
     assert 'Option of the method "ip-adapter": adapter' in done.err
     done = fc_bench(*arguments, "-o", "ip-adapter.adapter=nowhere", "-o", "ip-adapter.image_encoder=nowhere")
     assert done.code == 2
-    assert 'The weights nowhere of the option "adapter" do not exist' in done.err
+    assert 'The option "adapter" names the weights nowhere, which do not exist' in done.err

@@ -307,7 +307,7 @@ MEASUREMENTS = [
 def test_cost_run_with_anything_in_any_place_is_read_or_refused(data, tmp_path, outcomes):
     from fc_bench.cost.measurement import pending
     from fc_bench.cost.records import measurements
-    from fc_bench.cost.results import told
+    from fc_bench.cost.results import describe_measurement
     from fc_bench.reports.cost.output import CostTables, write_cost_tables
     from fc_bench.reports.cost.run import CostRun
 
@@ -324,7 +324,7 @@ def test_cost_run_with_anything_in_any_place_is_read_or_refused(data, tmp_path, 
         found = measurements(run)
         pending({"custom-diffusion": {"personalizes": True}}, found, 300.0, retry_errors=True)
         for record in found.values():
-            told(record)
+            describe_measurement(record)
 
 
 def test_undamaged_records_are_read_by_all(whole, tmp_path):
