@@ -6,6 +6,7 @@ cell of the 128-pixel grid; its recognizer's embedding is the color of 4 x 4 pat
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -35,6 +36,18 @@ def draw_person(color: tuple[int, int, int], shade: int = 0) -> Image.Image:
     pixels[60:70, 50:70] = 60
     pixels[32:40, 56:64] = 255
     return Image.fromarray(pixels)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frozen_libraries() -> None:
+    """Leaves the libraries' own objects out of garbage collection, which runs whenever a method is released."""
+    import diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion
+    import matplotlib.pyplot
+    import pandas
+    import transformers.models.clip.modeling_clip  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)
