@@ -481,7 +481,7 @@ def test_value_that_rests_on_fewer_samples_than_its_row_says_so(run, suite_data,
 def test_category_with_failed_samples_shows_how_many_are_left(run, tmp_path):
     run("-o", "paste.fail_prompt=beach")
     text = (tmp_path / "run" / "report" / "table.md").read_text()
-    table = text.split("## identity by category, one subject")[1].split("##")[0]
+    table = text.split("## identity preservation by category, one subject")[1].split("##")[0]
     assert "1.000 [1.000, 1.000] (3) | 1.000 [1.000, 1.000] |" in table
 
 
