@@ -41,9 +41,6 @@ def draw_person(color: tuple[int, int, int], shade: int = 0) -> Image.Image:
 @pytest.fixture(scope="session", autouse=True)
 def frozen_libraries() -> None:
     """Leaves the libraries' own objects out of garbage collection, which runs whenever a method is released."""
-    import diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion
-    import matplotlib.pyplot
-    import pandas
     import transformers.models.clip.modeling_clip  # noqa: F401
 
     gc.collect()

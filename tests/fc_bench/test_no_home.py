@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -150,7 +151,7 @@ def test_onnxruntime_leaves_nothing_in_the_home_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stranger() -> Iterator:
     """Runs `fc-bench` as a user whom the machine does not know, in a folder that is not theirs."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
@@ -163,8 +164,8 @@ def stranger() -> Iterator:
     unknown = {"HOME", "USER", "LOGNAME", "FC_BENCH_CACHE", "TMPDIR"}
     environment = {key: value for key, value in os.environ.items() if key not in unknown}
 
-    def invoke(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-        command = [*STRANGER, sys.executable, "-c", MAIN, *map(str, arguments)]
+    def invoke(*arguments: object, program: str = MAIN, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = [*STRANGER, sys.executable, "-c", program, *map(str, arguments)]
         return subprocess.run(
             command, cwd=folder, env={**environment, **variables}, capture_output=True, text=True, check=False
         )
@@ -181,26 +182,48 @@ def test_doctor_works_for_a_user_whom_the_machine_does_not_know(stranger, variab
     assert "Traceback" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["run", "-m", "text-only", "--limit-subjects", "1"],
-        ["sweep", "fastcomposer.alpha", "0,1", "--limit-subjects", "1"],
-        ["cost", "-m", "text-only", "--budget", "5s"],
-        ["curate", "/root/curation.yaml"],
-        ["init-suite", "/root/people"],
-        ["run", "/root/suite.yaml"],
-        ["run", "--backbone", "/root/backbone.yaml"],
-        ["report", "/root/run"],
-        ["show", "/root/run", "0"],
-        ["compare", "/root/run", "/root/run"],
-    ],
-)
-def test_folder_that_a_stranger_cannot_use_is_told_in_one_line(stranger, arguments):
-    done = stranger(*arguments)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("fc-bench: ")
+REFUSED = [
+    ["run", "-m", "text-only", "--limit-subjects", "1"],
+    ["sweep", "fastcomposer.alpha", "0,1", "--limit-subjects", "1"],
+    ["cost", "-m", "text-only", "--budget", "5s"],
+    ["curate", "/root/curation.yaml"],
+    ["init-suite", "/root/people"],
+    ["run", "/root/suite.yaml"],
+    ["run", "--backbone", "/root/backbone.yaml"],
+    ["report", "/root/run"],
+    ["show", "/root/run", "0"],
+    ["compare", "/root/run", "/root/run"],
+]
+ONE_AFTER_THE_OTHER = """
+import contextlib, io, json, sys
+from fc_bench.cli import main
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["fc-bench", *arguments]
+    err = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(err):
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+    print(json.dumps([code, err.getvalue()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals(stranger) -> list[list]:
+    """Exit code and standard error of each command in `REFUSED`, all run by one process of the stranger."""
+    done = stranger(json.dumps(REFUSED), program=ONE_AFTER_THE_OTHER)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("number", range(len(REFUSED)), ids=[" ".join(words[:2]) for words in REFUSED])
+def test_folder_that_a_stranger_cannot_use_is_told_in_one_line(refusals, number):
+    code, err = refusals[number]
+    assert code == 2, err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("fc-bench: ")
 
 
 def test_class_images_without_a_place_name_the_variable(stranger):

@@ -48,6 +48,7 @@ PRELOADED = (
     "transformers.models.clip.modeling_clip",
     "transformers.models.clip.tokenization_clip",
     "PIL.JpegImagePlugin",
+    "tests.properties.frozen",
 )
 """What the server imports; it would pass over a name that cannot be imported and leave each attempt to do it."""
 OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
