@@ -118,7 +118,7 @@ def test_ids_that_differ_in_capitals_alone_are_refused_where_they_become_one_tok
     for name in ("textual-inversion", "custom-diffusion"):
         method, options = options_of(name, {**FITTING[name]}, setting)
         told = refusal(method, setting, options.model_copy(update={"photographs": 0}), [asked])
-        assert "would have the token <ann>, whose ids differ in capitals alone" in told
+        assert "would have the same token <ann>, because their ids differ only in capitals" in told
 
 
 def test_all_methods_that_refuse_are_named_in_one_line_each_reason_once(run, tmp_path):
@@ -131,7 +131,7 @@ def test_all_methods_that_refuse_are_named_in_one_line_each_reason_once(run, tmp
 
 @pytest.mark.parametrize("words", [("--dry-run",), ()])
 def test_dry_run_refuses_what_a_run_refuses(words, run, tmp_path):
-    refused(run(*arguments("dreambooth", photographs=3), *words), tmp_path, "tuning takes 3")
+    refused(run(*arguments("dreambooth", photographs=3), *words), tmp_path, "tuning needs 3")
 
 
 def test_sweep_refuses_a_value_that_the_suite_cannot_serve_before_the_others_run(
@@ -140,7 +140,7 @@ def test_sweep_refuses_a_value_that_the_suite_cannot_serve_before_the_others_run
     words = arguments("dreambooth")[2:]
     kept = [word for pair in zip(words[::2], words[1::2], strict=True) if "photographs" not in pair[1] for word in pair]
     command = ("sweep", "dreambooth.photographs", "1,2,3", "--suite", suite, "--backbone", tiny_backbone)
-    refused(fc_bench(*command, "--out", tmp_path / "run", *kept), tmp_path, "dreambooth[", "tuning takes 3")
+    refused(fc_bench(*command, "--out", tmp_path / "run", *kept), tmp_path, "dreambooth[", "tuning needs 3")
 
 
 def test_more_subjects_than_a_method_takes_are_said_before_the_first_image(
@@ -170,14 +170,14 @@ def test_compose_refuses_before_it_makes_a_folder(fc_bench, tiny_backbone, portr
         "compose", "a {ada}", "-s", f"ada={tmp_path / 'ada.png'}:old woman", *arguments("textual-inversion"),
         "-o", "textual-inversion.photographs=2", "--backbone", tiny_backbone, "--out", tmp_path / "run",
     )  # fmt: skip
-    refused(done, tmp_path, "The subject ada has 1 photographs, tuning takes 2")
+    refused(done, tmp_path, "The subject ada has 1 photographs, but tuning needs 2")
 
 
 def test_cost_refuses_before_anything_is_measured(fc_bench, tiny_backbone, tmp_path):
     done = fc_bench(
         "cost", *arguments("dreambooth", photographs=9), "--backbone", tiny_backbone, "--out", tmp_path / "run"
     )
-    refused(done, tmp_path, "dreambooth[", "The subject p01 has 5 photographs, tuning takes 9")
+    refused(done, tmp_path, "dreambooth[", "The subject p01 has 5 photographs, but tuning needs 9")
 
 
 def test_validate_says_which_built_in_methods_would_refuse_the_suite(fc_bench, tiny_backbone, suite):
