@@ -94,7 +94,7 @@ class GenerationOptions:
         ),
     ] = True
     executor: Annotated[
-        str, typer.Option("--executor", help="Where jobs run: local (this process) or ray (a cluster).")
+        str, typer.Option("--executor", help="Where jobs run: local (processes of this machine) or ray (a cluster).")
     ] = "local"
     address: Annotated[
         str | None,
@@ -109,7 +109,10 @@ class GenerationOptions:
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, max=LARGEST_COUNT, help="Largest number of Ray workers; as many as fit.", show_default=False
+            min=1,
+            max=1024,
+            help="Number of processes that generate; by default as many as make it faster. On Ray: at most.",
+            show_default=False,
         ),
     ] = None
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be generated and write nothing.")] = False
@@ -135,6 +138,7 @@ class GenerationOptions:
             retry_errors=self.retry_errors,
             share_prefixes=self.shared_prefixes,
             cluster=parse_cluster(self.executor, self.address, self.gpus_per_job, self.workers, self.device),
+            workers=self.workers,
             **own,
         )
 
@@ -220,15 +224,15 @@ def parse_batch_size(text: str) -> int | None:
 def parse_cluster(
     executor: str, address: str | None, gpus_per_job: float | None, workers: int | None, device: str
 ) -> Cluster | None:
-    """The requested Ray cluster, None for this process; raises UserError for options that do not go together."""
+    """The requested Ray cluster, None for this machine alone; raises UserError for options that do not go together."""
     if executor == "ray":
         from fc_bench.generation.ray_cluster import Cluster
 
         return Cluster(address, _gpus_per_job(gpus_per_job, device), workers=workers)
     if executor != "local":
         raise UserError(f'There is no executor "{executor}"; give local or ray.')
-    if any(given is not None for given in (address, gpus_per_job, workers)):
-        raise UserError("--address, --gpus-per-job and --workers need a Ray cluster; add --executor ray.")
+    if address is not None or gpus_per_job is not None:
+        raise UserError("--address and --gpus-per-job need a Ray cluster; add --executor ray.")
     return None
 
 

@@ -19,6 +19,7 @@ from fc_bench.errors import UserError
 from fc_bench.generation.batch_size import FIRST, fills
 from fc_bench.generation.device import resolve_device
 from fc_bench.generation.executor import Executor, Options
+from fc_bench.generation.local_executor import LocalExecutor, worker_count
 from fc_bench.generation.method_checks import check_methods
 from fc_bench.generation.plan import MethodRow, Plan, components_of, make_plan, resolve_method
 from fc_bench.generation.prompt_checks import check_prompt_lengths, prompts_of, unknown_words
@@ -46,9 +47,9 @@ class RunOptions:
     """The options of a run; `options` maps a method's name to its overrides.
 
     `batch_size` is the number of images generated together (None: as many as an accelerator's memory holds, `FIRST` on
-    a CPU). `cluster` is where jobs run (None: in this process). With `share_prefixes`, methods whose first steps use
-    the text alone share them between subjects. `compiled` samples with torch.compile. `variants` maps a method's name
-    to further overrides, with a row of the run for each of them.
+    a CPU). `cluster` is where jobs run (None: on this machine, in `workers` processes, or in as many as are faster).
+    With `share_prefixes`, methods whose first steps use the text alone share them between subjects. `compiled` samples
+    with torch.compile. `variants` maps a method's name to further overrides, with a row of the run for each of them.
     """
 
     suite: str = "pocket"
@@ -67,6 +68,7 @@ class RunOptions:
     photographs: Path | None = None
     share_prefixes: bool = True
     cluster: Cluster | None = None
+    workers: int | None = None
     variants: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
     def rows(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -231,8 +233,9 @@ def _generate_pending(
         opened.note(shared_prefixes=list(prepared.shares))
         for line in describe_calls(plan, prepared.shares, prepared.setting.sampler):
             opened.say(line)
+    workers = 1 if connection is not None else worker_count(prepared.setting, options.workers, pending)
     with progress(opened.console, "Generating", pending) as show:
-        recorder = Recorder(folder, show, recorded, options.keep_artefacts)
+        recorder = Recorder(folder, show, recorded, options.keep_artefacts, workers)
         how = Options(
             options.batch_size or (None if fills(prepared.setting.device) else FIRST),
             options.keep_artefacts,
@@ -241,17 +244,19 @@ def _generate_pending(
         )
         make, setting = MethodMaker(prepared.setting, prepared.methods), prepared.setting
         executor: Executor
-        if connection is None:
-            executor = InProcess(Worker(folder, setting, make, how, show, recorder.job))
-        else:
+        if connection is not None:
             executor = RayExecutor(connection, folder.path, setting, make, how)
+        elif workers > 1:
+            executor = LocalExecutor(folder.path, setting, make, how, workers)
+        else:
+            executor = InProcess(Worker(folder, setting, make, how, show, recorder.job))
         try:
             done = generate(plan, recorder, executor, prepared.shares, how.batch_size or FIRST, options.retry_errors)
         finally:
             recorder.close()
     if done.samples:
-        workers = {} if connection is None else {"workers": list(done.machines)}
-        opened.note(generation=_seconds(done), **workers)
+        machines = {} if done.workers == 1 else {"workers": list(done.machines)}
+        opened.note(generation=_seconds(done), **machines)
         opened.say(_describe_time(done))
     return done
 

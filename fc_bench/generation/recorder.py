@@ -51,15 +51,24 @@ class Generation:
 class Recorder:
     """The only writer of a run's samples and jobs, and what a command knows of them.
 
-    `recorded` maps the ids of all recorded samples to their status.
+    `recorded` maps the ids of all recorded samples to their status. If several `workers` share the machine, every
+    record with seconds has their number.
     """
 
-    def __init__(self, folder: RunFolder, show: Progress, recorded: Mapping[str, str], keep_artefacts: bool) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        show: Progress,
+        recorded: Mapping[str, str],
+        keep_artefacts: bool,
+        workers: int = 1,
+    ) -> None:
         self.folder, self.show, self.recorded = folder, show, recorded
+        self._company = {"workers": workers} if workers > 1 else {}
         self.keep_artefacts = keep_artefacts
         self.customized = folder.jobs()
         """The last record of each job by row label and subject set."""
-        self.samples = _Writer(folder, show, recorded)
+        self.samples = _Writer(folder, show, recorded, self._company)
         self._jobs = LineWriter(folder.path / JOBS)
 
     def close(self) -> None:
@@ -69,6 +78,7 @@ class Recorder:
 
     def job(self, record: Mapping[str, Any]) -> None:
         """Append the record of a customization."""
+        record = {**record, **self._company}
         self._jobs.append(record)
         self.customized[record["method"], record["set"]] = dict(record)
 
@@ -242,8 +252,10 @@ def _origin(record: Mapping[str, Any]) -> dict[str, Any]:
 class _Writer:
     """Writes the images and sample records of one run."""
 
-    def __init__(self, folder: RunFolder, show: Progress, recorded: Mapping[str, str]) -> None:
-        self._folder, self._show = folder, show
+    def __init__(
+        self, folder: RunFolder, show: Progress, recorded: Mapping[str, str], company: Mapping[str, int]
+    ) -> None:
+        self._folder, self._show, self._company = folder, show, company
         self.images: dict[str, dict[str, dict[str, Any]]] = {}
         """Row label -> shared key -> the first finished sample with that key."""
         self._samples = LineWriter(folder.path / SAMPLES)
@@ -286,6 +298,7 @@ class _Writer:
                 "seconds": generated.seconds,
                 "batch": generated.batch,
                 "peak_memory_bytes": generated.peak_memory,
+                **self._company,
             }
             if generated.prefix is not None:
                 record["shared_prefix"] = asdict(generated.prefix)

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from PIL import Image
-
-from fc_bench.generation.plan import Job, MethodRow
-from fc_bench.generation.ray_executor import _Queue
-from fc_bench.generation.units import Pending, Unit
-from fc_bench.protocols import Subject
-from fc_bench.suites.suite import SubjectSet
 
 
 @pytest.fixture(scope="module")
@@ -137,60 +129,7 @@ def test_without_ray_the_executor_says_what_to_install(fc_bench, suite, tiny_bac
 
 def test_what_belongs_to_a_cluster_is_refused_without_one(fc_bench, suite, tiny_backbone, plugin):
     asked = ("run", suite, "--backbone", tiny_backbone, "-m", "paste")
-    assert "add --executor ray" in fc_bench(*asked, "--workers", 2).err
+    assert "add --executor ray" in fc_bench(*asked, "--address", "auto").err
     assert 'no executor "slurm"; give local or ray' in fc_bench(*asked, "--executor", "slurm").err
     swept = ("sweep", "fastcomposer.alpha", "0,1", "--suite", suite, "--backbone", tiny_backbone)
     assert "add --executor ray" in fc_bench(*swept, "--address", "auto").err
-
-
-def units(*sets: str, companies: Mapping[str, str] | None = None) -> list[Unit]:
-    """A unit for each set of subjects of one row; those of a company together."""
-    row = MethodRow("row", "row", {}, {})
-
-    def job(key: str) -> Job:
-        people = tuple(Subject(name, "man", ()) for name in key.split("+"))
-        parts = tuple(Job(row, SubjectSet((person,)), (), 0) for person in people) if len(people) > 1 else ()
-        return Job(row, SubjectSet(people), (), 0, parts)
-
-    return [Unit(row, (Pending(job(key), frozenset({key})),), (companies or {}).get(key, key)) for key in sets]
-
-
-def given(queue: _Queue, company: Any = None) -> Any:
-    """The key of the set that a free worker gets, with what it holds then; None: nothing may begin."""
-    found = queue.next(None, company)
-    return None if found is None else (found[0].unit.jobs[0].job.subject_set.key, *found)
-
-
-def test_units_of_one_company_go_to_one_worker_in_their_order():
-    queue = _Queue(units("a", "b", "c", companies={"a": "men", "c": "men"}), lambda unit: unit)
-    first, other = given(queue), given(queue)
-    assert (first[0], other[0], given(queue)) == ("a", "b", None)
-    assert given(queue, first[2])[0] == "c"
-
-
-def test_a_set_waits_for_its_subjects_where_they_are_learnt_one_by_one():
-    made: dict[tuple[str, str], dict[str, str]] = {}
-
-    def current(unit: Unit) -> Unit:
-        return replace(unit, customized=dict(made))
-
-    queue = _Queue(units("a", "b", "a+b", "b+c"), current)
-    first, second = given(queue), given(queue)
-    assert given(queue) is None  # whether the method learns apart is not known yet
-    queue.loaded(first[1].unit, True)
-    made |= {("row", "a"): {"status": "ok"}, ("row", "b"): {"status": "ok"}}
-    queue.ended(first[1])
-    both = given(queue)  # its subjects are there: it may go beside what still runs
-    assert both[0] == "a+b"
-    assert given(queue) is None  # c is not: alone
-    queue.ended(second[1])
-    queue.ended(both[1])
-    assert given(queue)[0] == "b+c"
-
-
-def test_sets_of_a_method_that_learns_together_wait_for_nothing():
-    queue = _Queue(units("a+b", "b+c", "c+a"), lambda unit: unit)
-    first = given(queue)
-    assert given(queue) is None
-    queue.loaded(first[1].unit, False)
-    assert [given(queue)[0], given(queue)[0]] == ["b+c", "c+a"]
