@@ -108,6 +108,12 @@ def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
         left_out |= made.get("photographs_left_out", {})
     for photograph, reason in left_out.items():
         yield f"Ceiling and floor leave out the photograph {photograph}: {reason}"
+    processes = [command.get("generation", {}).get("workers", 1) for command in settings["commands"]]
+    if max(processes, default=1) > 1:
+        yield (
+            f"Up to {max(processes)} processes generated at the same time: seconds per image and for customization are "
+            "those of a shared machine. `fc-bench cost` measures them alone."
+        )
     samples = run.measured.samples
     sharing = samples["same_image_as"].notna()
     if shared := int(sharing.sum()):

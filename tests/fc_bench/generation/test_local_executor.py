@@ -59,6 +59,9 @@ def test_seconds_measured_beside_other_processes_are_marked(run, records, tmp_pa
     _, samples, _ = run("company", "-m", "paste", "--workers", 2)
     assert {sample["workers"] for sample in samples if sample["seconds"] is not None} == {2}
     assert {job["workers"] for job in records(tmp_path / "company" / "jobs.jsonl")} == {2}
+    note = "Up to 2 processes generated at the same time"
+    assert note in (tmp_path / "company" / "report" / "table.md").read_text()
+    assert note not in (tmp_path / "alone" / "report" / "table.md").read_text()
 
 
 def test_a_process_killed_in_the_middle_of_a_job_loses_nothing(run, tmp_path):
