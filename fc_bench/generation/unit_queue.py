@@ -27,6 +27,7 @@ class Begun:
     """Jobs that failed as a whole."""
 
     def take(self, event: Event) -> None:
+        """Record what has arrived of the unit."""
         if isinstance(event, (Made, Same)):
             self.done.add(event.sample.id)
             self.tries = 1

@@ -150,6 +150,7 @@ class PackedDataset:
 
     @property
     def train_count(self) -> int:
+        """Number of pictures for training."""
         return len(self.annotations) - self.test_count
 
 

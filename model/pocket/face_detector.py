@@ -53,6 +53,7 @@ class FaceDetector(nn.Module):
         self.head = nn.ModuleList(heads)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
+        """Maps of scores, boxes and landmarks at strides 8, 16 and 32, for pixels [batch, 3, height, width]."""
         fine = self.stage8(pixels)
         middle = self.stage16(fine)
         coarse = self.lateral[2](self.stage32(middle))

@@ -65,6 +65,7 @@ class FaceRecognizer(nn.Module):
         self.project = nn.Sequential(nn.Linear(high, EMBEDDING), nn.BatchNorm1d(EMBEDDING))
 
     def forward(self, faces: Tensor) -> Tensor:
+        """Embeddings [batch, features] of aligned faces [batch, 3, height, width]."""
         return self.project(self.pool(self.body(self.stem(faces))).flatten(1))
 
 

@@ -68,6 +68,7 @@ class Person:
 
     @property
     def skin_word(self) -> str:
+        """The word of the vocabulary for the skin tone."""
         return list(words.SKIN_TONES)[round(self.skin_level)]
 
 
