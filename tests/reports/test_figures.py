@@ -109,7 +109,7 @@ def test_incomplete_method_says_so_in_legend_and_caption(copied):
 
 def test_tradeoff_names_the_face_models_and_shows_ceiling_and_floor(pocket, drawings):
     (axes,) = drawings["tradeoff-1"].figure.axes
-    assert axes.get_ylabel() == "identity (pocket-faces)"
+    assert axes.get_ylabel() == "identity preservation (pocket-faces)"
     levels = {line.get_ydata()[0] for line in axes.get_lines() if list(line.get_xdata()) == [0, 1]}
     titles = ("ceiling (own photographs)", "floor (other person)")
     assert levels == {row_of(pocket, title, "identity")["mean"] for title in titles}

@@ -72,7 +72,7 @@ def test_overview_has_references_quality_cost_and_counts_of_each_method(pocket, 
 def test_best_is_that_of_the_methods_that_see_the_subject(tables):
     found = shown(by_name(tables.everything)["overview-1"])
     best = {title: [name for name, cells in found.items() if cells[title].best] for title in found["dreambooth"]}
-    assert best["identity"] == ["dreambooth"]
+    assert best["identity preservation"] == ["dreambooth"]
     # The ceiling has the highest identity.
     assert best["prompt consistency"] == ["fastcomposer"]
     assert best["s to customize"] == ["fastcomposer"]
@@ -82,7 +82,7 @@ def test_best_is_that_of_the_methods_that_see_the_subject(tables):
 def test_value_of_a_method_with_missing_samples_is_not_the_best(copied):
     def best_of(run):
         found = shown(contents([run], {}).quality(run.columns)[0])
-        return [label for label, cells in found.items() if cells["identity"].best]
+        return [label for label, cells in found.items() if cells["identity preservation"].best]
 
     (run,) = read_runs([copied("run")])
     (best,) = best_of(run)
@@ -94,8 +94,8 @@ def test_value_of_a_method_with_missing_samples_is_not_the_best(copied):
 
 def test_the_same_value_everywhere_is_not_the_best_of_anything(tables):
     found = shown(by_name(tables.everything)["quality-1"])
-    assert {cells["faces found"].text for cells in found.values()} == {"1.00", "–"}
-    assert not any(cells["faces found"].best for cells in found.values())
+    assert {cells["faces detected"].text for cells in found.values()} == {"1.00", "–"}
+    assert not any(cells["faces detected"].best for cells in found.values())
 
 
 def test_paper_s_layout_has_its_columns_and_total_time(pocket):
@@ -137,7 +137,7 @@ def test_paired_differences_go_over_runs(copied):
     runs = read_runs([copied("one", methods=("fastcomposer",)), lowered])
     table = next(table for table in Tables(runs).everything if table.name == "differences-1")
     found = {(row[0].text, row[1].text): row[2] for row in table.rows}
-    assert found["less", "identity"].text == "-0.250"
+    assert found["less", "identity preservation"].text == "-0.250"
     assert table.header[2].text == "minus fastcomposer"
 
 

@@ -74,6 +74,7 @@ def test_a_process_killed_in_the_middle_of_a_job_loses_nothing(run, tmp_path):
     assert all((without_method[name[1:]] == image).all() for name, image in whole.items())
 
 
+@pytest.mark.slow
 def test_a_job_at_which_every_process_dies_fails_alone(run):
     done, samples, _ = run("run", "-m", "paste", "-o", "paste.die_subject=bob", "--workers", 2, code=4)
     failed = [sample for sample in samples if sample["status"] != "ok"]
@@ -81,6 +82,7 @@ def test_a_job_at_which_every_process_dies_fails_alone(run):
     assert "its worker was lost 3 times" in done.out
 
 
+@pytest.mark.slow
 def test_a_method_that_cannot_be_loaded_fails_its_samples_and_says_so_once(run):
     done, samples, _ = run("run", "-m", "paste", "-o", "paste.fail_load=true", "--workers", 2, code=4)
     assert {sample["error"]["message"] for sample in samples} == {"RuntimeError: no such accelerator"}
@@ -101,7 +103,7 @@ def test_ctrl_c_ends_every_process_and_the_same_command_continues(run, suite, ti
     begun.send_signal(signal.SIGINT)
     _, said = begun.communicate(timeout=60)
     assert (begun.returncode, "the same command continues" in said) == (130, True)
-    _, samples, _ = run("interrupted", "-m", "fastcomposer", "-m", "paste", "--workers", 2)
+    _, samples, _ = run("interrupted", "-m", "fastcomposer", "-m", "paste")
     assert len(samples) == 22
 
 

@@ -49,8 +49,8 @@ def test_overview_of_one_subject_takes_the_measured_costs_and_says_so(runs, made
     assert {row["peak GiB"] for name, row in found.items() if "(" not in name} == {"1.50"}
     assert found["custom-diffusion"]["MiB kept"] == "3.00"
     recorded = cells_of(Tables(runs).contents.overview()[0])
-    assert {name: row["identity"] for name, row in found.items()} == {
-        name: row["identity"] for name, row in recorded.items()
+    assert {name: row["identity preservation"] for name, row in found.items()} == {
+        name: row["identity preservation"] for name, row in recorded.items()
     }
     cost = tables.contents.cost()
     assert cost.title == "Cost, as recorded during generation"
