@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from tests.documentation import PAGES, REPOSITORY, Block, blocks, commands
@@ -51,6 +52,15 @@ def test_a_command_that_the_command_line_does_not_take_is_found(words: list[str]
     from fc_bench.errors import UserError
 
     with pytest.raises(UserError):
+        parse(words)
+
+
+def test_the_commands_of_the_example_workflow_are_ones_that_the_command_line_takes() -> None:
+    workflow = yaml.safe_load((REPOSITORY / "docs" / "examples" / "gate.yml").read_text(encoding="utf-8"))
+    lines = [line for step in workflow["jobs"]["gate"]["steps"] for line in step.get("run", "").splitlines()]
+    found = [shlex.split(line)[1:] for line in lines if line.startswith("fc-bench ")]
+    assert [words[0] for words in found] == ["run", "compare"]
+    for words in found:
         parse(words)
 
 
