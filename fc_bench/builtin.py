@@ -24,3 +24,6 @@ DEFAULT_METHODS = (
     "dreambooth-lora",
     "custom-diffusion",
 )
+QUICK_METHODS = ("text-only", "fastcomposer", "dreambooth-lora")
+"""For a first look: no subject, a subject without tuning, a subject with tuning."""
+QUICK_SUBJECTS = 2

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fc_bench.builtin import QUICK_METHODS, QUICK_SUBJECTS
 from fc_bench.cli.app import app, print_line
 from fc_bench.cli.options import LARGEST_COUNT, GenerationOptions, MethodNames, SuiteName, with_generation_options
 from fc_bench.cli.report import write_and_print
@@ -25,6 +27,10 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Run folder; runs/<suite>-<backbone> if not given.", show_default=False)
     ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="Only two people and three methods, in about a minute; a later run continues."),
+    ] = False,
     *,
     generation: GenerationOptions,
     keep_artefacts: Annotated[
@@ -46,6 +52,9 @@ def run(
     """
     quiet_libraries()
     own = {"methods": tuple(method)} if method else {}
+    if quick:
+        own = {"methods": QUICK_METHODS} | own
+        generation = replace(generation, limit_subjects=generation.limit_subjects or QUICK_SUBJECTS)
     options = generation.run_options(
         suite=suite, out=out, keep_artefacts=keep_artefacts, checkpoint_every=checkpoint_every, **own
     )

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import pytest
 
-ATTEMPTS, MANY_ATTEMPTS, REPORT_ATTEMPTS = 6, 100, 20
+ATTEMPTS, MANY_ATTEMPTS, REPORT_ATTEMPTS = 4, 100, 20
 REFERENCE = Path(__file__).parents[2] / "reports" / "reference" / "pocket"
 PATIENCE = 300.0
 """Seconds until an attempt that has not ended is taken to hang."""
@@ -215,14 +215,17 @@ def test_scoring_killed_at_a_hundred_points_is_an_uninterrupted_one(killed_anywh
     assert killed_anywhere(score_arguments, MANY_ATTEMPTS) == [-signal.SIGKILL] * MANY_ATTEMPTS
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+SIGNALS = [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_scoring_ended_by_a_signal_anywhere_and_repeated_is_an_uninterrupted_one(
     killed_anywhere, score_arguments, number, code
 ):
     assert killed_anywhere(score_arguments, ATTEMPTS // 2, number=number) == [code] * (ATTEMPTS // 2)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_report_ended_by_a_signal_anywhere_and_repeated_is_an_uninterrupted_one(killed_anywhere, number, code):
     arguments = ["report", str(REFERENCE), "--no-figures"]
     assert killed_anywhere(arguments, ATTEMPTS // 4, report_state, number) == [code] * (ATTEMPTS // 4)

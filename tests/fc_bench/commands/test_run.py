@@ -75,6 +75,16 @@ def test_without_methods_every_built_in_one_is_run(run, records, tmp_path, tiny_
     assert all("<|image|>" not in sample["prompt"] for sample in samples)
 
 
+def test_a_quick_run_is_a_part_of_the_whole_run(fc_bench):
+    def planned(*arguments: str) -> str:
+        return fc_bench("run", "--dry-run", *arguments).out.splitlines()[0]
+
+    assert planned("--quick") == "pocket on pocket: 39 samples in 9 jobs"
+    assert planned("--quick", "-m", "text-only", "--limit-subjects", "3") == planned(
+        "-m", "text-only", "--limit-subjects", "3"
+    )
+
+
 def test_a_job_that_cannot_be_tuned_fails_alone_with_its_sentence_and_the_table_counts_it(run, records, tmp_path):
     options = {"rare_tokens": "[x, y]", "photographs": 2, "class_images": 0, "steps": 2, "learning_rate": 1e30}
     words = [word for key, value in options.items() for word in ("-o", f"dreambooth.{key}={value}")]

@@ -41,7 +41,7 @@ def run(fc_bench, tiny_backbone, plugin, suite, tmp_path, records):
     return invoke
 
 
-def test_a_run_of_one_process_continued_by_two_is_the_run_of_one(run, records, tmp_path):
+def test_a_run_of_one_process_continued_by_two_is_the_run_of_one_with_marked_seconds(run, records, tmp_path):
     _, whole_samples, whole = run("whole", *METHODS, "--workers", 1)
     run("spread", *METHODS, "--workers", 1, "--limit-subjects", 1)
     begun = len(records(tmp_path / "spread" / "jobs.jsonl"))
@@ -49,19 +49,16 @@ def test_a_run_of_one_process_continued_by_two_is_the_run_of_one(run, records, t
     assert {sample["id"] for sample in samples} == {sample["id"] for sample in whole_samples}
     assert all((shown[name] == whole[name]).all() for name in whole)
     assert not (tmp_path / "spread" / "artefacts").exists()
-    jobs = [(line["method"], line["set"]) for line in records(tmp_path / "spread" / "jobs.jsonl")[begun:]]
-    assert len(jobs) == len(set(jobs))
-
-
-def test_seconds_measured_beside_other_processes_are_marked(run, records, tmp_path):
-    _, samples, _ = run("alone", "-m", "paste", "--workers", 1)
-    assert not any("workers" in sample for sample in samples)
-    _, samples, _ = run("company", "-m", "paste", "--workers", 2)
-    assert {sample["workers"] for sample in samples if sample["seconds"] is not None} == {2}
-    assert {job["workers"] for job in records(tmp_path / "company" / "jobs.jsonl")} == {2}
+    jobs = records(tmp_path / "spread" / "jobs.jsonl")
+    assert len({(job["method"], job["set"]) for job in jobs[begun:]}) == len(jobs[begun:])
+    # What was measured beside another process says so, in records and tables.
+    assert [job.get("workers") for job in jobs] == [None] * begun + [2] * (len(jobs) - begun)
+    timed = [sample for sample in samples if sample["seconds"] is not None]
+    assert {sample.get("workers") for sample in timed} == {None, 2}
+    assert not any("workers" in sample for sample in whole_samples)
     note = "Up to 2 processes generated at the same time"
-    assert note in (tmp_path / "company" / "report" / "table.md").read_text()
-    assert note not in (tmp_path / "alone" / "report" / "table.md").read_text()
+    tables = [(tmp_path / out / "report" / "table.md").read_text() for out in ("whole", "spread")]
+    assert [note in table for table in tables] == [False, True]
 
 
 def test_a_process_killed_in_the_middle_of_a_job_loses_nothing(run, tmp_path):
