@@ -99,14 +99,19 @@ class Provenance(_Part):
     versions: dict[str, str | None] | None = None
     hardware: _Hardware | None = None
     workers: list[_Worker] | None = None
-    """The machines of a cluster that did the work."""
+    """The machines, or the processes of one machine, that did the work."""
     face_providers: list[str] = []
     added_results: bool = True
+
+
+class _Generation(_Part):
+    workers: int = 1
 
 
 class _Command(Provenance):
     command: str
     started: str
+    generation: _Generation = _Generation()
     finished: str | None = None
     shared_prefixes: list[str] = []
 
