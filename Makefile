@@ -46,7 +46,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(install) ".[test]"
 	@touch $@
 
-## The documentation site in site/; every warning is an error.
+## The documentation site in build/site; every warning is an error.
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(bin)/mkdocs build --strict --quiet
 

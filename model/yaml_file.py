@@ -88,7 +88,7 @@ def read_yaml(path: Path, schema: type[Schema]) -> Schema:
         raise ModelInputError(f"{path}: not UTF-8 text ({error}).") from None
     except OSError as error:
         raise ModelInputError(f"{path}: cannot be read ({error.strerror}).") from None
-    root, data = _parsed(text, str(path), _every_key(schema))
+    root, data = _parsed(text, str(path), schema)
     if not isinstance(data, dict) or root is None:
         raise ModelInputError(f"{path}:1: a mapping of keys to values is expected.")
     try:
@@ -101,11 +101,11 @@ def read_yaml(path: Path, schema: type[Schema]) -> Schema:
 
 def read_value(text: str) -> Any:
     """The value of a YAML text: number, text, list, ...; raises ModelInputError for malformed YAML."""
-    return _parsed(text, "the value", ())[1]
+    return _parsed(text, "the value", None)[1]
 
 
-def _parsed(text: str, where: str, known: Collection[str]) -> tuple[yaml.Node | None, Any]:
-    """The root node and the content of a YAML text; `known` are the allowed keys."""
+def _parsed(text: str, where: str, schema: type[BaseModel] | None) -> tuple[yaml.Node | None, Any]:
+    """The root node and the content of a YAML text, whose keys are those of `schema`."""
     try:
         root = yaml.compose(text, Loader=_Loader)
         if root is not None:
@@ -113,7 +113,7 @@ def _parsed(text: str, where: str, known: Collection[str]) -> tuple[yaml.Node | 
             _refuse(where, advice_on_characters(root, text))
         return root, yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
-        raise ModelInputError(_describe_malformed(error, where, text, known)) from None
+        raise ModelInputError(_describe_malformed(error, where, text, _every_key(schema) if schema else ())) from None
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         character = f"U+{int(error.character):04X}" if isinstance(error.character, int) else repr(error.character)

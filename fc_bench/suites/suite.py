@@ -357,7 +357,11 @@ class Suite:
             for number in range(self.file.photographs.count)
         ]
         for name in names:
-            yield named_file(root, name, f"{self._where(index)}: the photograph", f' of the subject "{entry.id}"')
+            try:
+                file = named_file(root, name, "the photograph", f' of the subject "{entry.id}"')
+            except UserError as error:
+                raise UserError(f"{self._where(index)}: {error}") from None
+            yield file
 
     def _where(self, index: int) -> str:
         """File and line of a subject."""

@@ -9,36 +9,12 @@ import sys
 import time
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from fc_bench.generation import local_executor
 from fc_bench.generation.local_executor import worker_count
 
 METHODS = ("-m", "text-only", "-m", "fastcomposer", "-m", "collage", "-o", "collage.apart=true")
-
-
-@pytest.fixture
-def run(fc_bench, tiny_backbone, plugin, suite, tmp_path, records):
-    """Runs the suite; gives the finished command, the samples, and what each shows by method, subjects and prompt."""
-
-    def invoke(out: str, *arguments: object, code: int = 0):
-        folder = tmp_path / out
-        done = fc_bench("run", suite, "--backbone", tiny_backbone, "--out", folder, *arguments)
-        assert done.code == code, done.err
-        samples = records(folder / "samples.jsonl")
-        assert len({sample["id"] for sample in samples}) == len(samples)
-        shown = {
-            (sample["method"], *sample["subjects"], sample["template"]): np.asarray(
-                Image.open(folder / sample["image"])
-            )
-            for sample in samples
-            if sample["status"] == "ok"
-        }
-        return done, samples, shown
-
-    return invoke
 
 
 def test_a_run_of_one_process_continued_by_two_is_the_run_of_one_with_marked_seconds(run, records, tmp_path):

@@ -22,8 +22,8 @@ print(memory.kind, memory.bytes - nothing.bytes)
 
 
 def test_peak_contains_a_block_that_is_gone_at_the_end():
-    told = subprocess.run([sys.executable, "-c", IN_A_PROCESS_OF_ITS_OWN], capture_output=True, text=True, check=True)
-    kind, block = told.stdout.split()
+    done = subprocess.run([sys.executable, "-c", IN_A_PROCESS_OF_ITS_OWN], capture_output=True, text=True, check=True)
+    kind, block = done.stdout.split()
     assert kind == "rss"
     assert 230 * 2**20 <= int(block) <= 300 * 2**20
 

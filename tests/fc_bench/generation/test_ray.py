@@ -6,9 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
-from PIL import Image
 
 
 @pytest.fixture(scope="module")
@@ -27,28 +25,6 @@ def cluster(plugin_folder) -> Iterator[None]:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-
-
-@pytest.fixture
-def run(fc_bench, tiny_backbone, plugin, suite, tmp_path, records):
-    """Runs the suite; gives the finished command, the samples, and what each shows by subjects, prompt and method."""
-
-    def invoke(out: str, *arguments: object, code: int = 0):
-        folder = tmp_path / out
-        done = fc_bench("run", suite, "--backbone", tiny_backbone, "--out", folder, *arguments)
-        assert done.code == code, done.err
-        samples = records(folder / "samples.jsonl")
-        assert len({sample["id"] for sample in samples}) == len(samples)
-        shown = {
-            (sample["method"], *sample["subjects"], sample["template"]): np.asarray(
-                Image.open(folder / sample["image"])
-            )
-            for sample in samples
-            if sample["status"] == "ok"
-        }
-        return done, samples, shown
-
-    return invoke
 
 
 METHODS = ("-m", "text-only", "-m", "fastcomposer", "-m", "collage", "-o", "collage.apart=true")
