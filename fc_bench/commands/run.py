@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from fc_bench.model.backbones.backbone import Backbone, read_backbone
 from fc_bench.model.yaml_file import nearest
 from fc_bench.progress import progress
 from fc_bench.protocols import Method, Sampler, Setting, needs_attention
-from fc_bench.run_folder.records import RUN
+from fc_bench.run_folder.records import RUN, RunFolder
 from fc_bench.suites.suite import Suite, read_suite
 
 COMPILER = "inductor"
@@ -89,6 +89,11 @@ class Clock:
         """End a part."""
         now = time.perf_counter()
         self.seconds[part], self._last = now - self._last, now
+
+    def move(self, part: str, other: str, seconds: float) -> None:
+        """These seconds belong to another part."""
+        self.seconds[part] -= seconds
+        self.seconds[other] += seconds
 
 
 @dataclass(frozen=True)
@@ -166,11 +171,16 @@ def prepare(options: RunOptions) -> Prepared:
     return Prepared(suite, setting, methods, plan, shares, folder, scoring_device, inspector)
 
 
-def run(options: RunOptions, console: Console) -> Outcome:
+RowLines = Callable[[RunFolder, str], Iterable[str]]
+"""The lines that a run prints when a row, given by its label, is generated and scored."""
+
+
+def run(options: RunOptions, console: Console, row_lines: RowLines | None = None) -> Outcome:
     """Do what is missing of the run; the same options on the same folder continue an interrupted run.
 
-    Raises UserError or ModelInputError before anything is generated if the suite, the photographs, a method, an option,
-    the weights or the run folder are unusable; an earlier run is then unchanged.
+    With `row_lines` a row is scored as soon as it is generated, and its lines are printed. Raises UserError or
+    ModelInputError before anything is generated if the suite, the photographs, a method, an option, the weights or the
+    run folder are unusable; an earlier run is then unchanged.
     """
     clock = Clock()
     prepared = prepare(options)
@@ -187,10 +197,11 @@ def run(options: RunOptions, console: Console) -> Outcome:
         ) as opened,
     ):
         clock.next("preparing")
-        done = _generate_pending(opened, prepared, options, connection)
+        done = _generate_pending(opened, prepared, options, connection, row_lines)
         clock.next("generating")
         outcome = opened.score(options.retry_errors)
         clock.next("scoring")
+        clock.move("generating", "scoring", done.rows_seconds)
         opened.note(seconds=clock.seconds)
         if done.samples:
             opened.say(_describe_shares(done, clock.seconds))
@@ -217,7 +228,11 @@ def _connected(cluster: Cluster | None, path: Path) -> Iterator[Connection | Non
 
 
 def _generate_pending(
-    opened: Session, prepared: Prepared, options: RunOptions, connection: Connection | None
+    opened: Session,
+    prepared: Prepared,
+    options: RunOptions,
+    connection: Connection | None,
+    row_lines: RowLines | None,
 ) -> Generation:
     """Generate the missing samples, and print their number before and the time after."""
     plan, folder = opened.plan, opened.folder
@@ -250,8 +265,16 @@ def _generate_pending(
             executor = LocalExecutor(folder.path, setting, make, how, workers)
         else:
             executor = InProcess(Worker(folder, setting, make, how, show, recorder.job))
+
+        def show_row(row: MethodRow) -> None:
+            if row_lines is not None:
+                opened.score_row(row.label, show)
+                for line in row_lines(folder, row.label):
+                    show.say(line)
+
+        batch_size, retry = how.batch_size or FIRST, options.retry_errors
         try:
-            done = generate(plan, recorder, executor, prepared.shares, how.batch_size or FIRST, options.retry_errors)
+            done = generate(plan, recorder, executor, prepared.shares, batch_size, retry, show_row)
         finally:
             recorder.close()
     if done.samples:

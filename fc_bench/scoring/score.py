@@ -59,16 +59,18 @@ class PendingScores:
     `missing` maps every finished sample to a number whose bit i means that it has no value of `metrics[i]`, `failed` to
     those with a recorded error, which are tried again only with `retry_errors`. `anchors` are the existing scores (id,
     metric) of photographs. `siblings` are set if a metric needs them; a score that rests on other siblings than the
-    current ones counts as missing.
+    current ones counts as missing. With `row` only the samples of this row are there.
     """
 
-    def __init__(self, folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool) -> None:
+    def __init__(
+        self, folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool = False, row: str | None = None
+    ) -> None:
         self._folder, self._metrics, self._retry_errors = folder, metrics, retry_errors
         self._bits = {name: 1 << number for number, name in enumerate(metrics)}
         self._compared = {name for name, metric in metrics.items() if needs_siblings(metric)}
         self.siblings = Siblings(folder) if self._compared else None
         every = (1 << len(metrics)) - 1
-        self.missing = {name: every for name, status in folder.statuses().items() if status == "ok"}
+        self.missing = {name: every for name, status in folder.statuses(row).items() if status == "ok"}
         self.failed: dict[str, int] = {}
         self.anchors: set[tuple[str, str]] = set()
         for one in stream_fields(folder.path / SCORES, Measured):
@@ -106,11 +108,6 @@ class PendingScores:
         return missing if self._retry_errors else missing & ~self.failed.get(name, 0)
 
 
-def pending_scores(folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool = False) -> PendingScores:
-    """The scores to compute: every finished sample by each metric without a score for it, or with an error to retry."""
-    return PendingScores(folder, metrics, retry_errors)
-
-
 def score(
     suite: Suite,
     folder: RunFolder,
@@ -141,7 +138,6 @@ def score(
                 writer.append(entry)
                 pending.note(record["id"], name, entry["status"], entry.get("siblings"))
             show.advance()
-        _score_anchors(suite, folder, metrics, writer, show, pending.anchors)
     finally:
         writer.close()
 
@@ -165,15 +161,26 @@ def _sample(
     )
 
 
-def _score_anchors(
-    suite: Suite,
-    folder: RunFolder,
-    metrics: Mapping[str, Metric],
-    writer: LineWriter,
-    show: Progress,
-    done: Set[tuple[str, str]],
+def score_anchors(
+    suite: Suite, folder: RunFolder, metrics: Mapping[str, Metric], show: Progress, done: Set[tuple[str, str]]
 ) -> None:
-    """Ceiling and floor of each subject set in the run; ids are `anchor:ceiling:p01+p02:1`."""
+    """Append the scores of photographs that are not `done` to scores.jsonl: ceiling and floor of each subject set.
+
+    Their ids are `anchor:ceiling:p01+p02:1`.
+    """
+    writer = LineWriter(folder.path / SCORES)
+    try:
+        for entry in _anchors(suite, folder, metrics, show):
+            if (entry["sample"], entry["metric"]) not in done:
+                writer.append(entry)
+    finally:
+        writer.close()
+
+
+def _anchors(
+    suite: Suite, folder: RunFolder, metrics: Mapping[str, Metric], show: Progress
+) -> Iterator[dict[str, Any]]:
+    """The records of all scores of photographs."""
     subjects = {subject.id: subject for subject in suite.subjects}
     for key in dict.fromkeys(tuple(one.subjects) for one in stream_fields(folder.path / PLAN, Planned)):
         people: list[Subject] = [subjects[name] for name in key]
@@ -194,9 +201,7 @@ def _score_anchors(
                 entries = [{"sample": f"{ANCHOR}failed:{'+'.join(key)}", "row": None, "status": "error"}]
                 entries[0]["error"] = failure
                 show.say(f"{name} of the photographs of {'+'.join(key)}: {type(error).__name__}: {error}")
-            for entry in entries:
-                if (entry["sample"], name) not in done:
-                    writer.append({"metric": name, "subjects": key, **entry})
+            yield from ({"metric": name, "subjects": key, **entry} for entry in entries)
 
 
 def _entry(value: Score, metric: Metric) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class Contents:
                 counts = (Cell(str(size)), Cell(f"{jobs['n_ok']} / {jobs['n_total']}"))
                 values = [_cell(found.get(column.name), column, best=label in best[column.name]) for column in shown]
                 made.append((self._name(label, size), *counts, *values))
-        header = (_METHOD, Heading("subjects"), Heading("n"), *map(_heading, shown))
+        header = (_METHOD, Heading("subjects"), Heading("n"), *map(heading, shown))
         title = "Cost, as recorded during generation" if self.beside else "Cost"
         return Table("cost", title, header, tuple(made))
 
@@ -157,7 +157,7 @@ class Contents:
                 expected = 0 if column.name in _COSTS or column is REFERENCES else most["n_ok"]
                 values.append(_cell(found.get(column.name), column, expected, label in best[column.name]))
             made.append((self._name(label, size), Cell(f"{most['n_ok']} / {most['n_total']}"), *values))
-        header = (_METHOD, Heading("n"), *map(_heading, shown))
+        header = (_METHOD, Heading("n"), *map(heading, shown))
         return Table(name, title, header, tuple(made), _separated(cells))
 
     def _name(self, label: str, size: int) -> Cell:
@@ -295,7 +295,8 @@ def _reaching(rows: Mapping[str, Row], least: float) -> set[str]:
     return {label for label, row in rows.items() if (row["mean"] if row["low"] is None else row["low"]) <= reach}
 
 
-def _heading(column: Column) -> Heading:
+def heading(column: Column) -> Heading:
+    """The heading of a measured column."""
     return Heading(column.title, _better(column))
 
 
