@@ -23,6 +23,8 @@ from pathlib import Path
 
 import pytest
 
+from fc_bench.reports.state import STATE
+
 ATTEMPTS, MANY_ATTEMPTS, REPORT_ATTEMPTS = 4, 100, 20
 REFERENCE = Path(__file__).parents[2] / "reports" / "reference" / "pocket"
 PATIENCE = 300.0
@@ -113,8 +115,9 @@ def attempt(arguments: list[str], folder: Path, last: int, told: Path, number: i
 
 
 def report_state(folder: Path) -> dict[str, bytes]:
-    """A report's files."""
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    """A report's files, without the times of their writing."""
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != STATE]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
 def state(folder: Path) -> dict[str, object]:
