@@ -73,7 +73,9 @@ def folder(suite, tmp_path):
             file.write_bytes(b"")
         subjects = ["p01", "p02"] if name in ("two", "tall") else ["p01"]
         prompt = f"a photo of a man in the {('snow', 'garden', 'rain')[number % 3]}"
-        sample = {"id": name, "method": "m", "subjects": subjects, "category": "c", "template": prompt, "index": number}
+        template = name if name in BROKEN else prompt  # they are siblings of no image
+        sample = {"id": name, "method": "m", "subjects": subjects, "category": "c", "template": template}
+        sample |= {"index": number}
         planned = {**sample, "prompt": prompt, "seed": None, "shared_key": name}
         records.append({**planned, "status": "ok", "image": f"images/{name}.png", "seconds": None})
     write_lines(path / PLAN, [{key: one[key] for key in one if key not in ("status", "image")} for one in records])
