@@ -141,8 +141,7 @@ def scoring(asked: Asked) -> Iterator[Ratio]:
     """Both on as many threads as this process may use; their values are compared."""
     import torch
     from insightface.app import FaceAnalysis
-    from transformers import CLIPModel, CLIPProcessor, CLIPTokenizer
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers import CLIPModel, CLIPProcessor
 
     from fc_bench.commands.run import setting_of
     from fc_bench.metrics.identity import Identity
@@ -209,10 +208,8 @@ def scoring(asked: Asked) -> Iterator[Ratio]:
         app = FaceAnalysis(name=str(backbone.path("faces")), allowed_modules=["detection", "recognition"],
                            providers=["CPUExecutionProvider"])  # fmt: skip
         app.prepare(ctx_id=-1, det_size=(128, 128), det_thresh=backbone.faces[0].det_thresh)
-        model: Any = CLIPModel.from_pretrained(folder).eval()
-        side = model.config.vision_config.image_size
-        pictures = CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-        processor = CLIPProcessor(image_processor=pictures, tokenizer=CLIPTokenizer.from_pretrained(folder))
+        model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+        processor = CLIPProcessor.from_pretrained(folder)
         models = app, model, processor
         found, expected = ours(run), plain(run, models)
         for name, (identity, consistency) in expected.items():
