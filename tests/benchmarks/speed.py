@@ -134,7 +134,7 @@ def adapters(asked: Asked) -> Iterator[Ratio]:
 
 
 SCORED, LOOPED = 1000, 200
-"""Images that are scored, all different (the suite's photographs, moved by some pixels), and those of the plain loop."""
+"""Images that are scored, all different (photographs of the suite, moved by some pixels), and of the plain loop."""
 
 
 def scoring(asked: Asked) -> Iterator[Ratio]:
