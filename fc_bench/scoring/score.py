@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Iterator, Mapping, Sequence, Set
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -21,9 +24,13 @@ from fc_bench.protocols import (
     needs_siblings,
 )
 from fc_bench.run_folder.json_lines import LineWriter, stream_fields, stream_lines
+from fc_bench.run_folder.provenance import usable_cores
 from fc_bench.run_folder.record_shapes import ANCHOR, ANCHOR_ROWS, Measured, Planned, Sampled
 from fc_bench.run_folder.records import PLAN, SAMPLES, SCORES, RunFolder
 from fc_bench.suites.suite import Suite
+
+BATCH, BATCH_BYTES = 32, 64 << 20
+"""Most images that are read and looked at together, and most bytes of their pixels; twice as many are in memory."""
 
 
 class Siblings:
@@ -117,48 +124,126 @@ def score(
 ) -> None:
     """Append a line to scores.jsonl for each pending score; an exception is recorded and the rest continues.
 
-    Only a full disk ends the scoring (OSError).
+    Images are read one batch ahead, and metrics may look ahead at a batch (`Metric`). Only a full disk ends the scoring
+    (OSError).
     """
     subjects = {subject.id: subject for subject in suite.subjects}
-    writer = LineWriter(folder.path / SCORES)
+    with ThreadPoolExecutor(usable_cores()) as pool, closing(LineWriter(folder.path / SCORES)) as writer:
+        for batch in _one_ahead(_batches(folder, pending, pool)):
+            inputs = [
+                {name: _input(folder, one, subjects, metrics[name], pending.siblings) for name in one.metrics}
+                for one in batch
+            ]
+            for name, metric in metrics.items():
+                _look_ahead(metric, [own[name] for own in inputs if name in own])
+            for one, own in zip(batch, inputs, strict=True):
+                for name, sample in own.items():
+                    entry = _measured(one.record["id"], name, metrics[name], sample, pending.siblings, show)
+                    writer.append(entry, sync=False)
+                    pending.note(one.record["id"], name, entry["status"], entry.get("siblings"))
+                show.advance()
+            writer.sync()
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A sample to measure: its record, the names of its missing metrics, and its image, read by a thread."""
+
+    record: Mapping[str, Any]
+    metrics: Sequence[str]
+    image: Future[Image.Image]
+
+
+def _batches(folder: RunFolder, pending: PendingScores, pool: ThreadPoolExecutor) -> Iterator[list[_Pending]]:
+    """The pending samples in batches of at most `BATCH` images and `BATCH_BYTES` of pixels."""
+    batch: list[_Pending] = []
+    size = 0
+    for record, names in pending:
+        opened = _opened(folder, record)
+        pixels = 0 if isinstance(opened, Exception) else 3 * opened.width * opened.height
+        if batch and (len(batch) == BATCH or size + pixels > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(_Pending(record, names, pool.submit(_decoded, opened)))
+        size += pixels
+    if batch:
+        yield batch
+
+
+def _opened(folder: RunFolder, record: Mapping[str, Any]) -> Image.Image | Exception:
+    """An image with its header read, or the error of that."""
     try:
-        for record, names in pending:
-            for name in names:
-                entry: dict[str, Any] = {"sample": record["id"], "metric": name}
-                siblings = pending.siblings if needs_siblings(metrics[name]) else None
-                if siblings is not None:
-                    entry["siblings"] = siblings.ids(record["id"])
-                try:
-                    sample = _sample(folder, record, subjects, metrics[name], siblings)
-                    entry |= _entry(metrics[name].score(sample), metrics[name])
-                except Exception as error:
-                    raise_if_disk_refuses(error)
-                    entry |= {"status": "error", "error": "".join(traceback.format_exception(error))}
-                    show.say(f"{name} of sample {record['id']}: {type(error).__name__}: {error}")
-                writer.append(entry)
-                pending.note(record["id"], name, entry["status"], entry.get("siblings"))
-            show.advance()
-    finally:
-        writer.close()
+        return Image.open(folder.image(record))
+    except Exception as error:
+        return error
 
 
-def _sample(
-    folder: RunFolder,
-    record: Mapping[str, Any],
-    subjects: Mapping[str, Subject],
+def _decoded(opened: Image.Image | Exception) -> Image.Image:
+    """The image in RGB; raises the error of opening or reading it."""
+    if isinstance(opened, Exception):
+        raise opened
+    with opened:
+        return opened.convert("RGB")
+
+
+def _one_ahead(batches: Iterator[list[_Pending]]) -> Iterator[list[_Pending]]:
+    """The batches in their order, each after its successor was begun."""
+    waiting: list[_Pending] = []
+    for batch in batches:
+        if waiting:
+            yield waiting
+        waiting = batch
+    if waiting:
+        yield waiting
+
+
+def _input(
+    folder: RunFolder, one: _Pending, subjects: Mapping[str, Subject], metric: Metric, siblings: Siblings | None
+) -> ScoredSample | Exception:
+    """The input of the metric: the image and whatever else the metric requires; or the error of reading it."""
+    record = one.record
+    try:
+        return ScoredSample(
+            image=one.image.result(),
+            prompt=record["prompt"],
+            subjects=tuple(subjects[subject] for subject in record["subjects"]),
+            siblings=siblings.of(record["id"]) if siblings is not None and needs_siblings(metric) else (),
+            attention=folder.attention(record) if needs_attention(metric) else None,
+        )
+    except Exception as error:
+        return error
+
+
+def _look_ahead(metric: Metric, inputs: Sequence[ScoredSample | Exception]) -> None:
+    """Let a metric compute together what it needs of several samples, if it can."""
+    compute: Any = getattr(metric, "look_ahead", None)
+    samples = [sample for sample in inputs if isinstance(sample, ScoredSample)]
+    if compute is not None and len(samples) > 1:
+        with suppress(Exception):  # `score` raises it again, for the sample that it belongs to
+            compute(samples)
+
+
+def _measured(
+    name: str,
+    metric_name: str,
     metric: Metric,
+    sample: ScoredSample | Exception,
     siblings: Siblings | None,
-) -> ScoredSample:
-    """The input of the metric: the image and whatever else the metric requires."""
-    with Image.open(folder.image(record)) as image:
-        picture = image.convert("RGB")
-    return ScoredSample(
-        image=picture,
-        prompt=record["prompt"],
-        subjects=tuple(subjects[subject] for subject in record["subjects"]),
-        siblings=siblings.of(record["id"]) if siblings is not None else (),
-        attention=folder.attention(record) if needs_attention(metric) else None,
-    )
+    show: Progress,
+) -> dict[str, Any]:
+    """The record of a sample's score, or of the error."""
+    entry: dict[str, Any] = {"sample": name, "metric": metric_name}
+    if siblings is not None and needs_siblings(metric):
+        entry["siblings"] = siblings.ids(name)
+    try:
+        if isinstance(sample, Exception):
+            raise sample
+        # A metric may draw on its image: the others get the image as it is.
+        return entry | _entry(metric.score(replace(sample, image=sample.image.copy())), metric)
+    except Exception as error:
+        raise_if_disk_refuses(error)
+        show.say(f"{metric_name} of sample {name}: {type(error).__name__}: {error}")
+        return entry | {"status": "error", "error": "".join(traceback.format_exception(error))}
 
 
 def score_anchors(
