@@ -153,7 +153,7 @@ def scoring(asked: Asked) -> Iterator[Ratio]:
     from fc_bench.run_folder.provenance import usable_cores
     from fc_bench.run_folder.records import PLAN, SAMPLES, SCORES, RunFolder, write_lines
     from fc_bench.scoring import clip, faces
-    from fc_bench.scoring.score import pending_scores, score
+    from fc_bench.scoring.score import PendingScores, score
     from fc_bench.suites.photographs import read_photograph
     from fc_bench.suites.suite import read_suite
 
@@ -169,7 +169,7 @@ def scoring(asked: Asked) -> Iterator[Ratio]:
             kept.clear()  # what an earlier turn remembers of these images
         (run.path / SCORES).unlink(missing_ok=True)
         metrics: Any = {"identity": Identity(setting), "prompt-consistency": PromptConsistency(setting)}
-        pending = pending_scores(run, metrics)
+        pending = PendingScores(run, metrics)
         with progress(Console(file=sys.stderr), "Scoring", len(pending)) as show:
             score(suite, run, metrics, show, pending)
         return {key: one["values"] for key, one in run.scores().items() if not key[0].startswith("anchor")}
