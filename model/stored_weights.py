@@ -22,7 +22,7 @@ VAE_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "
 """Names in published autoencoders, and their current names."""
 DIFFUSERS, TRANSFORMERS = ("diffusion_pytorch_model", "diffusion_pytorch_model"), ("model", "pytorch_model")
 """File names of weights, as safetensors and as .bin."""
-RENEWAL = 64 * 2**20
+RENEWAL = 32 * 2**20
 """Bytes that are read through one mapping of a file. They stay in memory until the mapping ends."""
 
 

@@ -30,10 +30,11 @@ from fc_bench.generation.shared_prefixes import describe_calls, rows_that_share
 from fc_bench.generation.worker import InProcess, Worker
 from fc_bench.inspection.inspector import Inspector, cropped, inspector_of
 from fc_bench.model.backbones.backbone import Backbone, read_backbone
+from fc_bench.model.kernels import Kernels
 from fc_bench.model.yaml_file import nearest
 from fc_bench.progress import progress
 from fc_bench.protocols import Method, Sampler, Setting, needs_attention
-from fc_bench.run_folder.records import RUN
+from fc_bench.run_folder.records import RUN, RunFolder
 from fc_bench.suites.suite import Suite, read_suite
 
 COMPILER = "inductor"
@@ -125,6 +126,8 @@ class Prepared:
         yield from self.plan.left_out
         if unknown := unknown_words(prompts_of(self.plan), self.setting.backbone):
             yield unknown
+        if remark := number_format_remark(self.setting):
+            yield remark
         yield from describe_calls(self.plan, self.shares, self.setting.sampler)
 
 
@@ -160,6 +163,7 @@ def prepare(options: RunOptions) -> Prepared:
         options.limit_subjects,
         options.images_per_prompt,
     )
+    setting = replace(setting, kernels=_kernels(folder, setting, options.cluster))
     check_prompt_lengths(plan, setting, scored="prompt-consistency" in suite.file.metrics)
     check_methods(plan, setting, methods.values())
     shares = rows_that_share(methods, setting.sampler) if options.share_prefixes else {}
@@ -229,6 +233,8 @@ def _generate_pending(
         opened.say(left_out)
     if unknown := unknown_words(prompts_of(plan), prepared.setting.backbone):
         opened.say(unknown)
+    if pending and (remark := number_format_remark(prepared.setting)):
+        opened.say(remark)
     if pending and prepared.shares:
         opened.note(shared_prefixes=list(prepared.shares))
         for line in describe_calls(plan, prepared.shares, prepared.setting.sampler):
@@ -319,6 +325,38 @@ def _for_sampling(setting: Setting, compiled: bool) -> Setting:
     if compiled and not setting.device.startswith("cuda"):
         raise UserError("--compile needs an accelerator, because on a CPU it takes longer than it saves; leave it out.")
     return replace(setting, compiled=COMPILER if compiled else None, remembers_text=True)
+
+
+def _kernels(folder: Path, setting: Setting, cluster: Cluster | None) -> Kernels:
+    """The choice that an earlier command recorded in the run folder, else that for this machine.
+
+    Runs of earlier versions, and workers of a cluster, have the default.
+    """
+    if (folder / RUN).exists():
+        return Kernels(**(RunFolder(folder).settings().get("kernels") or {}))
+    return Kernels() if cluster is not None else chosen_kernels(setting)
+
+
+def chosen_kernels(setting: Setting) -> Kernels:
+    """Attention and memory formats for sampling on this machine."""
+    from fc_bench.model.kernel_choice import for_sampling
+
+    return for_sampling(setting.backbone.path("pipeline"), setting.sampler.resolution, setting.device, setting.dtype)
+
+
+def number_format_remark(setting: Setting) -> str | None:
+    """The remark that this CPU computes large models faster in another number format than the run's, if it does."""
+    from fc_bench.model.kernel_choice import cpu_dtype, is_large
+
+    if setting.device != "cpu" or setting.dtype != "float32":
+        return None
+    name, reason = cpu_dtype()
+    if name == setting.dtype or not is_large(setting.backbone.path("pipeline"), setting.sampler.resolution):
+        return None
+    return (
+        f"The run takes {setting.dtype}, but {name} suits this CPU: {reason}. For {name}, give --backbone a file with "
+        f"`extends: {setting.backbone.name}` and `dtype: {{cpu: {name}}}`."
+    )
 
 
 def _device(options: RunOptions) -> str:
