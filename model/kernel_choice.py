@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from fc_bench.model.attention import LARGEST_EAGER_MAP
-from fc_bench.model.errors import ModelInputError, loading
+from fc_bench.model.errors import ModelInputError
 from fc_bench.model.kernels import AttentionKind, Kernels, MemoryFormat, arrange
 from fc_bench.model.user_cache import made_once
 
@@ -41,10 +41,7 @@ FORMAT = 1
 
 
 def for_sampling(pipeline: Path, resolution: int, device: str, dtype: str) -> Kernels:
-    """The choice for sampling square images with a pipeline in this folder; raises ModelInputError without its configs.
-
-    `device` and `dtype` are torch's names.
-    """
+    """The choice for sampling square images with the pipeline in a folder; `device` and `dtype` are torch's names."""
     if device != "cpu" or not is_large(pipeline, resolution):
         return Kernels()
     vae = _faster(Convolution(_widths(pipeline / "vae"), resolution, dtype, False))
@@ -62,7 +59,8 @@ def for_training(pipeline: Path, resolution: int, device: str, dtype: str) -> Ke
 
 def is_large(pipeline: Path, resolution: int) -> bool:
     """Whether the latents of a pipeline's square images have more positions than `SMALL`."""
-    return _latent_side(pipeline, resolution) ** 2 > SMALL
+    known = _widths(pipeline / "vae") and _widths(pipeline / "unet")
+    return bool(known) and _latent_side(pipeline, resolution) ** 2 > SMALL
 
 
 def _for_unet(pipeline: Path, resolution: int, dtype: str, training: bool) -> tuple[AttentionKind, MemoryFormat]:
@@ -75,9 +73,12 @@ def _latent_side(pipeline: Path, resolution: int) -> int:
 
 
 def _widths(model: Path) -> tuple[int, ...]:
-    with loading(f"the configuration of {model}"):
+    """The widths of a model's blocks; empty if its configuration does not have them, which loading will report."""
+    try:
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
         return tuple(int(width) for width in config["block_out_channels"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ()
 
 
 @dataclass(frozen=True)

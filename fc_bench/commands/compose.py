@@ -25,11 +25,11 @@ from rich.console import Console
 from fc_bench import registry
 from fc_bench.analysis.states import doubts
 from fc_bench.commands.portraits import Portrait, person_of, portraits_in
-from fc_bench.commands.run import chosen_kernels
 from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
 from fc_bench.generation.batches import Batches
 from fc_bench.generation.customizer import Customizer
 from fc_bench.generation.device import resolve_device
+from fc_bench.generation.kernels import chosen_kernels
 from fc_bench.generation.method_checks import refusal
 from fc_bench.generation.plan import Job, MethodRow, components_of, resolve_method
 from fc_bench.generation.prompt_checks import prompt_readers, unknown_words

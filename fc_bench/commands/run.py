@@ -19,6 +19,7 @@ from fc_bench.errors import UserError
 from fc_bench.generation.batch_size import FIRST, fills
 from fc_bench.generation.device import resolve_device
 from fc_bench.generation.executor import Executor, Options
+from fc_bench.generation.kernels import chosen_kernels, number_format_remark
 from fc_bench.generation.local_executor import LocalExecutor, worker_count
 from fc_bench.generation.method_checks import check_methods
 from fc_bench.generation.plan import MethodRow, Plan, components_of, make_plan, resolve_method
@@ -335,28 +336,6 @@ def _kernels(folder: Path, setting: Setting, cluster: Cluster | None) -> Kernels
     if (folder / RUN).exists():
         return Kernels(**(RunFolder(folder).settings().get("kernels") or {}))
     return Kernels() if cluster is not None else chosen_kernels(setting)
-
-
-def chosen_kernels(setting: Setting) -> Kernels:
-    """Attention and memory formats for sampling on this machine."""
-    from fc_bench.model.kernel_choice import for_sampling
-
-    return for_sampling(setting.backbone.path("pipeline"), setting.sampler.resolution, setting.device, setting.dtype)
-
-
-def number_format_remark(setting: Setting) -> str | None:
-    """The remark that this CPU computes large models faster in another number format than the run's, if it does."""
-    from fc_bench.model.kernel_choice import cpu_dtype, is_large
-
-    if setting.device != "cpu" or setting.dtype != "float32":
-        return None
-    name, reason = cpu_dtype()
-    if name == setting.dtype or not is_large(setting.backbone.path("pipeline"), setting.sampler.resolution):
-        return None
-    return (
-        f"The run takes {setting.dtype}, but {name} suits this CPU: {reason}. For {name}, give --backbone a file with "
-        f"`extends: {setting.backbone.name}` and `dtype: {{cpu: {name}}}`."
-    )
 
 
 def _device(options: RunOptions) -> str:

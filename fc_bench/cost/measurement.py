@@ -37,6 +37,7 @@ from fc_bench.cost.results import describe_measurement
 from fc_bench.cost.surroundings import numerics, provider
 from fc_bench.errors import UserError
 from fc_bench.generation.device import resolve_device
+from fc_bench.generation.kernels import chosen_kernels
 from fc_bench.generation.method_checks import refusal
 from fc_bench.generation.plan import MethodRow, resolve_method
 from fc_bench.model.backbones.backbone import Backbone, DtypeName, read_backbone
@@ -153,9 +154,7 @@ def _settle(options: CostOptions) -> _Settled:
         if message := refusal(kind, setting, settled, requested):
             raise UserError(f"{row.label}: {message}")
         rows[row.label] = (kind, row)
-    from fc_bench.model.kernel_choice import for_sampling
-
-    setting = replace(setting, kernels=for_sampling(backbone.path("pipeline"), sampler.resolution, device, dtype))
+    setting = replace(setting, kernels=chosen_kernels(setting))
     return _Settled(backbone, backbone_file, setting, rows, subject, options.random_weights)
 
 
