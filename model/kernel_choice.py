@@ -3,7 +3,8 @@
 These decide time, memory and the last bits of a result, so the choice is recorded with the results. Where the
 latents have at most `SMALL` positions, and on an accelerator, the choice is fixed. Otherwise passes of the models'
 shapes are timed once on this machine, and the seconds are kept in the user's cache. Attention on larger maps than
-`LARGEST_EAGER_MAP` is always fused, because separate matrix products store the maps.
+`LARGEST_EAGER_MAP` is always fused, because separate matrix products store the maps. Autoencoders of large images are
+always channels-last, which copies fewer of their large activations.
 """
 
 from __future__ import annotations
@@ -44,17 +45,16 @@ def for_sampling(pipeline: Path, resolution: int, device: str, dtype: str) -> Ke
     """The choice for sampling square images with the pipeline in a folder; `device` and `dtype` are torch's names."""
     if device != "cpu" or not is_large(pipeline, resolution):
         return Kernels()
-    vae = _faster(Convolution(_widths(pipeline / "vae"), resolution, dtype, False))
-    return Kernels(*_for_unet(pipeline, resolution, dtype, False), vae)
+    return Kernels(*_for_unet(pipeline, resolution, dtype, False))
 
 
 def for_training(pipeline: Path, resolution: int, device: str, dtype: str) -> Kernels:
-    """The choice for training the UNet of such a pipeline; the frozen autoencoder stays contiguous."""
+    """The choice for training the UNet of such a pipeline beside its frozen autoencoder."""
     if device != "cpu":
         return Kernels("sdpa", "contiguous", "contiguous")
     if not is_large(pipeline, resolution):  # the backward pass of fused attention is slow on small maps
         return Kernels("eager", "contiguous", "contiguous")
-    return Kernels(*_for_unet(pipeline, resolution, dtype, True), "contiguous")
+    return Kernels(*_for_unet(pipeline, resolution, dtype, True))
 
 
 def is_large(pipeline: Path, resolution: int) -> bool:

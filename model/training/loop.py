@@ -35,7 +35,7 @@ from fc_bench.model.fastcomposer.postfuse import PostfuseModule, check_features
 from fc_bench.model.fastcomposer.prompts import check_tokenizer
 from fc_bench.model.fastcomposer.references import load_image_encoder, reference_size
 from fc_bench.model.fastcomposer.unet_difference import load_unet
-from fc_bench.model.kernel_choice import for_training
+from fc_bench.model.kernel_choice import for_training, is_large
 from fc_bench.model.kernels import arrange
 from fc_bench.model.stored_weights import load_whole
 from fc_bench.model.training.batches import BatchSource, FileBatches, FrozenEncoders, ImageFiles, Stream
@@ -222,6 +222,8 @@ class Training:
             vae = load_whole(AutoencoderKL, config.pipeline / "vae")
             text_encoder = load_whole(CLIPTextModel, config.pipeline / "text_encoder")
         check_tokenizer(tokenizer, text_encoder)
+        if device.type == "cpu" and is_large(config.pipeline, data.resolution):
+            arrange(vae, "channels-last")
         encoders = FrozenEncoders(vae, text_encoder, device, half_vae=config.mixed_precision == "bf16")
         stream = Stream(
             SampleDraws(table, config.data, config.seed),

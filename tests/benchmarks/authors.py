@@ -250,6 +250,7 @@ def our_training(asked: argparse.Namespace, case: Case) -> Callable[[], torch.Te
     from fc_bench.model.fastcomposer.forward import FastComposer, TrainingBatch, resize_latent_masks
     from fc_bench.model.fastcomposer.localization import attention_masks, map_sizes
     from fc_bench.model.fastcomposer.postfuse import PostfuseModule
+    from fc_bench.model.kernels import arrange
     from fc_bench.model.training.batches import FrozenEncoders
 
     configs, side = configurations(case.width), asked.size // 8
@@ -257,8 +258,9 @@ def our_training(asked: argparse.Namespace, case: Case) -> Callable[[], torch.Te
     postfuse = PostfuseModule(features=configs["unet"]["cross_attention_dim"])
     fill("postfuse_module", postfuse)
     schedule: Any = DDPMScheduler(**SCHEDULE)
-    attention = place(models["unet"], case, asked.size).attention
-    model = FastComposer(models["unet"], models["image_encoder"], postfuse, schedule, attention=attention)
+    kernels = place(models["unet"], case, asked.size)
+    arrange(models["vae"], kernels.vae)
+    model = FastComposer(models["unet"], models["image_encoder"], postfuse, schedule, attention=kernels.attention)
     parameters = [one for part in model.train_parts(2).values() for one in part]
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, weight_decay=1e-2, fused=True)
     encoders = FrozenEncoders(models["vae"], models["text_encoder"], torch.device("cpu"))

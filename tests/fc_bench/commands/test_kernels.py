@@ -39,7 +39,7 @@ def recorded(tmp_path) -> Any:
 def test_a_run_records_the_choice_and_a_continued_run_keeps_it(run, large, tmp_path, monkeypatch):
     large.update({"mixed": 0.5})
     assert run("--images-per-prompt", 1).code == 0
-    chosen = {"attention": "mixed", "unet": "contiguous", "vae": "contiguous"}
+    chosen = {"attention": "mixed", "unet": "contiguous", "vae": "channels-last"}
     assert recorded(tmp_path) == chosen
     large.update({"mixed": 2.0, "channels-last": 0.5})
     monkeypatch.setenv("FC_BENCH_CACHE", str(tmp_path / "other"))
