@@ -11,6 +11,7 @@
 - harness: a whole job, planned and recorded, beside the method's bare generate
 - share: of a default run of two subjects, sampling and customization beside all that follows loading, scoring included
 - ray: two workers beside one, on jobs that sleep; how many records a second the driver writes
+- authors: a UNet call, a VAE decoding and a training step beside the authors' code, if installed (`authors.py`)
 - startup: `fc-bench --help` and `import fc_bench`, beside `import torch`
 - idle: `fc-bench run` on a finished run, beside `import torch`
 - report: of the kept reference run, with and without figures and up to date, beside `import torch`; CPU seconds
@@ -365,6 +366,17 @@ def driver(turns: int, plan: Any, row: Any) -> Iterator[Ratio]:
     yield Ratio("driver, records of 512-pixel noise", "of 128-pixel noise", "records/s", sizes[512], sizes[128])
 
 
+def authors(asked: Asked) -> Iterator[Ratio]:
+    import authors as beside
+
+    python = beside.interpreter()
+    if python is None:
+        print(beside.MISSING, flush=True)
+        return
+    for what, unit, pairs in beside.table(python, list(beside.CASES), asked.turns):
+        yield Ratio(what, "the authors' code", unit, *zip(*pairs, strict=True))
+
+
 def startup(asked: Asked) -> Iterator[Ratio]:
     command = str(Path(sys.executable).with_name("fc-bench"))
 
@@ -421,6 +433,7 @@ BENCHMARKS: dict[str, Callable[[Asked], Iterator[Ratio]]] = {
     "harness": harness,
     "share": share,
     "ray": ray,
+    "authors": authors,
     "startup": startup,
     "idle": idle,
     "report": report,
