@@ -13,36 +13,49 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0, CustomDiffusionAttnProcessor2_0
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.grad import conv2d_input
-
-SMALL_MAP = 8 * 8
-"""Largest map, in pixels, on which a convolution's weights get their gradient from one matrix product.
-
-oneDNN's own kernel takes up to six times as long on 4 x 4 pixels, as long on 8 x 8, and less from 16 x 16 on.
-"""
 
 
 @contextmanager
 def training_layers(unet: UNet2DConditionModel, precision: torch.dtype) -> Iterator[None]:
-    """Attention and convolutions of a UNet in their faster form inside the block, if its `precision` is float32."""
+    """The transformers of a UNet in their faster form inside the block, if its `precision` is float32."""
     if precision is not torch.float32:
         yield
         return
     processors: dict[str, Any] = dict(unet.attn_processors)
-    convolutions: list[Any] = [layer for layer in unet.modules() if _has_faster_form(layer)]
     layers: Any = {name: unet.get_submodule(name.removesuffix(".processor")) for name in processors}
+    transformers: list[Any] = [module for module in unet.modules() if _has_faster_form(module)]
     unet.set_attn_processor({name: _fused(layers[name], processor) for name, processor in processors.items()})
-    for convolution in convolutions:
-        vars(convolution)["forward"] = partial(_small_map, convolution)
+    for transformer in transformers:
+        vars(transformer)["forward"] = partial(_transform, transformer)
     try:
         yield
     finally:
         unet.set_attn_processor(processors)
-        for convolution in convolutions:
-            del vars(convolution)["forward"]
+        for transformer in transformers:
+            del vars(transformer)["forward"]
+
+
+def _has_faster_form(module: nn.Module) -> bool:
+    if not isinstance(module, Transformer2DModel) or module.gradient_checkpointing:
+        return False
+    return module.is_input_continuous and not module.use_linear_projection
+
+
+def _transform(
+    transformer: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **unused: Any
+) -> tuple[Tensor]:
+    """A transformer on a map whose 1 x 1 convolutions are linear layers on its pixels, without copies between forms."""
+    batch, _, height, width = hidden_states.shape
+    rows = transformer.norm(hidden_states).permute(0, 2, 3, 1).flatten(1, 2)
+    rows = functional.linear(rows, transformer.proj_in.weight.flatten(1), transformer.proj_in.bias)
+    for block in transformer.transformer_blocks:
+        rows = block(rows, encoder_hidden_states=encoder_hidden_states)
+    rows = functional.linear(rows, transformer.proj_out.weight.flatten(1), transformer.proj_out.bias)
+    return (rows.view(batch, height, width, -1).permute(0, 3, 1, 2) + hidden_states,)
 
 
 def _fused(layer: Attention, processor: Any) -> Any:
@@ -140,49 +153,3 @@ class _LowRank(torch.autograd.Function):
         outer, inner = gradients[0].flatten(0, -2), inputs.flatten(0, -2)
         own = (outer @ total).view_as(inputs) if ctx.needs_input_grad[0] else None
         return own, None, None, (outer @ up).t() @ inner, outer.t() @ (inner @ down.t())
-
-
-def _has_faster_form(layer: Any) -> bool:
-    plain = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.padding_mode == "zeros"
-    if not (plain and layer.weight.requires_grad and layer.weight.device.type == "cpu"):
-        return False
-    return (layer.kernel_size, layer.padding, layer.stride, layer.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
-
-
-def _small_map(layer: nn.Conv2d, inputs: Tensor) -> Tensor:
-    if inputs.shape[-1] * inputs.shape[-2] > SMALL_MAP:
-        return nn.Conv2d.forward(layer, inputs)
-    untyped: Any = _SmallMapConvolution.apply(inputs, layer.weight, layer.bias)
-    return untyped
-
-
-class _SmallMapConvolution(torch.autograd.Function):
-    """A 3 x 3 convolution with padding 1, whose weight's gradient is one product of outputs and patches."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(inputs, weight)
-        ctx.has_bias = bias is not None
-        return functional.conv2d(inputs, weight, bias, padding=1)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, weight = ctx.saved_tensors
-        (outer,) = gradients
-        own = None
-        if ctx.needs_input_grad[0]:
-            own = conv2d_input(inputs.shape, weight, outer, padding=1)
-        rows = outer.permute(0, 2, 3, 1).flatten(0, 2)
-        products = rows.t() @ _patches(inputs)
-        of_weight = products.view(len(weight), 3, 3, -1).permute(0, 3, 1, 2)
-        return own, of_weight, rows.sum(0) if ctx.has_bias else None
-
-
-def _patches(inputs: Tensor) -> Tensor:
-    """The 3 x 3 surroundings of all pixels of maps [maps, channels, height, width], one a row, channels last."""
-    maps, channels, height, width = inputs.shape
-    padded = functional.pad(inputs.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
-    along = padded.stride()
-    return padded.as_strided(
-        (maps, height, width, 3, 3, channels), (along[0], along[1], along[2], along[1], along[2], 1)
-    ).reshape(maps * height * width, -1)

@@ -14,6 +14,7 @@ from transformers import CLIPTokenizer
 
 from fc_bench.baselines.base_pipeline import BasePipeline, read_tokenizer
 from fc_bench.baselines.pipeline_method import MethodOptions
+from fc_bench.baselines.tuning.checkpoint import FORMAT
 from fc_bench.baselines.tuning.concepts import ClassPictures, check_photographs, class_prompt
 from fc_bench.baselines.tuning.layers import training_layers
 from fc_bench.baselines.tuning.loop import LoopSettings, Training, TuningResult, tune
@@ -189,7 +190,7 @@ class TunedMethod(ABC):
         """Run the shared training loop with the method's options."""
         options: TuningOptions = self.options
         settings = LoopSettings(options.steps * len(subjects), options.max_grad_norm, prior_weight)
-        identity = digest([seed, [subject.id for subject in subjects], options.model_dump(mode="json")])
+        identity = digest([FORMAT, seed, [subject.id for subject in subjects], options.model_dump(mode="json")])
         if options.gradient_checkpointing:
             training.unet.enable_gradient_checkpointing()
         try:
