@@ -5,7 +5,7 @@
     python tests/benchmarks/speed.py --turns 1 --subjects 1 --out /tmp/benchmarks.md    # a rehearsal
 
 - prefixes: a run of FastComposer (alpha 0.5) with shared text-only prefixes, beside one without
-- adapters: a training step of the tuned methods, beside the standard loop (`tuning_speed.py`)
+- adapters: a training step of the tuned methods, beside diffusers' example scripts, where they are (`tuning_speed.py`)
 - scoring: identity and prompt consistency of 1,000 images, beside a loop that opens each image and embeds its
   reference, its prompt and itself, with insightface's and transformers' own classes
 - harness: a whole job, planned and recorded, beside the method's bare generate
@@ -114,24 +114,21 @@ def adapters(asked: Asked) -> Iterator[Ratio]:
     import tuning_speed as tuning
 
     from fc_bench.commands.run import setting_of
-    from fc_bench.generation.plan import resolve_method
     from fc_bench.model.backbones.backbone import read_backbone
     from fc_bench.registry import suite_file
     from fc_bench.suites.suite import read_suite
 
-    suite = read_suite(suite_file("pocket-tuning"))
+    suite, examples = read_suite(suite_file("pocket-tuning")), tuning.examples_folder()
     setting = setting_of(suite, read_backbone("pocket"), "cpu")
-    for name, (kind, plain) in tuning.METHODS.items():
-        options: Any = resolve_method(name, {"class_images": 16, "steps": 20}, setting)[1]
-        method, subject = kind(setting, options), suite.subjects[0]
-        tuning.ours(method, subject, options.steps)
-        plain(method.base, options, subject, 2)
-        pairs = [
-            (tuning.ours(method, subject, 20), plain(method.base, options, subject, 20)) for _ in range(asked.turns)
-        ]
-        yield Ratio(
-            f"{name}, training step", "standard loop", "s", [one for one, _ in pairs], [two for _, two in pairs]
-        )
+    for name, example in tuning.EXAMPLES.items():
+        lack = tuning.missing(examples, example.script)
+        if examples is None or lack:
+            print(f"{name}: skipped, {lack}.")
+            continue
+        method = tuning.made(name, setting, 20)
+        found = list(tuning.pairs(example, method, suite.subjects[:1], asked.turns, examples))
+        seconds = [[turn.step for turn in column] for column in list(zip(*found, strict=True))[:2]]
+        yield Ratio(f"{name}, training step", "diffusers' example script", "s", *seconds)
 
 
 SCORED, LOOPED = 1000, 200
