@@ -97,7 +97,8 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
             "its authors"
         ) from error
     except Exception as error:  # damaged files make the readers raise many types
-        raise ModelInputError(f"the checkpoint {file} is damaged or not a PyTorch file: download it again") from error
+        kind = "safetensors" if file.suffix == ".safetensors" else "PyTorch"
+        raise ModelInputError(f"the checkpoint {file} is damaged or not a {kind} file: download it again") from error
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):

@@ -194,8 +194,17 @@ def _can_fork() -> bool:
 def _render_in_processes(tasks: Sequence[tuple[Drawing, str]], processes: int) -> None:
     context = get_context("fork")
     with ProcessPoolExecutor(processes, context, initializer=_inherit, initargs=(tasks,)) as pool:
-        for (drawing, ending), content in zip(tasks, pool.map(_render_task, range(len(tasks))), strict=True):
+        # What a signal raises in the callbacks of a fork is lost, so signals wait until the processes are there.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        try:
+            rendered = pool.map(_render_task, range(len(tasks)))
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        for (drawing, ending), content in zip(tasks, rendered, strict=True):
             drawing.kept[ending] = content
+
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 _TASKS: list[tuple[Drawing, str]] = []
@@ -204,6 +213,8 @@ _TASKS: list[tuple[Drawing, str]] = []
 
 def _inherit(tasks: Sequence[tuple[Drawing, str]]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends its processes
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     _TASKS[:] = tasks
 
 

@@ -561,7 +561,7 @@ def test_damaged_pipeline_is_told_by_every_method_before_anything_is_generated(
     weights = copied_backbone.parent / f"{damaged}.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     done = fc_bench("run", suite, "--backbone", copied_backbone, "-m", method, "--out", tmp_path / "run")
-    refused(done, "cannot be loaded", str(copied_backbone.parent / "pipeline"))
+    refused(done, "is damaged", str(copied_backbone.parent / "pipeline"))
     assert not list((tmp_path / "run").rglob("images"))
 
 
