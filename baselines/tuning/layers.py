@@ -15,7 +15,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0, CustomDiffusionAttnProcessor2_0
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 
@@ -25,24 +25,30 @@ def training_layers(unet: UNet2DConditionModel, precision: torch.dtype) -> Itera
     if precision is not torch.float32:
         yield
         return
-    processors: dict[str, Any] = dict(unet.attn_processors)
-    layers: Any = {name: unet.get_submodule(name.removesuffix(".processor")) for name in processors}
-    transformers: list[Any] = [module for module in unet.modules() if _has_faster_form(module)]
-    unet.set_attn_processor({name: _fused(layers[name], processor) for name, processor in processors.items()})
-    for transformer in transformers:
-        vars(transformer)["forward"] = partial(_transform, transformer)
+    forms = [(module, form) for module in unet.modules() if (form := _form(module)) is not None]
+    for module, form in forms:
+        vars(module)["forward"] = form
     try:
         yield
     finally:
-        unet.set_attn_processor(processors)
-        for transformer in transformers:
-            del vars(transformer)["forward"]
+        for module, _ in forms:
+            del vars(module)["forward"]
 
 
-def _has_faster_form(module: nn.Module) -> bool:
-    if not isinstance(module, Transformer2DModel) or module.gradient_checkpointing:
-        return False
-    return module.is_input_continuous and not module.use_linear_projection
+def _form(module: Any) -> Callable[..., Any] | None:
+    """The faster form of a module's forward pass; None where it has none, or an extra that the form does not have."""
+    if isinstance(module, Transformer2DModel):
+        plain = module.is_input_continuous and not module.use_linear_projection and not module.gradient_checkpointing
+        return partial(_transform, module) if plain else None
+    if isinstance(module, Attention):
+        processor: Any = module.processor
+        extras = (module.spatial_norm, module.group_norm, module.norm_q, module.norm_k, module.norm_cross)
+        plain = not any(extras) and not module.residual_connection and module.rescale_output_factor == 1
+        square = module.inner_dim == module.inner_kv_dim and module.added_kv_proj_dim is None
+        custom = isinstance(processor, CustomDiffusionAttnProcessor2_0)
+        known = processor.train_kv and not processor.train_q_out if custom else isinstance(processor, AttnProcessor2_0)
+        return _FusedAttention(module, processor if custom else None) if plain and square and known else None
+    return None
 
 
 def _transform(
@@ -58,25 +64,14 @@ def _transform(
     return (rows.view(batch, height, width, -1).permute(0, 3, 1, 2) + hidden_states,)
 
 
-def _fused(layer: Attention, processor: Any) -> Any:
-    """The faster form of an attention layer; its processor where it has an extra that the form does not have."""
-    custom = processor if isinstance(processor, CustomDiffusionAttnProcessor2_0) else None
-    extras = (layer.spatial_norm, layer.group_norm, layer.norm_q, layer.norm_k, layer.norm_cross)
-    plain = not any(extras) and not layer.residual_connection and layer.rescale_output_factor == 1
-    square = layer.inner_dim == layer.inner_kv_dim and layer.added_kv_proj_dim is None
-    keys_alone = custom is not None and custom.train_kv and not custom.train_q_out
-    if not (plain and square and (keys_alone or isinstance(processor, AttnProcessor2_0))):
-        return processor
-    return _FusedAttention(layer, custom)
-
-
 class _FusedAttention:
-    """Attention whose projections of the same input are one matrix product; a processor of diffusers.
+    """Attention whose projections of the same input are one matrix product.
 
     With Custom Diffusion's processor, keys and values have its weights and the first token gets no gradient.
     """
 
     def __init__(self, layer: Any, custom: CustomDiffusionAttnProcessor2_0 | None) -> None:
+        self._heads = layer.heads
         self._cross = layer.is_cross_attention
         self._detach_first = custom is not None
         pair = [layer.to_k, layer.to_v]
@@ -88,20 +83,16 @@ class _FusedAttention:
         self._dropout = layer.to_out[1]
 
     def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, attention_mask: Tensor | None = None
     ) -> Tensor:
         assert attention_mask is None  # training passes none
         batch, length, _ = hidden_states.shape
         joint = self._joint(hidden_states if encoder_hidden_states is None else encoder_hidden_states)
         if self._detach_first:
             joint = torch.cat([joint[:, :1].detach(), joint[:, 1:]], dim=1)
-        parts = list(joint.view(batch, joint.shape[1], 2 if self._cross else 3, attn.heads, -1).unbind(2))
+        parts = list(joint.view(batch, joint.shape[1], 2 if self._cross else 3, self._heads, -1).unbind(2))
         if self._query is not None:
-            parts.insert(0, self._query(hidden_states).view(batch, length, attn.heads, -1))
+            parts.insert(0, self._query(hidden_states).view(batch, length, self._heads, -1))
         query, key, value = (part.transpose(1, 2) for part in parts)
         found = functional.scaled_dot_product_attention(query, key, value)
         return self._dropout(self._output(found.transpose(1, 2).reshape(batch, length, -1)))

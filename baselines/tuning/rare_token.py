@@ -13,7 +13,7 @@ from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.concepts import Examples, encode_pictures, photographs_of
 from fc_bench.baselines.tuning.loop import Batch, Draws
 from fc_bench.baselines.tuning.method import ClassImageCount, TunedMethod, TuningOptions
-from fc_bench.baselines.tuning.text import FrozenPrompts, encode_prompts, single_token
+from fc_bench.baselines.tuning.text import FrozenPrompts, Prompts, single_token
 from fc_bench.model.articles import with_article
 from fc_bench.protocols import Subject
 
@@ -94,8 +94,11 @@ class RareTokenTraining:
             text_encoder.train()
             if options.gradient_checkpointing:
                 text_encoder.gradient_checkpointing_enable()
-        self._tokenizer = base.tokenizer
-        self._frozen = FrozenPrompts(base.tokenizer, base.text_encoder) if text_encoder is None else None
+        self._text: FrozenPrompts | Prompts = (
+            FrozenPrompts(base.tokenizer, base.text_encoder)
+            if text_encoder is None
+            else Prompts(base.tokenizer, text_encoder)
+        )
         self._options = options
         self._examples = examples
 
@@ -114,7 +117,4 @@ class RareTokenTraining:
     def batch(self, step: int, draws: Draws) -> Batch:
         """The step's photographs and class images with their prompts."""
         latents, prompts, photographs = self._examples.batch(step, self._options.batch_size, draws)
-        if self._frozen is not None:
-            return Batch(latents, self._frozen(prompts), photographs)
-        assert self.text_encoder is not None
-        return Batch(latents, encode_prompts(self._tokenizer, self.text_encoder, prompts), photographs)
+        return Batch(latents, self._text(prompts), photographs)

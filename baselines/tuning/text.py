@@ -15,17 +15,32 @@ from fc_bench.baselines.base_pipeline import check_length
 from fc_bench.errors import UserError
 
 
-def encode_prompts(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: Sequence[str]) -> Tensor:
-    """Features of the prompts [prompts, length, features], padded to the tokenizer's full length.
+class Prompts:
+    """Features of prompts from a text encoder, with a gradient if the text encoder has one."""
 
-    Equal prompts are encoded once. The features carry a gradient if the text encoder does.
-    """
-    distinct = list(dict.fromkeys(prompts))
-    tokens = tokenizer(
-        distinct, padding="max_length", truncation=True, max_length=tokenizer.model_max_length, return_tensors="pt"
-    )
-    features = text_encoder(tokens.input_ids.to(text_encoder.device))[0]
-    return features[[distinct.index(prompt) for prompt in prompts]]
+    def __init__(self, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
+        self._tokenizer = tokenizer
+        self._text_encoder = text_encoder
+        self._ids: dict[str, Tensor] = {}
+
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """Features of the prompts [prompts, length, features], padded to the tokenizer's full length.
+
+        Equal prompts are encoded once, and each is tokenized only once.
+        """
+        distinct = list(dict.fromkeys(prompts))
+        ids = torch.stack([self._tokens(prompt) for prompt in distinct])
+        features = self._text_encoder(ids.to(self._text_encoder.device))[0]
+        return features[[distinct.index(prompt) for prompt in prompts]]
+
+    def _tokens(self, prompt: str) -> Tensor:
+        if prompt not in self._ids:
+            length = self._tokenizer.model_max_length
+            tokens = self._tokenizer(
+                prompt, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+            )
+            self._ids[prompt] = tokens.input_ids[0]
+        return self._ids[prompt]
 
 
 class PromptLengths:
@@ -55,8 +70,7 @@ class FrozenPrompts:
     """Features of prompts from a frozen text encoder; each prompt is encoded once."""
 
     def __init__(self, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
-        self._tokenizer = tokenizer
-        self._text_encoder = text_encoder
+        self._encode = Prompts(tokenizer, text_encoder)
         self._features: dict[str, Tensor] = {}
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
@@ -64,7 +78,7 @@ class FrozenPrompts:
         for prompt in prompts:
             if prompt not in self._features:
                 with torch.no_grad():
-                    self._features[prompt] = encode_prompts(self._tokenizer, self._text_encoder, [prompt])[0]
+                    self._features[prompt] = self._encode([prompt])[0]
         return torch.stack([self._features[prompt] for prompt in prompts])
 
 

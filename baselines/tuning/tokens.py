@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fc_bench.baselines.base_pipeline import BasePipeline
-from fc_bench.baselines.tuning.text import encode_prompts, quiet_transformers
+from fc_bench.baselines.tuning.text import Prompts, quiet_transformers
 from fc_bench.errors import UserError
 from fc_bench.model.errors import loading
 from fc_bench.protocols import Subject
@@ -55,16 +55,16 @@ class NewTokens:
         self, base: BasePipeline, tokens: Sequence[str], starts: Sequence[int], gradient_checkpointing: bool = False
     ) -> None:
         self.tokens = list(tokens)
-        self._tokenizer = base.fresh_tokenizer()
-        self._text_encoder = base.fresh_text_encoder(torch.float32)
-        first = len(self._tokenizer)
-        check_new_tokens(self._tokenizer.get_vocab(), self.tokens)
-        self._tokenizer.add_tokens(self.tokens)
-        self._table = _ExtendedTable(self._text_encoder.get_input_embeddings(), first, starts)
-        self._text_encoder.set_input_embeddings(self._table)
-        self._text_encoder.train()
+        tokenizer, text_encoder = base.fresh_tokenizer(), base.fresh_text_encoder(torch.float32)
+        first = len(tokenizer)
+        check_new_tokens(tokenizer.get_vocab(), self.tokens)
+        tokenizer.add_tokens(self.tokens)
+        self._table = _ExtendedTable(text_encoder.get_input_embeddings(), first, starts)
+        text_encoder.set_input_embeddings(self._table)
+        text_encoder.train()
         if gradient_checkpointing:
-            self._text_encoder.gradient_checkpointing_enable()
+            text_encoder.gradient_checkpointing_enable()
+        self._prompts = Prompts(tokenizer, text_encoder)
 
     @property
     def rows(self) -> nn.Parameter:
@@ -73,7 +73,7 @@ class NewTokens:
 
     def encode(self, prompts: Sequence[str]) -> Tensor:
         """Features of the prompts [prompts, length, features], with a gradient for `rows`."""
-        return encode_prompts(self._tokenizer, self._text_encoder, prompts)
+        return self._prompts(prompts)
 
 
 class _ExtendedTable(nn.Module):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from fc_bench.baselines.textual_inversion import TEMPLATES, TextualInversion, TextualInversionOptions
 from fc_bench.baselines.tuning.latents import Posteriors
-from fc_bench.baselines.tuning.text import encode_prompts
+from fc_bench.baselines.tuning.text import Prompts
 from fc_bench.baselines.tuning.tokens import NewTokens
 from fc_bench.errors import UserError
 from fc_bench.model.errors import ModelInputError
@@ -102,8 +102,8 @@ def test_only_the_tokens_rows_of_the_loaded_table_differ_from_the_base_models(se
 def test_training_can_reach_the_new_rows_alone(setting):
     base = method_of(setting).base
     tokens = NewTokens(base, ["<ann>", "<ann>_1"], [5, 7])
-    encoder = tokens._text_encoder
-    plain = encode_prompts(base.tokenizer, base.text_encoder, ["a photo of a man"])
+    encoder = tokens._prompts._text_encoder
+    plain = Prompts(base.tokenizer, base.text_encoder)(["a photo of a man"])
     assert torch.equal(tokens.encode(["a photo of a man"]), plain)
     optimizer = torch.optim.AdamW([tokens.rows], lr=0.1, weight_decay=0.5)
     tokens.encode(["a photo of a <ann> <ann>_1"]).square().sum().backward()

@@ -10,7 +10,7 @@ from PIL import Image
 from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.latents import encode, pixels, square
 from fc_bench.baselines.tuning.loop import Batch, Draws, diffusion_loss
-from fc_bench.baselines.tuning.text import FrozenPrompts, encode_prompts, single_token
+from fc_bench.baselines.tuning.text import FrozenPrompts, Prompts, single_token
 from fc_bench.errors import UserError
 from fc_bench.protocols import Setting
 
@@ -116,7 +116,7 @@ def test_photographs_become_squares_around_their_centre(size):
 def test_frozen_prompts_are_the_encoders_features(base):
     prompts = ["a man", "a woman", "a man"]
     frozen = FrozenPrompts(base.tokenizer, base.text_encoder)
-    expected = encode_prompts(base.tokenizer, base.text_encoder, prompts)
+    expected = Prompts(base.tokenizer, base.text_encoder)(prompts)
     assert torch.allclose(frozen(prompts), expected, atol=1e-6)
     assert torch.equal(expected[0], expected[2])
 

@@ -21,16 +21,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from step_ends import ends_of_steps, now
 
 from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.custom_diffusion import BEFORE, CustomDiffusion, token_file
@@ -59,7 +57,7 @@ import json, runpy, sys
 from pathlib import Path
 benchmarks, found, *sys.argv = sys.argv[1:]
 sys.path[:0] = [benchmarks, str(Path(sys.argv[0]).parent)]
-from tuning_speed import ends_of_steps
+from step_ends import ends_of_steps
 with ends_of_steps() as ends:
     runpy.run_path(sys.argv[0], run_name="__main__")
 Path(found).write_text(json.dumps(ends))
@@ -159,24 +157,6 @@ def missing(examples: Path | None, script: str) -> str | None:
         if subprocess.run([sys.executable, "-c", f"import {library}"], capture_output=True).returncode:
             return f"{script} needs {library}; install it (pip install {library})"
     return None
-
-
-def now() -> float:
-    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
-    if not alone and torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.process_time() if alone else time.perf_counter()
-
-
-@contextmanager
-def ends_of_steps() -> Iterator[list[float]]:
-    """Records the end of each update of an optimizer, in seconds."""
-    ends: list[float] = []
-    hook = register_optimizer_step_post_hook(lambda *_: ends.append(now()))
-    try:
-        yield ends
-    finally:
-        hook.remove()
 
 
 def mean_step(ends: Sequence[float]) -> float:
