@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fc_bench.model.matching import optimal_matching
+from fc_bench.published import Trimmed
 
 EPSILON = 1e-6
 """Added to norms; a smaller angle between target and reference gives no direction (metrics/arcface_metric.py)."""
@@ -77,14 +78,6 @@ def cosines(ones: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndar
     return left @ right.T
 
 
-@dataclass(frozen=True)
-class Trimmed:
-    """A mean without outliers, and how many of the values they are."""
-
-    mean: float
-    left_out: int
-
-
 def trimmed_mean(values: Sequence[float]) -> Trimmed | None:
     """The mean that the benchmark reports: without values farther than 1.5 interquartile ranges from the quartiles.
 
@@ -97,5 +90,5 @@ def trimmed_mean(values: Sequence[float]) -> Trimmed | None:
     margin = 1.5 * (upper - lower)
     kept = every[(every >= lower - margin) & (every <= upper + margin)]
     if 2 * len(kept) < len(every):
-        return Trimmed(float(np.median(every)), 0)
-    return Trimmed(float(kept.mean()), len(every) - len(kept))
+        return Trimmed(float(np.median(every)), len(every))
+    return Trimmed(float(kept.mean()), len(kept), len(every) - len(kept))

@@ -85,7 +85,7 @@ class Contents:
                 counts = (Cell(str(size)), Cell(f"{jobs['n_ok']} / {jobs['n_total']}"))
                 values = [_cell(found.get(column.name), column, best=label in best[column.name]) for column in shown]
                 made.append((self._name(label, size), *counts, *values))
-        header = (_METHOD, Heading("subjects"), Heading("n"), *map(_heading, shown))
+        header = (_METHOD, Heading("subjects"), Heading("n"), *map(heading, shown))
         title = "Cost, as recorded during generation" if self.beside else "Cost"
         return Table("cost", title, header, tuple(made))
 
@@ -105,7 +105,7 @@ class Contents:
                 made = [
                     (
                         self._name(label, size),
-                        *(_complete(found.get(name), column, label in best[name]) for name in categories),
+                        *(complete(found.get(name), column, label in best[name]) for name in categories),
                     )
                     for label, found in cells.items()
                 ]
@@ -127,7 +127,7 @@ class Contents:
             best = {column.name: self._best(cells, column) for column in [*quality, *spent]}
             made = []
             for label, found in cells.items():
-                values = [_complete(found.get(item.name), item, label in best[item.name]) for item in quality]
+                values = [complete(found.get(item.name), item, label in best[item.name]) for item in quality]
                 values += [_cell(found.get(item.name), item, best=label in best[item.name]) for item in spent]
                 about = (_cell(found.get(REFERENCES.name), REFERENCES), Cell(_kind(found)))
                 made.append((self._name(label, size), *about, *values))
@@ -157,7 +157,7 @@ class Contents:
                 expected = 0 if column.name in _COSTS or column is REFERENCES else most["n_ok"]
                 values.append(_cell(found.get(column.name), column, expected, label in best[column.name]))
             made.append((self._name(label, size), Cell(f"{most['n_ok']} / {most['n_total']}"), *values))
-        header = (_METHOD, Heading("n"), *map(_heading, shown))
+        header = (_METHOD, Heading("n"), *map(heading, shown))
         return Table(name, title, header, tuple(made), _separated(cells))
 
     def _name(self, label: str, size: int) -> Cell:
@@ -273,8 +273,8 @@ def _cell(row: Row | None, column: Column, expected: int = 0, best: bool = False
     return Cell(text, ends, row["n_ok"] if row["n_ok"] < expected else None, best=best, value=row["mean"])
 
 
-def _complete(row: Row | None, column: Column, best: bool) -> Cell:
-    """The same, with the number of values if any planned one is missing."""
+def complete(row: Row | None, column: Column, best: bool = False) -> Cell:
+    """Mean and interval of a column, with the number of values if any planned one is missing."""
     return _cell(row, column, row["n_total"] if row is not None else 0, best)
 
 
@@ -295,7 +295,8 @@ def _reaching(rows: Mapping[str, Row], least: float) -> set[str]:
     return {label for label, row in rows.items() if (row["mean"] if row["low"] is None else row["low"]) <= reach}
 
 
-def _heading(column: Column) -> Heading:
+def heading(column: Column) -> Heading:
+    """The heading of a measured column."""
     return Heading(column.title, _better(column))
 
 
