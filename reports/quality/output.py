@@ -102,10 +102,9 @@ class Tables:
 
     def notes(self, options: bool = True) -> list[str]:
         """The notes for the reader."""
-        found = [*notes(self.runs, options), *(self.beside.notes if self.beside else ())]
         if self.layout in ("protocols", "as-published"):
-            found = [*reading(self.runs), *disagreements(self.runs), *found]
-        return found
+            return [*disagreements(self.runs), *reading(self.runs), *notes(self.runs, options=False)]
+        return [*notes(self.runs, options), *(self.beside.notes if self.beside else ())]
 
     def show(self, console: Console) -> None:
         """Print the headline tables and the notes."""

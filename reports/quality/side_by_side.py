@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -87,81 +86,117 @@ class ProtocolRun(Run):
 
 
 def side_by_side(runs: Sequence[Run], as_published: bool = False) -> list[Table]:
-    """For each number of subjects the methods under every protocol, and their ranks.
+    """For each number of subjects a line for each score of a protocol: the methods' values, and their ranks.
 
-    With `as_published` each column is followed by the mean as the benchmark's own code takes it.
+    With `as_published` each score is followed by the mean as the benchmark's own code takes it.
     """
     made = [ProtocolRun(run.folder, run.name) for run in runs]
-    every = [row for row in rows(made) if row["category"] == OVERALL]
-    columns = made[0].columns
     tables = []
-    for size in sorted({row["subjects"] for row in every}):
-        cells: dict[str, dict[str, Row]] = {}
-        for row in sorted((row for row in every if row["subjects"] == size), key=lambda row: row["kind"] == "anchor"):
-            cells.setdefault(row["label"], {})[row["column"]] = row
+    for size, cells in _by_size(made).items():
+        columns = [column for column in made[0].columns if any(column.name in found for found in cells.values())]
         published = {run.name: run.as_published(size) for run in made} if as_published else {}
-        there = [column for column in columns if any(column.name in found for found in cells.values())]
-        tables.append(_values(size, cells, there, published))
-        methods = {label: found for label, found in cells.items() if found[OWN.name]["kind"] == "method"}
+        tables.append(_values(size, cells, columns, published))
+        methods = _methods(cells)
         if len(methods) > 1:
-            tables.append(_ranks(size, methods, there))
+            tables.append(_ranks(size, methods, columns))
     return tables
+
+
+def disagreements(runs: Sequence[Run]) -> list[str]:
+    """A sentence for each score that orders methods otherwise than FastComposer's protocol, with the pairs."""
+    made = [ProtocolRun(run.folder, run.name) for run in runs]
+    lines = []
+    for size, cells in _by_size(made).items():
+        methods = _methods(cells)
+        own = _ranked(methods, OWN)
+        for column in made[0].columns[1:]:
+            ranks = _ranked(methods, column)
+            pairs = [
+                pair for pair in combinations(methods, 2) if all(label in ranks and label in own for label in pair)
+            ]
+            otherwise = [
+                (one, other) if ranks[one] < ranks[other] else (other, one)
+                for one, other in pairs
+                if (ranks[one] - ranks[other]) * (own[one] - own[other]) < 0
+            ]
+            if otherwise:
+                named = ", ".join(f"{first} before {second}" for first, second in otherwise)
+                lines.append(
+                    f"{column.title}, {who(size)}: {len(otherwise)} of {len(pairs)} pairs of methods stand otherwise "
+                    f"than under {OWN.title} ({named})."
+                )
+    return lines
+
+
+Cells = Mapping[str, Mapping[str, Row]]
+"""Label -> column -> its row."""
+
+
+def _by_size(runs: Sequence[ProtocolRun]) -> dict[int, Cells]:
+    """Number of subjects -> the rows over all prompts, methods first, then ceiling and floor."""
+    found: dict[int, dict[str, dict[str, Row]]] = {}
+    for row in sorted(rows(runs), key=lambda row: (row["subjects"], row["kind"] == "anchor")):
+        if row["category"] == OVERALL:
+            found.setdefault(row["subjects"], {}).setdefault(row["label"], {})[row["column"]] = row
+    return dict(found)
+
+
+def _methods(cells: Cells) -> Cells:
+    return {label: found for label, found in cells.items() if found[OWN.name]["kind"] == "method"}
 
 
 def _values(
     size: int,
-    cells: Mapping[str, Mapping[str, Row]],
+    cells: Cells,
     columns: Sequence[Column],
     published: Mapping[str, Mapping[tuple[str, str], Trimmed | None]],
 ) -> Table:
-    header = [Heading("method", number=False), Heading("n")]
+    made: list[tuple[Cell, ...]] = []
     for column in columns:
-        header.append(heading(column))
-        if published and column is not columns[0]:
-            header.append(Heading(f"{column.title}, as published", heading(column).better))
-    made = []
-    for label, found in cells.items():
-        own = found[OWN.name]
-        line = [Cell(label), Cell(f"{own['n_ok']} / {own['n_total']}")]
-        for column in columns:
-            row = found.get(column.name)
-            line.append(complete(row, column))
-            if published and column is not columns[0]:
+        title = heading(column).whole
+        made.append((Cell(title), *(complete(found.get(column.name), column) for found in cells.values())))
+        if published and column.name != OWN.name:
+            line = [Cell(f"{title}, as published")]
+            for found in cells.values():
+                own = found[OWN.name]
                 mean = published[own["run"]].get((own["method"], column.name)) if own["kind"] == "method" else None
-                total = own["n_total"]
-                line.append(Cell(NOTHING) if mean is None else _published(mean, column, total))
-        made.append(tuple(line))
-    separated = sum(found[OWN.name]["kind"] == "anchor" for found in cells.values())
+                line.append(Cell(NOTHING) if mean is None else _published(mean, column, own["n_total"]))
+            made.append(tuple(line))
     title = f"The same images under published protocols, {who(size)}"
-    return Table(f"protocols-{size}", title, tuple(header), tuple(made), separated)
+    header = (Heading("score", number=False), *map(Heading, cells))
+    return Table(f"protocols-{size}", title, header, tuple(made))
 
 
 def _published(mean: Trimmed, column: Column, total: int) -> Cell:
     return Cell(number(mean.mean, column), count=mean.used if mean.used < total else None, value=mean.mean)
 
 
-def _ranks(size: int, cells: Mapping[str, Mapping[str, Row]], columns: Sequence[Column]) -> Table:
-    """The rank of each method under each protocol, and the agreement of its order with that of the first column."""
+def _ranks(size: int, cells: Cells, columns: Sequence[Column]) -> Table:
+    """The rank of each method under each protocol, and the agreement of this order with that of the first column."""
+    own = _ranked(cells, OWN)
+    made: list[tuple[Cell, ...]] = []
+    for column in columns:
+        ranks = _ranked(cells, column)
+        shown = [Cell(str(ranks[label]) if label in ranks else NOTHING) for label in cells]
+        both = [label for label in cells if label in own and label in ranks]
+        made.append(
+            (Cell(column.title), *shown, _agreement([own[name] for name in both], [ranks[name] for name in both]))
+        )
+    header = (Heading("score", number=False), *map(Heading, cells), Heading("Kendall's tau"))
+    title = f"Ranks under these protocols, {who(size)}, and their agreement with {OWN.title}"
+    return Table(f"protocol-ranks-{size}", title, header, tuple(made))
+
+
+def _agreement(ranks: Sequence[int], others: Sequence[int]) -> Cell:
     from scipy.stats import kendalltau
 
-    ranks = {column.name: _ranked(cells, column) for column in columns}
-    made: list[tuple[Cell, ...]] = []
-    for label in cells:
-        own = [ranks[column.name].get(label) for column in columns]
-        made.append((Cell(label), *(Cell(NOTHING if rank is None else str(rank)) for rank in own)))
-    agreement = []
-    first = ranks[columns[0].name]
-    for other in ranks.values():
-        both = [label for label in cells if label in first and label in other]
-        found: Any = kendalltau([first[label] for label in both], [other[label] for label in both])
-        tau = float(found.statistic)
-        agreement.append(Cell(NOTHING if math.isnan(tau) else f"{tau:.2f}"))
-    made.append((Cell(f"agreement with {columns[0].title} (Kendall's tau)"), *agreement))
-    header = (Heading("method", number=False), *(Heading(column.title) for column in columns))
-    return Table(f"protocol-ranks-{size}", f"Ranks under these protocols, {who(size)}", header, tuple(made), 1)
+    if len(set(ranks)) < 2 or len(set(others)) < 2:  # no order to agree with
+        return Cell(NOTHING)
+    found: Any = kendalltau(ranks, others)
+    return Cell(f"{float(found.statistic):.2f}")
 
 
-def _ranked(cells: Mapping[str, Mapping[str, Row]], column: Column) -> dict[str, int]:
+def _ranked(cells: Cells, column: Column) -> dict[str, int]:
     """Label -> rank, 1 for the best; equal values share the better rank, methods without a value have none."""
     sign = -1 if column.higher_is_better else 1
     values = {
@@ -170,28 +205,6 @@ def _ranked(cells: Mapping[str, Mapping[str, Row]], column: Column) -> dict[str,
         if (row := found.get(column.name)) is not None and row["mean"] is not None
     }
     return {label: 1 + sum(other < value for other in values.values()) for label, value in values.items()}
-
-
-def disagreements(runs: Sequence[Run]) -> list[str]:
-    """A sentence for each two methods that the protocols order differently, with the protocols on either side."""
-    made = [ProtocolRun(run.folder, run.name) for run in runs]
-    columns, lines = made[0].columns, []
-    every = [row for row in rows(made) if row["category"] == OVERALL and row["kind"] == "method"]
-    for size in sorted({row["subjects"] for row in every}):
-        means = {(row["label"], row["column"]): row["mean"] for row in every if row["subjects"] == size}
-        labels = list(dict.fromkeys(label for label, _ in means))
-        for one, other in combinations(labels, 2):
-            ahead: dict[bool, list[str]] = {True: [], False: []}
-            for column in columns:
-                left, right = means.get((one, column.name)), means.get((other, column.name))
-                if left is not None and right is not None and left != right:
-                    ahead[(left > right) == bool(column.higher_is_better)].append(column.title)
-            if ahead[True] and ahead[False]:
-                lines.append(
-                    f"{who(size)}: {one} is ahead of {other} under {', '.join(ahead[True])}, "
-                    f"behind under {', '.join(ahead[False])}"
-                )
-    return lines
 
 
 def reading(runs: Sequence[Run]) -> list[str]:
