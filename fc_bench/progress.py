@@ -61,6 +61,16 @@ def silence_loading_bars() -> None:
     transformers_logging.disable_progress_bar()
 
 
+class Uncounted:
+    """The progress of work within other work: its lines and steps are shown, its pieces are not counted."""
+
+    def __init__(self, show: Progress) -> None:
+        self.say, self.during = show.say, show.during
+
+    def advance(self, count: int = 1) -> None:
+        """Nothing."""
+
+
 class _BarProgress:
     def __init__(self, bar, task, title: str) -> None:
         self._bar, self._task, self._title = bar, task, title

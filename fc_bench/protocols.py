@@ -345,6 +345,10 @@ class Metric(Protocol):
     if values depend on the face in each reference photograph (always so for a metric with an `embedder`), `scorers =
     ("image_features",)` for components of the backbone, apart from `clip` and `faces`, that its values depend on, if
     the backbone declares them.
+
+    Optional method: `look_ahead(samples)` gets the next few samples before `score` gets each of them, to compute
+    together what `score` then finds. Values must not depend on which samples come together. An exception of it costs
+    nothing, because `score` raises it again for the sample alone.
     """
 
     description: ClassVar[str]

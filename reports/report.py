@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fc_bench.errors import UserError
 from fc_bench.reports.cost.beside import costs_beside
 from fc_bench.reports.cost.output import CostTables, write_cost_tables
 from fc_bench.reports.cost.run import CostRun
 from fc_bench.reports.escaping import file_name
-from fc_bench.reports.figures import FAMILIES, OF_COST, Choice, Drawing, draw, draw_cost
-from fc_bench.reports.figures.style import ENDINGS
 from fc_bench.reports.frame import ANCHORS, Run, alike, labels, read_runs, run_names
 from fc_bench.reports.page.page import PAGE, write_page
 from fc_bench.reports.page.pictures import Images
 from fc_bench.reports.quality.output import Layout, Tables, write_tables
+from fc_bench.reports.state import FIGURES, REPORT
 from fc_bench.run_folder.records import QUALITY, RunFolder, remove_abandoned
 
-REPORT, FIGURES = "report", "figures"
-"""Folders: of a run's report in the run folder, of the figures in the report's."""
+if TYPE_CHECKING:
+    from fc_bench.reports.figures import Choice, Drawing
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ def read(paths: Sequence[Path], out: Path | None = None) -> Read:
 def write_report(
     runs: Read,
     layout: Layout = "suite",
-    families: Sequence[str] = tuple(FAMILIES),
-    endings: Sequence[str] = ENDINGS,
+    families: Sequence[str] | None = None,
+    endings: Sequence[str] | None = None,
     choice: Choice | None = None,
 ) -> list[Part]:
-    """Write tables and figures of the runs.
+    """Write tables and figures of the runs; `families` and `endings` are those of the figures (None: all).
 
     Runs that are not comparable get a separate part in a separate folder, and so does each cost run. If its costs
     belong to rows of quality runs, they are also shown there, and the cost figures are drawn only from the cost run.
@@ -77,25 +77,34 @@ def write_report(
     parts = []
     for group in groups:
         beside, left_out = costs_beside(group, runs.cost)
-        drawn = [name for name in families if beside is None or name not in OF_COST]
-        drawings = draw(group, left_out.append, choice, drawn, methods)
+        drawings: Sequence[Drawing] = ()
+        if families is None or families:  # matplotlib is loaded only where something is drawn
+            from fc_bench.reports.figures import FAMILIES, OF_COST, draw
+
+            chosen = tuple(FAMILIES) if families is None else families
+            drawn = [name for name in chosen if beside is None or name not in OF_COST]
+            drawings = draw(group, left_out.append, choice, drawn, methods)
         parts.append(_written(Tables(group, layout, beside), drawings, next(folders), endings, left_out))
     for run in runs.cost:
-        left_out = []
-        drawings = draw_cost(run, left_out.append, methods) if families else []
+        left_out, drawings = [], ()
+        if families is None or families:
+            from fc_bench.reports.figures import draw_cost
+
+            drawings = draw_cost(run, left_out.append, methods)
         parts.append(_written(CostTables(run), drawings, next(folders), endings, left_out))
     return parts
 
 
-def write_report_page(runs: Read, parts: Sequence[Part], images: Images = "link") -> Path:
+def write_report_page(runs: Read, parts: Sequence[Part], images: Images = "link", draw_command: str = "") -> Path:
     """Write the page of all parts of a report next to its tables; returns it.
 
-    Raises UserError if it cannot be written, or if pictures to `embed` do not fit into it.
+    `draw_command` is the command that draws the figures which are left out; empty if none are. Raises UserError if the
+    page cannot be written, or if pictures to `embed` do not fit into it.
     """
     page = runs.out / PAGE
     remove_abandoned(page.parent)
     try:
-        return write_page([(part.tables, part.drawings) for part in parts], page, images)
+        return write_page([(part.tables, part.drawings) for part in parts], page, images, draw_command)
     except OSError as error:
         raise UserError(
             f"The page {page} cannot be written ({error}); make room or make its folder writable."
@@ -106,17 +115,27 @@ def _written(
     tables: Tables | CostTables,
     drawings: Sequence[Drawing],
     folder: Path,
-    endings: Sequence[str],
+    endings: Sequence[str] | None,
     left_out: Sequence[str],
 ) -> Part:
     try:
         files = write_tables(tables, folder) if isinstance(tables, Tables) else write_cost_tables(tables, folder)
-        files += [file for drawing in drawings for file in drawing.write(folder / FIGURES, endings)]
+        if drawings:
+            files += _write_figures(drawings, folder / FIGURES, endings)
     except OSError as error:
         raise UserError(f"The report cannot be written to {folder} ({error}); make room or make it writable.") from None
     for place in (folder, folder / FIGURES):
         remove_abandoned(place)
     return Part(tables, tuple(drawings), tuple(files), tuple(left_out))
+
+
+def _write_figures(drawings: Sequence[Drawing], folder: Path, endings: Sequence[str] | None) -> list[Path]:
+    """Write the figures in these formats (None: all); they are rendered for the page as well."""
+    from fc_bench.reports.figures.style import ENDINGS, PAGE_ENDING, render
+
+    formats = ENDINGS if endings is None else endings
+    render(drawings, list(dict.fromkeys([*formats, PAGE_ENDING])))
+    return [file for drawing in drawings for file in drawing.write(folder, formats)]
 
 
 def _folders(groups: Sequence[Sequence[Run]], costs: Sequence[CostRun], out: Path) -> Iterator[Path]:

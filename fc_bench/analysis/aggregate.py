@@ -154,6 +154,8 @@ def _estimate(rows: pd.DataFrame, column: Column, units: Units) -> Row:
 def _sharing_images(rows: pd.DataFrame) -> Units:
     """Subject set -> its units; sets that show the same image are one observation and share one unit."""
     repeated = rows["image"].notna() & rows["image"].duplicated(keep=False)
+    if not repeated.any():
+        return units_of({name: name.split("+") for name in rows["set"].unique()})
     shared = rows.loc[repeated, ["set", "image"]].drop_duplicates().astype(object)
     groups: dict[str, str] = {name: name for name in rows["set"].unique()}
     links = shared.assign(first=shared.groupby("image")["set"].transform("first"))[["first", "set"]]

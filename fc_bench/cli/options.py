@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -17,9 +17,11 @@ from fc_bench.errors import UserError
 from fc_bench.model.errors import ModelInputError
 
 if TYPE_CHECKING:
-    from fc_bench.commands.run import RunOptions
+    from fc_bench.commands.run import RowLines, RunOptions
     from fc_bench.commands.session import Outcome
     from fc_bench.generation.ray_cluster import Cluster
+    from fc_bench.reports.quality.finished_rows import FinishedRows
+    from fc_bench.run_folder.records import RunFolder
 
 LARGEST_COUNT = 10**9
 """Upper bound of an option that counts something, unless the option has its own bound."""
@@ -150,9 +152,21 @@ class GenerationOptions:
             for line in prepare(options).describe():
                 print_line(line)
             return
-        outcome = run(options, console())
+        outcome = run(options, console(), _row_lines())
         write_report(outcome)
         exit_if_incomplete(outcome, parse_tolerated_failures(self.fail_on_error))
+
+
+def _row_lines() -> RowLines:
+    """The lines of the main table, as rows are finished."""
+
+    @cache
+    def table(folder: RunFolder) -> FinishedRows:
+        from fc_bench.reports.quality.finished_rows import FinishedRows
+
+        return FinishedRows(folder)
+
+    return lambda folder, label: table(folder).lines(label)
 
 
 def with_generation_options(verb: Callable[..., None]) -> Callable[..., None]:

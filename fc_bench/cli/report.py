@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.console import Console
 
 from fc_bench.cli.app import app, console, open_in_browser, print_line
 from fc_bench.errors import UserError
+
+if TYPE_CHECKING:
+    from fc_bench.reports.state import Request
 
 
 class Layout(str, Enum):
@@ -81,7 +86,8 @@ def report(
         _write_protocols(run, out, "as-published" if as_published else "protocols")
         return
     families = None if figures else ()
-    *_, page = write_and_print(run, out, layout.value, families, subjects or (), grid_seed, images=images)
+    chosen = subjects or ()
+    *_, page = write_and_print(run, out, layout.value, families, chosen, grid_seed, images=images, at_least=False)
     if open_:
         open_in_browser(page)
 
@@ -105,32 +111,62 @@ def write_and_print(
     grid_seed: int | None = None,
     endings: Sequence[str] | None = None,
     images: Images = Images.link,
+    at_least: bool = True,
 ) -> list[Path]:
-    """Write the report of runs, print its tables, and return the written files, the page last.
+    """Write the report of runs, print its tables, and return its files, the page last.
 
-    `families` are the kinds of figures to draw (None: all), `endings` their file formats. Raises UserError if the
-    report cannot be written.
+    `families` are the kinds of figures to draw (None: all), `endings` their file formats. A report that is up to date
+    is not written again; with `at_least`, it may hold more figures. Raises UserError if the report cannot be written.
     """
-    from fc_bench.reports.figures import FAMILIES, Choice
-    from fc_bench.reports.figures.style import ENDINGS
-    from fc_bench.reports.report import read, write_report, write_report_page
+    from fc_bench.reports.state import ALL, REPORT, Request, Written, remember, up_to_date
 
-    drawn = tuple(FAMILIES) if families is None else families
-    choice = Choice(subjects, grid_seed)
-    runs = read(paths, out)
-    parts = write_report(runs, layout, drawn, endings or ENDINGS, choice)
-    page = write_report_page(runs, parts, images.value)
+    shown, folder = console(), out or paths[0] / REPORT
+    drawn, formats = (ALL if families is None else families), (ALL if endings is None else endings)
+    request = Request(paths, folder, layout, drawn, formats, subjects, grid_seed, images.value)
+    inputs = request.inputs()
+    written = up_to_date(request, inputs, shown, at_least)
+    if written is not None:
+        print(written.printed, end="")
+        print_line(f"{written.files[-1]} is up to date")
+        return list(written.files)
+    with shown.capture() as printed:
+        files = _write(request, out, shown)
+    remember(request, inputs, shown, Written(tuple(files), printed.get()))
+    print(printed.get(), end="")
+    for line in _grouped(files):
+        print_line(f"wrote {line}")
+    return files
+
+
+def _write(request: Request, out: Path | None, shown: Console) -> list[Path]:
+    """Write the report and print its tables on a console; returns the files, the page last."""
+    from fc_bench.reports.report import read, write_report, write_report_page
+    from fc_bench.reports.state import ALL
+
+    families = None if request.families == ALL else request.families
+    endings = None if request.endings == ALL else request.endings
+    runs, choice = read(request.paths, out), None
+    if families is None or families:
+        from fc_bench.reports.figures import Choice
+
+        choice = Choice(request.subjects, request.grid_seed)
+    layout: Any = request.layout
+    parts = write_report(runs, layout, families, endings, choice)
+    command = ["fc-bench", "report", *map(str, request.paths), *(["--out", str(out)] if out else [])]
+    images: Any = request.images
+    page = write_report_page(runs, parts, images, "" if request.families == ALL else shlex.join(command))
     for part in parts:
         if len(parts) > 1:
-            print_line(f"\n{part.tables.title}: {', '.join(part.tables.names)}")
-        part.tables.show(console())
+            _say(shown, f"\n{part.tables.title}: {', '.join(part.tables.names)}")
+        part.tables.show(shown)
     for part in parts:
         for sentence in part.left_out:
-            print_line(sentence)
-        for line in _grouped(part.files):
-            print_line(f"wrote {line}")
-    print_line(f"wrote {page}")
+            _say(shown, sentence)
     return [*(file for part in parts for file in part.files), page]
+
+
+def _say(shown: Console, text: str) -> None:
+    shown.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _grouped(files: Sequence[Path]) -> list[str]:

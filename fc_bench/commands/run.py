@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from fc_bench import registry
 from fc_bench.builtin import DEFAULT_METHODS
+from fc_bench.commands.finished import finished_outcome, input_files, remember_finished
 from fc_bench.commands.session import Outcome, Session, session
 from fc_bench.errors import UserError
 from fc_bench.generation.batch_size import FIRST, fills
@@ -33,7 +34,8 @@ from fc_bench.model.backbones.backbone import Backbone, read_backbone
 from fc_bench.model.yaml_file import nearest
 from fc_bench.progress import progress
 from fc_bench.protocols import Method, Sampler, Setting, needs_attention
-from fc_bench.run_folder.records import RUN
+from fc_bench.run_folder.file_states import State, states_of
+from fc_bench.run_folder.records import RUN, RunFolder
 from fc_bench.suites.suite import Suite, read_suite
 
 COMPILER = "inductor"
@@ -90,6 +92,11 @@ class Clock:
         now = time.perf_counter()
         self.seconds[part], self._last = now - self._last, now
 
+    def move(self, part: str, other: str, seconds: float) -> None:
+        """These seconds belong to another part."""
+        self.seconds[part] -= seconds
+        self.seconds[other] += seconds
+
 
 @dataclass(frozen=True)
 class MethodMaker:
@@ -130,8 +137,7 @@ class Prepared:
 
 def prepare(options: RunOptions) -> Prepared:
     """Resolve and check the options; raises UserError or ModelInputError for a run that is not possible."""
-    suite = read_suite(registry.suite_file(options.suite), options.photographs)
-    backbone = read_backbone(options.backbone)
+    suite, backbone = _read(options)
     for name in (*options.options, *options.variants):
         if name not in options.methods:
             raise UserError(f'An option is given for "{name}", which is not a method of this run; add --method {name}.')
@@ -166,14 +172,28 @@ def prepare(options: RunOptions) -> Prepared:
     return Prepared(suite, setting, methods, plan, shares, folder, scoring_device, inspector)
 
 
-def run(options: RunOptions, console: Console) -> Outcome:
+def _read(options: RunOptions) -> tuple[Suite, Backbone]:
+    return read_suite(registry.suite_file(options.suite), options.photographs), read_backbone(options.backbone)
+
+
+RowLines = Callable[[RunFolder, str], Iterable[str]]
+"""The lines that a run prints when a row, given by its label, is generated and scored."""
+
+
+def run(options: RunOptions, console: Console, row_lines: RowLines | None = None) -> Outcome:
     """Do what is missing of the run; the same options on the same folder continue an interrupted run.
 
-    Raises UserError or ModelInputError before anything is generated if the suite, the photographs, a method, an option,
-    the weights or the run folder are unusable; an earlier run is then unchanged.
+    With `row_lines` a row is scored as soon as it is generated, and its lines are printed. Raises UserError or
+    ModelInputError before anything is generated if the suite, the photographs, a method, an option, the weights or the
+    run folder are unusable; an earlier run is then unchanged.
     """
     clock = Clock()
+    path = options.out or default_folder(*_read(options))
+    finished = finished_outcome(path, "run", options, console) if options.cluster is None else None
+    if finished is not None:
+        return finished
     prepared = prepare(options)
+    inputs = _inputs(options, prepared)
     with (
         _connected(options.cluster, prepared.folder) as connection,
         session(
@@ -187,14 +207,29 @@ def run(options: RunOptions, console: Console) -> Outcome:
         ) as opened,
     ):
         clock.next("preparing")
-        done = _generate_pending(opened, prepared, options, connection)
+        done = _generate_pending(opened, prepared, options, connection, row_lines)
         clock.next("generating")
         outcome = opened.score(options.retry_errors)
         clock.next("scoring")
+        clock.move("generating", "scoring", done.rows_seconds)
         opened.note(seconds=clock.seconds)
         if done.samples:
             opened.say(_describe_shares(done, clock.seconds))
+    if options.cluster is None:
+        kinds = [*(kind for kind, _, _ in prepared.methods.values()), *map(type, opened.metrics.values())]
+        findings = [finding["text"] for finding in outcome.folder.settings()["photographs"]["findings"]]
+        remember_finished(outcome, "run", options, inputs, kinds, [*findings, *_describe_pending(opened, prepared, 0)])
     return outcome
+
+
+def _inputs(options: RunOptions, prepared: Prepared) -> dict[str, State]:
+    """The states of what a run reads: suite, photographs, weights."""
+    backbone = prepared.setting.backbone
+    weights = [backbone.found_path(component) for component in backbone.always_needed()]
+    for kind, chosen, _ in prepared.methods.values():
+        weights += kind.weights(backbone, chosen).values()
+    files = [*input_files(prepared.suite, options.backbone), *(path for path in weights if path is not None)]
+    return states_of(dict.fromkeys(files))
 
 
 @contextmanager
@@ -217,18 +252,18 @@ def _connected(cluster: Cluster | None, path: Path) -> Iterator[Connection | Non
 
 
 def _generate_pending(
-    opened: Session, prepared: Prepared, options: RunOptions, connection: Connection | None
+    opened: Session,
+    prepared: Prepared,
+    options: RunOptions,
+    connection: Connection | None,
+    row_lines: RowLines | None,
 ) -> Generation:
     """Generate the missing samples, and print their number before and the time after."""
     plan, folder = opened.plan, opened.folder
     recorded = folder.statuses()
     pending = sum(len(pending_ids(job, recorded, options.retry_errors)) for job in plan.jobs)
-    name, backbone = opened.suite.file.name, prepared.setting.backbone.name
-    opened.say(f"{name} on {backbone}: {plan.size} samples, {pending} to generate, in {folder.path}")
-    for left_out in plan.left_out:
-        opened.say(left_out)
-    if unknown := unknown_words(prompts_of(plan), prepared.setting.backbone):
-        opened.say(unknown)
+    for line in _describe_pending(opened, prepared, pending):
+        opened.say(line)
     if pending and prepared.shares:
         opened.note(shared_prefixes=list(prepared.shares))
         for line in describe_calls(plan, prepared.shares, prepared.setting.sampler):
@@ -250,8 +285,16 @@ def _generate_pending(
             executor = LocalExecutor(folder.path, setting, make, how, workers)
         else:
             executor = InProcess(Worker(folder, setting, make, how, show, recorder.job))
+
+        def show_row(row: MethodRow) -> None:
+            if row_lines is not None:
+                opened.score_row(row.label, show)
+                for line in row_lines(folder, row.label):
+                    show.say(line)
+
+        batch_size, retry = how.batch_size or FIRST, options.retry_errors
         try:
-            done = generate(plan, recorder, executor, prepared.shares, how.batch_size or FIRST, options.retry_errors)
+            done = generate(plan, recorder, executor, prepared.shares, batch_size, retry, show_row)
         finally:
             recorder.close()
     if done.samples:
@@ -259,6 +302,16 @@ def _generate_pending(
         opened.note(generation=_seconds(done), **machines)
         opened.say(_describe_time(done))
     return done
+
+
+def _describe_pending(opened: Session, prepared: Prepared, pending: int) -> Iterator[str]:
+    """How much is to be generated, what is left out, and which words are unknown, in lines."""
+    plan, backbone = opened.plan, prepared.setting.backbone
+    name = f"{opened.suite.file.name} on {backbone.name}"
+    yield f"{name}: {plan.size} samples, {pending} to generate, in {opened.folder.path}"
+    yield from plan.left_out
+    if unknown := unknown_words(prompts_of(plan), backbone):
+        yield unknown
 
 
 def _seconds(done: Generation) -> dict[str, Any]:
@@ -305,8 +358,7 @@ def _describe_shares(done: Generation, seconds: Mapping[str, float]) -> str:
 
 def row_labels(options: RunOptions) -> list[str]:
     """The labels of the rows of such a run, in the order of `RunOptions.rows`."""
-    backbone = read_backbone(options.backbone)
-    suite = read_suite(registry.suite_file(options.suite), options.photographs)
+    suite, backbone = _read(options)
     setting = setting_of(suite, backbone, _device(options))
     return [
         resolve_method(name, overrides, setting, suite.file.options.get(name))[2].label

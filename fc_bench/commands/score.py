@@ -10,6 +10,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from fc_bench import registry
+from fc_bench.commands.finished import NO_RECORDS, finished_outcome, input_files, remember_finished
 from fc_bench.commands.image_assignment import RequestedImages, Slot, read_manifest, read_names, read_run, usable_label
 from fc_bench.commands.portraits import CONVERT
 from fc_bench.commands.portraits import left_out as left_out_files
@@ -19,10 +20,11 @@ from fc_bench.errors import Failure, UserError
 from fc_bench.generation.plan import Job, MethodRow, Plan, Sample
 from fc_bench.generation.recorder import finished_images
 from fc_bench.inspection.inspector import cropped, inspector_of
-from fc_bench.model.backbones.backbone import read_backbone
+from fc_bench.model.backbones.backbone import Backbone, read_backbone
 from fc_bench.model.backbones.fingerprint import sha256_of
 from fc_bench.model.pictures import OTHER_SUFFIXES
 from fc_bench.protocols import fill
+from fc_bench.run_folder.file_states import State, digest_below, states_of
 from fc_bench.run_folder.json_lines import LineWriter
 from fc_bench.run_folder.provenance import now
 from fc_bench.run_folder.records import RUN, SAMPLES, RunFolder, write_json, write_png
@@ -34,6 +36,8 @@ from fc_bench.suites.suite import Suite, digest, read_suite
 
 Layout = Literal["fastcomposer"]
 
+SCORERS = ("clip", "faces", "image_features")
+"""Components of a backbone that score images."""
 PROMPT_CONSISTENCY = "prompt-consistency"
 NUMBERING = "the images may be numbered in another prompt order than docs/scoring.md requires; renumber them"
 NAMING = "the images may be assigned to the wrong prompts; correct their names or the manifest"
@@ -73,7 +77,6 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
         raise UserError("The images are not identified; give either --layout fastcomposer or --manifest FILE.csv.")
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     backbone = read_backbone(options.backbone)
-    setting = setting_of(suite, backbone, options.device)
     requested = RequestedImages(
         suite.requested_sets(options.limit_subjects),
         in_authors_order(suite),
@@ -91,6 +94,17 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
         )
     first = next(iter(found))[0]
     path = options.out or Path("runs") / f"{suite.file.name}-{MethodRow(first, first, {}, {}).folder}"
+    images = digest_below(options.images, [name for name in NO_RECORDS if name != "images"])
+    if (finished := finished_outcome(path, "score", options, console, images)) is not None:
+        return finished
+    setting = setting_of(suite, backbone, options.device)
+    inputs = _inputs(options, suite, backbone)
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     inspector = inspector_of(suite, backbone, setting.device)
     suite = cropped(suite, inspector, path)
     requested = replace(requested, sets=suite.subject_sets(options.limit_subjects))
@@ -98,23 +112,31 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
     plan = _plan(suite, requested, found, contents)
     with session(path, suite, setting, plan, inspector, console, made_elsewhere=True) as opened:
         planned = sum(len(job.samples) for job in plan.jobs)
-        console.print(
+        say(
             f"{suite.file.name} scored on {backbone.name}: {len(found)} of {planned} images found, in {path}"
-            f"{left_out.summary()}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+            f"{left_out.summary()}"
         )
         if not of_run:
             for remark in [*left_out_files(options.images, OTHER_SUFFIXES, CONVERT), *_copies(found, contents)]:
-                console.print(remark, highlight=False, markup=False, soft_wrap=True)
+                say(remark)
         _place(opened, found)
         outcome = opened.score(options.retry_errors)
         if PROMPT_CONSISTENCY in opened.metrics:
             scorer = ClipScorer.shared(backbone.path("clip"), setting.device)
             for remark in _order_remarks(opened, scorer, NUMBERING if options.layout else NAMING):
-                opened.say(f"{remark['method']}: {remark['text']}.")
+                say(f"{remark['method']}: {remark['text']}.")
+    findings = [finding["text"] for finding in outcome.folder.settings()["photographs"]["findings"]]
+    kinds = map(type, opened.metrics.values())
+    remember_finished(outcome, "score", options, inputs, kinds, [*findings, *lines], images)
     return outcome
+
+
+def _inputs(options: ScoreOptions, suite: Suite, backbone: Backbone) -> dict[str, State]:
+    """The states of what scoring reads besides the images: their manifest, suite, photographs, models."""
+    models = [name for name in backbone.components() if name.partition("/")[0] in SCORERS]
+    parts = [path for name in models if (path := backbone.found_path(name)) is not None]
+    files = [*input_files(suite, options.backbone), *([options.manifest] if options.manifest else []), *parts]
+    return states_of(dict.fromkeys(files))
 
 
 def _order_remarks(opened: Session, scorer: ClipScorer, cause: str) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from fc_bench.inspection.inspector import CROPPED, Inspection, Inspector, people
 from fc_bench.metrics.embedders import metric_classes
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.yaml_file import sentence
-from fc_bench.progress import progress, silence_loading_bars
+from fc_bench.progress import Progress, Uncounted, progress, silence_loading_bars
 from fc_bench.protocols import Column, Metric, Setting, Subject, further_scorers
 from fc_bench.run_folder.json_lines import stream_fields, stream_lines
 from fc_bench.run_folder.provenance import commit, hardware, now, versions
@@ -43,7 +43,7 @@ from fc_bench.run_folder.records import (
     write_lines,
     write_png,
 )
-from fc_bench.scoring.score import pending_scores, score
+from fc_bench.scoring.score import PendingScores, score, score_anchors
 from fc_bench.suites.photographs import read_photograph
 from fc_bench.suites.suite import Suite, SuiteFile
 
@@ -87,11 +87,18 @@ class Session:
         settings["commands"][-1] |= fields
         write_json(self.folder.path / RUN, settings)
 
+    def score_row(self, label: str, show: Progress) -> None:
+        """Compute the scores of a row of the table that is finished while others are not; `show` gets the errors."""
+        pending = PendingScores(self.folder, self.metrics, row=label)
+        with show.during(f"Scoring {label}"):
+            score(self.suite, self.folder, self.metrics, Uncounted(show), pending)
+
     def score(self, retry_errors: bool = False) -> Outcome:
         """Compute the missing scores of finished samples; returns the state of this command's samples."""
-        pending = pending_scores(self.folder, self.metrics, retry_errors)
+        pending = PendingScores(self.folder, self.metrics, retry_errors)
         with progress(self.console, "Scoring", len(pending)) as show:
             score(self.suite, self.folder, self.metrics, show, pending)
+            score_anchors(self.suite, self.folder, self.metrics, show, pending.anchors)
         missing = pending.missing
         finished = [name for job in self.plan.jobs for name in job.ids if name in missing]
         errors = sum(missing[name].bit_count() for name in finished)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -37,10 +37,12 @@ from fc_bench.run_folder.records import JOBS, PLAN, SAMPLES, RunFolder, write_at
 class Generation:
     """What generation took: seconds of the command, of all workers together, and for writing; `samples` were finished.
 
-    `workers` units ran at a time, on these `machines`.
+    `workers` units ran at a time, on these `machines`. `seconds` do not include the `rows_seconds` of the work on
+    finished rows.
     """
 
     seconds: float
+    rows_seconds: float
     spent: Spent
     writing: float
     samples: int
@@ -129,15 +131,17 @@ def generate(
     shares: Mapping[str, int],
     batch_size: int,
     retry_errors: bool = False,
+    on_finished_row: Callable[[MethodRow], None] = lambda row: None,
 ) -> Generation:
     """Generate every planned sample that is not recorded yet, and record it.
 
-    `shares` maps the labels of rows that share prefixes to the number of shared iterations. An exception in a job or
-    sample is recorded with its traceback, and the rest continues. A full disk ends the run (OSError). Artefacts are
-    removed when all samples that need them exist. Batches are formed from the whole job, and an unfinished batch is
-    generated again as a whole, so that an interrupted run computes the same numbers as an uninterrupted one.
+    `on_finished_row` is called when the last sample of a row is recorded. `shares` maps the labels of rows that share
+    prefixes to the number of shared iterations. An exception in a job or sample is recorded with its traceback, and the
+    rest continues. A full disk ends the run (OSError). Artefacts are removed when all samples that need them exist.
+    Batches are formed from the whole job, and an unfinished batch is generated again as a whole, so that an interrupted
+    run computes the same numbers as an uninterrupted one.
     """
-    begun, writing, spent, samples = time.perf_counter(), 0.0, Spent(), 0
+    begun, writing, on_rows, spent, samples = time.perf_counter(), 0.0, 0.0, Spent(), 0
     rows = {job.row.label: job.row for job in plan.jobs}
     left = dict.fromkeys(rows, 0)
     lost: dict[str, tuple[Failure, int]] = {}
@@ -148,7 +152,7 @@ def generate(
         recorder.remove_finished(rows[label])
         del left[label]
     if not left:
-        return Generation(time.perf_counter() - begun, spent, writing, samples, 0, ())
+        return Generation(time.perf_counter() - begun, on_rows, spent, writing, samples, 0, ())
     workers = executor.workers()
     units = pending_units(plan, recorder, shares, retry_errors, batch_size, workers)
     for unit, event in executor.events(units, recorder.current):
@@ -166,10 +170,15 @@ def generate(
             lost[label] = event.failure, lost.get(label, (event.failure, 0))[1] + unit.size
         elif isinstance(event, UnitDone):
             spent += event.spent
-            if not left[label]:
-                _finish_row(recorder, rows[label], lost.get(label))
         writing += time.perf_counter() - arrived
-    return Generation(time.perf_counter() - begun, spent, writing, samples, workers, tuple(machines))
+        if isinstance(event, UnitDone) and left.get(label) == 0:
+            del left[label]
+            recorded = time.perf_counter()
+            _finish_row(recorder, rows[label], lost.get(label))
+            on_finished_row(rows[label])
+            on_rows += time.perf_counter() - recorded
+    seconds = time.perf_counter() - begun - on_rows
+    return Generation(seconds, on_rows, spent, writing, samples, workers, tuple(machines))
 
 
 def _finish_row(recorder: Recorder, row: MethodRow, lost: tuple[Failure, int] | None) -> None:
@@ -191,14 +200,15 @@ def pending_units(
 ) -> Iterator[Unit]:
     """The pending jobs, row by row; jobs that share computations follow one another.
 
-    If a row has fewer units than there are workers, jobs that share prefixes are split between their batches.
+    Rows without training steps come first, because they are finished soonest. If a row has fewer units than there are
+    workers, jobs that share prefixes are split between their batches.
     """
     rows: dict[str, list[tuple[Job, str | None]]] = {}
     for job in plan.jobs:
         sharing = company_of(job, True) if job.row.label in shares else None
         rows.setdefault(job.row.label, []).append((job, sharing))
     companies = {label: {company for _, company in rows.get(label, ())} for label in shares}
-    labels = list(rows)
+    labels = sorted(rows, key=lambda label: "steps" in rows[label][0][0].row.options)
     for place, label in enumerate(labels):
         groups: dict[str, list[Pending]] = {}
         for job, sharing in rows[label]:

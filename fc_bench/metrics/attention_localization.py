@@ -73,6 +73,10 @@ class AttentionLocalization:
         """Embed every reference; raises UserError if one shows no face."""
         self._references.embeddings(subjects)
 
+    def look_ahead(self, samples: Sequence[ScoredSample]) -> None:
+        """Find the faces of the next images together."""
+        self._models.look_ahead(sample.image for sample in samples if sample.attention is not None)
+
     def score(self, sample: ScoredSample) -> Score:
         """Measure one image."""
         if sample.attention is None:

@@ -42,6 +42,10 @@ class Diversity:
     def prepare(self, subjects: Sequence[Subject]) -> None:
         """Nothing, because references are not used."""
 
+    def look_ahead(self, samples: Sequence[ScoredSample]) -> None:
+        """Embed the next images together."""
+        self._scorer.look_ahead(sample.image for sample in samples)
+
     def score(self, sample: ScoredSample) -> Score:
         """Measure one image."""
         own = self._scorer.image(sample.image)

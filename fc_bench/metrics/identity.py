@@ -115,6 +115,10 @@ class Identity:
         """Embed every reference; raises UserError if one shows no face."""
         self._references.embeddings(subjects)
 
+    def look_ahead(self, samples: Sequence[ScoredSample]) -> None:
+        """Find the faces of the next images together."""
+        self._models.look_ahead(sample.image for sample in samples)
+
     def score(self, sample: ScoredSample) -> Score:
         """Measure one image."""
         faces = self._models.find(sample.image)

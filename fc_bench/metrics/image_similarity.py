@@ -88,6 +88,15 @@ class ImageSimilarity:
         for subject in subjects:
             self._looks(subject)
 
+    def look_ahead(self, samples: Sequence[ScoredSample]) -> None:
+        """Embed the next images and their faces together."""
+        images = [sample.image for sample in samples]
+        self._models.look_ahead(images)
+        crops = [face_crop(sample.image, face) for sample in samples for face in self._matched(sample).values()]
+        self._clip.look_ahead([*images, *crops])
+        if self._features is not None:
+            self._features.look_ahead(images)
+
     def score(self, sample: ScoredSample) -> Score:
         """Measure one image."""
         references = [self._looks(subject) for subject in sample.subjects]

@@ -34,6 +34,10 @@ class PromptConsistency:
         """Load the scorer, so that damaged weights are reported early; references are not used."""
         self._loaded()
 
+    def look_ahead(self, samples: Sequence[ScoredSample]) -> None:
+        """Embed the next images and prompts together."""
+        self._loaded().look_ahead((sample.image for sample in samples), (sample.prompt for sample in samples))
+
     def score(self, sample: ScoredSample) -> Score:
         """Measure one image."""
         return Score({"prompt_consistency": self._loaded().similarity(sample.image, sample.prompt)})

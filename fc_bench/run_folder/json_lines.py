@@ -166,17 +166,22 @@ def _finite(text: str) -> float:
 
 
 class LineWriter:
-    """Appends records to a JSON-lines file; each is on disk when `append` returns."""
+    """Appends records to a JSON-lines file; each is on disk when `append` or, without `sync`, `sync` returns."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab+")
         self._mend()
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Write one record and sync it."""
+    def append(self, record: Mapping[str, Any], sync: bool = True) -> None:
+        """Write one record and sync it; without `sync` it survives a killed process, but not a power failure."""
         line = json.dumps(record, ensure_ascii=False, allow_nan=False)
         self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
         self._file.flush()
+        if sync:
+            self.sync()
+
+    def sync(self) -> None:
+        """Sync all records to disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:

@@ -86,9 +86,10 @@ class RunFolder:
         """The last record of each sample by id."""
         return {record["id"]: record for record in stream_lines(self.path / SAMPLES)}
 
-    def statuses(self) -> dict[str, str]:
-        """The status (ok, error) of each recorded sample by id; the last record counts."""
-        return {record.id: record.status for record in stream_fields(self.path / SAMPLES, Sampled)}
+    def statuses(self, row: str | None = None) -> dict[str, str]:
+        """The status (ok, error) of each recorded sample (of one row) by id; the last record counts."""
+        recorded = stream_fields(self.path / SAMPLES, Sampled)
+        return {record.id: record.status for record in recorded if row in (None, record.method)}
 
     def jobs(self) -> dict[tuple[str, str], dict[str, Any]]:
         """The last record of each job by (method label, subject set)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -15,6 +15,10 @@ from fc_bench.model.backbones.fingerprint import fingerprint
 from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.scoring.memo import Remembering
 from fc_bench.scoring.preprocessing import Preprocessing
+from fc_bench.scoring.threads import in_threads
+
+TOGETHER, TOGETHER_ON_ACCELERATOR = 8, 64
+"""Images embedded together; on a CPU larger batches leave the cache and take longer."""
 
 
 class ClipScorer:
@@ -40,7 +44,8 @@ class ClipScorer:
         self._model: Any = model.eval().to(device)
         self._device = device
         self._texts: dict[str, Any] = {}
-        self._remembered = Remembering(lambda image: self.images([image])[0])
+        self._together = TOGETHER if device == "cpu" else TOGETHER_ON_ACCELERATOR
+        self._remembered = Remembering(self.images)
 
     @classmethod
     def shared(cls, folder: Path, device: str = "cpu") -> ClipScorer:
@@ -55,28 +60,40 @@ class ClipScorer:
         """Embedding [dim] of one image, independent of all other images; the last ones are cached."""
         return self._remembered(image)
 
+    def look_ahead(self, images: Iterable[Image.Image], texts: Iterable[str] = ()) -> None:
+        """Embed several images and texts together, for `image` and `text`."""
+        self._remembered.look_ahead(images, self._together)
+        missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        for start in range(0, len(missing), self._together):
+            self._embed_texts(missing[start : start + self._together])
+
     def images(self, images: Sequence[Image.Image]) -> Any:
         """Embeddings of RGB images."""
         import torch
 
-        pixels = torch.stack([torch.from_numpy(preprocess(image, self._preprocessing)) for image in images])
+        prepared = in_threads(lambda image: torch.from_numpy(preprocess(image, self._preprocessing)), images)
+        pixels = torch.stack(prepared)
         with torch.inference_mode():
             output = self._model.get_image_features(pixel_values=pixels.to(self._device))
         return torch.nn.functional.normalize(_features(output).float(), dim=-1).cpu()
 
     def text(self, text: str) -> Any:
         """Embedding [dim] of one text, truncated to the model's length; each text is computed once."""
+        if text not in self._texts:
+            self._embed_texts([text])
+        return self._texts[text]
+
+    def _embed_texts(self, texts: Sequence[str]) -> None:
         import torch
 
-        if text not in self._texts:
-            tokens = self._tokenizer([text], padding="max_length", truncation=True, return_tensors="pt")
-            with torch.inference_mode():
-                output = self._model.get_text_features(
-                    input_ids=tokens["input_ids"].to(self._device),
-                    attention_mask=tokens["attention_mask"].to(self._device),
-                )
-            self._texts[text] = torch.nn.functional.normalize(_features(output).float(), dim=-1)[0].cpu()
-        return self._texts[text]
+        tokens = self._tokenizer(list(texts), padding="max_length", truncation=True, return_tensors="pt")
+        with torch.inference_mode():
+            output = self._model.get_text_features(
+                input_ids=tokens["input_ids"].to(self._device),
+                attention_mask=tokens["attention_mask"].to(self._device),
+            )
+        embeddings = torch.nn.functional.normalize(_features(output).float(), dim=-1).cpu()
+        self._texts |= dict(zip(texts, embeddings, strict=True))
 
     def similarity(self, image: Image.Image, text: str) -> float:
         """Cosine of an image and a text, neither clipped nor multiplied by 2.5."""

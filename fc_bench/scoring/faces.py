@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ import numpy as np
 from PIL import Image
 
 from fc_bench.errors import UserError
-from fc_bench.model.backbones.backbone import Backbone, Recognizer
+from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.errors import MissingWeightsError
 from fc_bench.model.matching import greedy_matching
 from fc_bench.protocols import Subject
 from fc_bench.scoring.memo import Remembering
+from fc_bench.scoring.recognizers import TOGETHER, DeclaredRecognizer, PackRecognizer, unit
 from fc_bench.suites.photographs import Crop, cut_out, read_photograph
 
 MOST_VIEWS = 16
@@ -61,6 +62,7 @@ class FaceModels:
     """
 
     def __init__(self, backbone: Backbone, device: str, embedder: int = 0) -> None:
+        import onnxruntime
         from insightface.app import FaceAnalysis
 
         pack, settings = backbone.path(backbone.faces_component(embedder)), backbone.faces[embedder]
@@ -70,6 +72,9 @@ class FaceModels:
         if number >= 0:
             providers.insert(0, "CUDAExecutionProvider")
             settings_of_providers.insert(0, {"device_id": str(number)})
+        # The cores work on several images at once instead: idle threads of a session spin and slow down all others.
+        one_thread: Any = onnxruntime.SessionOptions()
+        one_thread.intra_op_num_threads = 1
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 self._app = FaceAnalysis(
@@ -77,23 +82,24 @@ class FaceModels:
                     allowed_modules=["detection"] if settings.recognizer else ["detection", "recognition"],
                     providers=providers,
                     provider_options=settings_of_providers,
+                    sess_options=one_thread,
                 )
                 self._app.prepare(
                     ctx_id=number,
                     det_size=settings.det_size,
                     det_thresh=settings.det_thresh,
                 )
-                self._declared = (
-                    _DeclaredRecognizer(pack / settings.recognizer.file, settings.recognizer, providers)
+                self._recognizer = (
+                    DeclaredRecognizer(pack / settings.recognizer.file, settings.recognizer, providers, one_thread)
                     if settings.recognizer
-                    else None
+                    else PackRecognizer(self._app.models.get("recognition"))
                 )
         except Exception as error:
             raise UserError(
                 f'The face pack {pack} of the backbone "{backbone.name}" cannot be loaded '
                 f"({type(error).__name__}: {error}); it needs a detector and a recognizer that insightface reads."
             ) from error
-        if self._declared is None and "recognition" not in self._app.models:
+        if not settings.recognizer and "recognition" not in self._app.models:
             raise UserError(
                 f'The face pack {pack} of the backbone "{backbone.name}" has no recognizer; add its ONNX file.'
             )
@@ -113,37 +119,49 @@ class FaceModels:
         """All faces in an RGB image, largest first (ties: from left to right)."""
         return list(self._remembered(image))
 
-    def _find(self, image: Image.Image) -> list[Face]:
-        pixels = np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
-        faces = [
-            Face(
-                box=(float(found.bbox[0]), float(found.bbox[1]), float(found.bbox[2]), float(found.bbox[3])),
-                score=float(found.det_score),
-                embedding=_unit(self._declared.embed(pixels, found) if self._declared else found.embedding),
-                landmarks=_landmarks(found),
-            )
-            for found in self._found(pixels)
-        ]
-        return sorted(faces, key=lambda face: (-face.area, face.box))
+    def look_ahead(self, images: Iterable[Image.Image]) -> None:
+        """Find the faces of several images on all cores, for `find`."""
+        self._remembered.look_ahead(images, TOGETHER, threads=True)
 
-    def _found(self, pixels: np.ndarray) -> list[Any]:
+    def _find(self, images: Sequence[Image.Image]) -> list[list[Face]]:
+        """The faces of each image: images are searched one by one, all their faces are embedded together."""
+        pixels = [np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1]) for image in images]
+        detected = [(number, found) for number, shown in enumerate(pixels) for found in self._detected(shown)]
+        with self._failing(pixels):
+            embeddings = self._recognizer.embed([(pixels[number], found) for number, found in detected])
+        faces: list[list[Face]] = [[] for _ in images]
+        for (number, found), embedding in zip(detected, embeddings, strict=True):
+            left, top, right, bottom = map(float, found.bbox)
+            face = Face((left, top, right, bottom), float(found.det_score), unit(embedding), _landmarks(found))
+            faces[number].append(face)
+        return [sorted(own, key=lambda face: (-face.area, face.box)) for own in faces]
+
+    def _detected(self, pixels: np.ndarray) -> list[Any]:
+        """insightface's faces in BGR pixels [height, width, 3], without embeddings."""
+        from insightface.app.common import Face as Detected
+
+        detector: Any = self._app.det_model
+        with self._failing([pixels]):
+            boxes, landmarks = detector.detect(pixels, max_num=0, metric="default")
+        every = [None] * len(boxes) if landmarks is None else landmarks
+        return [Detected(bbox=box[:4], kps=own, det_score=box[4]) for box, own in zip(boxes, every, strict=True)]
+
+    @contextlib.contextmanager
+    def _failing(self, pixels: Sequence[np.ndarray]) -> Iterator[None]:
+        """Raise UserError, with the sizes of the images, if the models fail on them."""
         try:
-            return self._app.get(pixels)
+            yield
         except Exception as error:
             reason = (str(error).strip().splitlines() or [""])[0]
+            sizes = " and ".join(dict.fromkeys(f"{one.shape[1]} x {one.shape[0]}" for one in pixels))
             raise UserError(
-                f"The face models of {self._pack} fail on an image of {pixels.shape[1]} x {pixels.shape[0]} pixels "
+                f"The face models of {self._pack} fail on an image of {sizes} pixels "
                 f"({type(error).__name__}: {reason}); they need a detector and a recognizer that insightface reads."
             ) from error
 
     def empty_crop(self) -> np.ndarray:
         """Unit-length embedding of the recognizer's all-zero input, a crop of mean grey."""
-        if self._declared is not None:
-            return _unit(self._declared.embed_empty())
-        recognizer: Any = self._app.models["recognition"]
-        width, height = recognizer.input_size
-        crop = np.full((height, width, 3), recognizer.input_mean, dtype=np.float32)
-        return _unit(recognizer.get_feat(crop))
+        return unit(self._recognizer.embed_empty())
 
     def provenance(self) -> dict[str, Any]:
         """The files and the onnxruntime providers in use (insightface hides a fallback to the CPU)."""
@@ -153,64 +171,9 @@ class FaceModels:
             task: {"file": Path(model.model_file).name, "providers": model.session.get_providers()}
             for task, model in self._app.models.items()
         }
-        if self._declared is not None:
-            models["recognition"] = {"file": self._declared.file.name, "providers": self._declared.providers()}
+        if isinstance(self._recognizer, DeclaredRecognizer):
+            models["recognition"] = self._recognizer.provenance()
         return {"onnxruntime": onnxruntime.__version__, "models": models}
-
-
-class _DeclaredRecognizer:
-    """A recognizer whose input format is given in the backbone's file."""
-
-    def __init__(self, file: Path, settings: Recognizer, providers: Sequence[str]) -> None:
-        import onnxruntime
-
-        if not file.is_file():
-            raise FileNotFoundError(f"the recognizer {file.name} is not in the pack")
-        self.file = file
-        self._settings = settings
-        self._session = onnxruntime.InferenceSession(str(file), providers=list(providers))
-        self._input = self._session.get_inputs()[0].name
-
-    def embed(self, pixels: np.ndarray, found: Any) -> np.ndarray:
-        """The embedding of a detected face in BGR pixels [height, width, 3]."""
-        return self._run(self._crop(pixels, found))
-
-    def embed_empty(self) -> np.ndarray:
-        """The embedding of an all-zero input, a crop of mean grey."""
-        size = self._settings.size
-        return self._run(np.full((size, size, 3), self._settings.mean, dtype=np.float32))
-
-    def providers(self) -> list[str]:
-        """The onnxruntime providers in use."""
-        return list(self._session.get_providers())
-
-    def _crop(self, pixels: np.ndarray, found: Any) -> np.ndarray:
-        size, settings = self._settings.size, self._settings
-        if settings.crop == "aligned":
-            from insightface.utils import face_align
-
-            aligned, _ = face_align.norm_crop2(pixels, found.kps, size)
-            return np.asarray(aligned, dtype=np.float32)
-        left, top, right, bottom = (float(side) for side in found.bbox)
-        # facenet-pytorch's extract_face: the margin counts in pixels of the resized crop.
-        wider = settings.margin * (right - left) / (size - settings.margin) / 2
-        taller = settings.margin * (bottom - top) / (size - settings.margin) / 2
-        height, width = pixels.shape[:2]
-        box = (
-            int(max(left - wider, 0)),
-            int(max(top - taller, 0)),
-            int(min(right + wider, width)),
-            int(min(bottom + taller, height)),
-        )
-        face = Image.fromarray(pixels).crop(box)
-        return np.asarray(face.resize((size, size), Image.Resampling.BILINEAR), dtype=np.float32)
-
-    def _run(self, crop: np.ndarray) -> np.ndarray:
-        settings = self._settings
-        crop = crop[..., ::-1] if settings.channels == "rgb" else crop
-        inputs = ((crop - settings.mean) / settings.std).transpose(2, 0, 1)[None].astype(np.float32)
-        outputs: Any = self._session.run(None, {self._input: np.ascontiguousarray(inputs)})
-        return np.asarray(outputs[0])[0]
 
 
 _SHARED: WeakValueDictionary[Any, FaceModels] = WeakValueDictionary()
@@ -366,9 +329,3 @@ def similarities(references: Sequence[np.ndarray], faces: Sequence[Face]) -> np.
 def _landmarks(found: Any) -> np.ndarray | None:
     points = getattr(found, "kps", None)
     return None if points is None else np.asarray(points, dtype=np.float64)
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    vector = np.asarray(vector, dtype=np.float32).ravel()
-    norm = float(np.linalg.norm(vector))
-    return vector / norm if norm > 0 else vector

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from fc_bench.model.errors import ModelInputError, loading
+from fc_bench.scoring.clip import TOGETHER, TOGETHER_ON_ACCELERATOR
 from fc_bench.scoring.memo import Remembering
 from fc_bench.scoring.preprocessing import read_preprocessing
+from fc_bench.scoring.threads import in_threads
 
 
 class ImageFeatures:
@@ -43,16 +46,20 @@ class ImageFeatures:
         self._remembered = Remembering(self._compute)
         with loading(f"the preprocessing of the image features {folder}"):
             self._preprocessing = read_preprocessing(folder, model.config.image_size)
-            self._compute(Image.new("RGB", (64, 64)))
+            self._compute([Image.new("RGB", (64, 64))])
 
     def image(self, image: Image.Image) -> Any:
         """Features [dim] of one image, independent of all other images; the last ones are cached."""
         return self._remembered(image)
 
-    def _compute(self, image: Image.Image) -> Any:
+    def look_ahead(self, images: Iterable[Image.Image]) -> None:
+        """Compute the features of several images together, for `image`."""
+        self._remembered.look_ahead(images, TOGETHER if self._device == "cpu" else TOGETHER_ON_ACCELERATOR)
+
+    def _compute(self, images: Sequence[Image.Image]) -> Any:
         import torch
 
-        pixels = torch.from_numpy(self._preprocessing.apply(image))[None].to(self._device)
+        prepared = in_threads(lambda image: torch.from_numpy(self._preprocessing.apply(image)), images)
         with torch.inference_mode():
-            hidden = self._model(pixel_values=pixels).last_hidden_state
-        return torch.nn.functional.normalize(hidden[0, 0].float(), dim=-1).cpu()
+            hidden = self._model(pixel_values=torch.stack(prepared).to(self._device)).last_hidden_state
+        return torch.nn.functional.normalize(hidden[:, 0].float(), dim=-1).cpu()

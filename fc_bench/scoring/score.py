@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Iterator, Mapping, Sequence, Set
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
@@ -21,9 +24,13 @@ from fc_bench.protocols import (
     needs_siblings,
 )
 from fc_bench.run_folder.json_lines import LineWriter, stream_fields, stream_lines
+from fc_bench.run_folder.provenance import usable_cores
 from fc_bench.run_folder.record_shapes import ANCHOR, ANCHOR_ROWS, Measured, Planned, Sampled
 from fc_bench.run_folder.records import PLAN, SAMPLES, SCORES, RunFolder
 from fc_bench.suites.suite import Suite
+
+BATCH, BATCH_BYTES = 32, 64 << 20
+"""Most images that are read and looked at together, and most bytes of their pixels; twice as many are in memory."""
 
 
 class Siblings:
@@ -59,16 +66,18 @@ class PendingScores:
     `missing` maps every finished sample to a number whose bit i means that it has no value of `metrics[i]`, `failed` to
     those with a recorded error, which are tried again only with `retry_errors`. `anchors` are the existing scores (id,
     metric) of photographs. `siblings` are set if a metric needs them; a score that rests on other siblings than the
-    current ones counts as missing.
+    current ones counts as missing. With `row` only the samples of this row are there.
     """
 
-    def __init__(self, folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool) -> None:
+    def __init__(
+        self, folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool = False, row: str | None = None
+    ) -> None:
         self._folder, self._metrics, self._retry_errors = folder, metrics, retry_errors
         self._bits = {name: 1 << number for number, name in enumerate(metrics)}
         self._compared = {name for name, metric in metrics.items() if needs_siblings(metric)}
         self.siblings = Siblings(folder) if self._compared else None
         every = (1 << len(metrics)) - 1
-        self.missing = {name: every for name, status in folder.statuses().items() if status == "ok"}
+        self.missing = {name: every for name, status in folder.statuses(row).items() if status == "ok"}
         self.failed: dict[str, int] = {}
         self.anchors: set[tuple[str, str]] = set()
         for one in stream_fields(folder.path / SCORES, Measured):
@@ -106,11 +115,6 @@ class PendingScores:
         return missing if self._retry_errors else missing & ~self.failed.get(name, 0)
 
 
-def pending_scores(folder: RunFolder, metrics: Mapping[str, Metric], retry_errors: bool = False) -> PendingScores:
-    """The scores to compute: every finished sample by each metric without a score for it, or with an error to retry."""
-    return PendingScores(folder, metrics, retry_errors)
-
-
 def score(
     suite: Suite,
     folder: RunFolder,
@@ -120,60 +124,148 @@ def score(
 ) -> None:
     """Append a line to scores.jsonl for each pending score; an exception is recorded and the rest continues.
 
-    Only a full disk ends the scoring (OSError).
+    Images are read one batch ahead, and metrics may look ahead at a batch (`Metric`). Only a full disk ends the scoring
+    (OSError).
     """
     subjects = {subject.id: subject for subject in suite.subjects}
+    with ThreadPoolExecutor(usable_cores()) as pool, closing(LineWriter(folder.path / SCORES)) as writer:
+        for batch in _one_ahead(_batches(folder, pending, pool)):
+            inputs = [
+                {name: _input(folder, one, subjects, metrics[name], pending.siblings) for name in one.metrics}
+                for one in batch
+            ]
+            for name, metric in metrics.items():
+                _look_ahead(metric, [own[name] for own in inputs if name in own])
+            for one, own in zip(batch, inputs, strict=True):
+                for name, sample in own.items():
+                    entry = _measured(one.record["id"], name, metrics[name], sample, pending.siblings, show)
+                    writer.append(entry, sync=False)
+                    pending.note(one.record["id"], name, entry["status"], entry.get("siblings"))
+                show.advance()
+            writer.sync()
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A sample to measure: its record, the names of its missing metrics, and its image, read by a thread."""
+
+    record: Mapping[str, Any]
+    metrics: Sequence[str]
+    image: Future[Image.Image]
+
+
+def _batches(folder: RunFolder, pending: PendingScores, pool: ThreadPoolExecutor) -> Iterator[list[_Pending]]:
+    """The pending samples in batches of at most `BATCH` images and `BATCH_BYTES` of pixels."""
+    batch: list[_Pending] = []
+    size = 0
+    for record, names in pending:
+        opened = _opened(folder, record)
+        pixels = 0 if isinstance(opened, Exception) else 3 * opened.width * opened.height
+        if batch and (len(batch) == BATCH or size + pixels > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(_Pending(record, names, pool.submit(_decoded, opened)))
+        size += pixels
+    if batch:
+        yield batch
+
+
+def _opened(folder: RunFolder, record: Mapping[str, Any]) -> Image.Image | Exception:
+    """An image with its header read, or the error of that."""
+    try:
+        return Image.open(folder.image(record))
+    except Exception as error:
+        return error
+
+
+def _decoded(opened: Image.Image | Exception) -> Image.Image:
+    """The image in RGB; raises the error of opening or reading it."""
+    if isinstance(opened, Exception):
+        raise opened
+    with opened:
+        return opened.convert("RGB")
+
+
+def _one_ahead(batches: Iterator[list[_Pending]]) -> Iterator[list[_Pending]]:
+    """The batches in their order, each after its successor was begun."""
+    waiting: list[_Pending] = []
+    for batch in batches:
+        if waiting:
+            yield waiting
+        waiting = batch
+    if waiting:
+        yield waiting
+
+
+def _input(
+    folder: RunFolder, one: _Pending, subjects: Mapping[str, Subject], metric: Metric, siblings: Siblings | None
+) -> ScoredSample | Exception:
+    """The input of the metric: the image and whatever else the metric requires; or the error of reading it."""
+    record = one.record
+    try:
+        return ScoredSample(
+            image=one.image.result(),
+            prompt=record["prompt"],
+            subjects=tuple(subjects[subject] for subject in record["subjects"]),
+            siblings=siblings.of(record["id"]) if siblings is not None and needs_siblings(metric) else (),
+            attention=folder.attention(record) if needs_attention(metric) else None,
+        )
+    except Exception as error:
+        return error
+
+
+def _look_ahead(metric: Metric, inputs: Sequence[ScoredSample | Exception]) -> None:
+    """Let a metric compute together what it needs of several samples, if it can."""
+    compute: Any = getattr(metric, "look_ahead", None)
+    samples = [sample for sample in inputs if isinstance(sample, ScoredSample)]
+    if compute is not None and len(samples) > 1:
+        with suppress(Exception):  # `score` raises it again, for the sample that it belongs to
+            compute(samples)
+
+
+def _measured(
+    name: str,
+    metric_name: str,
+    metric: Metric,
+    sample: ScoredSample | Exception,
+    siblings: Siblings | None,
+    show: Progress,
+) -> dict[str, Any]:
+    """The record of a sample's score, or of the error."""
+    entry: dict[str, Any] = {"sample": name, "metric": metric_name}
+    if siblings is not None and needs_siblings(metric):
+        entry["siblings"] = siblings.ids(name)
+    try:
+        if isinstance(sample, Exception):
+            raise sample
+        # A metric may draw on its image: the others get the image as it is.
+        return entry | _entry(metric.score(replace(sample, image=sample.image.copy())), metric)
+    except Exception as error:
+        raise_if_disk_refuses(error)
+        show.say(f"{metric_name} of sample {name}: {type(error).__name__}: {error}")
+        return entry | {"status": "error", "error": "".join(traceback.format_exception(error))}
+
+
+def score_anchors(
+    suite: Suite, folder: RunFolder, metrics: Mapping[str, Metric], show: Progress, done: Set[tuple[str, str]]
+) -> None:
+    """Append the scores of photographs that are not `done` to scores.jsonl: ceiling and floor of each subject set.
+
+    Their ids are `anchor:ceiling:p01+p02:1`.
+    """
     writer = LineWriter(folder.path / SCORES)
     try:
-        for record, names in pending:
-            for name in names:
-                entry: dict[str, Any] = {"sample": record["id"], "metric": name}
-                siblings = pending.siblings if needs_siblings(metrics[name]) else None
-                if siblings is not None:
-                    entry["siblings"] = siblings.ids(record["id"])
-                try:
-                    sample = _sample(folder, record, subjects, metrics[name], siblings)
-                    entry |= _entry(metrics[name].score(sample), metrics[name])
-                except Exception as error:
-                    raise_if_disk_refuses(error)
-                    entry |= {"status": "error", "error": "".join(traceback.format_exception(error))}
-                    show.say(f"{name} of sample {record['id']}: {type(error).__name__}: {error}")
+        for entry in _anchors(suite, folder, metrics, show):
+            if (entry["sample"], entry["metric"]) not in done:
                 writer.append(entry)
-                pending.note(record["id"], name, entry["status"], entry.get("siblings"))
-            show.advance()
-        _score_anchors(suite, folder, metrics, writer, show, pending.anchors)
     finally:
         writer.close()
 
 
-def _sample(
-    folder: RunFolder,
-    record: Mapping[str, Any],
-    subjects: Mapping[str, Subject],
-    metric: Metric,
-    siblings: Siblings | None,
-) -> ScoredSample:
-    """The input of the metric: the image and whatever else the metric requires."""
-    with Image.open(folder.image(record)) as image:
-        picture = image.convert("RGB")
-    return ScoredSample(
-        image=picture,
-        prompt=record["prompt"],
-        subjects=tuple(subjects[subject] for subject in record["subjects"]),
-        siblings=siblings.of(record["id"]) if siblings is not None else (),
-        attention=folder.attention(record) if needs_attention(metric) else None,
-    )
-
-
-def _score_anchors(
-    suite: Suite,
-    folder: RunFolder,
-    metrics: Mapping[str, Metric],
-    writer: LineWriter,
-    show: Progress,
-    done: Set[tuple[str, str]],
-) -> None:
-    """Ceiling and floor of each subject set in the run; ids are `anchor:ceiling:p01+p02:1`."""
+def _anchors(
+    suite: Suite, folder: RunFolder, metrics: Mapping[str, Metric], show: Progress
+) -> Iterator[dict[str, Any]]:
+    """The records of all scores of photographs."""
     subjects = {subject.id: subject for subject in suite.subjects}
     for key in dict.fromkeys(tuple(one.subjects) for one in stream_fields(folder.path / PLAN, Planned)):
         people: list[Subject] = [subjects[name] for name in key]
@@ -194,9 +286,7 @@ def _score_anchors(
                 entries = [{"sample": f"{ANCHOR}failed:{'+'.join(key)}", "row": None, "status": "error"}]
                 entries[0]["error"] = failure
                 show.say(f"{name} of the photographs of {'+'.join(key)}: {type(error).__name__}: {error}")
-            for entry in entries:
-                if (entry["sample"], name) not in done:
-                    writer.append({"metric": name, "subjects": key, **entry})
+            yield from ({"metric": name, "subjects": key, **entry} for entry in entries)
 
 
 def _entry(value: Score, metric: Metric) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from fc_bench.reports.figures.material import Choice, Material
 from fc_bench.reports.figures.mixing import draw_mixing
 from fc_bench.reports.figures.speed_up import speed_ups
 from fc_bench.reports.figures.storage import draw_storage, storage
-from fc_bench.reports.figures.style import MISSING_GLYPH, Drawing, Look, looks, styled
+from fc_bench.reports.figures.style import MISSING_GLYPH, Drawing, Look, lay_out, looks, styled
 from fc_bench.reports.figures.sweep import draw_sweeps
 from fc_bench.reports.figures.tradeoff import draw_tradeoff
 from fc_bench.reports.frame import Run
@@ -89,7 +89,6 @@ def _lay_out(drawing: Drawing, tell: Callable[[str], None]) -> None:
     """Lay a figure out once for all formats; missing glyphs are reported."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("always", MISSING_GLYPH)
-        drawing.figure.draw_without_rendering()
+        lay_out(drawing.figure)
     if any(re.match(MISSING_GLYPH, str(warning.message)) for warning in caught):
         tell(f"The fonts here lack characters of the figure {drawing.name}; its SVG has them as text.")
-    drawing.figure.set_layout_engine("none")

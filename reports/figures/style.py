@@ -6,12 +6,18 @@ distinguish. Markers differ as well, so that a figure printed in grey can be rea
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
+from multiprocessing import get_context
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
@@ -24,7 +30,9 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
+from fc_bench.run_folder.provenance import usable_cores
 from fc_bench.run_folder.records import write_atomically
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C510A", "#000000")
@@ -35,6 +43,18 @@ KNOWN = ("fastcomposer", "dreambooth", "dreambooth-lora", "textual-inversion", "
 MISSING_GLYPH = "Glyph .* missing from font"
 """Beginning of matplotlib's warning."""
 ENDINGS = (".pdf", ".png", ".svg")
+PAGE_ENDING = ".svg"
+METADATA: Mapping[str, dict[str, Any]] = {
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    ".png": {"Software": None},
+    ".svg": {"Date": None, "Creator": None},
+}
+"""Entries that would make equal figures differ, by format."""
+PNG_DPI = 200
+FEWEST_TASKS = 4
+"""Figures in a format that are worth a process."""
+MARGIN = 0.04
+"""Margin around a figure in inches."""
 FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "Noto Sans Arabic", "Noto Sans Devanagari")
 """Fonts that are tried, if installed, for characters without a glyph in DejaVu Sans."""
 GREY = "#7F7F7F"
@@ -61,8 +81,6 @@ _SETTINGS: Any = {
     "lines.markersize": 6.0,
     "errorbar.capsize": 2.0,
     "figure.dpi": 100.0,
-    "savefig.bbox": "tight",
-    "savefig.pad_inches": 0.04,
     # Text stays text, and nobody's dollar signs become formulas.
     "svg.fonttype": "none",
     "svg.hashsalt": "fc-bench",
@@ -108,31 +126,96 @@ class Drawing:
     title: str
     caption: str
     figure: Figure
+    kept: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    """The rendered formats by their ending."""
 
     def svg(self) -> bytes:
         """As SVG with text as text."""
-        return self._svg
-
-    @cached_property
-    def _svg(self) -> bytes:
-        """The bytes of a format, rendered once for the file and the page."""
-        return _rendered(self.figure, "svg", {"Date": None, "Creator": None})
+        return self._as(".svg")
 
     def pdf(self) -> bytes:
         """As PDF with embedded TrueType fonts."""
-        return _rendered(self.figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
+        return self._as(".pdf")
 
-    def png(self, dpi: float = 200) -> bytes:
+    def png(self) -> bytes:
         """As PNG."""
-        return _rendered(self.figure, "png", {"Software": None}, dpi=dpi)
+        return self._as(".png")
 
     def write(self, folder: Path, endings: Sequence[str] = ENDINGS) -> list[Path]:
         """Write `<name>.pdf`, `.png` and `.svg` into the folder, or only some of them."""
-        render = {".pdf": self.pdf, ".png": self.png, ".svg": self.svg}
         files = {ending: folder / f"{self.name}{ending}" for ending in endings}
         for ending, file in files.items():
-            write_atomically(file, render[ending]())
+            write_atomically(file, self._as(ending))
         return list(files.values())
+
+    def _as(self, ending: str) -> bytes:
+        """The bytes of a format, rendered once for the file and the page."""
+        if ending not in self.kept:
+            self.kept[ending] = self._rendered(ending)
+        return self.kept[ending]
+
+    @cached_property
+    def _extent(self) -> Bbox:
+        """What is drawn with a margin, in inches; measured once for all formats."""
+        with styled():
+            if self.figure.get_layout_engine() is not None:
+                lay_out(self.figure)
+            return self.figure.get_tightbbox().padded(MARGIN)
+
+    def _rendered(self, ending: str) -> bytes:
+        buffer, extent = BytesIO(), self._extent
+        with styled(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", MISSING_GLYPH)
+            for image in self.figure.findobj(AxesImage):
+                # Pixels as they are where the format can, smooth where they have to be drawn.
+                if image.get_gid():
+                    image.set_interpolation("lanczos" if ending == ".png" else "none")
+            # With extent and layout known, a figure is drawn once for a format instead of three times.
+            dpi: Any = PNG_DPI if ending == ".png" else "figure"
+            kind: Any = {"format": ending[1:], "metadata": METADATA[ending], "dpi": dpi, "bbox_inches": extent}
+            self.figure.savefig(buffer, **kind)
+        return buffer.getvalue()
+
+
+def render(drawings: Sequence[Drawing], endings: Sequence[str] = ENDINGS) -> None:
+    """Render drawings in these formats, in as many processes as there are cores where processes can be forked."""
+    tasks = [(drawing, ending) for drawing in drawings for ending in endings if ending not in drawing.kept]
+    processes = min(usable_cores(), len(tasks) // FEWEST_TASKS)
+    if processes > 1 and _can_fork():
+        with suppress(BrokenProcessPool):  # a killed process: the rest is rendered where it is needed
+            _render_in_processes(tasks, processes)
+
+
+def _can_fork() -> bool:
+    """Whether a forked process can go on drawing: not with threads of Python or torch, which it would wait for."""
+    return sys.platform == "linux" and threading.active_count() == 1 and "torch" not in sys.modules
+
+
+def _render_in_processes(tasks: Sequence[tuple[Drawing, str]], processes: int) -> None:
+    context = get_context("fork")
+    with ProcessPoolExecutor(processes, context, initializer=_inherit, initargs=(tasks,)) as pool:
+        for (drawing, ending), content in zip(tasks, pool.map(_render_task, range(len(tasks))), strict=True):
+            drawing.kept[ending] = content
+
+
+_TASKS: list[tuple[Drawing, str]] = []
+"""In a process that renders: the inherited tasks, which are never copied."""
+
+
+def _inherit(tasks: Sequence[tuple[Drawing, str]]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends its processes
+    _TASKS[:] = tasks
+
+
+def _render_task(number: int) -> bytes:
+    drawing, ending = _TASKS[number]
+    return drawing._as(ending)
+
+
+def lay_out(figure: Figure) -> None:
+    """Lay a figure out once for all formats."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)
 
 
 @contextmanager
@@ -293,15 +376,3 @@ def in_lines(label: str, width: int = 18) -> str:
 
 def _dash(number: int) -> Any:
     return DASHES[number % len(DASHES)]
-
-
-def _rendered(figure: Figure, kind: str, metadata: dict[str, Any], **options: Any) -> bytes:
-    buffer = BytesIO()
-    with styled(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", MISSING_GLYPH)
-        for image in figure.findobj(AxesImage):
-            # Pixels as they are where the format can, smooth where they have to be drawn.
-            if image.get_gid():
-                image.set_interpolation("lanczos" if kind == "png" else "none")
-        figure.savefig(buffer, format=kind, metadata=metadata, **options)
-    return buffer.getvalue()

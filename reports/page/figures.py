@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fc_bench.reports.figures import Drawing
+if TYPE_CHECKING:
+    from fc_bench.reports.figures import Drawing
+
 
 DARK: Mapping[str, str] = {
     "#ffffff": "#1b1e21",

@@ -13,14 +13,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from markupsafe import Markup
 
 from fc_bench.reports.cost.output import CostTables
 from fc_bench.reports.escaping import visible_data
-from fc_bench.reports.figures import Drawing
 from fc_bench.reports.page.failures import failures_of
 from fc_bench.reports.page.gallery import filters, gallery_data, page_runs, picture_facts
 from fc_bench.reports.page.parts import cost_part, quality_part
@@ -30,6 +29,9 @@ from fc_bench.reports.page.selection import chosen_rows, left_out
 from fc_bench.reports.quality.output import Tables
 from fc_bench.reports.samples import sample_views
 from fc_bench.run_folder.records import write_atomically
+
+if TYPE_CHECKING:
+    from fc_bench.reports.figures import Drawing
 
 SOURCES = Path(__file__).parent
 PAGE = "index.html"
@@ -42,12 +44,16 @@ _HARMLESS = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u20
 
 
 def write_page(
-    parts: Sequence[tuple[Tables | CostTables, Sequence[Drawing]]], page: Path, images: Images = "link"
+    parts: Sequence[tuple[Tables | CostTables, Sequence[Drawing]]],
+    page: Path,
+    images: Images = "link",
+    draw_command: str = "",
 ) -> Path:
     """Write the page of the parts of a report, each with its figures, to the file `page`; returns it.
 
-    `link`: pictures are the runs' own files, by relative addresses; `embed`: small copies inside the page. Raises
-    UserError if they do not fit into it, OSError if it cannot be written.
+    `link`: pictures are the runs' own files, by relative addresses; `embed`: small copies inside the page.
+    `draw_command` draws the figures that are left out. Raises UserError if pictures do not fit into the page, OSError
+    if it cannot be written.
     """
     quality = [(tables, drawings) for tables, drawings in parts if isinstance(tables, Tables)]
     costs = [(tables, drawings) for tables, drawings in parts if isinstance(tables, CostTables)]
@@ -59,6 +65,7 @@ def write_page(
     content = {
         "parts": [quality_part(*part) for part in quality] + [cost_part(*part) for part in costs],
         "runs": list(map(quality_origin, runs)) + [cost_origin(tables.run) for tables, _ in costs],
+        "draw_command": draw_command,
         "gallery": bool(runs),
         "filters": filters(runs, shown),
         "left_out": left_out(runs, chosen),

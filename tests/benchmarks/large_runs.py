@@ -206,13 +206,13 @@ def score(folder: Path) -> None:
     """What is pending where no score is there."""
     from fc_bench import registry
     from fc_bench.run_folder.records import RunFolder
-    from fc_bench.scoring.score import pending_scores
+    from fc_bench.scoring.score import PendingScores
 
     scores, away = folder / "run" / SCORES, folder / SCORES
     scores.rename(away)
     try:
         metrics = {name: registry.load("metrics", name) for name in ("identity", "prompt-consistency")}
-        pending = pending_scores(RunFolder(folder / "run"), metrics)
+        pending = PendingScores(RunFolder(folder / "run"), metrics)
         print(f"{sum(len(names) for _, names in pending)} scores of {len(pending)} samples pending")
     finally:
         away.rename(scores)

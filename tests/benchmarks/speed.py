@@ -6,11 +6,14 @@
 
 - prefixes: a run of FastComposer (alpha 0.5) with shared text-only prefixes, beside one without
 - adapters: a training step of the tuned methods, beside the standard loop (`tuning_speed.py`)
-- scoring: identity and prompt consistency, beside a loop that embeds reference and prompt anew for every image
+- scoring: identity and prompt consistency of 1,000 images, beside a loop that opens each image and embeds its
+  reference, its prompt and itself, with insightface's and transformers' own classes
 - harness: a whole job, planned and recorded, beside the method's bare generate
 - share: of a default run of two subjects, sampling and customization beside all that follows loading, scoring included
 - ray: two workers beside one, on jobs that sleep; how many records a second the driver writes
 - startup: `fc-bench --help` and `import fc_bench`, beside `import torch`
+- idle: `fc-bench run` on a finished run, beside `import torch`
+- report: of the kept reference run, with and without figures and up to date, beside `import torch`; CPU seconds
 
 `large_runs.py` holds planning, resuming and reporting a million samples against a tenth of them.
 """
@@ -19,6 +22,8 @@ from __future__ import annotations
 
 import argparse
 import platform
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -39,6 +44,7 @@ from fc_bench.quiet_libraries import quiet_libraries
 
 ROOT = Path(__file__).parents[2]
 TABLE = "reports/benchmarks.md"
+IMPORT_TORCH = (sys.executable, "-c", "import torch")
 HEAD = """# Benchmarks
 
 Written by `python tests/benchmarks/speed.py`; what each is stands in that file. Planning, resuming, reporting and
@@ -127,46 +133,95 @@ def adapters(asked: Asked) -> Iterator[Ratio]:
         )
 
 
+SCORED, LOOPED = 1000, 200
+"""Images that are scored, all different (photographs of the suite, moved by some pixels), and of the plain loop."""
+
+
 def scoring(asked: Asked) -> Iterator[Ratio]:
-    """Of the photographs themselves, each as if it were an image of its subject."""
+    """Both on as many threads as this process may use; their values are compared."""
+    import onnxruntime
+    import torch
+    from insightface.app import FaceAnalysis
+    from transformers import CLIPModel, CLIPProcessor
+
     from fc_bench.commands.run import setting_of
-    from fc_bench.metrics.identity import Identity, identity_score
+    from fc_bench.metrics.identity import Identity
     from fc_bench.metrics.prompt_consistency import PromptConsistency
     from fc_bench.model.backbones.backbone import read_backbone
-    from fc_bench.protocols import ScoredSample
+    from fc_bench.progress import progress
     from fc_bench.registry import suite_file
+    from fc_bench.run_folder.provenance import usable_cores
+    from fc_bench.run_folder.records import PLAN, SAMPLES, SCORES, RunFolder, write_lines
     from fc_bench.scoring import clip, faces
-    from fc_bench.scoring.clip import ClipScorer
-    from fc_bench.scoring.faces import FaceModels
+    from fc_bench.scoring.score import pending_scores, score
     from fc_bench.suites.photographs import read_photograph
     from fc_bench.suites.suite import read_suite
 
     suite = read_suite(suite_file("pocket"))
-    setting = setting_of(suite, read_backbone("pocket"), "cpu")
+    backbone = read_backbone("pocket")
+    setting, folder = setting_of(suite, backbone, "cpu"), backbone.path("clip")
     shots = [(subject, read_photograph(file)) for subject in suite.subjects for file in subject.photographs[1:]]
-    prompts = [f"a photo of a {subject.noun}" for subject, _ in shots]
+    references = {subject.id: subject.photographs[0] for subject in suite.subjects}
+    scenes = [prompt.template for _, prompts in suite.subject_sets(1) for prompt in prompts]
 
-    def ours() -> None:
+    def ours(run: RunFolder) -> dict[tuple[str, str], dict[str, float]]:
         for kept in (clip._SHARED, faces._SHARED):
             kept.clear()  # what an earlier turn remembers of these images
-        metrics = Identity(setting), PromptConsistency(setting)
-        for metric in metrics:
-            metric.prepare(suite.subjects)
-        for (subject, image), prompt in zip(shots, prompts, strict=True):
-            for metric in metrics:
-                metric.score(ScoredSample(image, prompt, (subject,)))
+        (run.path / SCORES).unlink(missing_ok=True)
+        metrics: Any = {"identity": Identity(setting), "prompt-consistency": PromptConsistency(setting)}
+        pending = pending_scores(run, metrics)
+        with progress(Console(file=sys.stderr), "Scoring", len(pending)) as show:
+            score(suite, run, metrics, show, pending)
+        return {key: one["values"] for key, one in run.scores().items() if not key[0].startswith("anchor")}
 
-    def naive() -> None:
-        found, scorer = FaceModels(setting.backbone, "cpu"), ClipScorer(setting.backbone.path("clip"))
-        for (subject, image), prompt in zip(shots, prompts, strict=True):
-            reference = found._find(read_photograph(subject.photographs[0]))
-            identity_score([reference[0].embedding], found._find(image))
-            scorer._texts.clear()
-            float(scorer.images([image])[0] @ scorer.text(prompt))
+    def plain(run: RunFolder, models: tuple[Any, Any, Any]) -> dict[str, tuple[float, float]]:
+        app, model, processor = models
+        values = {}
 
-    timed(ours)
-    pairs = [(timed(ours) / len(shots), timed(naive) / len(shots)) for _ in range(asked.turns)]
-    yield Ratio("image scored", "reference and prompt embedded anew", "s", *zip(*pairs, strict=True))
+        def face(file: Path) -> Any:
+            found = app.get(np.asarray(Image.open(file).convert("RGB"))[..., ::-1])
+            return max(
+                found, key=lambda one: (one.bbox[2] - one.bbox[0]) * (one.bbox[3] - one.bbox[1])
+            ).normed_embedding
+
+        for record in list(run.samples().values())[:LOOPED]:
+            file = run.image(record)
+            identity = float(face(references[record["subjects"][0]]) @ face(file))
+            texts: Any = {"text": [record["prompt"]], "padding": "max_length", "truncation": True}
+            inputs = processor(images=Image.open(file), return_tensors="pt", **texts)
+            with torch.no_grad():
+                output = model(**inputs)
+            values[record["id"]] = identity, float((output.image_embeds @ output.text_embeds.T)[0, 0])
+        return values
+
+    with tempfile.TemporaryDirectory() as place:
+        run, records = RunFolder(Path(place)), []
+        (run.path / "images").mkdir()
+        for number in range(SCORED):
+            subject, shot = shots[number % len(shots)]
+            moved = np.roll(np.asarray(shot), number // len(shots), axis=1)
+            Image.fromarray(moved).save(run.path / "images" / f"{number}.png")
+            prompt = scenes[number % len(scenes)].replace("{subject}", subject.noun)
+            sample = {"id": str(number), "method": "m", "subjects": [subject.id], "category": "c", "template": prompt}
+            sample |= {"prompt": prompt, "index": number, "seed": None, "shared_key": str(number)}
+            records.append({**sample, "status": "ok", "image": f"images/{number}.png", "seconds": None})
+        write_lines(run.path / PLAN, records)
+        write_lines(run.path / SAMPLES, records)
+        options: Any = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = usable_cores()  # its own number ignores that a process may use fewer
+        packs: Any = {"allowed_modules": ["detection", "recognition"], "providers": ["CPUExecutionProvider"]}
+        app = FaceAnalysis(name=str(backbone.path("faces")), sess_options=options, **packs)
+        app.prepare(ctx_id=-1, det_size=(128, 128), det_thresh=backbone.faces[0].det_thresh)
+        model: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
+        processor = CLIPProcessor.from_pretrained(folder)
+        models = app, model, processor
+        found, expected = ours(run), plain(run, models)
+        for name, (identity, consistency) in expected.items():
+            assert abs(found[name, "identity"]["identity"] - max(identity, 0)) < 1e-5, name
+            assert abs(found[name, "prompt-consistency"]["prompt_consistency"] - consistency) < 1e-5, name
+        pairs = [(timed(lambda: ours(run)), timed(lambda: plain(run, models))) for _ in range(asked.turns)]
+    ratios = [(one / SCORED, two / LOOPED) for one, two in pairs]
+    yield Ratio("image scored, of 1,000", "plain loop", "s", *zip(*ratios, strict=True))
 
 
 def harness(asked: Asked) -> Iterator[Ratio]:
@@ -324,6 +379,41 @@ def startup(asked: Asked) -> Iterator[Ratio]:
         yield Ratio(name, "import torch", "s", *zip(*pairs, strict=True))
 
 
+def cpu_seconds(*arguments: str | Path) -> float:
+    """User and system seconds of a command and its processes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(list(map(str, arguments)), check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def idle(asked: Asked) -> Iterator[Ratio]:
+    command = str(Path(sys.executable).with_name("fc-bench"))
+    with tempfile.TemporaryDirectory() as place:
+        again = (command, "run", "--limit-subjects", "1", "-m", "text-only", "--out", Path(place) / "run")
+        cpu_seconds(*again)
+        pairs = [(cpu_seconds(*again), cpu_seconds(*IMPORT_TORCH)) for _ in range(asked.turns)]
+    yield Ratio("fc-bench run on a finished run", "import torch", "CPU s", *zip(*pairs, strict=True))
+
+
+def report(asked: Asked) -> Iterator[Ratio]:
+    command, run = str(Path(sys.executable).with_name("fc-bench")), ROOT / "reports" / "reference" / "pocket"
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place) / "report"
+        for name, options, removed in (
+            ("report of the reference run", (), True),
+            ("the same, up to date", (), False),
+            ("the same without figures", ("--no-figures",), True),
+        ):
+            pairs = []
+            for _ in range(asked.turns):
+                if removed:
+                    shutil.rmtree(out, ignore_errors=True)
+                ours = cpu_seconds(command, "report", run, "--out", out, *options)
+                pairs.append((ours, cpu_seconds(*IMPORT_TORCH)))
+            yield Ratio(name, "import torch", "CPU s", *zip(*pairs, strict=True))
+
+
 BENCHMARKS: dict[str, Callable[[Asked], Iterator[Ratio]]] = {
     "prefixes": prefixes,
     "adapters": adapters,
@@ -332,6 +422,8 @@ BENCHMARKS: dict[str, Callable[[Asked], Iterator[Ratio]]] = {
     "share": share,
     "ray": ray,
     "startup": startup,
+    "idle": idle,
+    "report": report,
 }
 
 

@@ -110,13 +110,13 @@ def resumed(folder: Path, _: Path) -> None:
     """What running and scoring again read before they do anything."""
     from fc_bench.generation.customizer import remove_finished
     from fc_bench.generation.plan import MethodRow
-    from fc_bench.scoring.score import Siblings, pending_scores
+    from fc_bench.scoring.score import PendingScores, Siblings
 
     run = RunFolder(folder)
     run.settings()
     run.statuses()
     Siblings(run)
-    pending: Any = pending_scores(run, dict.fromkeys(("identity", "prompt-consistency")), retry_errors=True)  # type: ignore[arg-type]
+    pending: Any = PendingScores(run, dict.fromkeys(("identity", "prompt-consistency")), retry_errors=True)  # type: ignore[arg-type]
     assert len(list(pending)) == len(pending)
     remove_finished(run, MethodRow("dreambooth", "dreambooth", {}, {}), [])
 

@@ -20,8 +20,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from fc_bench.reports.state import STATE
 
 ATTEMPTS, MANY_ATTEMPTS, REPORT_ATTEMPTS = 4, 100, 20
 REFERENCE = Path(__file__).parents[2] / "reports" / "reference" / "pocket"
@@ -74,14 +77,14 @@ def perform(arguments: list[str], folder: Path, last: int, told: Path, number: i
 
     append = LineWriter.append
 
-    def append_half(self: LineWriter, record: dict) -> None:
+    def append_half(self: LineWriter, record: dict, **further: Any) -> None:
         if die_at_last():
             if number == signal.SIGKILL:
                 line = json.dumps(record).encode()
                 self._file.write(line[: len(line) // 2])
                 self._file.flush()
             os.kill(os.getpid(), number)
-        append(self, record)
+        append(self, record, **further)
 
     sys.addaudithook(watch)
     LineWriter.append = append_half
@@ -113,8 +116,9 @@ def attempt(arguments: list[str], folder: Path, last: int, told: Path, number: i
 
 
 def report_state(folder: Path) -> dict[str, bytes]:
-    """A report's files."""
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    """A report's files, without the times and places of their writing."""
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != STATE]
+    return {file.relative_to(folder).as_posix(): file.read_bytes().replace(bytes(folder), b"") for file in files}
 
 
 def state(folder: Path) -> dict[str, object]:

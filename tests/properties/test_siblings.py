@@ -21,7 +21,7 @@ from rich.console import Console
 from fc_bench.progress import progress
 from fc_bench.protocols import Column, Score, ScoredSample, Subject
 from fc_bench.run_folder.records import SAMPLES, SCORES, RunFolder
-from fc_bench.scoring.score import pending_scores, score
+from fc_bench.scoring.score import PendingScores, score
 
 METHODS, SETS, TEMPLATES, IMAGES = ("one", "two"), (("ann",), ("ann", "bob")), ("in the snow", "at sea"), 3
 
@@ -102,8 +102,8 @@ def score_all(folder: RunFolder) -> None:
     people = SimpleNamespace(subjects=[Subject(name, "man", ()) for name in ("ann", "bob")])
     metrics: Any = {"distance": Distance(), "brightness": Brightness()}
     with progress(Console(quiet=True), "Scoring", 1) as show:
-        score(people, folder, metrics, show, pending_scores(folder, metrics))  # type: ignore[arg-type]
-    assert not len(pending_scores(folder, metrics))
+        score(people, folder, metrics, show, PendingScores(folder, metrics))  # type: ignore[arg-type]
+    assert not len(PendingScores(folder, metrics))
 
 
 def final(folder: RunFolder) -> dict[tuple[str, str], Any]:

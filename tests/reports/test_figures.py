@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from statistics import fmean
 from xml.etree import ElementTree
 
@@ -268,6 +270,38 @@ def test_files_hold_fonts_and_are_the_same_each_time(drawings):
     assert drawing.png().startswith(b"\x89PNG")
     assert drawing.pdf() == pdf
     assert drawing.svg() == drawing.svg()
+
+
+def test_figures_rendered_in_processes_are_those_of_one_process_even_if_a_process_dies(copied):
+    program = f"""
+import os
+from pathlib import Path
+from fc_bench.reports.figures import draw, style
+from fc_bench.reports.frame import read_runs
+runs = read_runs([Path({str(copied("run"))!r})])
+style.usable_cores = lambda: 2
+task, here = style._render_task, os.getpid()
+def counted(number):
+    assert os.getpid() != here
+    if number == 5 and dies:
+        os._exit(1)
+    return task(number)
+style._render_task = counted
+families = ["tradeoff", "by-subject"]
+alone = draw(runs, families=families)
+for dies in (False, True):
+    together = draw(runs, families=families)
+    style.render(together)
+    print(sum(len(one.kept) for one in together), all(
+        one._as(ending) == other._as(ending)
+        for one, other in zip(alone, together, strict=True) for ending in style.ENDINGS
+    ))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (first, same), (second, same_too) = (line.split() for line in done.stdout.splitlines())
+    assert (same, same_too) == ("True", "True")
+    assert int(second) < int(first) == 18
 
 
 def test_drawing_leaves_matplotlib_s_settings_alone(pocket):

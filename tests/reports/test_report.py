@@ -9,12 +9,14 @@ import pytest
 
 from fc_bench.reports.figures import FAMILIES, draw
 from fc_bench.reports.frame import read_runs
+from fc_bench.reports.state import STATE
 
 TABLES = ["table.md", "table.csv", "table.tex", "table.html", "results.csv"]
 
 
 def files_below(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return sorted(str(name) for name in names if name.name != STATE)
 
 
 def test_kept_run_without_images_has_tables_and_the_figures_that_need_none(fc_bench, copied):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import time
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
+
+from fc_bench.commands.session import Session
+from fc_bench.reports.state import STATE
 
 
 @pytest.fixture
@@ -103,6 +108,41 @@ def test_a_job_that_cannot_be_tuned_fails_alone_with_its_sentence_and_the_table_
     assert column(tmp_path, "customize_seconds", label)["n_ok"] == "0"
 
 
+TUNED = {"rare_tokens": "[x, y]", "photographs": 1, "class_images": 0, "steps": 1}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_row_is_scored_and_printed_once_when_it_is_finished_and_rows_without_training_come_first(
+    run, records, tmp_path, workers
+):
+    words = [word for key, value in TUNED.items() for word in ("-o", f"dreambooth.{key}={value}")]
+    done = run(*words, "--workers", workers, methods=("dreambooth", "text-only", "paste"))
+    assert done.code == 0, done.err
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    tuned = next(sample["method"] for sample in samples if sample["method"].startswith("dreambooth"))
+    lines = done.out[: done.out.index("One subject")].splitlines()
+    (heading,) = (line for line in lines if line.startswith("method"))
+    rows = [line for line in lines[lines.index(heading) + 1 :] if " / " in line]
+    labels = [label for line in rows for label in ("text-only", "paste", tuned) if line.startswith(label)]
+    assert sorted(labels[:4]) == ["paste", "paste", "text-only", "text-only"]
+    assert labels[4:] == [tuned, tuned]
+    scored = [score["sample"] for score in records(tmp_path / "run" / "scores.jsonl")]
+    first = {sample["id"] for sample in samples if sample["method"] != tuned}
+    assert set(scored[: 2 * len(first)]) == first, "the scores of finished rows are written before the others are made"
+    values = next(line for line in rows if line.startswith("paste")).split()
+    assert values[1:5] == ["1", "9", "/", "9"]
+    assert float(values[5]) == pytest.approx(float(column(tmp_path, "identity", "paste")["mean"]), abs=5e-4)
+
+
+def test_the_seconds_of_scoring_a_finished_row_do_not_count_as_generation(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Session, "score_row", lambda self, label, show: time.sleep(1))
+    assert run(methods=("text-only", "paste")).code == 0
+    (command,) = json.loads((tmp_path / "run" / "run.json").read_text())["commands"]
+    whole = datetime.fromisoformat(command["finished"]) - datetime.fromisoformat(command["started"])
+    assert command["seconds"]["scoring"] >= 2
+    assert command["generation"]["seconds"] + 2 <= whole.total_seconds() + 1, "times are rounded to whole seconds"
+
+
 def test_run_is_printed_and_written_as_tables_and_grid(run, tmp_path):
     done = run()
     report = tmp_path / "run" / "report"
@@ -145,6 +185,7 @@ def test_report_can_be_made_again_from_the_folder_alone(run, fc_bench, suite, tm
     (tmp_path / "run").rename(moved)
     texts = contents(moved / "report")
     texts.pop(Path("index.html"))  # shows the figures, which the run left out
+    texts.pop(Path(STATE))
     shutil.rmtree(moved / "report")
     shutil.rmtree(suite.parent)
     again = fc_bench("report", moved)

@@ -19,7 +19,7 @@ from fc_bench.generation.recorder import pending_ids
 from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.protocols import Sampler, Setting, fill, seed_of
 from fc_bench.run_folder.records import PLAN, RUN, SAMPLES, SCORES, RunFolder, write_lines
-from fc_bench.scoring.score import pending_scores
+from fc_bench.scoring.score import PendingScores
 from fc_bench.suites.suite import digest, digests_of_each, read_suite
 
 COLUMNS = {"identity": ("identity", "detected"), "prompt-consistency": ("prompt_consistency",)}
@@ -129,7 +129,7 @@ def test_what_is_pending_is_what_is_planned_without_what_is_recorded(planned, re
 def test_pending_scores_are_those_of_finished_samples_without_what_is_scored(recorded, retry_errors):
     finished = {name for name, status in recorded.statuses().items() if status == "ok"}
     scored = {key for key, record in recorded.scores().items() if record["status"] == "ok" or not retry_errors}
-    found = pending_scores(recorded, METRICS, retry_errors)
+    found = PendingScores(recorded, METRICS, retry_errors)
     pending = [(record["id"], name) for record, names in found for name in names]
     assert len(set(pending)) == len(pending)
     assert set(pending) == {(name, metric) for name in finished for metric in METRICS} - scored
@@ -169,17 +169,15 @@ def test_damaged_line_among_many_is_named(recorded, name):
 
 def test_unfinished_last_line_counts_for_nothing(recorded):
     before = read_measurements(recorded).rows()
-    pending = len(pending_scores(recorded, METRICS))
+    pending = len(PendingScores(recorded, METRICS))
     for name in (PLAN, SAMPLES, SCORES):
         with (recorded.path / name).open("ab") as file:
             file.write(b'{"id": "half a rec')
     assert read_measurements(recorded).rows() == before
-    assert len(pending_scores(recorded, METRICS)) == pending
+    assert len(PendingScores(recorded, METRICS)) == pending
 
 
-@pytest.mark.parametrize(
-    "work", [read_measurements, lambda folder: pending_scores(folder, METRICS), RunFolder.statuses]
-)
+@pytest.mark.parametrize("work", [read_measurements, lambda folder: PendingScores(folder, METRICS), RunFolder.statuses])
 def test_reading_a_run_takes_less_than_a_kilobyte_a_sample(recorded, work):
     taken = peak(lambda: work(recorded)) / len(lines(recorded.path / PLAN))
     assert taken < BYTES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fc_bench.reports.report import read, write_report, write_report_page
+from fc_bench.reports.state import STATE
 
 TABLES = {"cost.md", "cost.csv", "cost.tex", "cost.html", "results.csv", "amortised.csv", "storage.csv"}
 DRAWN = ("amortised-cost", "speed-up", "storage")
@@ -12,7 +13,7 @@ FIGURES = {f"figures/{name}.{ending}" for name in DRAWN for ending in ("pdf", "p
 
 
 def files_below(folder) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != STATE}
 
 
 def test_cost_run_has_tables_figures_and_a_page(fc_bench, made_cost):
