@@ -84,6 +84,14 @@ class AllPhotographs:
             read_photograph(subject.photographs[0])
             self._photographs(subject)
 
+    def look_ahead(self, samples: Sequence[ScoredSample]) -> None:
+        """Embed the next images and prompts together."""
+        images = [sample.image for sample in samples]
+        self._models.look_ahead(images)
+        self._clip.look_ahead(images, [sample.prompt for sample in samples])
+        if self._features is not None:
+            self._features.look_ahead(images)
+
     def score(self, sample: ScoredSample) -> Score:
         """Measure one image."""
         image = self._embedded(sample.image)

@@ -104,8 +104,8 @@ class CopyPaste:
         self._references.embeddings(subjects)
 
     def look_ahead(self, samples: Sequence[ScoredSample]) -> None:
-        """Find the faces of several images together."""
-        self._models.look_ahead([sample.image for sample in samples])
+        """Find the faces of the next images together."""
+        self._models.look_ahead(sample.image for sample in samples)
 
     def score(self, sample: ScoredSample) -> Score:
         """Measure one image."""

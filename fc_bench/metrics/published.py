@@ -58,6 +58,10 @@ class FromSimilarities(ABC):
         """Embed every reference; raises UserError if one shows no face."""
         self._identity.prepare(subjects)
 
+    def look_ahead(self, samples: Sequence[ScoredSample]) -> None:
+        """Find the faces of the next images together."""
+        self._identity.look_ahead(samples)
+
     def score(self, sample: ScoredSample) -> Score:
         """Measure one image."""
         return self.derive(self._identity.score(sample).details)
