@@ -17,9 +17,12 @@ from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from fc_bench.errors import UserError
+from fc_bench.model.attention import use_attention
 from fc_bench.model.backbones.schedulers import make_scheduler
 from fc_bench.model.compilation import compiled
 from fc_bench.model.errors import loading
+from fc_bench.model.kernels import arrange
+from fc_bench.model.stored_weights import load_whole
 from fc_bench.model.text_memory import TextMemory
 from fc_bench.protocols import Request, Sampler, Setting
 
@@ -96,9 +99,14 @@ class BasePipeline:
         return pipeline
 
     def placed(self, model: Any) -> Any:
-        """The model, frozen and on the run's device; other models than text encoders use channels-last memory."""
+        """The model, frozen and on the run's device; UNets and autoencoders have the run's memory formats."""
         model = model.to(self.device).requires_grad_(False).eval()
-        return model if isinstance(model, CLIPTextModel) else model.to(memory_format=torch.channels_last)
+        if not isinstance(model, CLIPTextModel):
+            kernels = self.setting.kernels
+            arrange(model, kernels.vae if isinstance(model, AutoencoderKL) else kernels.unet)
+        if isinstance(model, UNet2DConditionModel) and self.setting.kernels.attention != "sdpa":  # the library's
+            use_attention(model, self.setting.kernels.attention)
+        return model
 
     def sample(
         self, pipeline: StableDiffusionPipeline, requests: Sequence[Request], **inputs: Any
@@ -142,9 +150,7 @@ class BasePipeline:
             return DDPMScheduler.load_config(self._folder, subfolder="scheduler")
 
     def _read(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
-        with loading(f"the {part} of {self._folder}"):
-            model = kind.from_pretrained(self._folder / part, dtype=dtype)
-        return self.placed(model)
+        return self.placed(load_whole(kind, self._folder / part, dtype, f"the {part}"))
 
 
 def read_tokenizer(pipeline: Path) -> CLIPTokenizer:

@@ -73,11 +73,11 @@ class DreamBoothLoRA(RareTokenMethod):
         options: DreamBoothLoRAOptions = self.options
         torch.manual_seed(seed)  # peft draws the adapters' initial weights from the global generator
         unet = self.base.fresh_unet()
-        _add_adapter(unet, options.rank, UNET_LAYERS)
+        add_adapter(unet, options.rank, UNET_LAYERS)
         encoder = None
         if options.train_text_encoder:
             encoder = self.base.fresh_text_encoder()
-            _add_adapter(encoder, options.rank, TEXT_LAYERS)
+            add_adapter(encoder, options.rank, TEXT_LAYERS)
         training = RareTokenTraining(self.base, options, self.examples([subject], position), unet, encoder)
         result = self.tune(training, [subject], seed, checkpoints, options.prior_weight)
         layers = {"unet_lora_layers": _layers(unet, self.base.dtype)}
@@ -88,7 +88,7 @@ class DreamBoothLoRA(RareTokenMethod):
         return result
 
 
-def _add_adapter(model: Any, rank: int, layers: list[str]) -> None:
+def add_adapter(model: Any, rank: int, layers: list[str]) -> None:
     """Add a trainable adapter in float32; the model's own weights stay frozen."""
     model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=layers))
     cast_training_params(model, torch.float32)

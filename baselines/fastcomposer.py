@@ -14,6 +14,7 @@ from fc_bench.baselines.pipeline_method import MethodOptions
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.backbones.layouts import holds_trained_layers
 from fc_bench.model.backbones.schedulers import make_scheduler
+from fc_bench.model.kernels import arrange
 from fc_bench.protocols import AskedSet, Checkpoints, Customization, Request, Sampler, Setting, Subject
 from fc_bench.suites.photographs import read_photograph
 
@@ -38,6 +39,7 @@ class FastComposer:
     def __init__(self, setting: Setting, options: FastComposerOptions) -> None:
         import torch
 
+        from fc_bench.model.attention import use_attention
         from fc_bench.model.fastcomposer.pipeline import load_fastcomposer
         from fc_bench.model.text_memory import TextMemory
 
@@ -51,8 +53,10 @@ class FastComposer:
         )
         pipeline.scheduler = make_scheduler(setting.sampler.scheduler, pipeline.scheduler.config)
         pipeline.set_progress_bar_config(disable=True)
-        for part in (pipeline.unet, pipeline.vae):
-            part.to(memory_format=torch.channels_last)  # as in every other method
+        if setting.kernels.attention != "sdpa":  # the library's
+            use_attention(pipeline.unet, setting.kernels.attention)
+        arrange(pipeline.unet, setting.kernels.unet)
+        arrange(pipeline.vae, setting.kernels.vae)
         if setting.remembers_text:
             pipeline.text_memory = TextMemory()
         self._pipeline = pipeline

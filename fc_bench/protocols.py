@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from fc_bench.model.articles import insert, with_article
+from fc_bench.model.kernels import Kernels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +52,8 @@ class Setting:
     """What all methods of a run share; `dtype` is the name of a torch dtype, `device` a torch device string.
 
     `compiled` is the torch.compile backend of the sampling UNets (None: not compiled). `remembers_text`: the embeddings
-    of a prompt may be cached, for generation alone and never for measuring the cost of an image.
+    of a prompt may be cached, for generation alone and never for measuring the cost of an image. `kernels`: attention
+    and memory formats for sampling.
     """
 
     backbone: Backbone
@@ -60,6 +62,7 @@ class Setting:
     dtype: str
     compiled: str | None = None
     remembers_text: bool = False
+    kernels: Kernels = field(default_factory=Kernels)
 
 
 @dataclass(frozen=True)

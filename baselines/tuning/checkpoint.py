@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from fc_bench.errors import UserError
 from fc_bench.protocols import Checkpoints
 
+FORMAT = 2
+"""Version of the written files, a part of a customization's identity."""
+
 
 @dataclass(frozen=True)
 class Progress:

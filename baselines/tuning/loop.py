@@ -125,20 +125,24 @@ def tune(
     """
     unet = training.unet
     device = unet.device
-    groups = training.parameter_groups()
-    parameters = [parameter for group in groups for parameter in group["params"]]
-    optimizer = torch.optim.AdamW(groups, fused=device.type in ("cpu", "cuda"))
+    groups = [{**group, "params": list(map(_Leaf, group["params"]))} for group in training.parameter_groups()]
+    leaves: list[_Leaf] = [leaf for group in groups for leaf in group["params"]]
+    parameters = [leaf.updated for leaf in leaves]
+    updated = [{**group, "params": [leaf.updated for leaf in group["params"]]} for group in groups]
+    optimizer = torch.optim.AdamW(updated, fused=device.type in ("cpu", "cuda"))
     scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
     draws = Draws(seed)
     file = CheckpointFile(checkpoints, identity, parameters, optimizer, scaler)
     before = file.restore()
     losses = before.losses
-    unet.train()
+    unet.train(any(module.p for module in unet.modules() if isinstance(module, nn.Dropout)))  # without copies if not
     begun = time.perf_counter()
     for step in range(before.steps, settings.steps):
         with _autocast(device, precision):
             loss = diffusion_loss(unet, schedule, training.batch(step, draws), draws, step, settings.prior_weight)
         scaler.scale(loss).backward()
+        for leaf in leaves:
+            leaf.hand_over()
         if settings.max_grad_norm is not None:
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
@@ -158,6 +162,23 @@ def tune(
     seconds = time.perf_counter() - begun
     last = float(torch.stack([loss.cpu() for loss in losses]).mean())
     return TuningResult(settings.steps, before.steps, seconds, before.seconds, updates, last)
+
+
+class _Leaf:
+    """A trained parameter and what the optimizer updates in its place: the parameter itself, or, of one that lies
+    channels-last in memory, a contiguous view. Fused AdamW on a CPU copies every tensor that is not contiguous.
+    """
+
+    def __init__(self, parameter: nn.Parameter) -> None:
+        self._parameter = parameter
+        self._moved = parameter.dim() == 4 and not parameter.is_contiguous()
+        self.updated = nn.Parameter(parameter.detach().permute(0, 2, 3, 1)) if self._moved else parameter
+
+    def hand_over(self) -> None:
+        """Give the gradient to what the optimizer updates."""
+        if self._moved and self._parameter.grad is not None:
+            self.updated.grad = self._parameter.grad.permute(0, 2, 3, 1)
+            self._parameter.grad = None
 
 
 def diffusion_loss(

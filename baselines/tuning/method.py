@@ -14,7 +14,9 @@ from transformers import CLIPTokenizer
 
 from fc_bench.baselines.base_pipeline import BasePipeline, read_tokenizer
 from fc_bench.baselines.pipeline_method import MethodOptions
+from fc_bench.baselines.tuning.checkpoint import FORMAT
 from fc_bench.baselines.tuning.concepts import ClassPictures, check_photographs, class_prompt
+from fc_bench.baselines.tuning.layers import training_layers
 from fc_bench.baselines.tuning.loop import LoopSettings, Training, TuningResult, tune
 from fc_bench.baselines.tuning.text import PromptLengths
 from fc_bench.baselines.tuning.tokens import check_new_tokens
@@ -188,12 +190,13 @@ class TunedMethod(ABC):
         """Run the shared training loop with the method's options."""
         options: TuningOptions = self.options
         settings = LoopSettings(options.steps * len(subjects), options.max_grad_norm, prior_weight)
-        identity = digest([seed, [subject.id for subject in subjects], options.model_dump(mode="json")])
+        identity = digest([FORMAT, seed, [subject.id for subject in subjects], options.model_dump(mode="json")])
         if options.gradient_checkpointing:
             training.unet.enable_gradient_checkpointing()
         try:
             schedule = self.base.noise_schedule()
-            return tune(training, schedule, settings, seed, self.base.dtype, checkpoints, identity)
+            with training_layers(training.unet, self.base.dtype):
+                return tune(training, schedule, settings, seed, self.base.dtype, checkpoints, identity)
         finally:  # the UNet may be the shared one
             training.unet.eval()
             training.unet.disable_gradient_checkpointing()

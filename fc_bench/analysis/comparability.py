@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fc_bench.analysis.states import UNKNOWN, machine_text, machines_of
+from fc_bench.model.kernels import Kernels
 from fc_bench.protocols import Column
 
 DETERMINISTIC = ("steps", "artefact_mib")
@@ -51,6 +52,8 @@ class Obstacles:
                 different.append("sampler")
             if self._base.get("compiled") != self._new.get("compiled"):
                 different.append("compilation of the models")
+            if _kernels(self._base) != _kernels(self._new):
+                different.append("attention or memory formats")
         return _listed(different)
 
     def to_shared_prefixes(self, base: str, new: str) -> str:
@@ -69,8 +72,15 @@ class Obstacles:
             yield "The runs have different sampler settings."
         if self._base["dtype"] != self._new["dtype"]:
             yield "The runs have different number formats."
+        if _kernels(self._base) != _kernels(self._new):
+            yield "The runs have different attention or memory formats, which change the last bits of an image."
         if self._base["backbone"] != self._new["backbone"]:
             yield f"The runs have different backbones: {self._base['backbone']} and {self._new['backbone']}."
+
+
+def _kernels(settings: Mapping[str, Any]) -> Kernels:
+    """The recorded choice; runs of earlier versions have the default."""
+    return Kernels(**(settings.get("kernels") or {}))
 
 
 def _has_unknown_machine(settings: Mapping[str, Any]) -> bool:

@@ -29,6 +29,7 @@ from fc_bench.errors import Failure, UserError, raise_if_disk_refuses
 from fc_bench.generation.batches import Batches
 from fc_bench.generation.customizer import Customizer
 from fc_bench.generation.device import resolve_device
+from fc_bench.generation.kernels import chosen_kernels
 from fc_bench.generation.method_checks import refusal
 from fc_bench.generation.plan import Job, MethodRow, components_of, resolve_method
 from fc_bench.generation.prompt_checks import prompt_readers, unknown_words
@@ -37,6 +38,7 @@ from fc_bench.model.backbones.backbone import Backbone, read_backbone
 from fc_bench.model.backbones.fingerprint import sha256_of
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.kernels import Kernels
 from fc_bench.progress import Progress, progress, silence_loading_bars
 from fc_bench.protocols import (
     AskedSet,
@@ -134,6 +136,7 @@ def compose(options: ComposeOptions, console: Console) -> Composed:
     scorers = [name for name, used in (("clip", clip), ("faces", faces)) if used]
     backbone.require(*dict.fromkeys(["pipeline", *scorers, *wanted]))
     kind, validated, row = resolve_method(options.method, options.options, setting)
+    setting = replace(setting, kernels=chosen_kernels(setting))
     if len(subjects) > kind.max_subjects:
         raise UserError(
             f'The method "{row.name}" takes at most {kind.max_subjects} subject(s), the prompt names {len(subjects)}; '
@@ -405,6 +408,7 @@ def _requested(options: ComposeOptions, setting: Setting, row: MethodRow, people
         "method": {"name": row.name, "options": dict(row.options), "weights": dict(row.weights)},
         "sampler": asdict(setting.sampler),
         "dtype": setting.dtype,
+        **({} if setting.kernels == Kernels() else {"kernels": asdict(setting.kernels)}),
     }
     return json.loads(json.dumps(requested))
 

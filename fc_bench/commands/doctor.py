@@ -22,9 +22,12 @@ def examine(name: str | None, checksums: bool, console: Console) -> None:
     """Print everything; raises UserError if a file of the named backbone (else of `pocket`) is missing."""
     import onnxruntime
 
+    from fc_bench.model.kernel_choice import cpu_dtype
+
     _print_pairs(console, "versions", {key: value or "not installed" for key, value in versions().items()})
     machine = {key: _text(value) for key, value in hardware().items()}
     machine["onnxruntime providers"] = _text(onnxruntime.get_available_providers())
+    machine["number format"] = "{} for large models on this CPU: {}".format(*cpu_dtype())
     _print_pairs(console, "hardware", machine)
     _print_pairs(console, "code", {key: _text(value) for key, value in commit().items()})
     missing: dict[str, list[str]] = {}

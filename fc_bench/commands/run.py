@@ -20,6 +20,7 @@ from fc_bench.errors import UserError
 from fc_bench.generation.batch_size import FIRST, fills
 from fc_bench.generation.device import resolve_device
 from fc_bench.generation.executor import Executor, Options
+from fc_bench.generation.kernels import chosen_kernels, number_format_remark
 from fc_bench.generation.local_executor import LocalExecutor, worker_count
 from fc_bench.generation.method_checks import check_methods
 from fc_bench.generation.plan import MethodRow, Plan, components_of, make_plan, resolve_method
@@ -31,6 +32,7 @@ from fc_bench.generation.shared_prefixes import describe_calls, rows_that_share
 from fc_bench.generation.worker import InProcess, Worker
 from fc_bench.inspection.inspector import Inspector, cropped, inspector_of
 from fc_bench.model.backbones.backbone import Backbone, read_backbone
+from fc_bench.model.kernels import Kernels
 from fc_bench.model.yaml_file import nearest
 from fc_bench.progress import progress
 from fc_bench.protocols import Method, Sampler, Setting, needs_attention
@@ -132,6 +134,8 @@ class Prepared:
         yield from self.plan.left_out
         if unknown := unknown_words(prompts_of(self.plan), self.setting.backbone):
             yield unknown
+        if remark := number_format_remark(self.setting):
+            yield remark
         yield from describe_calls(self.plan, self.shares, self.setting.sampler)
 
 
@@ -166,6 +170,7 @@ def prepare(options: RunOptions) -> Prepared:
         options.limit_subjects,
         options.images_per_prompt,
     )
+    setting = replace(setting, kernels=_kernels(folder, setting, options.cluster))
     check_prompt_lengths(plan, setting, scored="prompt-consistency" in suite.file.metrics)
     check_methods(plan, setting, methods.values())
     shares = rows_that_share(methods, setting.sampler) if options.share_prefixes else {}
@@ -264,6 +269,8 @@ def _generate_pending(
     pending = sum(len(pending_ids(job, recorded, options.retry_errors)) for job in plan.jobs)
     for line in _describe_pending(opened, prepared, pending):
         opened.say(line)
+    if pending and (remark := number_format_remark(prepared.setting)):
+        opened.say(remark)
     if pending and prepared.shares:
         opened.note(shared_prefixes=list(prepared.shares))
         for line in describe_calls(plan, prepared.shares, prepared.setting.sampler):
@@ -371,6 +378,16 @@ def _for_sampling(setting: Setting, compiled: bool) -> Setting:
     if compiled and not setting.device.startswith("cuda"):
         raise UserError("--compile needs an accelerator, because on a CPU it takes longer than it saves; leave it out.")
     return replace(setting, compiled=COMPILER if compiled else None, remembers_text=True)
+
+
+def _kernels(folder: Path, setting: Setting, cluster: Cluster | None) -> Kernels:
+    """The choice that an earlier command recorded in the run folder, else that for this machine.
+
+    Runs of earlier versions, and workers of a cluster, have the default.
+    """
+    if (folder / RUN).exists():
+        return Kernels(**(RunFolder(folder).settings().get("kernels") or {}))
+    return Kernels() if cluster is not None else chosen_kernels(setting)
 
 
 def _device(options: RunOptions) -> str:

@@ -129,7 +129,7 @@ def session(
     with opened_for_writing(path) as folder:
         settings = settings_of(suite, setting, plan, classes)
         if made_elsewhere:
-            settings |= {"sampler": None, "dtype": None}
+            settings |= {"sampler": None, "dtype": None, "kernels": None}
         _refuse_other_run(folder, settings, setting.backbone, classes)
         scoring = setting if scoring_device is None else replace(setting, device=scoring_device)
         requested = _requested(suite, plan)
@@ -169,6 +169,7 @@ def settings_of(suite: Suite, setting: Setting, plan: Plan, metrics: Mapping[str
         "device": setting.device,
         "dtype": setting.dtype,
         "compiled": setting.compiled,
+        "kernels": asdict(setting.kernels),
         "methods": {label: asdict(row) for label, row in rows.items()},
     }
 

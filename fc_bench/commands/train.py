@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from fc_bench.model.settings import Settings
 from fc_bench.model.training.config import Recipe, TrainingConfig, resolved_paths
 from fc_bench.model.user_cache import expanded
 from fc_bench.model.yaml_file import nearest, read_yaml, sentence
-from fc_bench.protocols import Request, ScoredSample, Setting, fill, seed_of
+from fc_bench.protocols import Request, ScoredSample, fill, seed_of
 from fc_bench.run_folder.json_lines import read_lines
 from fc_bench.run_folder.lock import held
 from fc_bench.run_folder.records import write_lines, write_png
@@ -311,7 +311,7 @@ class Validation:
 
         parts = FastComposerParts(default=TRAINED, variants={TRAINED: str(weights.resolve())})
         backbone = self._backbone.model_copy(update={"fastcomposer": parts})
-        setting = Setting(backbone, self._setting.sampler, self._setting.device, self._setting.dtype)
+        setting = replace(self._setting, backbone=backbone)
         return FastComposer(setting, self._options)
 
     def _write_tensorboard(self, step: int, means: Mapping[str, float], sheet: Any) -> None:

@@ -37,12 +37,14 @@ from fc_bench.cost.results import describe_measurement
 from fc_bench.cost.surroundings import numerics, provider
 from fc_bench.errors import UserError
 from fc_bench.generation.device import resolve_device
+from fc_bench.generation.kernels import chosen_kernels
 from fc_bench.generation.method_checks import refusal
 from fc_bench.generation.plan import MethodRow, resolve_method
 from fc_bench.model.backbones.backbone import Backbone, DtypeName, read_backbone
 from fc_bench.model.backbones.fingerprint import files_of
 from fc_bench.model.backbones.random_weights import with_random_weights
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.kernels import Kernels
 from fc_bench.protocols import AskedSet, Method, Sampler, Setting, Subject, fill
 from fc_bench.run_folder.json_lines import LineWriter
 from fc_bench.run_folder.provenance import commit, hardware, now, versions
@@ -152,6 +154,7 @@ def _settle(options: CostOptions) -> _Settled:
         if message := refusal(kind, setting, settled, requested):
             raise UserError(f"{row.label}: {message}")
         rows[row.label] = (kind, row)
+    setting = replace(setting, kernels=chosen_kernels(setting))
     return _Settled(backbone, backbone_file, setting, rows, subject, options.random_weights)
 
 
@@ -169,7 +172,7 @@ def _settings(settled: _Settled) -> dict[str, Any]:
         "machine": {key: machine[key] for key in COMPARABLE},
         "libraries": {key: libraries[key] for key in LIBRARIES},
         "provider": provider(),
-        "numerics": numerics(),
+        "numerics": numerics() | {"kernels": asdict(settled.setting.kernels)},
         "subject": {
             "id": settled.subject.id,
             "noun": settled.subject.noun,
@@ -196,6 +199,7 @@ def _refuse_other_run(folder: RunFolder, settings: Mapping[str, Any]) -> None:
     if not (folder.path / RUN).exists():
         return
     earlier = folder.settings(KIND)
+    earlier["numerics"].setdefault("kernels", asdict(Kernels()))  # as in earlier versions
     names = {
         "backbone": "of another backbone",
         "random_weights": "of random weights or without them",
@@ -373,6 +377,7 @@ class _Session:
                 "sampler": asdict(replace(setting.sampler, steps=sampler_steps)),
                 "device": setting.device,
                 "dtype": setting.dtype,
+                "kernels": asdict(setting.kernels),
                 "subject": {
                     "id": subject.id,
                     "noun": subject.noun,

@@ -90,6 +90,7 @@ def _assignment(task: dict[str, Any]) -> Any:
     from fc_bench.cost.phases import Assignment
     from fc_bench.model.backbones.backbone import read_backbone
     from fc_bench.model.fastcomposer import pipeline  # noqa: F401 (what methods import when they are built)
+    from fc_bench.model.kernels import Kernels
     from fc_bench.progress import silence_loading_bars
     from fc_bench.protocols import Sampler, Setting, Subject
 
@@ -99,7 +100,13 @@ def _assignment(task: dict[str, Any]) -> Any:
     return Assignment(
         kind,
         kind.Options.model_validate(task["options"]),
-        Setting(read_backbone(task["backbone"]), Sampler(**task["sampler"]), task["device"], task["dtype"]),
+        Setting(
+            read_backbone(task["backbone"]),
+            Sampler(**task["sampler"]),
+            task["device"],
+            task["dtype"],
+            kernels=Kernels(**task["kernels"]),
+        ),
         task["phase"],
         Subject(subject["id"], subject["noun"], tuple(map(Path, subject["photographs"]))),
         task["template"],

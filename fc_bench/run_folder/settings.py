@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from fc_bench.model.kernels import AttentionKind, MemoryFormat
+
 RESERVED = (
     "sample", "run", "label", "recorded", "method", "set", "subjects", "category", "template", "prompt", "index",
     "seed", "status", "seconds", "peak_memory_bytes", "image", "same_image_as", "attention",
@@ -67,6 +69,14 @@ class _Sampler(_Part):
     steps: int
     guidance_scale: float
     resolution: int
+
+
+class _Kernels(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    attention: AttentionKind
+    unet: MemoryFormat
+    vae: MemoryFormat
 
 
 class _Method(_Part):
@@ -164,6 +174,8 @@ class QualitySettings(_Part):
     sampler: _Sampler | None
     device: str
     dtype: str | None
+    kernels: _Kernels | None = None
+    """Attention and memory formats; runs of earlier versions have none."""
     methods: dict[str, _Method] = Field(min_length=1)
     metrics: dict[str, _Metric]
     photographs: _Inspection | None = None

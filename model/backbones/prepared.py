@@ -83,11 +83,11 @@ def _convert(file: Path, architecture: Mapping[str, Mapping[str, Any]], tokenize
     )
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-    from fc_bench.model.fastcomposer.checkpoint import load_strictly, read_checkpoint
     from fc_bench.model.fastcomposer.prompts import check_tokenizer
+    from fc_bench.model.stored_weights import load_strictly, read_checkpoint
 
     log.info("converting %s", file)
-    state = read_checkpoint(file)
+    state = {name: weight[...] for name, weight in read_checkpoint(file).items()}
     with loading(f"the tokenizer {tokenizer}"):
         words = CLIPTokenizer.from_pretrained(tokenizer)
     configs = {name: dict(config) for name, config in architecture.items()}

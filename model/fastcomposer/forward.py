@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import CLIPVisionModelWithProjection
 
-from fc_bench.model.attention import AttentionKind, use_attention
+from fc_bench.model.attention import use_attention
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer.localization import capture_attention, cross_attention_layers, localization_loss
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule
 from fc_bench.model.fastcomposer.references import embed_hidden_states, lower_hidden_states
+from fc_bench.model.kernels import AttentionKind
 
 MaskNormalization = Literal["pixels", "area"]
 
@@ -106,7 +107,7 @@ class FastComposer(nn.Module):
         self.sum_over_processes: Callable[[Tensor], Tensor] = lambda totals: totals
         """A function that sums totals over data-parallel processes."""
         self.vision_layers = len(image_encoder.vision_model.encoder.layers)
-        image_encoder.set_attn_implementation(attention)
+        image_encoder.set_attn_implementation("sdpa" if attention == "sdpa" else "eager")  # its maps are small
         use_attention(unet, attention)
         self.localization_layers = cross_attention_layers(unet, localization_groups) if localization_weight else []
         self.capture = capture_attention(unet, self.localization_layers) if localization_weight else None

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from fc_bench.model.errors import ModelInputError, loading
-from fc_bench.model.fastcomposer.checkpoint import load_components, load_whole
+from fc_bench.model.fastcomposer.checkpoint import load_components
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule, check_features
 from fc_bench.model.fastcomposer.prefixes import Prefix, ResumableSampling, sees_subjects
 from fc_bench.model.fastcomposer.prompts import PLACEHOLDER, ParsedPrompt, check_tokenizer, parse_prompt
@@ -29,6 +29,7 @@ from fc_bench.model.fastcomposer.references import (
 )
 from fc_bench.model.fastcomposer.subject_attention import SubjectAttention
 from fc_bench.model.fastcomposer.unet_difference import load_unet
+from fc_bench.model.stored_weights import load_whole
 from fc_bench.model.text_memory import TextMemory
 
 
@@ -322,6 +323,9 @@ def _load(
             f"{', '.join(parts)}, or a checkpoint file"
         )
     of_base = {name: models[name] for name in ("unet", "vae", "text_encoder") if name in models}
+    for name, kind in (("vae", AutoencoderKL), ("text_encoder", CLIPTextModel)):
+        if name not in of_base and (part := Path(base) / name).is_dir():
+            of_base[name] = load_whole(kind, part, torch_dtype)
     pipeline = StableDiffusionPipeline.from_pretrained(
         base,
         **of_base,

@@ -1,7 +1,7 @@
 """Reference pictures: preprocessing and embedding with the CLIP image encoder."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 from transformers import CLIPVisionModelWithProjection
-from transformers.utils import logging as transformers_logging
 
 from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.fastcomposer.overlay import TRAINED_LAYERS
 from fc_bench.model.pictures import UNREADABLE, in_rgb
+from fc_bench.model.stored_weights import load_whole
 
 MIN_SIDE = 16
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -66,21 +66,8 @@ def keep_trained_layers(folder: Path, starting_from: Path) -> None:
 
 
 def _whole_image_encoder(folder: Path | str, dtype: torch.dtype) -> CLIPVisionModelWithProjection:
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # the text tower of a CLIPModel is not needed
-    try:
-        with loading(f"the image encoder {folder}"):
-            loaded: Any = CLIPVisionModelWithProjection.from_pretrained(folder, dtype=dtype, output_loading_info=True)
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-    model, report = loaded
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise ModelInputError(
-            f"the image encoder {folder}: {len(missing)} weights are missing, for example {missing[0]}: name the "
-            "folder of a CLIP model with a vision tower"
-        )
-    return model
+    advice = "name the folder of a CLIP model with a vision tower"
+    return load_whole(CLIPVisionModelWithProjection, folder, dtype, "the image encoder", advice)
 
 
 def reference_size(image_encoder: CLIPVisionModelWithProjection) -> int:

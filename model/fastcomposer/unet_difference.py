@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fc_bench.model.errors import ModelInputError, loading
-from fc_bench.model.fastcomposer.checkpoint import load_whole
 from fc_bench.model.fastcomposer.overlay import UNET_DIFFERENCE
+from fc_bench.model.stored_weights import load_whole
 
 LEVELS = 127
 """Number of quantization levels on each side of zero."""

@@ -26,7 +26,6 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from fc_bench.model.command_line import as_command
 from fc_bench.model.durations import parse_duration
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.fastcomposer.checkpoint import load_whole
 from fc_bench.model.pocket import base_unet, clip, face_detector, face_recognizer, vae
 from fc_bench.model.pocket.dataset import (
     DatasetPlan,
@@ -39,6 +38,7 @@ from fc_bench.model.pocket.dataset import (
 from fc_bench.model.pocket.people import RECOGNIZER_PEOPLE, TRAINING_PEOPLE
 from fc_bench.model.pocket.stage import StageSettings, device_name, pick_device
 from fc_bench.model.pocket.tokenizer import build_tokenizer
+from fc_bench.model.stored_weights import load_whole
 
 SUPERVISED_LAYERS = ("down_blocks.1", "mid_block", "up_blocks.1", "up_blocks.2")
 """Cross-attention groups of the pocket UNet that the localization loss supervises (all but the first)."""

@@ -146,8 +146,14 @@ class Recipe(Settings):
     gradient_checkpointing: bool = False
     """Whether the UNet uses gradient checkpointing."""
     mixed_precision: Literal["no", "bf16", "fp16"] = "bf16"
-    attention: Literal["auto", "sdpa", "eager"] = "auto"
-    """auto: eager on a CPU, where the backward pass of fused attention is slow; sdpa elsewhere."""
+    attention: Literal["auto", "sdpa", "eager", "mixed"] = "auto"
+    """sdpa: fused attention; eager: separate matrix products; mixed: eager for maps of at most 1024 x 1024.
+
+    auto: on an accelerator sdpa; on a CPU eager for small latents, and for larger ones the faster of sdpa and mixed,
+    timed once. The output's config.yaml has what auto chose, and a resumed training keeps it.
+    """
+    memory_format: Literal["auto", "contiguous", "channels-last"] = "auto"
+    """Memory format of the UNet; auto: the faster one for large latents on a CPU, timed once; contiguous elsewhere."""
     max_steps: PositiveInt | None = None
     max_seconds: PositiveFloat | None = None
     """Seconds in the training loop, including those before a resumption."""

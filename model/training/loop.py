@@ -27,15 +27,17 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from fc_bench.model.attention import AttentionKind, attention_for
+from fc_bench.model.attention import attention_for
 from fc_bench.model.errors import ModelInputError, loading
-from fc_bench.model.fastcomposer.checkpoint import load_whole
 from fc_bench.model.fastcomposer.forward import FastComposer, Losses
 from fc_bench.model.fastcomposer.localization import map_sizes
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule, check_features
 from fc_bench.model.fastcomposer.prompts import check_tokenizer
 from fc_bench.model.fastcomposer.references import load_image_encoder, reference_size
 from fc_bench.model.fastcomposer.unet_difference import load_unet
+from fc_bench.model.kernel_choice import for_training, is_large
+from fc_bench.model.kernels import arrange
+from fc_bench.model.stored_weights import load_whole
 from fc_bench.model.training.batches import BatchSource, FileBatches, FrozenEncoders, ImageFiles, Stream
 from fc_bench.model.training.cache import CacheBuilder, CachedBatches
 from fc_bench.model.training.config import OptimizerConfig, TrainingConfig
@@ -123,10 +125,12 @@ class Training:
         )
         device = self.accelerator.device
         checkpoints = _checkpoints(config.output)
+        _check_folders(config)
+        self.config = config = self._with_kernels(resume and bool(checkpoints))
         self._check_output(resume, bool(checkpoints))
         torch.manual_seed(config.seed)
         with loading(f"the models of {config.pipeline} and {config.initial or config.image_encoder}"):
-            self.model = _load_model(config, _attention(config, device)).to(device)
+            self.model = _load_model(config).to(device)
         self.model.sum_over_processes = lambda totals: cast(Tensor, self.accelerator.reduce(totals, "sum"))
         self.parts = self.model.train_parts(config.vision_layers)
         if config.gradient_checkpointing:
@@ -157,6 +161,30 @@ class Training:
         self.started = time.monotonic() - self.progress.elapsed
         self.last_checkpoint = self.progress.elapsed
 
+    def _with_kernels(self, resumed: bool) -> TrainingConfig:
+        """The configuration with attention and memory format: as requested, else as recorded, else chosen here."""
+        config = self.config
+        named = {"attention": config.attention, "memory_format": config.memory_format}
+        if "auto" not in named.values():
+            return config
+        if resumed:
+            earlier = self._recorded()
+            chosen = {name: getattr(earlier, name) for name in named}
+        else:
+            precision = "bfloat16" if config.mixed_precision == "bf16" else "float32"
+            with self.accelerator.main_process_first():  # the others read what it has measured
+                kernels = for_training(config.pipeline, config.data.resolution, self.accelerator.device.type, precision)
+            chosen = {"attention": kernels.attention, "memory_format": kernels.unet}
+        return config.model_copy(update={name: chosen[name] for name, value in named.items() if value == "auto"})
+
+    def _recorded(self) -> TrainingConfig:
+        """The configuration of the training in the output folder; earlier versions did not record what auto chose."""
+        earlier = read_yaml(self.config.output / "config.yaml", TrainingConfig)
+        chosen = {"attention": attention_for(self.accelerator.device), "memory_format": "contiguous"}
+        return earlier.model_copy(
+            update={name: value for name, value in chosen.items() if getattr(earlier, name) == "auto"}
+        )
+
     def _check_output(self, resume: bool, has_checkpoint: bool) -> None:
         """Refuse to overwrite another training; write this training's configuration."""
         config, file = self.config, self.config.output / "config.yaml"
@@ -166,7 +194,7 @@ class Training:
                 f"{config.output} already holds a training: add --resume to continue it, or choose another folder"
             )
         if has_checkpoint:
-            earlier = read_yaml(file, TrainingConfig)
+            earlier = self._recorded()
             changed = [k for k in resolved if k not in MAY_CHANGE and getattr(earlier, k) != getattr(config, k)]
             if changed:
                 raise ModelInputError(
@@ -191,9 +219,11 @@ class Training:
         table = subject_table(records, extra)
         with loading(f"the pipeline {config.pipeline}"):
             tokenizer = CLIPTokenizer.from_pretrained(config.pipeline / "tokenizer")
-            vae = AutoencoderKL.from_pretrained(config.pipeline / "vae")
-            text_encoder = CLIPTextModel.from_pretrained(config.pipeline / "text_encoder", dtype=torch.float32)
+            vae = load_whole(AutoencoderKL, config.pipeline / "vae")
+            text_encoder = load_whole(CLIPTextModel, config.pipeline / "text_encoder")
         check_tokenizer(tokenizer, text_encoder)
+        if device.type == "cpu" and is_large(config.pipeline, data.resolution):
+            arrange(vae, "channels-last")
         encoders = FrozenEncoders(vae, text_encoder, device, half_vae=config.mixed_precision == "bf16")
         stream = Stream(
             SampleDraws(table, config.data, config.seed),
@@ -349,7 +379,7 @@ class Training:
         if self.ema is not None:
             self.ema.copy_to(self.parameters)
         for name in ("unet", "image_encoder", "postfuse_module"):
-            part = deepcopy(getattr(self.model, name))
+            part = deepcopy(getattr(self.model, name)).to(memory_format=torch.contiguous_format)
             (part.half() if self.config.weights_dtype == "float16" else part.float()).save_pretrained(partial / name)
         with torch.no_grad():
             for parameter, value in zip(self.parameters, kept, strict=True):
@@ -360,7 +390,8 @@ class Training:
         partial.rename(folder)
 
 
-def _load_model(config: TrainingConfig, attention: AttentionKind) -> FastComposer:
+def _check_folders(config: TrainingConfig) -> None:
+    """Raise ModelInputError for a model folder that does not exist."""
     needed = [config.pipeline / part for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")]
     needed.append(config.image_encoder)
     if config.initial is not None:
@@ -368,10 +399,14 @@ def _load_model(config: TrainingConfig, attention: AttentionKind) -> FastCompose
     for folder in needed:
         if not folder.is_dir():
             raise ModelInputError(f"the model folder {folder} does not exist: check the paths in the configuration")
+
+
+def _load_model(config: TrainingConfig) -> FastComposer:
     unet_folder, vision_folder = config.pipeline / "unet", config.image_encoder
     if config.initial is not None:
         unet_folder, vision_folder = config.initial / "unet", config.initial / "image_encoder"
     unet = load_unet(unet_folder, config.pipeline)
+    arrange(unet, "channels-last" if config.memory_format == "channels-last" else "contiguous")
     image_encoder = load_image_encoder(vision_folder, starting_from=config.image_encoder)
     features = unet.config["cross_attention_dim"]
     if config.initial is not None:
@@ -396,12 +431,8 @@ def _load_model(config: TrainingConfig, attention: AttentionKind) -> FastCompose
         config.localization.groups,
         config.localization.normalize,
         config.masked_loss_normalization,
-        attention,
+        config.attention if config.attention != "auto" else "sdpa",
     )
-
-
-def _attention(config: TrainingConfig, device: torch.device) -> AttentionKind:
-    return attention_for(device) if config.attention == "auto" else config.attention
 
 
 def _checkpoints(output: Path) -> list[Path]:

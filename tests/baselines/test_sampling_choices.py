@@ -97,6 +97,7 @@ def test_a_run_remembers_prompts_and_what_measures_costs_does_not(setting):
         "sampler": asdict(setting.sampler),
         "device": "cpu",
         "dtype": "float32",
+        "kernels": {},
         "phase": "sample",
         "subject": {"id": "ada", "noun": "woman", "photographs": []},
         "template": "a photo of a {subject}",

@@ -5,12 +5,13 @@
     python tests/benchmarks/speed.py --turns 1 --subjects 1 --out /tmp/benchmarks.md    # a rehearsal
 
 - prefixes: a run of FastComposer (alpha 0.5) with shared text-only prefixes, beside one without
-- adapters: a training step of the tuned methods, beside the standard loop (`tuning_speed.py`)
+- adapters: a training step of the tuned methods, beside diffusers' example scripts, where they are (`tuning_speed.py`)
 - scoring: identity and prompt consistency of 1,000 images, beside a loop that opens each image and embeds its
   reference, its prompt and itself, with insightface's and transformers' own classes
 - harness: a whole job, planned and recorded, beside the method's bare generate
 - share: of a default run of two subjects, sampling and customization beside all that follows loading, scoring included
 - ray: two workers beside one, on jobs that sleep; how many records a second the driver writes
+- authors: a UNet call, a VAE decoding and a training step beside the authors' code, if installed (`authors.py`)
 - startup: `fc-bench --help` and `import fc_bench`, beside `import torch`
 - idle: `fc-bench run` on a finished run, beside `import torch`
 - report: of the kept reference run, with and without figures and up to date, beside `import torch`; CPU seconds
@@ -113,24 +114,21 @@ def adapters(asked: Asked) -> Iterator[Ratio]:
     import tuning_speed as tuning
 
     from fc_bench.commands.run import setting_of
-    from fc_bench.generation.plan import resolve_method
     from fc_bench.model.backbones.backbone import read_backbone
     from fc_bench.registry import suite_file
     from fc_bench.suites.suite import read_suite
 
-    suite = read_suite(suite_file("pocket-tuning"))
+    suite, examples = read_suite(suite_file("pocket-tuning")), tuning.examples_folder()
     setting = setting_of(suite, read_backbone("pocket"), "cpu")
-    for name, (kind, plain) in tuning.METHODS.items():
-        options: Any = resolve_method(name, {"class_images": 16, "steps": 20}, setting)[1]
-        method, subject = kind(setting, options), suite.subjects[0]
-        tuning.ours(method, subject, options.steps)
-        plain(method.base, options, subject, 2)
-        pairs = [
-            (tuning.ours(method, subject, 20), plain(method.base, options, subject, 20)) for _ in range(asked.turns)
-        ]
-        yield Ratio(
-            f"{name}, training step", "standard loop", "s", [one for one, _ in pairs], [two for _, two in pairs]
-        )
+    for name, example in tuning.EXAMPLES.items():
+        lack = tuning.missing(examples, example.script)
+        if examples is None or lack:
+            print(f"{name}: skipped, {lack}.")
+            continue
+        method = tuning.made(name, setting, 20)
+        found = list(tuning.pairs(example, method, suite.subjects[:1], asked.turns, examples))
+        seconds = [[turn.step for turn in column] for column in list(zip(*found, strict=True))[:2]]
+        yield Ratio(f"{name}, training step", "diffusers' example script", "s", *seconds)
 
 
 SCORED, LOOPED = 1000, 200
@@ -153,7 +151,7 @@ def scoring(asked: Asked) -> Iterator[Ratio]:
     from fc_bench.run_folder.provenance import usable_cores
     from fc_bench.run_folder.records import PLAN, SAMPLES, SCORES, RunFolder, write_lines
     from fc_bench.scoring import clip, faces
-    from fc_bench.scoring.score import pending_scores, score
+    from fc_bench.scoring.score import PendingScores, score
     from fc_bench.suites.photographs import read_photograph
     from fc_bench.suites.suite import read_suite
 
@@ -169,7 +167,7 @@ def scoring(asked: Asked) -> Iterator[Ratio]:
             kept.clear()  # what an earlier turn remembers of these images
         (run.path / SCORES).unlink(missing_ok=True)
         metrics: Any = {"identity": Identity(setting), "prompt-consistency": PromptConsistency(setting)}
-        pending = pending_scores(run, metrics)
+        pending = PendingScores(run, metrics)
         with progress(Console(file=sys.stderr), "Scoring", len(pending)) as show:
             score(suite, run, metrics, show, pending)
         return {key: one["values"] for key, one in run.scores().items() if not key[0].startswith("anchor")}
@@ -365,6 +363,17 @@ def driver(turns: int, plan: Any, row: Any) -> Iterator[Ratio]:
     yield Ratio("driver, records of 512-pixel noise", "of 128-pixel noise", "records/s", sizes[512], sizes[128])
 
 
+def authors(asked: Asked) -> Iterator[Ratio]:
+    import authors as beside
+
+    python = beside.interpreter()
+    if python is None:
+        print(beside.MISSING, flush=True)
+        return
+    for what, unit, pairs in beside.table(python, list(beside.CASES), asked.turns):
+        yield Ratio(what, "the authors' code", unit, *zip(*pairs, strict=True))
+
+
 def startup(asked: Asked) -> Iterator[Ratio]:
     command = str(Path(sys.executable).with_name("fc-bench"))
 
@@ -421,6 +430,7 @@ BENCHMARKS: dict[str, Callable[[Asked], Iterator[Ratio]]] = {
     "harness": harness,
     "share": share,
     "ray": ray,
+    "authors": authors,
     "startup": startup,
     "idle": idle,
     "report": report,

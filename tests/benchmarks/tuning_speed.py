@@ -1,192 +1,345 @@
-"""Seconds per training step of DreamBooth and Custom Diffusion, beside the standard loop written plainly.
+"""Seconds per training step of the tuned methods, beside the example scripts of diffusers.
 
-    python tests/benchmarks/tuning_speed.py
+    python tests/benchmarks/tuning_speed.py --diffusers-examples diffusers/examples
+    python tests/benchmarks/tuning_speed.py --diffusers-examples diffusers/examples --images 30   # and identity
 
-The plain loop is the diffusers examples' in short: every step reads its photographs, encodes them and their prompts
-anew and updates with AdamW as it comes. Both train the same weights, with the backbone's settings, in turns within one
-process; ours includes what it encodes beforehand and writing the artefact. What counts is the ratio of the medians,
-with the range over the turns.
+The folder is `examples/` of diffusers' repository, at the installed version; FC_BENCH_DIFFUSERS_EXAMPLES names it, too.
+The scripts run unchanged, each in a process of its own, in turns with ours: on the same pipeline, photographs and class
+images, with the backbone's settings. Both train on as many photographs as fill their batches, because the last batch of
+a script's epoch would be smaller. A step is the time from one update of the optimizer to the next, so that neither
+start-up counts. What ours encodes before the first step stands beside it. On a CPU with one thread, seconds are the
+process's own, so that other processes do not disturb them; elsewhere they are those of the clock. With `--images`, each
+training's images are compared in identity, too, over subjects and seeds of training.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
+import json
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from fc_bench.baselines.base_pipeline import BasePipeline
-from fc_bench.baselines.custom_diffusion import BEFORE, CustomDiffusion, install_processors
+from fc_bench.baselines.custom_diffusion import BEFORE, CustomDiffusion, token_file
 from fc_bench.baselines.dreambooth import DreamBooth
-from fc_bench.baselines.tuning.augmentation import draw_rescaling, identity, rescale, valid_region
+from fc_bench.baselines.dreambooth_lora import DreamBoothLoRA
+from fc_bench.baselines.textual_inversion import TextualInversion
 from fc_bench.baselines.tuning.class_images import class_images
-from fc_bench.baselines.tuning.latents import pixels, square
-from fc_bench.commands.run import resolve_sampler
-from fc_bench.generation.device import resolve_device
+from fc_bench.baselines.tuning.concepts import class_prompt, originals_of
+from fc_bench.baselines.tuning.method import TunedMethod
+from fc_bench.baselines.tuning.tokens import token_of
+from fc_bench.commands.run import setting_of
 from fc_bench.generation.plan import resolve_method
+from fc_bench.metrics.identity import Identity
+from fc_bench.model.articles import with_article
 from fc_bench.model.backbones.backbone import read_backbone
-from fc_bench.protocols import Setting, Subject
+from fc_bench.progress import silence_loading_bars
+from fc_bench.protocols import Request, ScoredSample, Setting, Subject
 from fc_bench.registry import suite_file
-from fc_bench.suites.photographs import read_photograph
 from fc_bench.suites.suite import read_suite
 
-
-def ours(method: Any, subject: Subject, steps: int) -> float:
-    """Seconds per step of the method's own training, what it encodes beforehand included."""
-    with tempfile.TemporaryDirectory() as folder:
-        begun = time.perf_counter()
-        method.train([subject], 0, Path(folder), None)
-        return (time.perf_counter() - begun) / steps
-
-
-def as_loaded(model: Any) -> Any:
-    """A copy in the memory format that `from_pretrained` gives, which the examples keep."""
-    return copy.deepcopy(model).to(memory_format=torch.contiguous_format)
-
-
-def encoded(base: BasePipeline, vae: Any, pictures: list[torch.Tensor]) -> torch.Tensor:
-    with torch.no_grad():
-        latents: Any = vae.encode(torch.stack(pictures).to(base.device, base.dtype))
-        return latents.latent_dist.sample().float() * vae.config["scaling_factor"]
+VARIABLE = "FC_BENCH_DIFFUSERS_EXAMPLES"
+WARM_UP = 2
+"""Steps whose seconds do not count, of ours and of the script's."""
+WATCHED = """
+import json, runpy, sys
+from pathlib import Path
+benchmarks, found, *sys.argv = sys.argv[1:]
+sys.path[:0] = [benchmarks, str(Path(sys.argv[0]).parent)]
+from tuning_speed import ends_of_steps
+with ends_of_steps() as ends:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+Path(found).write_text(json.dumps(ends))
+"""
+"""The process of a script, which records the ends of its steps."""
+PROMPTS = ("a photo of {}", "a photo of {} in the snow", "a photo of {} on the beach")
 
 
-def autocast(base: BasePipeline) -> Any:
-    return nullcontext() if base.dtype is torch.float32 else torch.autocast(base.device.type, base.dtype)
+@dataclass(frozen=True)
+class Example:
+    """An example script, and how its options follow from a method's."""
+
+    script: str
+    method: type[TunedMethod]
+    options: Callable[[TunedMethod, Subject, Path], Mapping[str, Any]]
 
 
-def synchronize(base: BasePipeline) -> None:
-    if base.device.type == "cuda":
-        torch.cuda.synchronize()
+def rare_token(method: TunedMethod, subject: Subject, work: Path) -> Mapping[str, Any]:
+    options: Any = method.options
+    prompt = f"a photo of {with_article(method.mention(subject, 0))}"
+    return {
+        "instance_data_dir": work / "photographs",
+        "instance_prompt": prompt,
+        "center_crop": True,
+        "train_text_encoder": options.train_text_encoder,
+        **prior_preservation(method, subject, work),
+        **({"rank": options.rank} if hasattr(options, "rank") else {}),
+    }
 
 
-def tokens(tokenizer: Any, prompts: list[str], device: torch.device) -> torch.Tensor:
-    length = tokenizer.model_max_length
-    return tokenizer(
-        prompts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-    ).input_ids.to(device)
+def textual_inversion(method: TunedMethod, subject: Subject, work: Path) -> Mapping[str, Any]:
+    options: Any = method.options
+    return {
+        "train_data_dir": work / "photographs",
+        "placeholder_token": token_of(subject),
+        "initializer_token": options.initializer or subject.noun,
+        "num_vectors": options.vectors,
+    }
 
 
-def diffusion_loss(unet: Any, schedule: Any, latents: Any, text: Any, mask: Any, weight: float) -> torch.Tensor:
-    """Of photographs and as many class images behind them."""
-    noise = torch.randn_like(latents)
-    steps: Any = torch.randint(0, schedule.config.num_train_timesteps, (len(latents),), device=latents.device)
-    predicted = unet(schedule.add_noise(latents, noise, steps).to(unet.dtype), steps, text.to(unet.dtype)).sample
-    target = noise if schedule.config.prediction_type == "epsilon" else schedule.get_velocity(latents, noise, steps)
-    (own, prior), (own_target, prior_target) = predicted.float().chunk(2), target.chunk(2)
-    loss = nn.functional.mse_loss(own, own_target, reduction="none")
-    loss = loss.mean() if mask is None else ((loss * mask).sum([1, 2, 3]) / mask.sum([1, 2, 3])).mean()
-    return loss + weight * nn.functional.mse_loss(prior, prior_target)
+def custom_diffusion(method: TunedMethod, subject: Subject, work: Path) -> Mapping[str, Any]:
+    options: Any = method.options
+    return {
+        "instance_data_dir": work / "photographs",
+        "instance_prompt": f"{BEFORE} {method.mention(subject, 0)}",
+        "modifier_token": token_of(subject),
+        "initializer_token": options.initializers[0],
+        "noaug": not options.augmentation,
+        **prior_preservation(method, subject, work),
+    }
 
 
-def updated(optimizer: Any, parameters: list[Any], loss: torch.Tensor, norm: float) -> None:
-    loss.backward()
-    nn.utils.clip_grad_norm_(parameters, norm)
-    optimizer.step()
-    optimizer.zero_grad()
+def prior_preservation(method: TunedMethod, subject: Subject, work: Path) -> Mapping[str, Any]:
+    count = method.class_image_count
+    if not count:
+        return {}
+    return {
+        "with_prior_preservation": True,
+        "class_data_dir": work / "class",
+        "class_prompt": class_prompt(subject),
+        "num_class_images": count,
+        "prior_loss_weight": method.options.prior_weight,
+    }
 
 
-def plain_dreambooth(base: BasePipeline, options: Any, subject: Subject, steps: int) -> float:
-    """Seconds per step of the plain loop; the text encoder is frozen but runs at every step, as in the example."""
-    unet, vae = as_loaded(base.fresh_unet(torch.float32)).requires_grad_(True).train(), as_loaded(base.vae)
-    text_encoder = base.fresh_text_encoder(torch.float32).requires_grad_(options.train_text_encoder)
-    parameters = [p for model in (unet, text_encoder) for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=options.learning_rate)
-    schedule, side = base.noise_schedule(), base.setting.sampler.resolution
-    priors = class_images(base, f"a photo of a {subject.noun}", options.class_images).images
-    begun = time.perf_counter()
-    for step in range(steps):
-        items = range(step * options.batch_size, (step + 1) * options.batch_size)
-        own = [read_photograph(subject.photographs[item % options.photographs]) for item in items]
-        pictures = [pixels(square(image, side)) for image in own]
-        pictures += [pixels(square(priors[item % len(priors)], side)) for item in items]
-        latents = encoded(base, vae, pictures)
-        prompts = [f"a photo of a {options.rare_tokens[0]} {subject.noun}"] * len(own)
-        prompts += [f"a photo of a {subject.noun}"] * len(own)
-        with autocast(base):
-            text = text_encoder(tokens(base.tokenizer, prompts, base.device))[0]
-            loss = diffusion_loss(unet, schedule, latents, text, None, options.prior_weight)
-        updated(optimizer, parameters, loss, options.max_grad_norm)
-    synchronize(base)
-    return (time.perf_counter() - begun) / steps
-
-
-def plain_custom_diffusion(base: BasePipeline, options: Any, subject: Subject, steps: int) -> float:
-    """Seconds per step of the plain loop: the whole embedding table trains, other rows' gradients are zeroed."""
-    unet, vae = as_loaded(base.fresh_unet()).train(), as_loaded(base.vae)
-    weights = [parameter for processor in install_processors(unet).values() for parameter in processor.parameters()]
-    tokenizer, text_encoder = base.fresh_tokenizer(), base.fresh_text_encoder(torch.float32)
-    tokenizer.add_tokens("<new1>")
-    text_encoder.resize_token_embeddings(len(tokenizer))
-    table = text_encoder.get_input_embeddings().weight.requires_grad_(True)
-    optimizer = torch.optim.AdamW([table, *weights], lr=options.learning_rate)
-    schedule, side = base.noise_schedule(), base.setting.sampler.resolution
-    priors = class_images(base, f"a photo of a {subject.noun}", options.class_images).images
-    drawn = np.random.default_rng(0)
-    others = torch.arange(len(tokenizer), device=base.device) != tokenizer.convert_tokens_to_ids("<new1>")
-    table.register_hook(lambda gradient: gradient.masked_fill(others.unsqueeze(1), 0))
-    begun = time.perf_counter()
-    for step in range(steps):
-        items = range(step * options.batch_size, (step + 1) * options.batch_size)
-        hows = [draw_rescaling(drawn, side) if options.augmentation else identity(side) for _ in items]
-        own = [read_photograph(subject.photographs[item % options.photographs]) for item in items]
-        pictures = [rescale(image, how, side) for image, how in zip(own, hows, strict=True)]
-        pictures += [pixels(square(priors[item % len(priors)], side)) for item in items]
-        latents = encoded(base, vae, pictures)
-        mask = torch.stack([valid_region(how, side, latents.shape[-1]) for how in hows]).to(base.device)
-        prompts = [f"{how.prefix}{BEFORE} <new1> {subject.noun}" for how in hows]
-        prompts += [f"a photo of a {subject.noun}"] * len(own)
-        with autocast(base):
-            text = text_encoder(tokens(tokenizer, prompts, base.device))[0]
-            loss = diffusion_loss(unet, schedule, latents, text, mask, options.prior_weight)
-        updated(optimizer, [table, *weights], loss, options.max_grad_norm)
-    synchronize(base)
-    return (time.perf_counter() - begun) / steps
-
-
-METHODS: dict[str, tuple[type[Any], Callable[..., float]]] = {
-    "dreambooth": (DreamBooth, plain_dreambooth),
-    "custom-diffusion": (CustomDiffusion, plain_custom_diffusion),
+EXAMPLES = {
+    "dreambooth": Example("dreambooth/train_dreambooth.py", DreamBooth, rare_token),
+    "dreambooth-lora": Example("dreambooth/train_dreambooth_lora.py", DreamBoothLoRA, rare_token),
+    "textual-inversion": Example("textual_inversion/textual_inversion.py", TextualInversion, textual_inversion),
+    "custom-diffusion": Example("custom_diffusion/train_custom_diffusion.py", CustomDiffusion, custom_diffusion),
 }
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Mean seconds of a step; `before` are ours before the first one, what is encoded once included."""
+
+    step: float
+    before: float = 0.0
+
+
+def examples_folder() -> Path | None:
+    """The folder that the environment names."""
+    folder = os.environ.get(VARIABLE)
+    return Path(folder) if folder else None
+
+
+def missing(examples: Path | None, script: str) -> str | None:
+    """What a script lacks, and how to install it; None if it can run."""
+    if examples is None or not (examples / script).is_file():
+        tag = f"v{version('diffusers')}"
+        return (
+            f"{script} is not there; clone https://github.com/huggingface/diffusers at {tag} and name its folder "
+            f"examples with --diffusers-examples or {VARIABLE}"
+        )
+    for library in ("accelerate", "torchvision"):
+        if subprocess.run([sys.executable, "-c", f"import {library}"], capture_output=True).returncode:
+            return f"{script} needs {library}; install it (pip install {library})"
+    return None
+
+
+def now() -> float:
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    if not alone and torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.process_time() if alone else time.perf_counter()
+
+
+@contextmanager
+def ends_of_steps() -> Iterator[list[float]]:
+    """Records the end of each update of an optimizer, in seconds."""
+    ends: list[float] = []
+    hook = register_optimizer_step_post_hook(lambda *_: ends.append(now()))
+    try:
+        yield ends
+    finally:
+        hook.remove()
+
+
+def mean_step(ends: Sequence[float]) -> float:
+    return (ends[-1] - ends[WARM_UP]) / (len(ends) - 1 - WARM_UP)
+
+
+def ours(method: TunedMethod, subject: Subject, seed: int, artefact: Path) -> Turn:
+    """One training of ours."""
+    artefact.mkdir()
+    with ends_of_steps() as ends:
+        begun = now()
+        method.train([subject], seed, artefact, None)
+    return Turn(mean_step(ends), ends[0] - begun)
+
+
+def theirs(script: Path, options: Mapping[str, Any], device: str, output: Path) -> Turn:
+    """One training of the script's, which writes into `output`."""
+    found = output.with_suffix(".json")
+    given = {**options, "output_dir": output, "checkpointing_steps": 10**9}
+    command = [sys.executable, "-c", WATCHED, str(Path(__file__).parent), str(found), str(script)]
+    for name, value in given.items():
+        if value is not False and value is not None:
+            command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": str(device == "cpu")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if not found.exists():
+        raise SystemExit(f"{script.name} failed: {done.stderr.strip().splitlines()[-1]}")
+    return Turn(mean_step(json.loads(found.read_text())))
+
+
+def common(method: TunedMethod, seed: int, pipeline: Path) -> Mapping[str, Any]:
+    """The options that all scripts have. Their mixed precision is the run's number format."""
+    options: Any = method.options
+    precisions = {"float32": "no", "float16": "fp16", "bfloat16": "bf16"}
+    return {
+        "pretrained_model_name_or_path": pipeline,
+        "resolution": method.base.setting.sampler.resolution,
+        "train_batch_size": options.batch_size,
+        "learning_rate": options.learning_rate,
+        "adam_weight_decay": options.weight_decay,
+        "max_train_steps": options.steps,
+        "mixed_precision": precisions[method.base.setting.dtype],
+        "seed": seed,
+        "lr_scheduler": "constant",
+    }
+
+
+def write_inputs(method: TunedMethod, subject: Subject, work: Path) -> None:
+    """The subject's photographs and class images as files."""
+    photographs = originals_of(subject, method.options.photographs)
+    prior = class_images(method.base, class_prompt(subject), method.class_image_count).images
+    for name, images in (("photographs", photographs), ("class", prior)):
+        (work / name).mkdir(parents=True)
+        for number, image in enumerate(images):
+            image.save(work / name / f"{number:04}.png")
+
+
+def as_artefact(method: TunedMethod, subject: Subject, output: Path) -> Path:
+    """The script's output with the file names of our artefacts."""
+    if isinstance(method, DreamBoothLoRA):
+        (output.parent / "loaded").mkdir()
+        return output.rename(output.parent / "loaded" / subject.id).parent
+    if isinstance(method, CustomDiffusion):
+        (output / f"{token_of(subject)}.safetensors").rename(output / token_file(subject))
+    return output
+
+
+def identities(method: TunedMethod, subject: Subject, artefact: Path, count: int, metric: Identity) -> list[float]:
+    """Identity of `count` images from an artefact."""
+    customization = method.restore([subject], [artefact])
+    metric.prepare([subject])
+    values = []
+    for start in range(0, count, len(PROMPTS)):
+        words = method.mention(subject, 0)
+        requests = [Request(prompt.format(with_article(words)), prompt, start) for prompt in PROMPTS]
+        for request, image in zip(requests, method.generate(customization, requests), strict=True):
+            found = metric.score(ScoredSample(image, request.prompt, (subject,)))
+            values.append(found.values["identity"])
+    return values
+
+
+def pairs(
+    example: Example, method: TunedMethod, subjects: Sequence[Subject], turns: int, examples: Path, images: int = 0
+) -> Iterator[tuple[Turn, Turn, tuple[float, float] | None]]:
+    """Trainings of ours and of the script's, one after the other; with `images` also their mean identities."""
+    setting = method.base.setting
+    metric = Identity(setting) if images else None
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline = Path(folder) / "pipeline"
+        BasePipeline(Setting(setting.backbone, setting.sampler, "cpu", "float32")).pipeline().save_pretrained(pipeline)
+        for turn in range(turns):
+            for subject in subjects:
+                work = Path(folder) / f"{turn}-{subject.id}"
+                write_inputs(method, subject, work)
+                options = {**common(method, turn, pipeline), **example.options(method, subject, work)}
+                own, output = work / "ours", work / "theirs"
+
+                def other(options: Mapping[str, Any] = options, output: Path = output) -> Turn:
+                    return theirs(examples / example.script, options, setting.device, output)
+
+                first = other() if turn % 2 else None
+                mine = ours(method, subject, turn, own)
+                both = (mine, first or other())
+                if metric is None:
+                    yield *both, None
+                    continue
+                artefacts = (own, as_artefact(method, subject, output))
+                found = [statistics.fmean(identities(method, subject, a, images, metric)) for a in artefacts]
+                yield *both, (found[0], found[1])
+
+
+def made(name: str, setting: Setting, steps: int | None) -> TunedMethod:
+    """The method with the backbone's settings, on full batches of photographs."""
+    given = {"steps": steps} if steps else {}
+    options: Any = resolve_method(name, given, setting)[1]
+    full = options.photographs - options.photographs % options.batch_size
+    return EXAMPLES[name].method(setting, resolve_method(name, {**given, "photographs": full}, setting)[1])
+
+
+def describe(name: str, found: Sequence[tuple[Turn, Turn, tuple[float, float] | None]]) -> str:
+    own, other = (statistics.median(turn.step for turn in column) for column in list(zip(*found, strict=True))[:2])
+    ratios = sorted(mine.step / script.step for mine, script, _ in found)
+    before = statistics.median(mine.before for mine, _, _ in found)
+    text = (
+        f"{name}: {own * 1e3:.1f} ms a step (first one after {before:.2f} s), script {other * 1e3:.1f} ms, ratio "
+        f"{statistics.median(ratios):.3f} [{ratios[0]:.3f}, {ratios[-1]:.3f}], {len(found)} trainings each"
+    )
+    measured = [identity for _, _, identity in found if identity is not None]
+    if measured:
+        differences = [mine - script for mine, script in measured]
+        error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else float("nan")
+        means = [statistics.fmean(column) for column in zip(*measured, strict=True)]
+        text += (
+            f"; identity {means[0]:.3f}, script {means[1]:.3f}, difference {statistics.fmean(differences):+.3f}, "
+            f"standard error {error:.3f}"
+        )
+    return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--diffusers-examples", type=Path, default=examples_folder())
+    parser.add_argument("--methods", nargs="+", choices=EXAMPLES, default=list(EXAMPLES))
     parser.add_argument("--backbone", default="pocket")
-    parser.add_argument("--steps", type=int, help="steps a turn; the backbone's setting if not given")
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--steps", type=int, help="steps of a training; the backbone's setting if not given")
+    parser.add_argument("--turns", type=int, default=5, help="trainings of each for every subject, in turns")
+    parser.add_argument("--subjects", type=int, default=1)
+    parser.add_argument("--images", type=int, default=0, help="images of each training whose identity is measured")
     parser.add_argument("--device", default="auto")
     asked = parser.parse_args()
-    backbone, suite = read_backbone(asked.backbone), read_suite(suite_file("pocket-tuning"))
-    device = resolve_device(asked.device)
-    dtype = backbone.dtype.cuda if device.startswith("cuda") else backbone.dtype.cpu
-    setting = Setting(backbone, resolve_sampler(suite, backbone), device, dtype)
-    print(f"{backbone.name}, {device}, {dtype}, {torch.get_num_threads()} threads, {asked.turns} turns")
-    for name, (kind, plain) in METHODS.items():
-        given = {"class_images": 16, **({"steps": asked.steps} if asked.steps else {})}
-        options: Any = resolve_method(name, given, setting)[1]
-        method, steps = kind(setting, options), options.steps
-        subject = suite.subjects[0]
-        ours(method, subject, steps)  # class images are drawn and encoded once for all subjects
-        plain(method.base, options, subject, 2)
-        pairs = [
-            (ours(method, subject, steps), plain(method.base, options, subject, steps)) for _ in range(asked.turns)
-        ]
-        own, other = (statistics.median(column) for column in zip(*pairs, strict=True))
-        ratios = sorted(mine / theirs for mine, theirs in pairs)
-        print(
-            f"{name}, {steps} steps a turn: {own * 1e3:.1f} ms a step, plain loop {other * 1e3:.1f} ms, "
-            f"ratio {own / other:.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]",
-            flush=True,
-        )
+    silence_loading_bars()
+    suite = read_suite(suite_file("pocket-tuning"))
+    setting = setting_of(suite, read_backbone(asked.backbone), asked.device)
+    print(f"{setting.backbone.name}, {setting.device}, {setting.dtype}, {torch.get_num_threads()} threads", flush=True)
+    for name in asked.methods:
+        lack = missing(asked.diffusers_examples, EXAMPLES[name].script)
+        if lack:
+            print(f"{name}: skipped, {lack}.", flush=True)
+            continue
+        method = made(name, setting, asked.steps)
+        subjects, folder = suite.subjects[: asked.subjects], asked.diffusers_examples
+        found = pairs(EXAMPLES[name], method, subjects, asked.turns, folder, asked.images)
+        print(describe(name, list(found)), flush=True)
 
 
 if __name__ == "__main__":

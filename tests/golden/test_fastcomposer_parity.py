@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fc_bench.model.fastcomposer.checkpoint import read_checkpoint, split_components
+from fc_bench.model.fastcomposer.checkpoint import split_components
 from fc_bench.model.fastcomposer.forward import FastComposer, TrainingBatch, resize_latent_masks
 from fc_bench.model.fastcomposer.localization import (
     attention_masks,
@@ -23,6 +23,7 @@ from fc_bench.model.fastcomposer.localization import (
 from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline, load_fastcomposer
 from fc_bench.model.fastcomposer.prompts import PLACEHOLDER, parse_prompt, plain_text
 from fc_bench.model.fastcomposer.references import embed_references, reference_pixels
+from fc_bench.model.stored_weights import read_checkpoint
 
 FOLDER = Path(__file__).parent / "fastcomposer"
 EXPECTED: dict[str, Any] = json.loads((FOLDER / "expected.json").read_text())

@@ -57,9 +57,9 @@ def test_every_published_form_loads_and_generates_the_same_image(room: Path) -> 
 
     from fc_bench.model.backbones.backbone import read_backbone
     from fc_bench.model.backbones.random_weights import with_random_weights
-    from fc_bench.model.fastcomposer.checkpoint import load_whole
     from fc_bench.model.fastcomposer.postfuse import PostfuseModule
     from fc_bench.model.fastcomposer.references import load_image_encoder
+    from fc_bench.model.stored_weights import load_whole
 
     random = read_backbone(str(with_random_weights(read_backbone("sd15"), "float16")))
     folder, overlay = random.path("pipeline"), random.path("fastcomposer/published")

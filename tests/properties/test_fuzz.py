@@ -16,7 +16,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fc_bench.model.fastcomposer.checkpoint import load_components, load_strictly, read_checkpoint, split_components
+from fc_bench.model.fastcomposer.checkpoint import load_components, split_components
+from fc_bench.model.stored_weights import load_strictly, read_checkpoint
 from fc_bench.run_folder.json_lines import LineWriter, read_lines
 from fc_bench.suites.suite import SubjectSet, read_suite
 

@@ -145,10 +145,12 @@ def test_times_of_other_machines_and_of_compiled_models_are_not_comparable_and_b
     new = tmp_path / "new"
     shutil.copytree(base, new)
     recorded = (new / "run.json").read_text()
-    for what in ("hardware", "compilation of the models"):
+    for what in ("hardware", "compilation of the models", "attention or memory formats"):
         settings = json.loads(recorded)
         if what == "hardware":
             settings["commands"][0]["hardware"]["processor"] = "another"
+        elif what == "attention or memory formats":
+            settings["kernels"] = {"attention": "sdpa", "unet": "contiguous", "vae": "contiguous"}
         else:
             settings["compiled"] = "inductor"
         (new / "run.json").write_text(json.dumps(settings))
@@ -156,6 +158,7 @@ def test_times_of_other_machines_and_of_compiled_models_are_not_comparable_and_b
         assert verdicts(report, "image_seconds").verdict == "not comparable"
         assert what in verdicts(report, "image_seconds").reason
         assert verdicts(report, "artefact_mib").verdict == "unchanged"
+        assert any("memory formats" in note for note in report.notes) == (what == "attention or memory formats")
 
 
 def test_artefact_that_grew_is_refused_where_the_gate_asks_for_it(base, tmp_path):

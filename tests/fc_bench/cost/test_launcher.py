@@ -121,6 +121,7 @@ def test_what_a_measurement_loads_holds_no_metric(tiny_backbone, tmp_path, monke
             "sampler": {**sampler.model_dump(), "resolution": 64},
             "device": "cpu",
             "dtype": "float32",
+            "kernels": {},
             "subject": {"id": "p01", "noun": "man", "photographs": []},
             "template": "a photo of a {subject}",
             "seed": 1,

@@ -92,7 +92,7 @@ def scored(folder, suite, monkeypatch, batch: int, **further: Any) -> list[dict[
     setting = setting_of(suite, read_backbone("pocket"), "cpu")
     kinds = (Identity, IdentityGreyCrop, PromptConsistency, ImageSimilarity, Diversity)
     metrics: Any = {kind.__name__: kind(setting) for kind in kinds} | {"corner": DrawsOnImage(), **further}
-    pending = scoring.pending_scores(folder, metrics)
+    pending = scoring.PendingScores(folder, metrics)
     with progress(Console(file=StringIO()), "Scoring", len(pending)) as show:
         scoring.score(suite, folder, metrics, show, pending)
     return read_lines(folder.path / SCORES)
@@ -177,7 +177,7 @@ def test_interruption_loses_no_finished_score_and_the_rest_follows(folder, suite
     assert sum((one["metric"], one["status"]) == ("interrupted", "ok") for one in before) == 8
     monkeypatch.setattr(scoring, "BATCH", 32)
     metrics: Any = {"interrupted": DrawsOnImage(), "corner": DrawsOnImage()}
-    pending = scoring.pending_scores(folder, metrics)
+    pending = scoring.PendingScores(folder, metrics)
     with progress(Console(file=StringIO()), "Scoring", len(pending)) as show:
         scoring.score(suite, folder, metrics, show, pending)
     after = read_lines(folder.path / SCORES)

@@ -14,10 +14,11 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from fc_bench.model.errors import ModelInputError, loading
-from fc_bench.model.fastcomposer.checkpoint import VIT_L_14, read_checkpoint
+from fc_bench.model.fastcomposer.checkpoint import VIT_L_14
 from fc_bench.model.fastcomposer.convert import convert_checkpoint, main
 from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline, load_fastcomposer
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule
+from fc_bench.model.stored_weights import read_checkpoint
 
 from ..conftest import GOLDEN
 

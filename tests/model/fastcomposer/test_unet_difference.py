@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from fc_bench.model.backbones.layouts import required_files
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.fastcomposer.checkpoint import load_whole
 from fc_bench.model.fastcomposer.overlay import UNET_DIFFERENCE
 from fc_bench.model.fastcomposer.pipeline import load_fastcomposer
 from fc_bench.model.fastcomposer.unet_difference import keep_difference, load_unet
+from fc_bench.model.stored_weights import load_whole
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import yaml
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file
 
+from fc_bench.model import kernel_choice
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer.forward import TrainingBatch
 from fc_bench.model.fastcomposer.pipeline import load_fastcomposer
@@ -172,12 +173,49 @@ def test_gradient_checkpointing_changes_nothing(config_fields: dict, tmp_path: P
 
 def test_attention_implementations_train_alike(config_fields: dict, tmp_path: Path) -> None:
     eager = configured(config_fields, output=tmp_path / "eager", attention="eager")
-    fused = configured(config_fields, output=tmp_path / "fused", attention="sdpa")
     train(eager)
-    train(fused)
-    for one, two in zip(lines(eager), lines(fused), strict=True):
-        assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
-        assert one["gradient_norm"] == pytest.approx(two["gradient_norm"], rel=1e-3)
+    for how in ({"attention": "sdpa"}, {"attention": "mixed"}, {"memory_format": "channels-last"}):
+        other = configured(config_fields, output=tmp_path / "-".join(how.values()), **how)
+        train(other)
+        for one, two in zip(lines(eager), lines(other), strict=True):
+            assert one["loss"] == pytest.approx(two["loss"], rel=1e-4)
+            assert one["gradient_norm"] == pytest.approx(two["gradient_norm"], rel=1e-3)
+
+
+def test_a_resumed_training_keeps_the_kernels_that_were_chosen(
+    config_fields: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(seconds: dict[str, float]) -> None:
+        monkeypatch.setattr(kernel_choice, "_measured", lambda work: {one: seconds[one] for one in work.candidates})
+        monkeypatch.setenv("FC_BENCH_CACHE", str(tmp_path / "-".join(map(str, seconds.values()))))
+        kernel_choice._faster.cache_clear()
+
+    monkeypatch.setattr(kernel_choice, "SMALL", 0)
+    measured({"contiguous": 1.0, "channels-last": 0.5, "sdpa": 1.0, "mixed": 0.5})
+    fields = {**config_fields, "checkpoint_every": 1}
+    whole = weights(train(configured(fields, output=tmp_path / "whole")))
+    train(configured(fields, output=tmp_path / "parts", max_steps=1))
+    measured({"contiguous": 0.5, "channels-last": 1.0, "sdpa": 0.5, "mixed": 1.0})
+    resumed = weights(train(configured(fields, output=tmp_path / "parts"), resume=True))
+    written = yaml.safe_load((tmp_path / "parts" / "config.yaml").read_text())
+    assert (written["attention"], written["memory_format"]) == ("mixed", "channels-last")
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
+    with pytest.raises(ModelInputError, match="other values of attention"):
+        train(configured(fields, output=tmp_path / "parts", attention="sdpa"), resume=True)
+
+
+def test_a_training_of_an_earlier_version_is_resumed_with_its_kernels(config_fields: dict, tmp_path: Path) -> None:
+    fields = {**config_fields, "checkpoint_every": 1}
+    whole = weights(train(configured(fields, output=tmp_path / "whole")))
+    train(configured(fields, output=tmp_path / "parts", max_steps=1))
+    file = tmp_path / "parts" / "config.yaml"
+    written = yaml.safe_load(file.read_text())
+    assert (written.pop("memory_format"), written["attention"]) == ("contiguous", "eager")
+    file.write_text(yaml.safe_dump({**written, "attention": "auto"}))
+    resumed = weights(train(configured(fields, output=tmp_path / "parts"), resume=True))
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name]), name
 
 
 def test_written_average_is_the_moving_average(config_fields: dict, tmp_path: Path) -> None:
