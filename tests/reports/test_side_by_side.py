@@ -153,3 +153,19 @@ def test_scores_measured_as_metrics_equal_those_derived_from_records(fc_bench, t
             value = measured[row["sample"], name]
             tolerance = 2e-4 if name in ("xverse_id", "umo_id_confidence") else 2e-6  # percent
             assert row[name] == (None if value is None else pytest.approx(value, abs=tolerance))
+
+
+def test_a_protocol_added_to_a_finished_run_needs_no_image(fc_bench, tiny_backbone, plugin, suite, tmp_path, records):
+    folder = tmp_path / "run"
+    command = ("--backbone", tiny_backbone, "--out", folder, "-m", "paste")
+    assert fc_bench("run", suite, *command).code == 0
+    before = records(folder / SCORES)
+    for image in (folder / "images").rglob("*.png"):
+        image.unlink()
+    suite.write_text(suite.read_text() + "\nmetrics: [identity, prompt-consistency, xverse]\n")
+    done = fc_bench("run", suite, *command)
+    assert done.code == 0, done.err
+    added = records(folder / SCORES)[len(before) :]
+    assert {score["status"] for score in added} == {"ok"}
+    named = {score["sample"] for score in added if score["metric"] == "xverse"}
+    assert named >= {score["sample"] for score in before if score["metric"] == "identity"}
