@@ -349,6 +349,9 @@ class Metric(Protocol):
     ("image_features",)` for components of the backbone, apart from `clip` and `faces`, that its values depend on, if
     the backbone declares them.
 
+    `derived_from = "identity"`: its values follow from the details that this metric records, through a classmethod
+    `derive(details) -> Score`; an image whose details are recorded is then not read again.
+
     Optional method: `look_ahead(samples)` gets the next few samples before `score` gets each of them, to compute
     together what `score` then finds. Values must not depend on which samples come together. An exception of it costs
     nothing, because `score` raises it again for the sample alone.
@@ -392,6 +395,11 @@ def needs_faces(metric: Metric | type[Metric]) -> bool:
 def needs_attention(metric: Metric | type[Metric]) -> bool:
     """Whether a metric needs attention maps."""
     return bool(getattr(metric, "needs_attention", False))
+
+
+def derived_from(metric: Metric | type[Metric]) -> str | None:
+    """The metric whose recorded details are enough to compute this one."""
+    return getattr(metric, "derived_from", None)
 
 
 def further_scorers(metric: Metric | type[Metric]) -> tuple[str, ...]:

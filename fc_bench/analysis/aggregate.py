@@ -67,16 +67,20 @@ def sample_rows(folder: RunFolder) -> list[Row]:
     return read_measurements(folder).rows()
 
 
-def result_rows(folder: RunFolder, measured: Measurements | None = None) -> list[Row]:
+def result_rows(
+    folder: RunFolder, measured: Measurements | None = None, columns: Sequence[Column] | None = None
+) -> list[Row]:
     """The results, one row per method, subjects, category and column: mean, low, high, n_sets, n_ok, n_total.
 
     Quality columns: mean over subject sets of their means with a 95 % cluster-bootstrap interval (sets that share
     images are one observation of a column that depends on the image alone); `n_ok` of the `n_total` planned samples
     have a value. Rows `ceiling` and `floor` come from the suite's own photographs. Cost columns and the number of
-    references have no interval. `measured` is the content of the folder, if it is already read.
+    references have no interval. `measured` is the content of the folder, if it is already read; `columns` are others
+    than the recorded ones.
     """
     measured = measured or read_measurements(folder)
-    columns, settings, jobs = columns_of(folder), folder.settings(), folder.jobs()
+    settings, jobs = folder.settings(), folder.jobs()
+    columns = columns_of(folder) if columns is None else columns
     rows: list[Row] = []
     for subjects in sorted(measured.samples["subjects"].unique().tolist()):
         for method, own in by_method(measured.samples, subjects):

@@ -64,6 +64,14 @@ def report(
     images: Annotated[
         Images, typer.Option(help="Images of the page: links to the run folders, or copies embedded in the page.")
     ] = Images.link,
+    protocols: Annotated[
+        bool,
+        typer.Option("--protocols", help="Print and write the methods' scores under published protocols instead."),
+    ] = False,
+    as_published: Annotated[
+        bool,
+        typer.Option("--as-published", help="With --protocols: also the means as the benchmarks' own code takes them."),
+    ] = False,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Print the tables of runs and write them (Markdown, CSV, LaTeX, HTML), with figures and a web page.
@@ -72,11 +80,26 @@ def report(
     """
     if subjects and grid_seed is not None:
         raise UserError("The image grid takes either --subjects or --grid-seed; leave one out.")
+    if as_published and not protocols:
+        raise UserError("--as-published shows the means of published protocols; add --protocols.")
+    if protocols:
+        _write_protocols(run, out, "as-published" if as_published else "protocols")
+        return
     families = None if figures else ()
     chosen = subjects or ()
     *_, page = write_and_print(run, out, layout.value, families, chosen, grid_seed, images=images, at_least=False)
     if open_:
         open_in_browser(page)
+
+
+def _write_protocols(paths: Sequence[Path], out: Path | None, layout: Literal["protocols", "as-published"]) -> None:
+    """Write and print the tables of published protocols."""
+    from fc_bench.reports.report import read, write_report
+
+    for part in write_report(read(paths, out), layout, ()):
+        part.tables.show(console())
+        for line in _grouped(part.files):
+            print_line(f"wrote {line}")
 
 
 def write_and_print(

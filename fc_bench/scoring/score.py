@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from PIL import Image
@@ -20,6 +21,7 @@ from fc_bench.protocols import (
     ScoredSample,
     Sibling,
     Subject,
+    derived_from,
     needs_attention,
     needs_siblings,
 )
@@ -98,6 +100,10 @@ class PendingScores:
             self.missing[sample] |= bit
             self.failed[sample] = self.failed.get(sample, 0) | bit
 
+    def without(self, metric: str) -> list[str]:
+        """The samples that lack a score of this metric and are to get one."""
+        return [name for name in self.missing if self._requested(name) & self._bits[metric]]
+
     def __len__(self) -> int:
         """Number of samples to score."""
         return sum(1 for name in self.missing if self._requested(name))
@@ -127,6 +133,7 @@ def score(
     Images are read one batch ahead, and metrics may look ahead at a batch (`Metric`). Only a full disk ends the scoring
     (OSError).
     """
+    derive(folder, metrics, show, pending)
     subjects = {subject.id: subject for subject in suite.subjects}
     with ThreadPoolExecutor(usable_cores()) as pool, closing(LineWriter(folder.path / SCORES)) as writer:
         for batch in _one_ahead(_batches(folder, pending, pool)):
@@ -143,6 +150,44 @@ def score(
                     pending.note(one.record["id"], name, entry["status"], entry.get("siblings"))
                 show.advance()
             writer.sync()
+
+
+def derive(folder: RunFolder, metrics: Mapping[str, Metric], show: Progress, pending: PendingScores) -> None:
+    """Append the pending scores that follow from recorded details of another metric, without reading an image."""
+    sources: dict[str, list[str]] = {}
+    for name, metric in metrics.items():
+        if (source := derived_from(metric)) is not None:
+            sources.setdefault(source, []).append(name)
+    left = {(name, sample) for names in sources.values() for name in names for sample in pending.without(name)}
+    if not left:
+        return
+    recorded = sum(1 for _ in stream_fields(folder.path / SCORES, Measured))  # what is appended below is not read
+    with closing(LineWriter(folder.path / SCORES)) as writer:
+        for record in islice(stream_lines(folder.path / SCORES), recorded):
+            sample = record["sample"]
+            for name in sources.get(record["metric"], ()) if record["status"] == "ok" else ():
+                if (name, sample) in left:
+                    left.discard((name, sample))
+                    entry = _derived(sample, name, metrics[name], record["details"], show)
+                    writer.append(entry, sync=False)
+                    pending.note(sample, name, entry["status"], None)
+        writer.sync()
+
+
+def _derived(sample: str, name: str, metric: Any, details: Mapping[str, Any], show: Progress) -> dict[str, Any]:
+    """The record of a score from the recorded details of another metric, or of the error."""
+    entry: dict[str, Any] = {"sample": sample, "metric": name}
+    try:
+        return entry | _entry(metric.derive(details), metric)
+    except Exception as error:
+        return entry | _failed(error, sample, name, show)
+
+
+def _failed(error: Exception, sample: str, metric: str, show: Progress) -> dict[str, Any]:
+    """The fields of a score that failed; raises the error of a full disk."""
+    raise_if_disk_refuses(error)
+    show.say(f"{metric} of sample {sample}: {type(error).__name__}: {error}")
+    return {"status": "error", "error": "".join(traceback.format_exception(error))}
 
 
 @dataclass(frozen=True)
@@ -241,9 +286,7 @@ def _measured(
         # A metric may draw on its image: the others get the image as it is.
         return entry | _entry(metric.score(replace(sample, image=sample.image.copy())), metric)
     except Exception as error:
-        raise_if_disk_refuses(error)
-        show.say(f"{metric_name} of sample {name}: {type(error).__name__}: {error}")
-        return entry | {"status": "error", "error": "".join(traceback.format_exception(error))}
+        return entry | _failed(error, name, metric_name, show)
 
 
 def score_anchors(

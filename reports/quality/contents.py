@@ -105,7 +105,7 @@ class Contents:
                 made = [
                     (
                         self._name(label, size),
-                        *(_complete(found.get(name), column, label in best[name]) for name in categories),
+                        *(complete(found.get(name), column, label in best[name]) for name in categories),
                     )
                     for label, found in cells.items()
                 ]
@@ -127,7 +127,7 @@ class Contents:
             best = {column.name: self._best(cells, column) for column in [*quality, *spent]}
             made = []
             for label, found in cells.items():
-                values = [_complete(found.get(item.name), item, label in best[item.name]) for item in quality]
+                values = [complete(found.get(item.name), item, label in best[item.name]) for item in quality]
                 values += [_cell(found.get(item.name), item, best=label in best[item.name]) for item in spent]
                 about = (_cell(found.get(REFERENCES.name), REFERENCES), Cell(_kind(found)))
                 made.append((self._name(label, size), *about, *values))
@@ -273,8 +273,8 @@ def _cell(row: Row | None, column: Column, expected: int = 0, best: bool = False
     return Cell(text, ends, row["n_ok"] if row["n_ok"] < expected else None, best=best, value=row["mean"])
 
 
-def _complete(row: Row | None, column: Column, best: bool) -> Cell:
-    """The same, with the number of values if any planned one is missing."""
+def complete(row: Row | None, column: Column, best: bool = False) -> Cell:
+    """Mean and interval of a column, with the number of values if any planned one is missing."""
     return _cell(row, column, row["n_total"] if row is not None else 0, best)
 
 

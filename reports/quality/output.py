@@ -17,6 +17,7 @@ from fc_bench.reports.frame import Run, columns, frame, incomparable_costs
 from fc_bench.reports.literature import published_tables
 from fc_bench.reports.quality.contents import Contents, contents, differences
 from fc_bench.reports.quality.notes import footnote_marks, footnotes, notes, provenance
+from fc_bench.reports.quality.side_by_side import disagreements, reading, side_by_side
 from fc_bench.reports.tables.comma_separated import csv_frame, csv_tables
 from fc_bench.reports.tables.html import html_document
 from fc_bench.reports.tables.latex import latex_tables
@@ -25,8 +26,9 @@ from fc_bench.reports.tables.model import Table
 from fc_bench.reports.tables.terminal import print_table
 from fc_bench.run_folder.records import write_atomically
 
-Layout = Literal["suite", "paper"]
-"""All measures of the suite, or the tables of FastComposer's paper."""
+Layout = Literal["suite", "paper", "protocols", "as-published"]
+"""All measures of the suite, the tables of FastComposer's paper, or the scores of published protocols, "as-published"
+with the means of their own code, too."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,15 @@ class Tables:
         return published_tables(str(self.runs[0].settings["suite"]["name"]))
 
     @cached_property
+    def side_by_side(self) -> list[Table]:
+        """The methods under every published protocol."""
+        return side_by_side(self.runs, as_published=self.layout == "as-published")
+
+    @cached_property
     def headline(self) -> list[Table]:
         """The tables for the terminal."""
+        if self.layout in ("protocols", "as-published"):
+            return self.side_by_side
         if self.layout == "paper":
             return [*self.contents.paper(), *self.published]
         made = self.contents
@@ -76,7 +85,7 @@ class Tables:
     @cached_property
     def printed(self) -> list[Table]:
         """The tables in a width for paper."""
-        if self.layout == "paper":
+        if self.layout != "suite":
             return self.headline
         made = self.contents
         headline = [*made.quality(made.headlines), *self.published, made.cost()]
@@ -85,7 +94,7 @@ class Tables:
     @cached_property
     def everything(self) -> list[Table]:
         """All tables, with all columns."""
-        if self.layout == "paper":
+        if self.layout != "suite":
             return self.headline
         made = self.contents
         first = [*made.overview(), *made.quality(made.columns), *self.published, made.cost()]
@@ -93,6 +102,8 @@ class Tables:
 
     def notes(self, options: bool = True) -> list[str]:
         """The notes for the reader."""
+        if self.layout in ("protocols", "as-published"):
+            return [*disagreements(self.runs), *reading(self.runs), *notes(self.runs, options=False)]
         return [*notes(self.runs, options), *(self.beside.notes if self.beside else ())]
 
     def show(self, console: Console) -> None:

@@ -1,0 +1,218 @@
+"""The same images under every published protocol that a run's records allow, with ranks and where they disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fc_bench.analysis.aggregate import OVERALL, by_method, result_rows
+from fc_bench.analysis.measurements import Measurements, Row, read_measurements
+from fc_bench.errors import UserError
+from fc_bench.metrics.identity import Identity
+from fc_bench.metrics.published import DERIVED, FromSimilarities
+from fc_bench.protocols import Column
+from fc_bench.published import Trimmed
+from fc_bench.reports.frame import Run, rows, who
+from fc_bench.reports.quality.contents import complete, heading, number
+from fc_bench.reports.tables.model import NOTHING, Cell, Heading, Table
+
+OWN = Identity.columns[0]
+"""The protocol of FastComposer, which is the suite's own."""
+
+
+@dataclass(frozen=True)
+class ProtocolRun(Run):
+    """A run whose columns are the scores of the published protocols, derived from its records of `identity`."""
+
+    derived: Sequence[type[FromSimilarities]] = field(default=DERIVED, compare=False)
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """FastComposer's identity preservation and the columns of each protocol."""
+        every = [OWN, *(column for protocol in self.derived for column in protocol.columns)]
+        return [replace(column, headline=True) for column in every]
+
+    @cached_property
+    def measured(self) -> Measurements:
+        """The run's records with the derived columns; raises UserError if `identity` was not measured."""
+        recorded = read_measurements(self.folder)
+        if OWN.name not in recorded.samples:
+            raise UserError(
+                f'{self.folder.path} has no scores of the metric "identity", from which the protocols are computed; '
+                "add it to the suite's metrics and repeat the command that made the run."
+            )
+        names = [column.name for column in self.columns[1:]]
+        values = np.full((len(names), len(recorded.samples)), np.nan)
+        finished = (recorded.samples["status"] == "ok").to_numpy()
+        chosen = np.flatnonzero(finished)
+        for row, record in zip(chosen.tolist(), recorded.score_records("identity", chosen), strict=True):
+            if record is not None and record["status"] == "ok":
+                found = self._derive(record["details"])
+                values[:, row] = [np.nan if found[name] is None else found[name] for name in names]
+        derived = pd.DataFrame(dict(zip(names, values, strict=True)))
+        other = [column for column in names if column in recorded.samples]
+        samples = pd.concat([recorded.samples.drop(columns=other), derived], axis=1)
+        anchors = [self._anchor(record) for record in recorded.anchors if OWN.name in record["values"]]
+        return replace(recorded, samples=samples, anchors=anchors)
+
+    @cached_property
+    def results(self) -> list[Row]:
+        """The results, one row per value."""
+        return result_rows(self.folder, self.measured, self.columns)
+
+    def as_published(self, subjects: int) -> dict[tuple[str, str], Trimmed | None]:
+        """(method, column) -> the mean as the benchmark's own code takes it, over all images of so many subjects."""
+        how = {column.name: protocol for protocol in self.derived for column in protocol.columns}
+        found = {}
+        for method, own in by_method(self.samples, subjects):
+            for name, protocol in how.items():
+                found[method, name] = protocol.as_published(own[name].dropna().tolist())
+        return found
+
+    def _derive(self, details: Mapping[str, Any]) -> dict[str, float | None]:
+        return {name: value for one in self.derived for name, value in one.derive(details).values.items()}
+
+    def _anchor(self, record: Row) -> Row:
+        found = {
+            name: value for one in self.derived for name, value in one.derive_anchor(record["details"]).values.items()
+        }
+        return {**record, "values": {**record["values"], **found}}
+
+
+def side_by_side(runs: Sequence[Run], as_published: bool = False) -> list[Table]:
+    """For each number of subjects a line for each score of a protocol: the methods' values, and their ranks.
+
+    With `as_published` each score is followed by the mean as the benchmark's own code takes it.
+    """
+    made = [ProtocolRun(run.folder, run.name) for run in runs]
+    tables = []
+    for size, cells in _by_size(made).items():
+        columns = [column for column in made[0].columns if any(column.name in found for found in cells.values())]
+        published = {run.name: run.as_published(size) for run in made} if as_published else {}
+        tables.append(_values(size, cells, columns, published))
+        methods = _methods(cells)
+        if len(methods) > 1:
+            tables.append(_ranks(size, methods, columns))
+    return tables
+
+
+def disagreements(runs: Sequence[Run]) -> list[str]:
+    """A sentence for each score that orders methods otherwise than FastComposer's protocol, with the pairs."""
+    made = [ProtocolRun(run.folder, run.name) for run in runs]
+    lines = []
+    for size, cells in _by_size(made).items():
+        methods = _methods(cells)
+        own = _ranked(methods, OWN)
+        for column in made[0].columns[1:]:
+            ranks = _ranked(methods, column)
+            pairs = [
+                pair for pair in combinations(methods, 2) if all(label in ranks and label in own for label in pair)
+            ]
+            otherwise = [
+                (one, other) if ranks[one] < ranks[other] else (other, one)
+                for one, other in pairs
+                if (ranks[one] - ranks[other]) * (own[one] - own[other]) < 0
+            ]
+            if otherwise:
+                named = ", ".join(f"{first} before {second}" for first, second in otherwise)
+                lines.append(
+                    f"{column.title}, {who(size)}: {len(otherwise)} of {len(pairs)} pairs of methods stand otherwise "
+                    f"than under {OWN.title} ({named})."
+                )
+    return lines
+
+
+Cells = Mapping[str, Mapping[str, Row]]
+"""Label -> column -> its row."""
+
+
+def _by_size(runs: Sequence[ProtocolRun]) -> dict[int, Cells]:
+    """Number of subjects -> the rows over all prompts, methods first, then ceiling and floor."""
+    found: dict[int, dict[str, dict[str, Row]]] = {}
+    for row in sorted(rows(runs), key=lambda row: (row["subjects"], row["kind"] == "anchor")):
+        if row["category"] == OVERALL:
+            found.setdefault(row["subjects"], {}).setdefault(row["label"], {})[row["column"]] = row
+    return dict(found)
+
+
+def _methods(cells: Cells) -> Cells:
+    return {label: found for label, found in cells.items() if found[OWN.name]["kind"] == "method"}
+
+
+def _values(
+    size: int,
+    cells: Cells,
+    columns: Sequence[Column],
+    published: Mapping[str, Mapping[tuple[str, str], Trimmed | None]],
+) -> Table:
+    made: list[tuple[Cell, ...]] = []
+    for column in columns:
+        title = heading(column).whole
+        made.append((Cell(title), *(complete(found.get(column.name), column) for found in cells.values())))
+        if published and column.name != OWN.name:
+            line = [Cell(f"{title}, as published")]
+            for found in cells.values():
+                own = found[OWN.name]
+                mean = published[own["run"]].get((own["method"], column.name)) if own["kind"] == "method" else None
+                line.append(Cell(NOTHING) if mean is None else _published(mean, column, own["n_total"]))
+            made.append(tuple(line))
+    title = f"The same images under published protocols, {who(size)}"
+    header = (Heading("score", number=False), *map(Heading, cells))
+    return Table(f"protocols-{size}", title, header, tuple(made))
+
+
+def _published(mean: Trimmed, column: Column, total: int) -> Cell:
+    return Cell(number(mean.mean, column), count=mean.used if mean.used < total else None, value=mean.mean)
+
+
+def _ranks(size: int, cells: Cells, columns: Sequence[Column]) -> Table:
+    """The rank of each method under each protocol, and the agreement of this order with that of the first column."""
+    own = _ranked(cells, OWN)
+    made: list[tuple[Cell, ...]] = []
+    for column in columns:
+        ranks = _ranked(cells, column)
+        shown = [Cell(str(ranks[label]) if label in ranks else NOTHING) for label in cells]
+        both = [label for label in cells if label in own and label in ranks]
+        made.append(
+            (Cell(column.title), *shown, _agreement([own[name] for name in both], [ranks[name] for name in both]))
+        )
+    header = (Heading("score", number=False), *map(Heading, cells), Heading("Kendall's tau"))
+    title = f"Ranks under these protocols, {who(size)}, and their agreement with {OWN.title}"
+    return Table(f"protocol-ranks-{size}", title, header, tuple(made))
+
+
+def _agreement(ranks: Sequence[int], others: Sequence[int]) -> Cell:
+    from scipy.stats import kendalltau
+
+    if len(set(ranks)) < 2 or len(set(others)) < 2:  # no order to agree with
+        return Cell(NOTHING)
+    found: Any = kendalltau(ranks, others)
+    return Cell(f"{float(found.statistic):.2f}")
+
+
+def _ranked(cells: Cells, column: Column) -> dict[str, int]:
+    """Label -> rank, 1 for the best; equal values share the better rank, methods without a value have none."""
+    sign = -1 if column.higher_is_better else 1
+    values = {
+        label: sign * row["mean"]
+        for label, found in cells.items()
+        if (row := found.get(column.name)) is not None and row["mean"] is not None
+    }
+    return {label: 1 + sum(other < value for other in values.values()) for label, value in values.items()}
+
+
+def reading(runs: Sequence[Run]) -> list[str]:
+    """What the columns are: whose arithmetic, with whose embedder."""
+    embedders = dict.fromkeys(str(run.settings["metrics"].get("identity", {}).get("embedder")) for run in runs)
+    return [
+        f"Every column is the arithmetic of its benchmark's code with the embedder {' or '.join(embedders)}: what the "
+        "protocol rewards in these images, not what the authors' script prints. A number in brackets says how many of "
+        "the planned images the protocol takes into its mean.",
+        *(f"{one.columns[0].title}: {one.description}, {one.source}" for one in DERIVED),
+    ]
