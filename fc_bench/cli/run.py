@@ -48,7 +48,7 @@ def run(
 ) -> None:
     """Generate and score a suite's images with each method; the same command continues an interrupted run.
 
-    Without arguments: the suite pocket with every built-in method, in about six minutes on two CPU cores.
+    Without arguments: the suite pocket with every built-in method, in about five minutes on two CPU cores.
     """
     quiet_libraries()
     own = {"methods": tuple(method)} if method else {}
