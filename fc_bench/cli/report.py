@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 from collections.abc import Sequence
 from enum import Enum
@@ -150,6 +151,7 @@ def _write(request: Request, out: Path | None, shown: Console) -> list[Path]:
         from fc_bench.reports.figures import Choice
 
         choice = Choice(request.subjects, request.grid_seed)
+    gc.freeze()  # the libraries' objects stay, and collections need not look through them
     layout: Any = request.layout
     parts = write_report(runs, layout, families, endings, choice)
     command = ["fc-bench", "report", *map(str, request.paths), *(["--out", str(out)] if out else [])]

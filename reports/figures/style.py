@@ -6,6 +6,7 @@ distinguish. Markers differ as well, so that a figure printed in grey can be rea
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import threading
@@ -215,6 +216,7 @@ def _inherit(tasks: Sequence[tuple[Drawing, str]]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends its processes
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    gc.disable()  # it would look through all the libraries' objects, for a process that ends soon
     _TASKS[:] = tasks
 
 
