@@ -296,7 +296,7 @@ def our_training(asked: argparse.Namespace, case: Case) -> Callable[[], torch.Te
 
 
 def work(asked: argparse.Namespace) -> None:
-    """Compute a turn for each line of standard input: seconds, a few values of the result, and peak memory."""
+    """Compute a turn for each line of standard input: its time, peak memory, and a few values of the result."""
     from diffusers import AutoencoderKL, UNet2DConditionModel  # noqa: F401 (libraries are no part of the peak)
     from transformers import CLIPTextModel, CLIPVisionModelWithProjection  # noqa: F401
 
@@ -308,12 +308,13 @@ def work(asked: argparse.Namespace) -> None:
         turn = torch.no_grad()(sampling(asked, case))
     print("{}", flush=True)
     for _ in sys.stdin:
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         values = turn()
-        seconds = time.perf_counter() - begun
+        seconds, processor = time.perf_counter() - begun, time.process_time() - worked
         few = values.float().flatten()
         few = few[:: max(1, len(few) // 64)].tolist()
-        print(json.dumps({"seconds": seconds, "values": few, "peak": peak_memory() - libraries}), flush=True)
+        found = {"seconds": seconds, "processor": processor, "peak": peak_memory() - libraries}
+        print(json.dumps({**found, "values": few}), flush=True)
 
 
 def peak_memory() -> float:
@@ -337,7 +338,7 @@ class Worker:
         self._process.communicate()
 
     def turn(self) -> dict[str, Any]:
-        """Seconds, values and peak memory (GiB) of the next turn."""
+        """Seconds, seconds of the processor, peak memory (GiB) and values of the next turn."""
         assert self._process.stdin is not None
         self._process.stdin.write("turn\n")
         self._process.stdin.flush()
@@ -362,10 +363,10 @@ def interpreter(named: str | None = None) -> str | None:
 
 
 def compared(python: str, name: str, turns: int, size: int) -> dict[str, list[tuple[float, float]]]:
-    """Seconds and GiB of ours and theirs, a pair a turn after one that warms up; their results are compared first."""
+    """Figures of ours and theirs, a pair a turn after one that warms up; raises SystemExit if results differ."""
     options = {"case": name, "size": size, "threads": torch.get_num_threads()}
     with Worker(python, side="theirs", **options) as theirs, Worker(sys.executable, side="ours", **options) as ours:
-        found: dict[str, list[tuple[float, float]]] = {"seconds": [], "peak": []}
+        found: dict[str, list[tuple[float, float]]] = {"seconds": [], "processor": [], "peak": []}
         for turn in range(turns + 1):
             first, second = (ours, theirs) if turn % 2 else (theirs, ours)
             results = {first: first.turn(), second: second.turn()}
@@ -388,6 +389,7 @@ def table(
         what = f"{name} at {size} pixels, {CASES[name].width:g} x width"
         found = compared(python, name, turns, size)
         yield what, "s", found["seconds"]
+        yield f"{what}, processor time", "s", found["processor"]
         yield f"{what}, peak memory", "GiB", found["peak"][-1:]
 
 
