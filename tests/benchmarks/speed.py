@@ -86,11 +86,11 @@ def timed(work: Callable[[], Any]) -> float:
 
 
 def command_of(folder: Path, **options: Any) -> dict[str, Any]:
-    """What a run of the suite pocket recorded of itself."""
+    """What a run of the suite pocket in one process recorded of itself."""
     from fc_bench.commands.run import RunOptions, run
 
     with (folder / "log").open("w") as log:
-        outcome = run(RunOptions(out=folder / "run", device="cpu", **options), Console(file=log))
+        outcome = run(RunOptions(out=folder / "run", device="cpu", workers=1, **options), Console(file=log))
     return outcome.folder.settings()["commands"][-1]
 
 
