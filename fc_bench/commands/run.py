@@ -131,12 +131,16 @@ class Prepared:
         """The size of the plan and remarks on it, in lines."""
         name, backbone = self.suite.file.name, self.setting.backbone.name
         yield f"{name} on {backbone}: {self.plan.size} samples in {len(self.plan.jobs)} jobs"
-        yield from self.plan.left_out
-        if unknown := unknown_words(prompts_of(self.plan), self.setting.backbone):
-            yield unknown
+        yield from self.remarks()
         if remark := number_format_remark(self.setting):
             yield remark
         yield from describe_calls(self.plan, self.shares, self.setting.sampler)
+
+    def remarks(self) -> Iterator[str]:
+        """What is left out, and which words are unknown, in lines."""
+        yield from self.plan.left_out
+        if unknown := unknown_words(prompts_of(self.plan), self.setting.backbone):
+            yield unknown
 
 
 def prepare(options: RunOptions) -> Prepared:
@@ -313,12 +317,9 @@ def _generate_pending(
 
 def _describe_pending(opened: Session, prepared: Prepared, pending: int) -> Iterator[str]:
     """How much is to be generated, what is left out, and which words are unknown, in lines."""
-    plan, backbone = opened.plan, prepared.setting.backbone
-    name = f"{opened.suite.file.name} on {backbone.name}"
-    yield f"{name}: {plan.size} samples, {pending} to generate, in {opened.folder.path}"
-    yield from plan.left_out
-    if unknown := unknown_words(prompts_of(plan), backbone):
-        yield unknown
+    name = f"{opened.suite.file.name} on {prepared.setting.backbone.name}"
+    yield f"{name}: {opened.plan.size} samples, {pending} to generate, in {opened.folder.path}"
+    yield from prepared.remarks()
 
 
 def _seconds(done: Generation) -> dict[str, Any]:

@@ -98,6 +98,8 @@ class CopyPaste:
         self._models = FaceModels.shared(setting.backbone, setting.device, self.embedder)
         self._references = ReferenceFaces(self._models)
         self._embedder = setting.backbone.faces[self.embedder].name
+        self._shown: dict[str, Shown] = {}
+        """Subject's id -> its reference."""
 
     def prepare(self, subjects: Sequence[Subject]) -> None:
         """Embed every reference; raises UserError if one shows no face."""
@@ -165,16 +167,22 @@ class CopyPaste:
 
     def _differences(self, subject: Subject, one: Shown) -> dict[str, float] | None:
         """Pose, expression and framing of a face and the subject's reference."""
-        face = self._references.face(subject)
-        if face is None:
+        reference = self._reference(subject)
+        if reference is None:
             return None
-        reference = Shown(face, _size(subject.photographs[0]))
         found = {"framing_difference": float(np.abs(one.frame - reference.frame).mean())}
-        here, there = _features(one.face), _features(face)
+        here, there = _features(one.face), _features(reference.face)
         if here is not None and there is not None:
             for name, left, right in zip(("pose_difference", "expression_difference"), here, there, strict=True):
                 found[name] = float(np.linalg.norm(left - right))
         return found
+
+    def _reference(self, subject: Subject) -> Shown | None:
+        """The reference, whose photograph is read once; None without a face."""
+        face = self._references.face(subject)
+        if face is not None and subject.id not in self._shown:
+            self._shown[subject.id] = Shown(face, _size(subject.photographs[0]))
+        return self._shown.get(subject.id)
 
 
 def _features(face: Face) -> tuple[np.ndarray, np.ndarray] | None:

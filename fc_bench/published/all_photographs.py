@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fc_bench.published import cosines
+
 TEXT_WEIGHT = 2.5
 """Factor of CLIPScore (arXiv 2104.08718), which CustomConcept101's text alignment is."""
 
@@ -14,8 +16,7 @@ def image_alignment(images: np.ndarray, photographs: np.ndarray) -> float:
     CLIP-I and DINO of DreamBooth (section 4.2) and the image alignment of CustomConcept101
     (customconcept101/evaluate.py, `clipeval_image`), which differ in their models.
     """
-    left, right = (group / np.linalg.norm(group, axis=1, keepdims=True) for group in (images, photographs))
-    return float((left @ right.T).mean())
+    return float(cosines(images, photographs).mean())
 
 
 def text_alignment(cosine: float) -> float:

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fc_bench.published import cosines
+
 
 def subject_matrix(photographs: Sequence[np.ndarray]) -> np.ndarray:
     """Mean cosine of each two subjects' photographs [subjects, subjects], from embeddings [photographs, dim] a subject.
 
     The diagonal includes the pairs of a photograph with itself, as theirs does.
     """
-    unit = [own / np.linalg.norm(own, axis=1, keepdims=True) for own in photographs]
-    return np.array([[float((one @ other.T).mean()) for other in unit] for one in unit])
+    return np.array([[float(cosines(one, other).mean()) for other in photographs] for one in photographs])
 
 
 def detect_and_compare(crops: np.ndarray, subjects: np.ndarray) -> float:

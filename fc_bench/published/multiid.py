@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fc_bench.model.matching import optimal_matching
-from fc_bench.published import Trimmed
+from fc_bench.published import Trimmed, cosines
 
 EPSILON = 1e-6
 """Added to norms; a smaller angle between target and reference gives no direction (metrics/arcface_metric.py)."""
@@ -69,13 +69,6 @@ def copy_paste_of_image(
         return None
     aims, given = (optimal_matching(cosines(generated, others)) for others in (target, references))
     return [copy_paste(face, target[aims[place]], references[given[place]]) for place, face in enumerate(generated)]
-
-
-def cosines(ones: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndarray:
-    """The cosines of all pairs of embeddings [ones, others]."""
-    left, right = (np.asarray(group, dtype=np.float64) for group in (ones, others))
-    left, right = (group / np.linalg.norm(group, axis=1, keepdims=True) for group in (left, right))
-    return left @ right.T
 
 
 def trimmed_mean(values: Sequence[float]) -> Trimmed | None:

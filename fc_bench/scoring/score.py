@@ -180,13 +180,13 @@ def _derived(sample: str, name: str, metric: Any, details: Mapping[str, Any], sh
     try:
         return entry | _entry(metric.derive(details), metric)
     except Exception as error:
-        return entry | _failed(error, sample, name, show)
+        return entry | _failed(error, f"{name} of sample {sample}", show)
 
 
-def _failed(error: Exception, sample: str, metric: str, show: Progress) -> dict[str, Any]:
+def _failed(error: Exception, what: str, show: Progress) -> dict[str, Any]:
     """The fields of a score that failed; raises the error of a full disk."""
     raise_if_disk_refuses(error)
-    show.say(f"{metric} of sample {sample}: {type(error).__name__}: {error}")
+    show.say(f"{what}: {type(error).__name__}: {error}")
     return {"status": "error", "error": "".join(traceback.format_exception(error))}
 
 
@@ -286,7 +286,7 @@ def _measured(
         # A metric may draw on its image: the others get the image as it is.
         return entry | _entry(metric.score(replace(sample, image=sample.image.copy())), metric)
     except Exception as error:
-        return entry | _failed(error, name, metric_name, show)
+        return entry | _failed(error, f"{metric_name} of sample {name}", show)
 
 
 def score_anchors(
@@ -296,13 +296,10 @@ def score_anchors(
 
     Their ids are `anchor:ceiling:p01+p02:1`.
     """
-    writer = LineWriter(folder.path / SCORES)
-    try:
+    with closing(LineWriter(folder.path / SCORES)) as writer:
         for entry in _anchors(suite, folder, metrics, show):
             if (entry["sample"], entry["metric"]) not in done:
                 writer.append(entry)
-    finally:
-        writer.close()
 
 
 def _anchors(
@@ -324,11 +321,8 @@ def _anchors(
                     for number, value in enumerate(scores)
                 ]
             except Exception as error:
-                raise_if_disk_refuses(error)
-                failure = "".join(traceback.format_exception(error))
-                entries = [{"sample": f"{ANCHOR}failed:{'+'.join(key)}", "row": None, "status": "error"}]
-                entries[0]["error"] = failure
-                show.say(f"{name} of the photographs of {'+'.join(key)}: {type(error).__name__}: {error}")
+                failure = _failed(error, f"{name} of the photographs of {'+'.join(key)}", show)
+                entries = [{"sample": f"{ANCHOR}failed:{'+'.join(key)}", "row": None, **failure}]
             yield from ({"metric": name, "subjects": key, **entry} for entry in entries)
 
 

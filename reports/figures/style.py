@@ -56,6 +56,7 @@ FEWEST_TASKS = 4
 """Figures in a format that are worth a process."""
 MARGIN = 0.04
 """Margin around a figure in inches."""
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "Noto Sans Arabic", "Noto Sans Devanagari")
 """Fonts that are tried, if installed, for characters without a glyph in DejaVu Sans."""
 GREY = "#7F7F7F"
@@ -196,16 +197,13 @@ def _render_in_processes(tasks: Sequence[tuple[Drawing, str]], processes: int) -
     context = get_context("fork")
     with ProcessPoolExecutor(processes, context, initializer=_inherit, initargs=(tasks,)) as pool:
         # What a signal raises in the callbacks of a fork is lost, so signals wait until the processes are there.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
         try:
             rendered = pool.map(_render_task, range(len(tasks)))
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
         for (drawing, ending), content in zip(tasks, rendered, strict=True):
             drawing.kept[ending] = content
-
-
-_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 _TASKS: list[tuple[Drawing, str]] = []
@@ -215,7 +213,7 @@ _TASKS: list[tuple[Drawing, str]] = []
 def _inherit(tasks: Sequence[tuple[Drawing, str]]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command ends its processes
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
     gc.disable()  # it would look through all the libraries' objects, for a process that ends soon
     _TASKS[:] = tasks
 

@@ -90,7 +90,7 @@ def side_by_side(runs: Sequence[Run], as_published: bool = False) -> list[Table]
 
     With `as_published` each score is followed by the mean as the benchmark's own code takes it.
     """
-    made = [ProtocolRun(run.folder, run.name) for run in runs]
+    made = list(map(_under_protocols, runs))
     tables = []
     for size, cells in _by_size(made).items():
         columns = [column for column in made[0].columns if any(column.name in found for found in cells.values())]
@@ -104,7 +104,7 @@ def side_by_side(runs: Sequence[Run], as_published: bool = False) -> list[Table]
 
 def disagreements(runs: Sequence[Run]) -> list[str]:
     """A sentence for each score that orders methods otherwise than FastComposer's protocol, with the pairs."""
-    made = [ProtocolRun(run.folder, run.name) for run in runs]
+    made = list(map(_under_protocols, runs))
     lines = []
     for size, cells in _by_size(made).items():
         methods = _methods(cells)
@@ -126,6 +126,13 @@ def disagreements(runs: Sequence[Run]) -> list[str]:
                     f"than under {OWN.title} ({named})."
                 )
     return lines
+
+
+def _under_protocols(run: Run) -> ProtocolRun:
+    """The run with the protocols' columns; its records are read once."""
+    if "protocols" not in run.kept:
+        run.kept["protocols"] = ProtocolRun(run.folder, run.name)
+    return run.kept["protocols"]
 
 
 Cells = Mapping[str, Mapping[str, Row]]

@@ -324,7 +324,7 @@ def peak_memory() -> float:
 
 
 class Worker:
-    """A process of one side that computes a turn when it is told to."""
+    """A process of one side that computes a turn on request."""
 
     def __init__(self, python: str, **options: Any) -> None:
         command = [python, __file__, *(f"--{name}={value}" for name, value in options.items())]

@@ -1,4 +1,4 @@
-"""A run records attention and memory formats and keeps them; a CPU that computes bfloat16 is told about it."""
+"""A run records attention and memory formats and keeps them; on a CPU that computes bfloat16 a remark says so."""
 
 from __future__ import annotations
 
