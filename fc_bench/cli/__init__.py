@@ -7,6 +7,7 @@ from fc_bench.cli import (  # noqa: F401 (each adds its verb)
     curate,
     doctor,
     init_suite,
+    judge,
     list,
     report,
     run,

@@ -191,10 +191,12 @@ def _face_settings(backbone: Backbone) -> dict[str, Any] | list[dict[str, Any]]:
 def _refuse_other_run(
     folder: RunFolder, settings: Mapping[str, Any], backbone: Backbone, metrics: Mapping[str, type[Metric]]
 ) -> None:
-    """Raise UserError if the folder holds a different run; the suite may have additional metrics."""
+    """Raise UserError if the folder holds a different run; additional metrics are allowed, and answers stay."""
     if not (folder.path / RUN).exists():
         return
     earlier = folder.settings()
+    for name in earlier.get("judged", {}):
+        del earlier["columns"][name]
     dropped = [name for name in earlier["columns"] if name not in metrics]
     if dropped:
         raise UserError(
@@ -288,9 +290,12 @@ def _begin(
     made = _provenance(metrics)
     command = {"command": shlex.join(["fc-bench", *sys.argv[1:]]), "started": now(), **provenance}
     command["face_providers"] = _face_providers(made)
+    judged = earlier.get("judged", {})
     merged = {
         "format": FORMAT,
         **settings,
+        "columns": {**settings["columns"], **{name: earlier["columns"][name] for name in judged}},
+        **({"judged": judged} if judged else {}),
         "methods": {**earlier.get("methods", {}), **settings["methods"]},
         "metrics": made,
         "photographs": inspection.record(earlier.get("photographs")),

@@ -16,6 +16,9 @@ LARGEST = 10.0
 """The scores of OmniContext and PSRBench lie between 0 and this."""
 PSRBENCH_UNREADABLE = 5.0
 """What PSRBench's own code takes for an answer without a score."""
+MOST_DIGITS = 10
+"""Most questions that an answer to MultiHuman-Testbench holds."""
+DREAMBENCH_PLUS_LARGEST = 4.0
 DREAMBENCH_PLUS_KINDS = ("animal", "human", "object", "style")
 DREAMBENCH_PLUS_PROMPTS = {
     "photorealistic": range(4),
@@ -73,6 +76,31 @@ def psrbench_score(text: str) -> float | None:
         return _in_range(float(found[1])) if found else None
     except ValueError:
         return None
+
+
+def dreambench_plus_score(text: str) -> float | None:
+    """The score of a DreamBench++ answer (yuangpeng/dreambench_plus, commit 66ca27e), from 0 to 4.
+
+    The whole number after `Score:` or `score:`, one word may stand between them, exactly once. Theirs
+    (dreambench_plus/eval_prompt_following.py) also takes larger numbers, and the first digits of a fraction.
+    """
+    found = re.findall(r"(?:score|Score):\s*[a-zA-Z]*\s*([0-9]+(?:[.,][0-9]+)?)", text)
+    if len(found) != 1 or not found[0].isdigit():
+        return None
+    score = float(found[0])
+    return score if score <= DREAMBENCH_PLUS_LARGEST else None
+
+
+def multihuman_scores(text: str, count: int | None = None) -> tuple[float, ...] | None:
+    """The scores of a MultiHuman-Testbench answer (Qualcomm-AI-research, commit ff9f120), from 1 to 10.
+
+    Digits alone, one for each of `count` questions (None: as many as there are), each plus 1. Theirs
+    (benchmarking/compute_scores.py) counts the digits before the first character that is none.
+    """
+    digits = "".join(text.split())
+    if not re.fullmatch(rf"[0-9]{{1,{MOST_DIGITS}}}", digits) or count not in (None, len(digits)):
+        return None
+    return tuple(1.0 + int(digit) for digit in digits)
 
 
 def dreambench_plus_means(ratings: Mapping[str, float]) -> dict[str, float]:

@@ -25,6 +25,7 @@ Subjects = Annotated[
 ]
 Seconds = Annotated[float, Meta(gt=-_MOST, lt=_MOST, description="a number of seconds")]
 Count = Annotated[int, Meta(gt=-_MOST, lt=_MOST, description="a whole number")]
+Number = Annotated[int, Meta(ge=1, lt=2**31, description="a whole number from 1 to 2^31")]
 Index = Annotated[int, Meta(ge=0, lt=2**31, description="a whole number from 0 to 2^31")]
 Seed = Annotated[int, Meta(ge=0, lt=2**53, description="a whole number from 0 to 2^53")]
 Values = Annotated[
@@ -120,11 +121,29 @@ class Scored(Measured, gc=False, kw_only=True):
     details: Mapped | None = None
 
 
+class Answered(msgspec.Struct, gc=False, kw_only=True):
+    """A line of answers.jsonl: the raw text that a judge gave to a question about a sample's image."""
+
+    sample: Text
+    protocol: Text
+    judge: Text
+    question: Text
+    repetition: Number
+    answer: Text
+    numbers: Number | None = None
+    """How many numbers the answer should hold, where a question asks for several."""
+    same_answer_as: Text | None = None
+    """The sample whose image, question and references are the same, so that it was asked once for both."""
+    seconds: Seconds | None = None
+    finished: Text | None = None
+
+
 KINDS: dict[str, type[msgspec.Struct]] = {
     "plan.jsonl": Planned,
     "samples.jsonl": Sampled,
     "jobs.jsonl": Customized,
     "scores.jsonl": Scored,
+    "answers.jsonl": Answered,
 }
 """Record type by file name."""
 

@@ -5,6 +5,7 @@
     samples.jsonl     one line per finished sample; the truth about what exists
     jobs.jsonl        one line per customization
     scores.jsonl      one line per scored sample and metric
+    answers.jsonl     one line per answer of a judge, as given
     images/<method>/<subjects>/<sample-id>.png
     attention/<method>/<subjects>/<sample-id>.npz   `maps`, of methods that show their attention, where a metric asks
     artefacts/<method>/<subjects>/     what a method left, until its samples are finished (or kept)
@@ -41,6 +42,7 @@ FORMAT = 1
 QUALITY = "quality"
 """Kind of a run whose run.json names none; cost runs name theirs (`cost.records`)."""
 RUN, PLAN, SAMPLES, JOBS, SCORES = "run.json", "plan.jsonl", "samples.jsonl", "jobs.jsonl", "scores.jsonl"
+ANSWERS = "answers.jsonl"
 LARGEST_MAPS = 64 << 20
 """Largest size in bytes of unpacked attention maps; those of two subjects at 64 x 64 take 16 KiB."""
 

@@ -163,6 +163,13 @@ class _Metric(_Part):
     scorers: list[str] = []
 
 
+class _Judged(_Part):
+    protocol: str
+    judge: str
+    answers: int
+    unreadable: int
+
+
 class QualitySettings(_Part):
     """run.json of a run that generated or scored images."""
 
@@ -178,6 +185,8 @@ class QualitySettings(_Part):
     """Attention and memory formats; runs of earlier versions have none."""
     methods: dict[str, _Method] = Field(min_length=1)
     metrics: dict[str, _Metric]
+    judged: dict[str, _Judged] = {}
+    """Metrics that a judge's answers give (`fc-bench judge`), beside those of the suite."""
     photographs: _Inspection | None = None
     """The result of the inspection of the photographs; runs of earlier versions have none."""
     references: dict[str, int] = {}
@@ -193,6 +202,9 @@ class QualitySettings(_Part):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f'the column "{name}" occurs twice')
+        for name in self.judged:
+            if name not in self.columns:
+                raise ValueError(f'the judged metric "{name}" has no columns')
         for name, made in self.metrics.items():
             if name.partition("@")[0] == "identity":
                 _refuse_strange_models(name, made)

@@ -83,9 +83,22 @@ def _provenance(settings: Mapping[str, Any]) -> list[list[str]]:
         ["scorers, sha256", _pairs(settings.get("scorers", {}))],
         ["face models", "; ".join(map(_pairs, faces if isinstance(faces, list) else [faces]))],
         *([f"metric {name}", _pairs(own)] for name, own in settings["metrics"].items()),
+        *([f"metric {name}", _judge(own)] for name, own in settings.get("judged", {}).items()),
         *_states(settings["commands"]),
     ]
     return [[name, text] for name, text in facts if text]
+
+
+def _judge(judged: Mapping[str, Any]) -> str:
+    """Whose answers a judged metric has, to which wording of the questions."""
+    made_by, arithmetic = judged.get("made_by"), f"arithmetic: {judged.get('arithmetic', UNKNOWN)}"
+    if made_by is None:
+        return f"judge: {judged['judge']}, answers read from a file; {arithmetic}"
+    model, prompts = made_by["model"], made_by["prompts"]
+    return (
+        f"judge: {judged['judge']}, {model['class']} in {model['dtype']}, sha256 {model['sha256']}; "
+        f"{prompts['whose']}; {arithmetic}"
+    )
 
 
 def _sampler(settings: Mapping[str, Any]) -> str:

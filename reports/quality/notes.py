@@ -106,6 +106,11 @@ def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
             title = next((column.title for column in columns_of(run.folder) if column.name == name), name)
             yield f"{title} is missing: {reason}."
         left_out |= made.get("photographs_left_out", {})
+    for judged in settings.get("judged", {}).values():
+        yield (
+            f"{judged['unreadable']} of {judged['answers']} answers of {judged['judge']} to {judged['protocol']} could "
+            "not be read and are missing; answers.jsonl has them."
+        )
     for photograph, reason in left_out.items():
         yield f"Ceiling and floor leave out the photograph {photograph}: {reason}"
     processes = [command.get("generation", {}).get("workers", 1) for command in settings["commands"]]

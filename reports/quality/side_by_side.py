@@ -15,10 +15,12 @@ from fc_bench.analysis.aggregate import OVERALL, by_method, result_rows
 from fc_bench.analysis.measurements import Measurements, Row, read_measurements
 from fc_bench.errors import UserError
 from fc_bench.metrics.identity import Identity
+from fc_bench.metrics.judged import OVERALL as WHOLE
+from fc_bench.metrics.judged import PROTOCOLS, Aggregates, Judged, JudgedImage, marked, ratings_of
 from fc_bench.metrics.published import DERIVED, FromSimilarities
 from fc_bench.protocols import Column
 from fc_bench.published import Trimmed
-from fc_bench.reports.frame import Run, rows, who
+from fc_bench.reports.frame import Run, columns, rows, who
 from fc_bench.reports.quality.contents import complete, heading, number
 from fc_bench.reports.tables.model import NOTHING, Cell, Heading, Table
 
@@ -28,15 +30,35 @@ OWN = Identity.columns[0]
 
 @dataclass(frozen=True)
 class ProtocolRun(Run):
-    """A run whose columns are the scores of the published protocols, derived from its records of `identity`."""
+    """A run whose columns are the scores of the published protocols.
+
+    They are derived from its records of `identity`, or are answers of judges.
+    """
 
     derived: Sequence[type[FromSimilarities]] = field(default=DERIVED, compare=False)
 
     @cached_property
     def columns(self) -> list[Column]:
-        """FastComposer's identity preservation and the columns of each protocol."""
-        every = [OWN, *(column for protocol in self.derived for column in protocol.columns)]
+        """FastComposer's identity preservation and the columns of each protocol, those of judges last."""
+        every = [OWN, *self._derived_columns]
+        for metric, (protocol, judge) in self.judged.items():
+            scores = {marked(column.name, judge) for column in protocol.scores}
+            recorded = map(_column, self.settings["columns"][metric])
+            every += [column for column in recorded if column.name in scores]
         return [replace(column, headline=True) for column in every]
+
+    @cached_property
+    def judged(self) -> dict[str, tuple[type[Judged], str]]:
+        """Metric -> protocol and judge, of the judges' answers that the run has."""
+        return {
+            metric: (PROTOCOLS[made["protocol"]], made["judge"])
+            for metric, made in self.settings.get("judged", {}).items()
+            if made["protocol"] in PROTOCOLS
+        }
+
+    @property
+    def _derived_columns(self) -> list[Column]:
+        return [column for protocol in self.derived for column in protocol.columns]
 
     @cached_property
     def measured(self) -> Measurements:
@@ -47,7 +69,7 @@ class ProtocolRun(Run):
                 f'{self.folder.path} has no scores of the metric "identity", from which the protocols are computed; '
                 "add it to the suite's metrics and repeat the command that made the run."
             )
-        names = [column.name for column in self.columns[1:]]
+        names = [column.name for column in self._derived_columns]
         values = np.full((len(names), len(recorded.samples)), np.nan)
         finished = (recorded.samples["status"] == "ok").to_numpy()
         chosen = np.flatnonzero(finished)
@@ -66,14 +88,34 @@ class ProtocolRun(Run):
         """The results, one row per value."""
         return result_rows(self.folder, self.measured, self.columns)
 
-    def as_published(self, subjects: int) -> dict[tuple[str, str], Trimmed | None]:
-        """(method, column) -> the mean as the benchmark's own code takes it, over all images of so many subjects."""
+    def as_published(self, subjects: int) -> dict[tuple[str, str], dict[str, Trimmed]]:
+        """(method, column) -> the means as the benchmark's own code takes them, over all images of so many subjects.
+
+        They are named by the benchmark's groups of images, `WHOLE` for all of them.
+        """
         how = {column.name: protocol for protocol in self.derived for column in protocol.columns}
-        found = {}
+        found: dict[tuple[str, str], dict[str, Trimmed]] = {}
         for method, own in by_method(self.samples, subjects):
             for name, protocol in how.items():
-                found[method, name] = protocol.as_published(own[name].dropna().tolist())
+                mean = protocol.as_published(own[name].dropna().tolist())
+                found[method, name] = {} if mean is None else {WHOLE: mean}
+            for metric, (protocol, judge) in self.judged.items():
+                for (name, group), mean in self._of_judge(metric, protocol, own).items():
+                    found.setdefault((method, marked(name, judge)), {})[group] = mean
         return found
+
+    def _of_judge(self, metric: str, protocol: type[Judged], samples: pd.DataFrame) -> Aggregates:
+        """The means of a method's images that have answers of a judge, as the benchmark's own code takes them."""
+        prompts = {key: list(own["template"].unique()) for key, own in samples.groupby("set", observed=True)}
+        images = []
+        records = self.measured.score_records(metric, samples.index.to_numpy())
+        places = zip(*(samples[name] for name in ("set", "category", "template", "index", "status")), strict=True)
+        for (key, category, template, index, status), record in zip(places, records, strict=True):
+            if record is not None and status == "ok":
+                own = prompts[key]
+                ratings = ratings_of(record["details"])
+                images.append(JudgedImage(key, category, own.index(template), len(own), index, ratings))
+        return protocol.as_published(images)
 
     def _derive(self, details: Mapping[str, Any]) -> dict[str, float | None]:
         return {name: value for one in self.derived for name, value in one.derive(details).values.items()}
@@ -85,6 +127,10 @@ class ProtocolRun(Run):
         return {**record, "values": {**record["values"], **found}}
 
 
+def _column(recorded: Mapping[str, Any]) -> Column:
+    return Column(**recorded)
+
+
 def side_by_side(runs: Sequence[Run], as_published: bool = False) -> list[Table]:
     """For each number of subjects a line for each score of a protocol: the methods' values, and their ranks.
 
@@ -93,12 +139,12 @@ def side_by_side(runs: Sequence[Run], as_published: bool = False) -> list[Table]
     made = list(map(_under_protocols, runs))
     tables = []
     for size, cells in _by_size(made).items():
-        columns = [column for column in made[0].columns if any(column.name in found for found in cells.values())]
+        shown = [column for column in columns(made) if any(column.name in found for found in cells.values())]
         published = {run.name: run.as_published(size) for run in made} if as_published else {}
-        tables.append(_values(size, cells, columns, published))
+        tables.append(_values(size, cells, shown, published))
         methods = _methods(cells)
         if len(methods) > 1:
-            tables.append(_ranks(size, methods, columns))
+            tables.append(_ranks(size, methods, shown))
     return tables
 
 
@@ -109,7 +155,7 @@ def disagreements(runs: Sequence[Run]) -> list[str]:
     for size, cells in _by_size(made).items():
         methods = _methods(cells)
         own = _ranked(methods, OWN)
-        for column in made[0].columns[1:]:
+        for column in columns(made)[1:]:
             ranks = _ranked(methods, column)
             pairs = [
                 pair for pair in combinations(methods, 2) if all(label in ranks and label in own for label in pair)
@@ -156,22 +202,30 @@ def _values(
     size: int,
     cells: Cells,
     columns: Sequence[Column],
-    published: Mapping[str, Mapping[tuple[str, str], Trimmed | None]],
+    published: Mapping[str, Mapping[tuple[str, str], Mapping[str, Trimmed]]],
 ) -> Table:
     made: list[tuple[Cell, ...]] = []
     for column in columns:
         title = heading(column).whole
         made.append((Cell(title), *(complete(found.get(column.name), column) for found in cells.values())))
         if published and column.name != OWN.name:
-            line = [Cell(f"{title}, as published")]
-            for found in cells.values():
-                own = found[OWN.name]
-                mean = published[own["run"]].get((own["method"], column.name)) if own["kind"] == "method" else None
-                line.append(Cell(NOTHING) if mean is None else _published(mean, column, own["n_total"]))
-            made.append(tuple(line))
+            means = [_means(published, found[OWN.name], column) for found in cells.values()]
+            for group in dict.fromkeys([WHOLE, *(name for own in means for name in own)]):
+                line = [Cell(f"{title}, as published{f' ({group})' if group else ''}")]
+                for found, own in zip(cells.values(), means, strict=True):
+                    total = found[OWN.name]["n_total"] if group == WHOLE else 0
+                    line.append(_published(own[group], column, total) if group in own else Cell(NOTHING))
+                made.append(tuple(line))
     title = f"The same images under published protocols, {who(size)}"
     header = (Heading("score", number=False), *map(Heading, cells))
     return Table(f"protocols-{size}", title, header, tuple(made))
+
+
+def _means(
+    published: Mapping[str, Mapping[tuple[str, str], Mapping[str, Trimmed]]], row: Row, column: Column
+) -> Mapping[str, Trimmed]:
+    """The means of a method's images as the benchmark's own code takes them, by group; none of ceiling and floor."""
+    return published[row["run"]].get((row["method"], column.name), {}) if row["kind"] == "method" else {}
 
 
 def _published(mean: Trimmed, column: Column, total: int) -> Cell:
@@ -216,10 +270,15 @@ def _ranked(cells: Cells, column: Column) -> dict[str, int]:
 
 def reading(runs: Sequence[Run]) -> list[str]:
     """What the columns are: whose arithmetic, with whose embedder."""
+    judged = {name: own for run in map(_under_protocols, runs) for name, own in run.judged.items()}
     embedders = dict.fromkeys(str(run.settings["metrics"].get("identity", {}).get("embedder")) for run in runs)
     return [
         f"Every column is the arithmetic of its benchmark's code with the embedder {' or '.join(embedders)}: what the "
         "protocol rewards in these images, not what the authors' script prints. A number in brackets says how many of "
         "the planned images the protocol takes into its mean.",
         *(f"{one.columns[0].title}: {one.description}, {one.source}" for one in DERIVED),
+        *(
+            f"{one.scores[0].title} ({judge}): answers of {judge}, {one.description}, {one.source}"
+            for one, judge in judged.values()
+        ),
     ]
