@@ -278,8 +278,8 @@ def _wordings(protocol: type[Judged], prompts: Path | None) -> tuple[dict[str, s
 def _stored(folder: RunFolder, who: Judge) -> dict[Key, Answered]:
     """The stored answers of a judge to its protocol's questions; raises UserError if another one has its name."""
     earlier = folder.settings().get("judged", {}).get(who.metric)
-    if earlier is not None and earlier.get("made_by") != who.made_by:
-        before = earlier.get("made_by")
+    if earlier is not None and earlier["made_by"] != who.made_by:
+        before = earlier["made_by"]
         if before is None:
             what = "that were read from a file"
         elif who.made_by is None:

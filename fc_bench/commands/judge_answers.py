@@ -6,6 +6,7 @@ import csv
 import json
 import unicodedata
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,17 @@ class Images:
         self.finished = {name: one for name, one in last.items() if one.status == "ok"}
         self._root = folder.path.resolve()
         self._by_image: dict[str, list[str]] = {}
-        self._by_request: dict[tuple[str, str, str, int], str] = {}
         for one in self.finished.values():
             self._by_image.setdefault(str(one.image), []).append(one.id)
-            for text in (one.template, one.prompt):
-                self._by_request[one.method, "+".join(one.subjects), _even(text), one.index] = one.id
+
+    @cached_property
+    def _by_request(self) -> dict[tuple[str, str, str, int], str]:
+        """(method, subjects, prompt as template or as text, index) -> the sample."""
+        return {
+            (one.method, "+".join(one.subjects), _even(text), one.index): one.id
+            for one in self.finished.values()
+            for text in (one.template, one.prompt)
+        }
 
     def of_row(self, row: Mapping[str, Any], question: Question, where: str) -> list[str]:
         """The samples that a row of a file is about; raises UserError if there is none."""

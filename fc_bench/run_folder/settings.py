@@ -163,11 +163,30 @@ class _Metric(_Part):
     scorers: list[str] = []
 
 
+class _JudgingModel(_Part):
+    kind: str
+    dtype: str
+    sha256: str
+
+
+class _Wordings(_Part):
+    whose: str
+
+
+class _Answering(_Part):
+    model: _JudgingModel
+    prompts: _Wordings
+
+
 class _Judged(_Part):
     protocol: str
     judge: str
+    arithmetic: str
+    made_by: _Answering | None
+    """The model that was asked, and the wording of the questions; None of answers that came in a file."""
     answers: int
     unreadable: int
+    commands: list[Any]
 
 
 class QualitySettings(_Part):

@@ -35,9 +35,11 @@ class VisionLanguageModel:
         from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
         from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 
-        if not (folder / "config.json").is_file():
-            raise UserError(f"{folder} is not the folder of a model, because it has no config.json; correct --model.")
         try:
+            if not (folder / "config.json").is_file():
+                raise UserError(
+                    f"{folder} is not the folder of a model, because it has no config.json; correct --model."
+                )
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
                 raise UserError(f'{folder} holds a model of the kind "{config.model_type}"; give {KIND}.')
@@ -63,7 +65,7 @@ class VisionLanguageModel:
         """Hash, class and number format of the model, its chat template, and how it generates."""
         return {
             "sha256": fingerprint(self.folder),
-            "class": type(self.model).__name__,
+            "kind": type(self.model).__name__,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "chat_template": str(self.processor.chat_template),
             "generation": {"greedy": True, "longest_answer": self.generation.max_new_tokens},

@@ -91,12 +91,12 @@ def _provenance(settings: Mapping[str, Any]) -> list[list[str]]:
 
 def _judge(judged: Mapping[str, Any]) -> str:
     """Whose answers a judged metric has, to which wording of the questions."""
-    made_by, arithmetic = judged.get("made_by"), f"arithmetic: {judged.get('arithmetic', UNKNOWN)}"
+    made_by, arithmetic = judged["made_by"], f"arithmetic: {judged['arithmetic']}"
     if made_by is None:
         return f"judge: {judged['judge']}, answers read from a file; {arithmetic}"
     model, prompts = made_by["model"], made_by["prompts"]
     return (
-        f"judge: {judged['judge']}, {model['class']} in {model['dtype']}, sha256 {model['sha256']}; "
+        f"judge: {judged['judge']}, {model['kind']} in {model['dtype']}, sha256 {model['sha256']}; "
         f"{prompts['whose']}; {arithmetic}"
     )
 

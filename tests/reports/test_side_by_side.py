@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from fc_bench.errors import UserError
 from fc_bench.model.matching import greedy_matching
 from fc_bench.published.multiid import trimmed_mean
 from fc_bench.reports.frame import read_runs, rows
-from fc_bench.reports.quality.side_by_side import ProtocolRun, disagreements, side_by_side
-from fc_bench.run_folder.records import SCORES
+from fc_bench.reports.quality.side_by_side import ProtocolRun, disagreements, reading, side_by_side
+from fc_bench.run_folder.records import RUN, SAMPLES, SCORES
 
 BLEND, STRANGER, NOBODY = [[0.5], [0.5]], [[0.9, 0.0], [0.0, 0.0]], [[], []]
 
@@ -169,3 +170,51 @@ def test_a_protocol_added_to_a_finished_run_needs_no_image(fc_bench, tiny_backbo
     assert {score["status"] for score in added} == {"ok"}
     named = {score["sample"] for score in added if score["metric"] == "xverse"}
     assert named >= {score["sample"] for score in before if score["metric"] == "identity"}
+
+
+@pytest.fixture
+def judged(copied):
+    """A run in which gpt-4.1 answered OmniContext's questions: PF 4 and SC 9, in `style` 1 and 1; one is unreadable."""
+    from fc_bench.metrics.judged import OmniContext, Rating
+
+    folder = copied("judged")
+    settings = json.loads((folder / RUN).read_text())
+    columns = OmniContext.columns("gpt-4.1", "answers of gpt-4.1, read from a file")
+    settings["columns"]["omnicontext@gpt-4.1"] = [asdict(column) for column in columns]
+    entry = {"protocol": "omnicontext", "judge": "gpt-4.1", "arithmetic": "theirs", "made_by": None}
+    settings["judged"] = {"omnicontext@gpt-4.1": {**entry, "answers": 2, "unreadable": 1, "commands": []}}
+    (folder / RUN).write_text(json.dumps(settings))
+    lines = []
+    for number, line in enumerate(map(json.loads, (folder / SAMPLES).read_text().splitlines())):
+        pf, sc = (1.0, 1.0) if line["category"] == "style" else (4.0, 9.0)
+        ratings = [Rating("PF", 1, (pf,)), Rating("SC", 1, None if number == 0 else (sc,))]
+        score = OmniContext.score("gpt-4.1", ratings)
+        head = {"sample": line["id"], "metric": "omnicontext@gpt-4.1", "status": "ok"}
+        lines.append({**head, "values": score.values, "details": score.details})
+    with (folder / SCORES).open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    return folder
+
+
+def test_judges_scores_stand_beside_the_protocols_with_the_means_of_their_code(judged):
+    runs = read_runs([judged])
+    table = side_by_side(runs, as_published=True)[0]
+    lines = {row[0].text: row[1:] for row in table.rows}
+    categories = runs[0].samples.loc[runs[0].samples["subjects"] == 1, "category"].unique()
+    assert "style" in categories
+    for cell in lines["OmniContext overall (gpt-4.1) ↑, as published"][:3]:
+        assert cell.text == f"{(6 * (len(categories) - 1) + 1) / len(categories):.2f}"
+    assert lines["OmniContext overall (gpt-4.1) ↑"][0].count is not None
+    assert not any("unreadable" in name for name in lines)
+    ranks = side_by_side(runs)[1]
+    assert "OmniContext overall (gpt-4.1)" in [row[0].text for row in ranks.rows]
+    assert any("answers of gpt-4.1" in line for line in reading(runs))
+
+
+def test_runs_of_which_one_is_judged_stand_in_one_table(judged, copied):
+    other = copied("other", methods=("textual-inversion",), relabel={"textual-inversion": "plain"})
+    table = side_by_side(read_runs([other, judged]))[0]
+    (line,) = (row for row in table.rows if row[0].text == "OmniContext SC (gpt-4.1) ↑")
+    shown = dict(zip([heading.text for heading in table.header], line, strict=True))
+    assert shown["plain"].text == "–"
+    assert shown["dreambooth"].text != "–"

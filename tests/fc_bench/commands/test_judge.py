@@ -290,12 +290,29 @@ def test_an_answer_whose_line_was_cut_off_is_stored_again(fc_bench, run, answers
     refused(fc_bench("judge", run.path, "--as", "omnicontext", "--answers", file), "answers.jsonl:1", "repetition")
 
 
-def test_a_judged_metric_without_its_columns_is_damage(fc_bench, run, answers):
+def test_damage_to_what_run_json_says_of_a_judge_is_named(fc_bench, run, answers):
     fc_bench("judge", run.path, "--as", "omnicontext", "--answers", answers(to_all(run)))
-    settings = json.loads((run.path / RUN).read_text())
+    whole = (run.path / RUN).read_text()
+    settings = json.loads(whole)
     del settings["columns"]["omnicontext@gpt-4.1"]
     (run.path / RUN).write_text(json.dumps(settings))
     refused(fc_bench("report", run.path), "run.json is damaged", '"omnicontext@gpt-4.1" has no columns')
+    settings = json.loads(whole)
+    del settings["judged"]["omnicontext@gpt-4.1"]["judge"]
+    (run.path / RUN).write_text(json.dumps(settings))
+    refused(fc_bench("report", run.path), "run.json is damaged", "judge")
+
+
+def test_the_gate_judges_a_judge_s_column_like_any_other(fc_bench, run, answers, tmp_path):
+    worse = shutil.copytree(run.path, tmp_path / "worse")
+    fc_bench("judge", run.path, "--as", "omnicontext", "--answers", answers(to_all(run)))
+    rows = [{**row, "answer": "2"} for row in to_all(run)]
+    fc_bench("judge", worse, "--as", "omnicontext", "--answers", answers(rows))
+    gate = tmp_path / "gate.yaml"
+    gate.write_text('methods: [paste]\nquality: {"omnicontext_overall@gpt-4.1": {tolerance: 1}}\ncost: {}\n')
+    assert fc_bench("compare", run.path, run.path, "--gate", gate).code == 0
+    done = fc_bench("compare", run.path, worse, "--gate", gate)
+    assert done.code == 1, done.out + done.err
 
 
 def test_the_help_names_every_protocol(fc_bench):

@@ -138,7 +138,7 @@ def test_random_answers_cannot_be_read_and_are_counted_as_missing(ask, run, reco
         if metric == "omnicontext@tiny-judge"
     )
     made = run.settings()["judged"]["omnicontext@tiny-judge"]["made_by"]
-    assert made["model"]["class"] == "LlavaForConditionalGeneration"
+    assert made["model"]["kind"] == "LlavaForConditionalGeneration"
     assert made["model"]["dtype"] == "float32"
     assert made["model"]["generation"] == {"greedy": True, "longest_answer": 4}
     assert made["prompts"]["whose"] == "fc-bench's wording, not the benchmark's"
@@ -222,7 +222,9 @@ def test_an_interrupted_command_continues(ask, run, answering, records):
     assert len({(one["sample"], one["question"]) for one in stored}) == len(stored) == 2 * len(run.samples())
 
 
-def test_another_model_or_wording_under_the_same_name_is_refused(ask, run, answering, judging_model, tmp_path):
+def test_another_model_or_wording_under_the_same_name_is_refused(
+    fc_bench, ask, run, answering, judging_model, tmp_path
+):
     answering(lambda images, question: "7")
     assert ask().code == 0
     before = content(run.path)
@@ -235,6 +237,7 @@ def test_another_model_or_wording_under_the_same_name_is_refused(ask, run, answe
     refused(ask(model=other), "other weights or settings")
     file = tmp_path / "tiny-judge.jsonl"
     file.write_text(json.dumps({"image": next(iter(run.samples())), "question": "PF", "answer": "7"}) + "\n")
+    refused(fc_bench("judge", run.path, "--as", "omnicontext", "--answers", file), "that a model gave")
     assert content(run.path) == before
     asked = answering(lambda images, question: "3")
     assert ask("omnicontext", "--prompts", prompts, "--judge", "own-words").code == 0
