@@ -77,7 +77,12 @@ class Images:
     def _requested(self, row: Mapping[str, Any], where: str) -> str:
         """The sample of a method, subjects, prompt (template or text) and index; raises UserError for none."""
         index = whole(row.get("index") or 0, "index", 0, where)
-        key = (str(row["method"]), "+".join(str(row["subjects"]).split("+")), _even(str(row["prompt"])), index)
+        key = (
+            str(row["method"]),
+            "+".join(map(str.strip, str(row["subjects"]).split("+"))),
+            _even(str(row["prompt"])),
+            index,
+        )
         if key not in self._by_request:
             raise UserError(
                 f"{where}: {self.folder.path} has no finished image {index} of {key[0]}, {key[1]}, "
@@ -141,20 +146,15 @@ def _json_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _table_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The rows of a CSV table; the separator (comma, semicolon or tab) is the one that yields most known columns."""
-    with file.open(encoding=encoding_of(file), newline="") as lines:
-        header = lines.readline()
-        split = {
-            separator: [name.strip().lower() for name in next(csv.reader([header], delimiter=separator), [])]
-            for separator in ",;\t"
-        }
-        separator = max(split, key=lambda one: sum(name in KNOWN for name in split[one]))
-        names = split[separator]
-        for name in KNOWN:
-            if names.count(name) > 1:
-                raise UserError(f'{file}:1: the column "{name}" occurs {names.count(name)} times; keep one.')
-        reader = csv.reader(lines, delimiter=separator, strict=True)
-        number = 2
-        try:
+    number = 1
+    try:
+        with file.open(encoding=encoding_of(file), newline="") as lines:
+            names, separator = _header(lines.readline())
+            for name in KNOWN:
+                if names.count(name) > 1:
+                    raise UserError(f'{file}:1: the column "{name}" occurs {names.count(name)} times; keep one.')
+            number = 2
+            reader = csv.reader(lines, delimiter=separator, strict=True)
             for fields in reader:
                 where, number = f"{file}:{number}", reader.line_num + 2
                 if not any(field.strip() for field in fields):
@@ -165,8 +165,18 @@ def _table_rows(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                         "separator or a line break."
                     )
                 yield where, dict(zip(names, fields, strict=True))
-        except csv.Error as error:
-            raise UserError(f"{file}:{number}: not a row of a CSV table ({error}); correct it.") from None
+    except csv.Error as error:
+        raise UserError(f"{file}:{number}: not a row of a CSV table ({error}); correct it.") from None
+
+
+def _header(line: str) -> tuple[list[str], str]:
+    """The names of the columns, and the separator that yields most known ones."""
+    split = {
+        separator: [name.strip().lower() for name in next(csv.reader([line], delimiter=separator), [])]
+        for separator in ",;\t"
+    }
+    separator = max(split, key=lambda one: sum(name in KNOWN for name in split[one]))
+    return split[separator], separator
 
 
 def whole(value: Any, name: str, least: int, where: str) -> int:

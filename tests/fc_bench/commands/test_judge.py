@@ -105,7 +105,7 @@ def test_an_unreadable_answer_is_missing_and_counted_never_a_number(fc_bench, ru
 
 
 def test_raw_text_is_stored_and_the_same_file_adds_nothing(fc_bench, run, answers, records):
-    text = 'Well,\n{"score": 9, "reasoning": "„naïve“ \U0001f600"} '
+    text = 'Well,\n{"score": 9, "reasoning": "„naïve“ \U0001f600 \x00 \ud800"} '
     file = answers(to_all(run, pf=text))
     for _ in range(2):
         assert fc_bench("judge", run.path, "--as", "omnicontext", "--answers", file).code == 0
@@ -204,6 +204,7 @@ def test_another_answer_of_the_same_judge_is_refused(fc_bench, run, answers):
         ("a.csv", "image,question,answer,answer\nx,PF,7,7\n", ["a.csv:1: ", "occurs 2 times"]),
         ("a.csv", "image,question,answer\nx,PF,7,8\n", ["a.csv:2: ", "4 fields"]),
         ("a.csv", 'image,question,answer\n"x"y,PF,7\n', ["a.csv:2: ", "not a row"]),
+        ("a.csv", f"image,question,answer{'x' * 200_000}\n", ["a.csv:1: ", "not a row"]),
         ("a.txt", "x", ["neither JSON lines"]),
         ("a.csv", b"image,question,answer\nx,PF,\xff\n", ["not UTF-8"]),
     ],
