@@ -21,8 +21,8 @@ from fc_bench.errors import UserError
 from fc_bench.generation.device import resolve_device
 from fc_bench.metrics.judged import PROTOCOLS, Judged, Question, Rating, marked
 from fc_bench.model.settings import Settings
-from fc_bench.model.yaml_file import nearest, read_yaml
-from fc_bench.progress import Progress, progress
+from fc_bench.model.yaml_file import line_of, nearest, read_yaml
+from fc_bench.progress import Progress, progress, silence_loading_bars
 from fc_bench.run_folder.json_lines import LineWriter, records_at, stream_blocks, stream_fields
 from fc_bench.run_folder.provenance import commit, hardware, now, versions
 from fc_bench.run_folder.record_shapes import Answered, Measured, Sampled
@@ -191,6 +191,7 @@ def _ask(protocol: type[Judged], name: str, options: JudgeOptions, images: Image
     assert options.model is not None
     wordings, whose = _wordings(protocol, options.prompts)
     _refuse_lost_images(images, protocol)
+    silence_loading_bars()
     model = VisionLanguageModel.load(options.model, resolve_device(options.device), options.longest_answer)
     made_by = {"model": dict(model.provenance()), "prompts": {"whose": whose, "wordings": wordings}}
     about = (
@@ -272,7 +273,14 @@ def _wordings(protocol: type[Judged], prompts: Path | None) -> tuple[dict[str, s
     text = Annotated[str, Field(min_length=1, max_length=20_000)]
     fields: dict[str, Any] = {question.name: (text, ...) for question in protocol.questions}
     schema = create_model("Prompts", __base__=Settings, **fields)
-    return read_yaml(prompts, schema).model_dump(), f"the wording of {prompts.name}"
+    found: dict[str, str] = read_yaml(prompts, schema).model_dump()
+    for question in protocol.questions:
+        if PROMPT in question.wording and PROMPT not in found[question.name]:
+            raise UserError(
+                f"{prompts}:{line_of(prompts, (question.name,))}: the wording of {question.name} has no {PROMPT}; "
+                "write it where the image's prompt belongs, in the place of <instruction> or another mark of theirs."
+            )
+    return found, f"the wording of {prompts.name}"
 
 
 def _stored(folder: RunFolder, who: Judge) -> dict[Key, Answered]:

@@ -75,14 +75,12 @@ class VisionLanguageModel:
         """The answer to a question about images in RGB, which come before it; raises UserError if the model fails."""
         import torch
 
-        shown = [{"type": "image"} for _ in images]
+        shown = [{"type": "image", "image": image} for image in images]
         conversation = [{"role": "user", "content": [*shown, {"type": "text", "text": question}]}]
         try:
-            text = self.processor.apply_chat_template(conversation, add_generation_prompt=True)
-            inputs = self.processor(text=[text], images=list(images), return_tensors="pt").to(self.model.device)
-            for name, value in inputs.items():
-                if torch.is_floating_point(value):
-                    inputs[name] = value.to(self.model.dtype)
+            inputs = self.processor.apply_chat_template(
+                conversation, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+            ).to(self.model.device, dtype=self.model.dtype)
             with torch.inference_mode():
                 made = self.model.generate(**inputs, generation_config=self.generation)
         except Exception as error:  # whatever the model's own code raises

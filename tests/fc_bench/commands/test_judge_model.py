@@ -129,7 +129,7 @@ def content(folder):
 
 def test_random_answers_cannot_be_read_and_are_counted_as_missing(ask, run, records):
     done = ask()
-    assert done.code == 0, done.err
+    assert (done.code, done.err) == (0, "")
     count = 2 * len(run.samples())
     assert f"{count} of {count} answers could not be read" in done.out
     assert all(
@@ -155,6 +155,16 @@ def test_answers_depend_on_the_images_and_on_nothing_else(judging_model):
     first, second = ([model.answer([one], "How good is it?") for one in pictures] for model in models)
     assert first == second
     assert len(set(first)) > 1
+
+
+def test_the_report_s_page_names_the_model_and_whose_wording_it_was_asked(fc_bench, ask, run, answering):
+    answering(lambda images, question: "7")
+    ask()
+    done = fc_bench("report", run.path, "--no-figures")
+    assert done.code == 0, done.err
+    page = (run.path / "report" / "index.html").read_text()
+    assert "LlavaForConditionalGeneration in float32" in page
+    assert "wording, not the benchmark" in page
 
 
 @pytest.mark.parametrize(
@@ -229,7 +239,7 @@ def test_another_model_or_wording_under_the_same_name_is_refused(
     assert ask().code == 0
     before = content(run.path)
     prompts = tmp_path / "own.yaml"
-    prompts.write_text("PF: 'Does it show {prompt}? {\"score\": 0 to 10}'\nSC: Same people?\n")
+    prompts.write_text("PF: 'Does it show {prompt}? {\"score\": 0 to 10}'\nSC: 'Same people in {prompt}?'\n")
     refused(ask("omnicontext", "--prompts", prompts), "tiny-judge", "another wording", "--judge")
     refused(ask("omnicontext", "--longest-answer", 8), "other weights or settings")
     other = shutil.copytree(judging_model, tmp_path / "tiny-judge")
@@ -266,6 +276,7 @@ def test_bad_prompts_are_refused(ask, run, tmp_path):
         ("PF: one\n", ["own.yaml", "SC"]),
         ("PF: one\nSC: two\nXX: three\n", ["own.yaml:3", "XX"]),
         ("PF: [1]\nSC: two\n", ["own.yaml:1", "PF"]),
+        ("PF: 'one {prompt}'\nSC: two <instruction>\n", ["own.yaml:2", "SC has no {prompt}"]),
     ):
         prompts.write_text(text)
         refused(ask("omnicontext", "--prompts", prompts), *parts)
