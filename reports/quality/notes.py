@@ -9,7 +9,15 @@ from typing import Any
 from fc_bench.analysis.aggregate import COST_COLUMNS, columns_of, shared_seconds
 from fc_bench.analysis.comparability import Obstacles
 from fc_bench.analysis.states import CODE, FC_BENCH, MACHINE, doubts, states, weight_doubts
-from fc_bench.reports.frame import RequestedSamples, Run, incomparable_costs, labels, requested_samples, who
+from fc_bench.reports.frame import (
+    RequestedSamples,
+    Run,
+    image_sizes,
+    incomparable_costs,
+    labels,
+    requested_samples,
+    who,
+)
 from fc_bench.reports.literature import EMBEDDER, published_rows
 from fc_bench.reports.tables.model import Cell
 
@@ -185,5 +193,5 @@ def _sampling(settings: Mapping[str, Any]) -> str:
         return "images made elsewhere, scored"
     return (
         f"{sampler['scheduler']}, {sampler['steps']} steps, guidance scale {sampler['guidance_scale']}, "
-        f"{sampler['resolution']} x {sampler['resolution']} pixels, {settings['dtype']}"
+        f"{image_sizes(settings)}, {settings['dtype']}"
     )
