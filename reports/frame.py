@@ -268,8 +268,11 @@ def _same_columns(one: Run, other: Run) -> bool:
 
 
 def image_sizes(settings: Mapping[str, Any]) -> str:
-    """The sizes of a run's images: the sampler's resolution, and what prompts ask for in its place."""
-    suite, side = settings["suite"], settings["sampler"]["resolution"]
+    """The sizes of a run's images: the sampler's resolution, and what prompts ask for in its place.
+
+    A cost run has no suite.
+    """
+    suite, side = settings.get("suite", {}), settings["sampler"]["resolution"]
     parts = [part for part in (suite.get("single"), suite.get("multi"), *suite.get("sets", ())) if part]
     entries = (entry for part in parts for own in part["prompts"].values() for entry in own)
     sizes = sorted({tuple(entry["size"]) for entry in entries if isinstance(entry, dict) and "size" in entry})
