@@ -14,6 +14,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from fc_bench.model.pocket.canvas import SIZE
 from fc_bench.model.pocket.people import EVALUATION_PEOPLE, Person, make_person, trait_vector
 from fc_bench.model.pocket.render import Scene, render, render_background, render_photograph
 
@@ -58,7 +59,7 @@ class Request:
 
 
 Draw = Callable[[Request], NDArray[np.uint8]]
-"""The picture of a case, [height, width, 3] RGB."""
+"""The picture of a case, [128, 128, 3] RGB."""
 
 
 def blend(one: Person, other: Person) -> Person:
@@ -85,7 +86,15 @@ def _distance(one: Person, other: Person) -> float:
 
 
 def _copied(request: Request) -> NDArray[np.uint8]:
-    return np.concatenate([render_photograph(person, 0).image for person in request.people], axis=1)
+    """The reference photographs side by side, of each as many columns around the face as fit."""
+    width = SIZE // len(request.people)
+    parts = []
+    for person in request.people:
+        photograph = render_photograph(person, 0)
+        middle = photograph.face_boxes[0, [0, 2]].mean()
+        left = int(np.clip(round(float(middle) - width / 2), 0, SIZE - width))
+        parts.append(photograph.image[:, left : left + width])
+    return np.concatenate(parts, axis=1)
 
 
 def _one_and_a_stranger(request: Request) -> NDArray[np.uint8]:
