@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from functools import cache
 from pathlib import Path
 
@@ -81,8 +82,9 @@ def test_published_table_holds_the_means_of_the_published_scores(size):
     names = list(scores.columns.drop(ABOUT))
     assert len(header) == len(names) + 1
     assert [row[0] for row in rows] == list(CASES[size]) == list(dict.fromkeys(scores["method"]))
+    groups = {str(case): own for case, own in scores.groupby("method")}
     for case, *cells in rows:
-        own = scores.query("method == @case")
+        own = groups[case]
         for name, cell in zip(names, cells, strict=True):
             mean = own.groupby("set")[name].mean().mean()
             number, *count = cell.replace("*", "").split()
@@ -109,6 +111,17 @@ def test_bold_values_are_those_at_least_as_good_as_the_truths(size):
             else:
                 values = [float(text.replace("*", "").split()[0]) for text in (cell, best)]
                 assert ("**" in cell) == (sign * values[0] >= sign * values[1]), (title, cell, best)
+
+
+def test_numbers_in_the_sentences_on_planted_cases_are_those_of_the_tables():
+    page = (REPOSITORY / "docs" / "published.md").read_text(encoding="utf-8")
+    section = page.partition("## Planted cases")[2].partition("\n## ")[0].rpartition("<!-- end of results -->")[2]
+    tables = [(PUBLISHED / folder / SUMMARY).read_text() for folder in FOLDERS.values()]
+    shown = {number for table in tables for number in re.findall(r"-?\d+\.\d+", table)}
+    sentences = section.partition("\nSources:")[0]
+    named = re.findall(r"-?\d+\.\d+", sentences)
+    assert len(named) > 10
+    assert [number for number in named if number not in shown] == []
 
 
 def test_a_picture_of_each_case_is_published_in_a_small_file(size):
