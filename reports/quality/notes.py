@@ -50,14 +50,14 @@ def footnote_marks(runs: Sequence[Run]) -> dict[tuple[str, int], str]:
     }
 
 
-def notes(runs: Sequence[Run], options: bool = True) -> list[str]:
+def notes(runs: Sequence[Run], options: bool = True, best: bool = True) -> list[str]:
     """One or two sentences each; a note about one of several runs begins with its name.
 
-    Without `options`, the options of the methods are left out.
+    Without `options`, the options of the methods are left out; without `best`, the meaning of bold values.
     """
     raised = {number: Cell("", mark=number).superscript for number in footnotes(runs)}
     lines = [f"{raised[number]} {text}" for number, text in footnotes(runs).items()]
-    lines += [_MEANING, _BEST, *_between(runs)]
+    lines += [_MEANING, *([_BEST] if best else []), *_between(runs)]
     found = {run.name: list(_of_run(run, runs, options)) for run in runs}
     for line in dict.fromkeys(line for own in found.values() for line in own):
         having = [name for name, own in found.items() if line in own]

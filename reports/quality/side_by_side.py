@@ -11,43 +11,61 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fc_bench.analysis.aggregate import OVERALL, by_method, result_rows
+from fc_bench.analysis.aggregate import OVERALL, by_method, columns_of, result_rows
 from fc_bench.analysis.measurements import Measurements, Row, read_measurements
 from fc_bench.errors import UserError
 from fc_bench.metrics.identity import Identity
 from fc_bench.metrics.published import DERIVED, FromSimilarities
 from fc_bench.protocols import Column
 from fc_bench.published import Trimmed
-from fc_bench.reports.frame import Run, rows, who
+from fc_bench.reports.frame import Run, columns, rows, who
 from fc_bench.reports.quality.contents import complete, heading, number
 from fc_bench.reports.tables.model import NOTHING, Cell, Heading, Table
 
 OWN = Identity.columns[0]
 """The protocol of FastComposer, which is the suite's own."""
+MEASURED = (
+    "mudi_detect_and_compare",
+    "multiid_copy_paste",
+    "clip_i_all",
+    "dino_all",
+    "customconcept101_text",
+    "prompt_consistency",
+)
+"""Columns of published protocols that need the image; they are there if the run measured them."""
+OF_TEXT = ("customconcept101_text", "prompt_consistency")
+"""Those that say nothing of the people."""
 
 
 @dataclass(frozen=True)
 class ProtocolRun(Run):
-    """A run whose columns are the scores of the published protocols, derived from its records of `identity`."""
+    """A run whose columns are scores of published protocols: derived from its records of `identity`, or measured."""
 
     derived: Sequence[type[FromSimilarities]] = field(default=DERIVED, compare=False)
 
     @cached_property
     def columns(self) -> list[Column]:
-        """FastComposer's identity preservation and the columns of each protocol."""
-        every = [OWN, *(column for protocol in self.derived for column in protocol.columns)]
+        """FastComposer's identity preservation, the columns of each protocol, and those `MEASURED` with any value."""
+        recorded = {column.name: column for column in columns_of(self.folder)}
+        values = self._recorded.samples
+        found = [recorded[name] for name in MEASURED if name in recorded and values[name].notna().any()]
+        every = [OWN, *(column for protocol in self.derived for column in protocol.columns), *found]
         return [replace(column, headline=True) for column in every]
+
+    @cached_property
+    def _recorded(self) -> Measurements:
+        return read_measurements(self.folder)
 
     @cached_property
     def measured(self) -> Measurements:
         """The run's records with the derived columns; raises UserError if `identity` was not measured."""
-        recorded = read_measurements(self.folder)
+        recorded = self._recorded
         if OWN.name not in recorded.samples:
             raise UserError(
                 f'{self.folder.path} has no scores of the metric "identity", from which the protocols are computed; '
                 "add it to the suite's metrics and repeat the command that made the run."
             )
-        names = [column.name for column in self.columns[1:]]
+        names = [column.name for protocol in self.derived for column in protocol.columns]
         values = np.full((len(names), len(recorded.samples)), np.nan)
         finished = (recorded.samples["status"] == "ok").to_numpy()
         chosen = np.flatnonzero(finished)
@@ -59,6 +77,7 @@ class ProtocolRun(Run):
         other = [column for column in names if column in recorded.samples]
         samples = pd.concat([recorded.samples.drop(columns=other), derived], axis=1)
         anchors = [self._anchor(record) for record in recorded.anchors if OWN.name in record["values"]]
+        anchors += [record for record in recorded.anchors if any(name in record["values"] for name in MEASURED)]
         return replace(recorded, samples=samples, anchors=anchors)
 
     @cached_property
@@ -93,13 +112,45 @@ def side_by_side(runs: Sequence[Run], as_published: bool = False) -> list[Table]
     made = list(map(_under_protocols, runs))
     tables = []
     for size, cells in _by_size(made).items():
-        columns = [column for column in made[0].columns if any(column.name in found for found in cells.values())]
+        shown = [column for column in columns(made) if any(column.name in found for found in cells.values())]
         published = {run.name: run.as_published(size) for run in made} if as_published else {}
-        tables.append(_values(size, cells, columns, published))
+        tables.append(_values(size, cells, shown, published))
         methods = _methods(cells)
         if len(methods) > 1:
-            tables.append(_ranks(size, methods, columns))
+            tables.append(_ranks(size, methods, shown))
     return tables
+
+
+def beside_the_first(runs: Sequence[Run]) -> list[Table]:
+    """For each number of subjects a line for each method, whose columns are the scores' means.
+
+    Bold are the values that a score ranks at least as high as that of the first method.
+    """
+    made = list(map(_under_protocols, runs))
+    tables = []
+    for size, cells in _by_size(made).items():
+        methods = _methods(cells)
+        shown = [column for column in columns(made) if any(column.name in found for found in methods.values())]
+        first, *_ = methods.values()
+        lines = []
+        for label, found in methods.items():
+            line = [Cell(label)]
+            for column in shown:
+                reaches = found is not first and _reaches(found[column.name], first[column.name], column)
+                line.append(replace(complete(found[column.name], column, reaches), interval=None))
+            lines.append(tuple(line))
+        header = (Heading("images", number=False), *map(heading, shown))
+        tables.append(Table(f"beside-{size}", f"Published protocols, {who(size)}", header, tuple(lines)))
+    return tables
+
+
+def _reaches(row: Row, other: Row, column: Column) -> bool:
+    """Whether a score ranks a value, as shown, at least as high as another one."""
+    if column.higher_is_better is None or None in (row["mean"], other["mean"]):
+        return False
+    sign = 1 if column.higher_is_better else -1
+    value, least = (float(number(one["mean"], column)) for one in (row, other))
+    return sign * value >= sign * least
 
 
 def disagreements(runs: Sequence[Run]) -> list[str]:
@@ -109,8 +160,8 @@ def disagreements(runs: Sequence[Run]) -> list[str]:
     for size, cells in _by_size(made).items():
         methods = _methods(cells)
         own = _ranked(methods, OWN)
-        for column in made[0].columns[1:]:
-            ranks = _ranked(methods, column)
+        for column in columns(made)[1:]:
+            ranks = {} if column.name in OF_TEXT else _ranked(methods, column)
             pairs = [
                 pair for pair in combinations(methods, 2) if all(label in ranks and label in own for label in pair)
             ]
@@ -162,7 +213,7 @@ def _values(
     for column in columns:
         title = heading(column).whole
         made.append((Cell(title), *(complete(found.get(column.name), column) for found in cells.values())))
-        if published and column.name != OWN.name:
+        if any(name == column.name for own in published.values() for _, name in own):
             line = [Cell(f"{title}, as published")]
             for found in cells.values():
                 own = found[OWN.name]
@@ -182,7 +233,7 @@ def _ranks(size: int, cells: Cells, columns: Sequence[Column]) -> Table:
     """The rank of each method under each protocol, and the agreement of this order with that of the first column."""
     own = _ranked(cells, OWN)
     made: list[tuple[Cell, ...]] = []
-    for column in columns:
+    for column in (column for column in columns if column.higher_is_better is not None):
         ranks = _ranked(cells, column)
         shown = [Cell(str(ranks[label]) if label in ranks else NOTHING) for label in cells]
         both = [label for label in cells if label in own and label in ranks]
@@ -204,7 +255,12 @@ def _agreement(ranks: Sequence[int], others: Sequence[int]) -> Cell:
 
 
 def _ranked(cells: Cells, column: Column) -> dict[str, int]:
-    """Label -> rank, 1 for the best; equal values share the better rank, methods without a value have none."""
+    """Label -> rank, 1 for the best; equal values share the better rank, methods without a value have none.
+
+    Empty for a column of which neither direction is better.
+    """
+    if column.higher_is_better is None:
+        return {}
     sign = -1 if column.higher_is_better else 1
     values = {
         label: sign * row["mean"]
