@@ -27,6 +27,8 @@ OWN = Identity.columns[0]
 MEASURED = (
     "mudi_detect_and_compare",
     "multiid_copy_paste",
+    "target_copy_paste",
+    "target_similarity",
     "clip_i_all",
     "dino_all",
     "customconcept101_text",
