@@ -117,6 +117,7 @@ class BasePipeline:
         truncate.
         """
         self._check_lengths(pipeline, [request.prompt for request in requests])
+        self._check_lengths(pipeline, [request.conditions.negative_prompt for request in requests])
         embeddings = self._text_embeddings(pipeline, requests) if self.setting.remembers_text else {}
         with compiled(pipeline.unet, self.setting.compiled):
             images = draw_images(pipeline, self.setting.sampler, requests, **embeddings, **inputs)
@@ -125,8 +126,9 @@ class BasePipeline:
     def _text_embeddings(
         self, pipeline: StableDiffusionPipeline, requests: Sequence[Request]
     ) -> dict[str, torch.Tensor]:
-        """The pipeline's embeddings of the prompts and of the null prompt, each computed once."""
-        prompts = [request.prompt for request in requests] + [""] * len(requests)
+        """The pipeline's embeddings of the prompts and of the negative prompts, each computed once."""
+        prompts = [request.prompt for request in requests]
+        prompts += [request.conditions.negative_prompt for request in requests]
         tokens = pipeline.tokenizer(
             [pipeline.maybe_convert_prompt(prompt, pipeline.tokenizer) for prompt in prompts],
             padding="max_length",
@@ -165,15 +167,23 @@ def draw_images(pipeline: Any, sampler: Sampler, requests: Sequence[Request], **
     `inputs` are additional arguments of the pipeline. Prompt embeddings among them replace the prompts.
     """
     prompts = None if "prompt_embeds" in inputs else [request.prompt for request in requests]
+    if prompts is not None and any(request.conditions.negative_prompt for request in requests):
+        inputs["negative_prompt"] = [request.conditions.negative_prompt for request in requests]
+    width, height = image_size(sampler, requests)
     return pipeline(
         prompts,
         **inputs,
         num_inference_steps=sampler.steps,
         guidance_scale=sampler.guidance_scale,
-        height=sampler.resolution,
-        width=sampler.resolution,
+        height=height,
+        width=width,
         generator=[request.generator() for request in requests],
     ).images
+
+
+def image_size(sampler: Sampler, requests: Sequence[Request]) -> tuple[int, int]:
+    """Width and height in pixels of the images of a batch."""
+    return requests[0].conditions.size or (sampler.resolution, sampler.resolution)
 
 
 def check_length(prompt: str, length: int, longest: int) -> None:

@@ -32,7 +32,8 @@ class FastComposer:
     """The backbone's FastComposer checkpoint with delayed subject conditioning."""
 
     description: ClassVar[str] = "fuses subject embeddings into the prompt, delayed conditioning; one photograph each"
-    max_subjects: ClassVar[int] = 4
+    max_subjects: ClassVar[int] = 8
+    conditions: ClassVar[frozenset[str]] = frozenset({"negative_prompt", "size"})
     uses_photographs: ClassVar[bool] = True
     Options: ClassVar[type[BaseModel]] = FastComposerOptions
 
@@ -69,6 +70,14 @@ class FastComposer:
         """The options with the checkpoint's name filled in, so that naming the default gives the same method."""
         variant = backbone.variant(options.checkpoint).removeprefix("fastcomposer/")
         return options.model_copy(update={"checkpoint": variant})
+
+    @classmethod
+    def remark(cls, options: FastComposerOptions, subjects: int) -> str | None:
+        """A remark for more subjects than training shows together."""
+        from fc_bench.model.fastcomposer.prompts import TRAINED_SUBJECTS
+
+        more = f"generates {subjects} subjects, but was trained with at most {TRAINED_SUBJECTS} in a picture"
+        return more if subjects > TRAINED_SUBJECTS else None
 
     @classmethod
     def weights(cls, backbone: Backbone, options: FastComposerOptions) -> Mapping[str, Path]:
@@ -110,8 +119,10 @@ class FastComposer:
 
     def prefix(self, requests: Sequence[Request], iterations: int, earlier: Any = None) -> Any:
         """The batch's first iterations, conditioned on the plain prompts."""
+        from fc_bench.baselines.base_pipeline import image_size
         from fc_bench.model.compilation import compiled
 
+        width, height = image_size(self._sampler, requests)
         with compiled(self._pipeline.unet, self._compiled):
             return self._pipeline.text_only_prefix(
                 [request.plain_prompt for request in requests],
@@ -119,8 +130,9 @@ class FastComposer:
                 [request.generator() for request in requests],
                 num_inference_steps=self._sampler.steps,
                 guidance_scale=self._sampler.guidance_scale,
-                height=self._sampler.resolution,
-                width=self._sampler.resolution,
+                negative_prompt=[request.conditions.negative_prompt for request in requests],
+                height=height,
+                width=width,
                 earlier=earlier,
             )
 

@@ -42,6 +42,7 @@ class PipelineMethod:
     description: ClassVar[str]
     max_subjects: ClassVar[int] = 1
     uses_photographs: ClassVar[bool] = True
+    conditions: ClassVar[frozenset[str]] = frozenset({"negative_prompt", "size"})
     Options: ClassVar[type[BaseModel]] = MethodOptions
 
     def __init__(self, setting: Setting, options: Any) -> None:

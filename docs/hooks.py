@@ -126,13 +126,13 @@ def suite_schema() -> str:
     import griffe
     from pydantic import BaseModel
 
-    from fc_bench.suites import suite
+    from fc_bench.suites import suite_file
 
-    schema = suite.SuiteFile.model_json_schema()
-    module = griffe.load(suite.__name__, search_paths=[str(REPOSITORY)])
+    schema = suite_file.SuiteFile.model_json_schema()
+    module = griffe.load(suite_file.__name__, search_paths=[str(REPOSITORY)])
     parts = []
     for name, described in {"SuiteFile": schema, **schema["$defs"]}.items():
-        model: type[BaseModel] = getattr(suite, name)
+        model: type[BaseModel] = getattr(suite_file, name)
         rows = ["| field | value | default | meaning |", "|---|---|---|---|"]
         for field, value in described["properties"].items():
             meaning = module[f"{name}.{field}"].docstring
@@ -167,6 +167,8 @@ def _value(schema: Mapping[str, Any] | bool) -> str:
     if "enum" in schema or "const" in schema:
         return " or ".join(f"`{choice}`" for choice in schema.get("enum", [schema.get("const")]))
     kind = str(schema.get("type", "anything"))
+    if kind == "array" and "prefixItems" in schema:
+        return f"list of {len(schema['prefixItems'])} numbers"
     if kind == "array":
         return f"list of {_value(schema['items'])}{_bounds(schema)}"
     if kind == "object":

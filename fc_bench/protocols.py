@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -66,16 +67,39 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """What a prompt asks beside its text.
+
+    `size`: width and height in pixels (None: the sampler's resolution). `boxes`: where each subject is to be, left,
+    top, right and bottom as shares of the image (empty: anywhere).
+    """
+
+    negative_prompt: str = ""
+    size: tuple[int, int] | None = None
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """The conditions that are set, as plain data."""
+        found = {name: value for name, value in vars(self).items() if value}
+        return {name: [list(box) for box in value] if name == "boxes" else value for name, value in found.items()}
+
+
+UNCONDITIONED = Conditions()
+"""Of a prompt that asks nothing beside its text."""
+
+
+@dataclass(frozen=True)
 class Request:
     """One image to generate.
 
     `prompt` mentions the subjects with the method's own words, `plain_prompt` with their class nouns alone; the seed is
-    that of the image's own generator.
+    that of the image's own generator. All requests of a batch have the same size.
     """
 
     prompt: str
     plain_prompt: str
     seed: int
+    conditions: Conditions = UNCONDITIONED
 
     def generator(self) -> torch.Generator:
         """A new CPU generator, so that the noise depends on neither batch size nor order nor device."""
@@ -120,10 +144,15 @@ class Customization:
 
 @dataclass(frozen=True)
 class AskedSet:
-    """A subject set of a request to a method: `prompts` gives its prompts with a mention of each subject filled in."""
+    """A subject set of a request to a method: `prompts` gives its prompts with a mention of each subject filled in.
+
+    `conditions` are what the prompts ask beside their texts, `nameless` the prompts that name nobody.
+    """
 
     subjects: tuple[Subject, ...]
     prompts: Callable[[Sequence[str]], Sequence[str]]
+    conditions: Sequence[Conditions] = ()
+    nameless: Sequence[str] = ()
 
 
 class Method(Protocol):
@@ -140,6 +169,11 @@ class Method(Protocol):
     than the first; the tables show it. `check(setting, options, asked)` raises UserError if the method will refuse some
     of `asked`, a sequence of `AskedSet`, with a sentence that says what and which option to set; it is called before
     anything is generated.
+
+    Optional class attributes: `conditions`, a frozenset of the names of the `Conditions` that the method uses (by
+    default none): the tables remark on unused ones, and a suite with another size is refused. `mentions_subjects =
+    False` for a method that gets its subjects without a mention in the prompt (by default a prompt that names nobody is
+    refused).
 
     Optional protocols: `Restorable` for methods that can be loaded from their artefact, `UsesClassImages` for methods
     that train with class images, `Periodic` for methods whose steps are not all alike, and `SharesPrefixes` for methods
@@ -321,7 +355,8 @@ class ScoredSample:
     """A generated image with its request: `prompt` is the scored text, without placeholders or rare tokens.
 
     `siblings` (by id) and `attention` (float32 [subjects, height, width], each map with the sum 1; None: not recorded)
-    are set for metrics that need them.
+    are set for metrics that need them. `target` is a photograph of the subjects that matches the prompt, if the suite
+    has one.
     """
 
     image: Image.Image
@@ -329,6 +364,7 @@ class ScoredSample:
     subjects: tuple[Subject, ...]
     siblings: tuple[Sibling, ...] = ()
     attention: np.ndarray | None = None
+    target: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -397,6 +433,16 @@ def needs_attention(metric: Metric | type[Metric]) -> bool:
     return bool(getattr(metric, "needs_attention", False))
 
 
+def used_conditions(method: Method | type[Method]) -> frozenset[str]:
+    """The names of the conditions of a prompt that a method uses."""
+    return frozenset(getattr(method, "conditions", ()))
+
+
+def mentions_subjects(method: Method | type[Method]) -> bool:
+    """Whether a method needs its subjects to be mentioned in the prompt."""
+    return method.uses_photographs and bool(getattr(method, "mentions_subjects", True))
+
+
 def derived_from(metric: Metric | type[Metric]) -> str | None:
     """The metric whose recorded details are enough to compute this one."""
     return getattr(metric, "derived_from", None)
@@ -408,13 +454,16 @@ def further_scorers(metric: Metric | type[Metric]) -> tuple[str, ...]:
 
 
 def fill(template: str, mentions: Sequence[str]) -> str:
-    """Fill mentions into `{subject}` (one) or `{subjects}` (each with its article, joined by commas and "and").
+    """Fill mentions into `{subject}` (one), `{subjects}` (all, each with its article) or `{1}`, `{2}` and so on.
 
-    An indefinite article before `{subject}` is adapted to the mention: "a {subject}" becomes "an old man".
+    An indefinite article before a slot is adapted to the mention: "a {subject}" becomes "an old man". `{subjects}` are
+    joined by commas and "and". A template without a slot stays as it is.
     """
     if "{subject}" in template:
         (mention,) = mentions
         return insert(template.split("{subject}"), [mention])
+    if "{1}" in template:
+        return insert(re.split(r"{\d+}", template), mentions)
     named = [with_article(mention) for mention in mentions]
     listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
     return template.replace("{subjects}", listed)

@@ -72,7 +72,7 @@ def advice_on_characters(root: yaml.Node, text: str) -> Advice | None:
         if is_key and (strange := strange_in(node.value)) is not None:
             what = f"the key contains {described(strange)}"
             return _advice(node, what, text, without_strange(node.value).strip())
-        if node.style is None and len(node.value) > 1 and _QUOTES.get(node.value[0]) == node.value[-1]:
+        if not node.style and len(node.value) > 1 and _QUOTES.get(node.value[0]) == node.value[-1]:
             what = f"YAML reads the quotes {node.value[0]} {node.value[-1]} as part of the text"
             return _advice(node, what, text, node.value[1:-1] if is_key else quoted(node.value[1:-1]))
     return None
@@ -110,7 +110,7 @@ def advice_on_misread(node: yaml.Node, value: Any, text: str) -> Advice | None:
 
 def _misread_number(node: yaml.Node, value: Any, text: str) -> Advice | None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (isinstance(node, yaml.ScalarNode) and node.style is None and is_number):
+    if not (isinstance(node, yaml.ScalarNode) and not node.style and is_number):
         return None
     kind = node.tag.rpartition(":")[2]
     if kind == "bool":
@@ -159,7 +159,7 @@ def advice_on_rejected(
 
 
 def _is_folded(node: yaml.ScalarNode) -> bool:
-    return node.style is None and node.end_mark.line > node.start_mark.line
+    return not node.style and node.end_mark.line > node.start_mark.line
 
 
 def _advice_on_text(node: yaml.Node, holder: yaml.Node | None, text: str, known: Collection[str]) -> Advice | None:
@@ -220,11 +220,11 @@ def _advice_on_value(node: yaml.Node, holder: yaml.Node | None, text: str, known
     if isinstance(node, yaml.ScalarNode) and (strange := strange_in(node.value)) is not None:
         clean = without_strange(node.value).strip()
         return _advice(node, f"the text contains {described(strange)}", text, quoted(clean) if node.style else clean)
-    if isinstance(node, yaml.ScalarNode) and node.style is None and node.tag.endswith(":bool"):
+    if isinstance(node, yaml.ScalarNode) and not node.style and node.tag.endswith(":bool"):
         return _misread_number(node, 1, text)
     words = r"[\w.-]+(?: +[\w.-]+)+"
     in_brackets = isinstance(holder, yaml.SequenceNode) and holder.flow_style
-    if in_brackets and isinstance(node, yaml.ScalarNode) and node.style is None and re.fullmatch(words, node.value):
+    if in_brackets and isinstance(node, yaml.ScalarNode) and not node.style and re.fullmatch(words, node.value):
         return _advice(node, "a comma is missing", text, ", ".join(node.value.split()))
     return None
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,8 +59,13 @@ def _int(loader: _Loader, node: yaml.ScalarNode) -> int | str:
         return str(node.value)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:float", _float)
-_Loader.add_constructor("tag:yaml.org,2002:int", _int)
+class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # pyright: ignore[reportUntypedBaseClass]
+    """The same on libyaml, where PyYAML was built with it; its errors have less to say."""
+
+
+for _kind in (_Loader, _FastLoader):
+    _kind.add_constructor("tag:yaml.org,2002:float", _float)
+    _kind.add_constructor("tag:yaml.org,2002:int", _int)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -88,7 +94,14 @@ def read_yaml(path: Path, schema: type[Schema]) -> Schema:
         raise ModelInputError(f"{path}: not UTF-8 text ({error}).") from None
     except OSError as error:
         raise ModelInputError(f"{path}: cannot be read ({error.strerror}).") from None
-    root, data = _parsed(text, str(path), schema)
+    if "\t" not in text:  # libyaml accepts tabs where PyYAML does not
+        with suppress(ModelInputError):
+            return _read(text, path, schema, _FastLoader)
+    return _read(text, path, schema, _Loader)
+
+
+def _read(text: str, path: Path, schema: type[Schema], loader: type[Any]) -> Schema:
+    root, data = _parsed(text, str(path), schema, loader)
     if not isinstance(data, dict) or root is None:
         raise ModelInputError(f"{path}:1: a mapping of keys to values is expected.")
     try:
@@ -101,17 +114,17 @@ def read_yaml(path: Path, schema: type[Schema]) -> Schema:
 
 def read_value(text: str) -> Any:
     """The value of a YAML text: number, text, list, ...; raises ModelInputError for malformed YAML."""
-    return _parsed(text, "the value", None)[1]
+    return _parsed(text, "the value", None, _Loader)[1]
 
 
-def _parsed(text: str, where: str, schema: type[BaseModel] | None) -> tuple[yaml.Node | None, Any]:
+def _parsed(text: str, where: str, schema: type[BaseModel] | None, loader: type[Any]) -> tuple[yaml.Node | None, Any]:
     """The root node and the content of a YAML text, whose keys are those of `schema`."""
     try:
-        root = yaml.compose(text, Loader=_Loader)
+        root = yaml.compose(text, Loader=loader)
         if root is not None:
             _refuse_aliases_and_repeated_keys(root, where, text)
             _refuse(where, advice_on_characters(root, text))
-        return root, yaml.load(text, Loader=_Loader)
+        return root, yaml.load(text, Loader=loader)
     except yaml.MarkedYAMLError as error:
         raise ModelInputError(_describe_malformed(error, where, text, _every_key(schema) if schema else ())) from None
     except yaml.reader.ReaderError as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -265,3 +265,16 @@ def _request(run: Run) -> str:
 def _same_columns(one: Run, other: Run) -> bool:
     theirs = {column.name: column.definition() for column in other.columns}
     return all(column.definition() == theirs.get(column.name, column.definition()) for column in one.columns)
+
+
+def image_sizes(settings: Mapping[str, Any]) -> str:
+    """The sizes of a run's images: the sampler's resolution, and what prompts ask for in its place.
+
+    A cost run has no suite.
+    """
+    suite, side = settings.get("suite", {}), settings["sampler"]["resolution"]
+    parts = [part for part in (suite.get("single"), suite.get("multi"), *suite.get("sets", ())) if part]
+    entries = (entry for part in parts for own in part["prompts"].values() for entry in own)
+    sizes = sorted({tuple(entry["size"]) for entry in entries if isinstance(entry, dict) and "size" in entry})
+    others = ", ".join(f"{width} x {height}" for width, height in sizes)
+    return f"{side} x {side} pixels" + (f" ({others} where a prompt asks for it)" if others else "")

@@ -1,12 +1,13 @@
-"""Publishing a run as a reference result, and its headline table in the README and the documentation.
+"""Publishing a run as a reference result, and its headline tables in the README and the documentation.
 
     python -m fc_bench.reports.reference runs/pocket
     python -m fc_bench.reports.reference runs/alpha --name pocket-alpha
 
 copies the run's tables, grid and records (without the images) to `reports/reference/<suite>/` of the checkout, where
-`fc-bench compare` finds them, and renews what stands in README.md and docs/ between `<!-- results: ... -->` markers, so
-that no number there is typed by hand. With a name it copies tables and figures alone, for a run to be looked at. A cost
-run goes to `reports/reference/cost-<backbone>-<device>/`, its figures as PNG.
+`fc-bench compare` finds them, its scores under published protocols beside them, and renews what stands in README.md and
+docs/ between `<!-- results: ... -->` markers, so that no number there is typed by hand. With a name it copies tables
+and figures alone, for a run to be looked at. A cost run goes to `reports/reference/cost-<backbone>-<device>/`, its
+figures as PNG.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from fc_bench.model.command_line import as_command
 from fc_bench.model.errors import ModelInputError
 from fc_bench.reports.cost.output import cost_headline
 from fc_bench.reports.quality.output import effects_markdown, headline_markdown, overview_markdown
-from fc_bench.reports.report import read, write_report
+from fc_bench.reports.quality.side_by_side import OWN
+from fc_bench.reports.report import Read, read, write_report
 from fc_bench.run_folder.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
 
 REPOSITORY = Path(__file__).parents[1]
+RECORDS = (RUN, PLAN, SAMPLES, JOBS, SCORES)
 LOOKED_AT = ("grid", "sweep", "mixing")
 """Families of figures that are published with a run that serves no comparison."""
 _SECTION = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
@@ -45,12 +48,21 @@ def publish(run: Path, repository: Path = REPOSITORY, name: str | None = None) -
     (quality,) = runs.quality
     (part,) = write_report(runs, families=LOOKED_AT if name else ("grid",), endings=(".png",))
     target = repository / "reports" / "reference" / (name or str(quality.settings["suite"]["name"]))
-    records = () if name else (RUN, PLAN, SAMPLES, JOBS, SCORES)
-    _copy([*part.files, *(run / file for file in records)], target)
+    _copy(part.files, target)
+    if not name:
+        _copy([run / file for file in RECORDS], target)
+        if OWN.name in {column.name for column in quality.columns}:
+            publish_protocols(runs, target)
     (target / "headline.md").write_text((effects_markdown if name else headline_markdown)([quality]), encoding="utf-8")
     (target / "overview.md").write_text(overview_markdown([quality]), encoding="utf-8")
     renew_pages(repository)
     return target
+
+
+def publish_protocols(runs: Read, target: Path) -> None:
+    """Copy a run's scores under published protocols; raises UserError if the run did not measure identity."""
+    (part,) = write_report(runs, "protocols", ())
+    _copy([file for file in part.files if file.stem == "protocols"], target)
 
 
 def _publish_cost(run: Path, repository: Path) -> Path:

@@ -59,6 +59,7 @@ class TunedMethod(ABC):
     description: ClassVar[str]
     max_subjects: ClassVar[int] = 2
     uses_photographs: ClassVar[bool] = True
+    conditions: ClassVar[frozenset[str]] = frozenset({"negative_prompt", "size"})
     Options: ClassVar[type[BaseModel]]
     shared_parts: ClassVar[tuple[str, ...]] = ("vae", "text_encoder", "tokenizer")
     """The parts of the base model that all customizations use unchanged."""

@@ -72,6 +72,8 @@ def result_rows(
 ) -> list[Row]:
     """The results, one row per method, subjects, category and column: mean, low, high, n_sets, n_ok, n_total.
 
+    A category is one of the prompts, all of them (`all`), or a value of an attribute of the subjects (`gender=woman`).
+
     Quality columns: mean over subject sets of their means with a 95 % cluster-bootstrap interval (sets that share
     images are one observation of a column that depends on the image alone); `n_ok` of the `n_total` planned samples
     have a value. Rows `ceiling` and `floor` come from the suite's own photographs. Cost columns and the number of
@@ -84,8 +86,8 @@ def result_rows(
     rows: list[Row] = []
     for subjects in sorted(measured.samples["subjects"].unique().tolist()):
         for method, own in by_method(measured.samples, subjects):
-            for category in [OVERALL, *own["category"].unique()]:
-                chosen = own if category == OVERALL else own.loc[own["category"] == category]
+            groups = {OVERALL: own, **{name: own.loc[own["category"] == name] for name in own["category"].unique()}}
+            for category, chosen in [*groups.items(), *_by_attribute(settings, own)]:
                 head = {"method": method, "subjects": subjects, "category": category}
                 rows += [{**head, **estimate} for estimate in _estimates(chosen, columns)]
                 if category == OVERALL:
@@ -93,6 +95,28 @@ def result_rows(
                     rows += [{**head, **cost} for cost in _costs(jobs, method, own)]
         rows += _anchor_rows(measured.anchors, columns, subjects)
     return rows
+
+
+def attribute_of(category: str) -> str | None:
+    """The attribute of a group of results such as `gender=woman`; None for a category of prompts."""
+    return category.partition("=")[0] if "=" in category else None
+
+
+def _by_attribute(settings: Mapping[str, Any], samples: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The samples by each attribute of the suite's subjects, under `attribute=value`.
+
+    A set whose subjects differ has all their values, joined by `+`. Sets with a subject without the attribute are left
+    out.
+    """
+    subjects = {entry["id"]: entry.get("attributes", {}) for entry in settings["suite"]["subjects"]}
+    for attribute in dict.fromkeys(name for own in subjects.values() for name in own):
+        values = {}
+        for key in samples["set"].unique():
+            own = [subjects[name].get(attribute) for name in key.split("+")]
+            if None not in own:
+                values[key] = f"{attribute}={'+'.join(sorted(set(own)))}"
+        for value in sorted(set(values.values())):
+            yield value, samples.loc[samples["set"].isin([key for key, own in values.items() if own == value])]
 
 
 def by_method(samples: pd.DataFrame, subjects: int) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -32,7 +32,8 @@ from fc_bench.protocols import Subject
 from fc_bench.run_folder.records import write_png
 from fc_bench.scoring.faces import FaceFinder
 from fc_bench.suites.slugs import LONGEST_ID, id_of, is_id
-from fc_bench.suites.suite import NOUN, SuiteFile, read_suite
+from fc_bench.suites.suite import read_suite
+from fc_bench.suites.suite_file import NOUN, SuiteFile
 
 FILE, SHEET = "suite.yaml", "sheet.png"
 EVERY_PAIR_UP_TO = 4
@@ -116,7 +117,7 @@ def init_suite(
     chosen = nouns_of(list(people), nouns)
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise UserError(f"{out} already exists; delete it or name another folder with --out.")
-    requested = _prompts(prompts or _suited(backbone))
+    requested, written_in = _prompts(prompts or _suited(backbone))
     finder = FaceFinder(backbone, "cpu")
     found: dict[str, list[Portrait]] = {}
     loose = "move each photograph into the folder of its person"
@@ -125,6 +126,7 @@ def init_suite(
         found[person], own_remarks = portraits_in(own, finder if crop else None, person)
         remarks += own_remarks
     content = _content(name or _name_of(folder), folder, chosen, found, requested)
+    content |= {"format": written_in} if written_in > 1 else {}
     faceless = [] if crop else _faceless(found, finder)
     if faceless:
         content["metrics"].remove("identity")
@@ -172,18 +174,18 @@ def _suited(backbone: Backbone) -> Sequence[str]:
     return ("pocket",) if backbone.closed_vocabulary else ("fastcomposer-single", "fastcomposer-multi")
 
 
-def _prompts(suites: Sequence[str]) -> dict[str, dict[str, list[str]]]:
-    """`single` and `multi` -> category -> prompts of these suites together."""
-    taken: dict[str, dict[str, list[str]]] = {}
-    for suite in suites:
-        file = read_yaml(registry.suite_file(suite), SuiteFile)
+def _prompts(suites: Sequence[str]) -> tuple[dict[str, dict[str, list[Any]]], int]:
+    """`single` and `multi` -> category -> prompts of these suites together, as in a file, and the file's format."""
+    taken: dict[str, dict[str, list[Any]]] = {}
+    files = [read_yaml(registry.suite_file(suite), SuiteFile) for suite in suites]
+    for file in files:
         for kind, part in (("single", file.single), ("multi", file.multi)):
-            for category, texts in (part.prompts if part else {}).items():
+            for category, entries in (part.prompts if part else {}).items():
                 own = taken.setdefault(kind, {}).setdefault(category, [])
-                own += [text for text in texts if text not in own]
+                own += [written for entry in entries if (written := entry.model_dump(mode="json")) not in own]
     if "single" not in taken:
         raise UserError(f"{' and '.join(suites)} have no prompts for one subject; name another suite with --prompts.")
-    return taken
+    return taken, max(file.format for file in files)
 
 
 def _content(
@@ -191,7 +193,7 @@ def _content(
     folder: Path,
     nouns: Mapping[str, str],
     found: Mapping[str, Sequence[Portrait]],
-    prompts: Mapping[str, Mapping[str, list[str]]],
+    prompts: Mapping[str, Mapping[str, list[Any]]],
 ) -> dict[str, Any]:
     people = list(found)
     content: dict[str, Any] = {

@@ -19,7 +19,7 @@ from fc_bench.model.backbones.backbone import Backbone, backbone_names, read_bac
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.yaml_file import read_yaml
 from fc_bench.protocols import Method
-from fc_bench.suites.suite import SuiteFile
+from fc_bench.suites.suite_file import SuiteFile
 
 NOTHING = "–"
 

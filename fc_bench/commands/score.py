@@ -176,8 +176,9 @@ def _plan(
                     identity = digest(["made elsewhere", *name])[:20]
                     ids = tuple(subject.id for subject in subjects)
                     shared = digest(["made elsewhere", label, text, content])[:20] if content else identity
+                    asked = prompt.conditions
                     samples.append(
-                        Sample(identity, label, ids, prompt.category, prompt.template, text, index, None, shared)
+                        Sample(identity, label, ids, prompt.category, prompt.template, text, index, None, shared, asked)
                     )
             jobs.append(Job(row, subject_set, tuple(samples), 0))
     return Plan(tuple(jobs), (), (), {})
@@ -219,7 +220,7 @@ def _place(opened: Session, found: Mapping[Slot, Path]) -> None:
                 file = found.get((sample.method, job.subject_set.key, sample.template, sample.index))
                 if file is None or sample.id in done:
                     continue
-                record = {**asdict(sample), "subjects": list(sample.subjects), "generated_prompt": None}
+                record = {**sample.record(), "generated_prompt": None}
                 record["made_elsewhere"] = file.name
                 if origin := origins.get(sample.shared_key):
                     shared = {"image": origin["image"], "same_image_as": origin["id"]}

@@ -45,7 +45,8 @@ from fc_bench.run_folder.records import (
 )
 from fc_bench.scoring.score import PendingScores, score, score_anchors
 from fc_bench.suites.photographs import read_photograph
-from fc_bench.suites.suite import Suite, SuiteFile
+from fc_bench.suites.suite import DIGESTS, Suite
+from fc_bench.suites.suite_file import SuiteFile
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def _refuse_other_run(
     earlier["columns"] = {
         name: [Column(**column).definition() for column in columns] for name, columns in earlier["columns"].items()
     }
-    digests = earlier["suite"].pop("photograph_digests")
+    digests = {name: earlier["suite"].pop(name) for name in DIGESTS if name in earlier["suite"]}
     # Before there was a choice, methods got photographs as they are: the digests say whether that is the same.
     earlier["suite"].setdefault("photograph_crop", settings["suite"]["photograph_crop"])
     try:
@@ -217,7 +218,7 @@ def _refuse_other_run(
         raise UserError(
             f"{folder.path / RUN} is damaged (suite: {message}); restore it or start a new run folder."
         ) from None
-    earlier["suite"] = {**recorded, "photograph_digests": digests, "metrics": settings["suite"]["metrics"]}
+    earlier["suite"] = {**recorded, **digests, "metrics": settings["suite"]["metrics"]}
     requested = {
         **settings,
         "columns": {name: [column.definition() for column in metric.columns] for name, metric in known.items()},
@@ -323,7 +324,7 @@ def _new_samples(plan: Plan, known: set[str]) -> Iterator[dict[str, Any]]:
     for sample in plan.samples():
         if sample.id not in known:
             known.add(sample.id)
-            yield vars(sample)
+            yield sample.record()
 
 
 def _results(folder: RunFolder) -> list[int]:

@@ -42,7 +42,8 @@ from fc_bench.run_folder.json_lines import read_lines
 from fc_bench.run_folder.lock import held
 from fc_bench.run_folder.records import write_lines, write_png
 from fc_bench.suites.slugs import name_of
-from fc_bench.suites.suite import Prompt, SubjectSet, Suite, SuiteFile, read_suite
+from fc_bench.suites.suite import Prompt, SubjectSet, Suite, read_suite
+from fc_bench.suites.suite_file import SuiteFile
 
 log = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Batches:
         """One result per request."""
         results: list[Generated] = []
         while len(results) < len(requests):
-            part = requests[len(results) : len(results) + self.most]
+            part = _of_one_size(requests[len(results) : len(results) + self.most])
             if self._given_up is not None:
                 results += [Generated(None, self._given_up, None, None, len(part))] * len(part)
                 continue
@@ -91,7 +92,7 @@ class Batches:
                 for image, maps in self._images(requests, prefix):
                     if maps is not None:
                         _check_maps(maps, len(self._customized.subjects))
-                    made.append((_picture(image), maps))
+                    made.append((_picture(image, requests[min(len(made), len(requests) - 1)]), maps))
                 if len(made) != len(requests):
                     raise RuntimeError(f"the method gave {len(made)} images for {len(requests)} requests")
             except Exception as error:
@@ -135,10 +136,23 @@ class _Attempt:
     out_of_memory: bool
 
 
-def _picture(image: Any) -> Image.Image | Failure:
-    """The image with its failure, if any; raises TypeError for an object that is not an image."""
+def _of_one_size(requests: Sequence[Request]) -> list[Request]:
+    """The first requests that have the same size."""
+    return list(takewhile(lambda request: request.conditions.size == requests[0].conditions.size, requests))
+
+
+def _picture(image: Any, request: Request) -> Image.Image | Failure:
+    """The image, or its failure if it is black or has another size than the prompt asks for.
+
+    Raises TypeError for an object that is not an image.
+    """
     try:
-        return require_picture(image)
+        picture = require_picture(image)
+        size = request.conditions.size
+        if size is not None and picture.size != tuple(size):
+            found = f"{picture.width} x {picture.height} pixels instead of {size[0]} x {size[1]}"
+            return Failure.of(ValueError(f"the method gave an image of {found}"))
+        return picture
     except BlackImageError as error:
         return Failure.of(error)
 

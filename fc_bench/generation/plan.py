@@ -17,8 +17,24 @@ from fc_bench.errors import UserError
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.backbones.fingerprint import fingerprint
 from fc_bench.model.yaml_file import nearest, sentence
-from fc_bench.protocols import Method, Setting, fill, seed_from, seed_of
+from fc_bench.protocols import (
+    UNCONDITIONED,
+    AskedSet,
+    Conditions,
+    Method,
+    Setting,
+    fill,
+    seed_from,
+    seed_of,
+    used_conditions,
+)
 from fc_bench.suites.suite import Prompt, SubjectSet, Suite, digest, digests_of_each
+
+UNUSED = {
+    "boxes": "does not use the boxes of the prompts",
+    "negative_prompt": "does not use the negative prompts",
+}
+"""Remark on a method that leaves a condition of the prompts unused; another size is refused."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +75,12 @@ class Sample:
     index: int
     seed: int | None
     shared_key: str
+    conditions: Conditions = UNCONDITIONED
+
+    def record(self) -> dict[str, Any]:
+        """The fields as recorded; conditions only where there are some."""
+        found = {**vars(self), "subjects": list(self.subjects), "conditions": self.conditions.record()}
+        return found if found["conditions"] else {name: found[name] for name in found if name != "conditions"}
 
 
 @dataclass(frozen=True)
@@ -83,21 +105,40 @@ class PlannedSamples:
         ids = tuple(subject.id for subject in self.subject_set.subjects)
         for prompt, text in zip(self.prompts, self.texts(), strict=True):
             seeds = self.seeds[prompt.template]
-            names = digests_of_each([*self.identity, prompt.template], seeds)
-            keys = digests_of_each([*self.image_inputs, text], seeds)
+            names = digests_of_each([*self.identity, *_asked(prompt, prompt.template)], seeds)
+            keys = digests_of_each([*self.image_inputs, *_asked(prompt, text)], seeds)
             for index, (seed, name, key) in enumerate(zip(seeds, names, keys, strict=True)):
-                yield Sample(name[:20], self.method, ids, prompt.category, prompt.template, text, index, seed, key[:20])
+                yield Sample(
+                    name[:20],
+                    self.method,
+                    ids,
+                    prompt.category,
+                    prompt.template,
+                    text,
+                    index,
+                    seed,
+                    key[:20],
+                    prompt.conditions,
+                )
 
     def ids(self) -> Iterator[str]:
         """The samples' ids, in order."""
         for prompt in self.prompts:
-            for name in digests_of_each([*self.identity, prompt.template], self.seeds[prompt.template]):
+            for name in digests_of_each(
+                [*self.identity, *_asked(prompt, prompt.template)], self.seeds[prompt.template]
+            ):
                 yield name[:20]
 
     def texts(self) -> list[str]:
         """The prompts with class nouns filled in."""
         nouns = [subject.noun for subject in self.subject_set.subjects]
         return [fill(prompt.template, nouns) for prompt in self.prompts]
+
+
+def _asked(prompt: Prompt, text: str) -> list[Any]:
+    """What an image depends on of a prompt: its text, and its conditions if it has any."""
+    conditions = prompt.conditions.record()
+    return [text, conditions] if conditions else [text]
 
 
 @dataclass(frozen=True)
@@ -125,11 +166,22 @@ class Job:
             return self.samples.texts()
         return [sample.prompt for sample in self.samples]
 
-    def filled(self, mentions: Sequence[str]) -> list[str]:
-        """Its prompts, each once, with these mentions of its subjects."""
+    def conditions(self) -> list[Conditions]:
+        """What its prompts ask beside their texts."""
         if isinstance(self.samples, PlannedSamples):
-            return [fill(prompt.template, mentions) for prompt in self.samples.prompts]
-        return [fill(template, mentions) for template in dict.fromkeys(sample.template for sample in self.samples)]
+            return [prompt.conditions for prompt in self.samples.prompts]
+        return [sample.conditions for sample in self.samples]
+
+    def asked(self) -> AskedSet:
+        """Its subjects and prompts, as a method checks them."""
+        assert isinstance(self.samples, PlannedSamples)
+        prompts = self.samples.prompts
+        return AskedSet(
+            self.subject_set.subjects,
+            lambda mentions: [fill(prompt.template, mentions) for prompt in prompts],
+            self.conditions(),
+            [prompt.template for prompt in prompts if prompt.names_nobody],
+        )
 
 
 @dataclass(frozen=True)
@@ -328,8 +380,7 @@ def make_plan(
                 f"{row.label}: {too_large} subject sets are left out, because it takes at most "
                 f"{method.max_subjects} subject(s)."
             )
-        sizes = sorted({len(job.subject_set.subjects) for job in jobs if job.row is row})
-        remarks += _remarks(method, options, row, sizes)
+        remarks += _remarks(method, options, row, [job for job in jobs if job.row is row])
     if not any(job.samples for job in jobs):
         raise UserError(
             " ".join(
@@ -347,11 +398,23 @@ def _customization_seed(suite: Suite, row: MethodRow, subject_set: SubjectSet) -
     return seed_from(f"{suite.file.seed}\n{row.name}\n{subject_set.key}")
 
 
-def _remarks(method: type[Method], options: BaseModel, row: MethodRow, sizes: Sequence[int]) -> list[Remark]:
-    """The method's own remarks on sets of these sizes, if any."""
+def _remarks(method: type[Method], options: BaseModel, row: MethodRow, jobs: Sequence[Job]) -> list[Remark]:
+    """The method's own remarks on sets of these jobs' sizes, and on what it leaves unused of their prompts."""
     remark = getattr(method, "remark", None)
-    texts = {size: remark(options, size) for size in sizes} if remark is not None else {}
-    return [Remark(row.label, size, text) for size, text in texts.items() if text]
+    found: list[Remark] = []
+    for size in sorted({len(job.subject_set.subjects) for job in jobs}):
+        asked = {
+            name
+            for job in jobs
+            if len(job.subject_set.subjects) == size
+            for conditions in job.conditions()
+            for name in conditions.record()
+        }
+        own = remark(options, size) if remark is not None else None
+        unused = [UNUSED[name] for name in sorted(asked - used_conditions(method)) if name in UNUSED]
+        if texts := [text for text in (own, *unused) if text]:
+            found.append(Remark(row.label, size, "; ".join(texts)))
+    return found
 
 
 def _references(method: type[Method], options: BaseModel) -> int:

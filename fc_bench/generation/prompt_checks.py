@@ -64,6 +64,11 @@ def check_prompt_lengths(plan: Plan, setting: Setting, generated: bool = True, s
         for prompt in requested:
             if message := reader.refusal(prompt):
                 raise UserError(message)
+    negative = dict.fromkeys(one.negative_prompt for job in plan.jobs for one in job.conditions())
+    for reader in prompt_readers(setting.backbone, generated, scored=False):
+        for prompt in negative:
+            if message := reader.refusal(prompt):
+                raise UserError(f"Negative prompt: {message}")
 
 
 def unknown_words(prompts: Iterable[str], backbone: Backbone) -> str:

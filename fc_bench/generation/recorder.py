@@ -356,7 +356,7 @@ class _Writer:
 
 def _sample_record(sample: Sample, mentions: Sequence[str] | None) -> dict[str, Any]:
     generated = fill(sample.template, mentions) if mentions is not None else None
-    return {**asdict(sample), "subjects": list(sample.subjects), "generated_prompt": generated}
+    return {**sample.record(), "generated_prompt": generated}
 
 
 def _costs(samples: int) -> str:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from fc_bench.generation.plan import Job, MethodRow, Plan, PlannedSamples
 from fc_bench.generation.units import Unit
-from fc_bench.protocols import Method, PrefixState, Request, Sampler, SharesPrefixes
+from fc_bench.protocols import Conditions, Method, PrefixState, Request, Sampler, SharesPrefixes
 from fc_bench.suites.suite import digest
 
 SHARE_OF_MEMORY = 0.25
@@ -33,7 +33,10 @@ def company_of(job: Job, shares_prefixes: bool) -> str:
     """A key that is equal for jobs that share computations: prefixes, or whole images of text-only methods."""
     samples = job.samples
     assert isinstance(samples, PlannedSamples)
-    requested = [[prompt.template, text] for prompt, text in zip(samples.prompts, samples.texts(), strict=True)]
+    requested = [
+        [prompt.template, text, *filter(None, [prompt.conditions.record()])]
+        for prompt, text in zip(samples.prompts, samples.texts(), strict=True)
+    ]
     inputs = [job.row.name, dict(job.row.weights)] if shares_prefixes else list(samples.image_inputs)
     return digest([inputs, requested])
 
@@ -110,7 +113,7 @@ class _Kept:
     """An empty prefix, which starts at the first iteration."""
 
 
-_Batch = tuple[tuple[str, int], ...]
+_Batch = tuple[tuple[str, int, Conditions], ...]
 
 
 class PrefixStore:
@@ -155,7 +158,7 @@ class UnitPrefixes:
 
     def of(self, requests: Sequence[Request]) -> SharedPrefix | None:
         """The batch's prefix, with its missing iterations computed; None if it is neither stored nor needed again."""
-        batch = tuple((request.plain_prompt, request.seed) for request in requests)
+        batch = tuple((request.plain_prompt, request.seed, request.conditions) for request in requests)
         known = self._store.of(self._company, batch)
         if self._iterations in known:
             kept = known[self._iterations]

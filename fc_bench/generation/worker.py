@@ -233,7 +233,7 @@ class InProcess:
 
 def _request(sample: Sample, mentions: Sequence[str]) -> Request:
     assert sample.seed is not None
-    return Request(fill(sample.template, mentions), sample.prompt, sample.seed)
+    return Request(fill(sample.template, mentions), sample.prompt, sample.seed, sample.conditions)
 
 
 def _split(job: Job, images: Mapping[str, str]) -> tuple[list[Sample], list[Sample]]:

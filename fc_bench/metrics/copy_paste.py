@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar
 
@@ -11,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
-from fc_bench.published.multiid import copy_paste
+from fc_bench.published.multiid import agreement, copy_paste, copy_paste_of_image
 from fc_bench.scoring.anchors import anchors_of
-from fc_bench.scoring.faces import Face, FaceModels, ReferenceFaces, match_faces
+from fc_bench.scoring.faces import Face, FaceModels, ReferenceFaces, match_faces, similarities
 from fc_bench.suites.photographs import read_photograph
 
 LEFT_EYE, RIGHT_EYE, NOSE, MOUTH = 0, 1, 2, (3, 4)
@@ -39,8 +40,10 @@ class CopyPaste:
     Face embeddings of one person differ between photographs. With c the mean cosine of the person's other photographs
     with the reference, a face of cosine s copies the share (s - c) / (1 - c) of what is left between another photograph
     and the reference itself. `multiid_copy_paste` is the measure of MultiID-Bench (Doby-Xu/WithAnyone, commit 996d152)
-    with the person's other photographs as targets. Subjects with a single photograph are left out. Pose, expression and
-    framing are compared beside it: a copied photograph repeats them, too.
+    with the person's other photographs as targets. Subjects with a single photograph are left out. Where a suite names
+    a target for a prompt, a photograph of its people that matches the text, the measure is also taken with the target's
+    faces, all of them at once as its code does. Pose, expression and framing are compared beside it: a copied
+    photograph repeats them, too.
     """
 
     description: ClassVar[str] = "copying of the reference photograph, beyond the likeness of the person's other ones"
@@ -92,6 +95,23 @@ class CopyPaste:
             "mean difference of the sides of the face's box in the image and in the reference, as shares of the image",
             bounds=(0.0, 1.0),
         ),
+        Column(
+            "target_copy_paste",
+            "MultiID copy-paste (target)",
+            False,
+            "MultiID copy-paste with the faces of the prompt's target: 1 is the reference, -1 the target; images "
+            "without a target, or in which image, target and references differ in the number of faces, are left out",
+            headline=True,
+            bounds=(-1.0, 1.0),
+        ),
+        Column(
+            "target_similarity",
+            "MultiID Sim(GT)",
+            True,
+            "mean cosine of the matched pairs of faces in the image and in the prompt's target; images without a "
+            "target or without a face are left out",
+            bounds=(-1.0, 1.0),
+        ),
     )
 
     def __init__(self, setting: Setting) -> None:
@@ -100,6 +120,7 @@ class CopyPaste:
         self._embedder = setting.backbone.faces[self.embedder].name
         self._shown: dict[str, Shown] = {}
         """Subject's id -> its reference."""
+        self._targets: dict[Path, list[Face]] = {}
 
     def prepare(self, subjects: Sequence[Subject]) -> None:
         """Embed every reference; raises UserError if one shows no face."""
@@ -115,7 +136,22 @@ class CopyPaste:
         matched = match_faces(self._references.embeddings(sample.subjects), found)
         size = sample.image.size
         shown = [(sample.subjects[row], Shown(found[column], size)) for row, column in sorted(matched.items())]
-        return self._score(shown)
+        score = self._score(shown)
+        return Score({**score.values, **self._beside_target(sample, found)}, score.details)
+
+    def _beside_target(self, sample: ScoredSample, found: Sequence[Face]) -> dict[str, float | None]:
+        """The columns that need the prompt's target; empty without one."""
+        if sample.target is None:
+            return {}
+        if sample.target not in self._targets:
+            self._targets[sample.target] = self._models.find(read_photograph(sample.target, "target"))
+        made, aims = ([face.embedding for face in faces] for faces in (found, self._targets[sample.target]))
+        copied = copy_paste_of_image(made, aims, self._references.embeddings(sample.subjects))
+        likeness = agreement(similarities(aims, found)) if aims else None
+        return {
+            "target_copy_paste": None if copied is None else fmean(copied),
+            "target_similarity": None if likeness is None else likeness.mean,
+        }
 
     def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
         """`ceiling`: the subjects' other photographs, each beside the remaining ones; `floor`: other people."""

@@ -68,6 +68,8 @@ class Judged(ABC):
     questions: ClassVar[tuple[Question, ...]]
     scores: ClassVar[tuple[Column, ...]]
     """Columns of an image, before they are marked with the judge's name."""
+    of_text: ClassVar[tuple[str, ...]]
+    """Those that are about the prompt and say nothing of the subjects."""
     numbers: ClassVar[int | None] = 1
     """How many numbers an answer to fc-bench's own question holds."""
 
@@ -155,6 +157,7 @@ class OmniContext(Judged):
 
     name = "omnicontext"
     unmarked = "omnicontext"
+    of_text = ("omnicontext_pf",)
     description = "prompt following and subject consistency of OmniContext"
     source = "VectorSpaceLab/OmniGen2 0f72fa9"
     questions = (
@@ -239,6 +242,7 @@ class DreamBenchPlus(Judged):
 
     name = "dreambench-plus"
     unmarked = "dreambench_plus"
+    of_text = ("dreambench_plus_pf",)
     description = "concept preservation and prompt following of DreamBench++"
     source = "yuangpeng/dreambench_plus 66ca27e"
     questions = (
@@ -337,6 +341,7 @@ class PSRBench(Judged):
 
     name = "psrbench"
     unmarked = "psrbench"
+    of_text = ("psrbench_attribute", "psrbench_action", "psrbench_background", "psrbench_complex")
     description = "alignment of attributes, actions, backgrounds and whole prompts of PSRBench"
     source = "wang-shulei/PSR c719168"
     questions = tuple(
@@ -406,6 +411,7 @@ class MultiHumanAction(Judged):
 
     name = "multihuman-action"
     unmarked = "multihuman_action"
+    of_text = ("multihuman_action",)
     description = "action score of MultiHuman-Testbench"
     source = "Qualcomm-AI-research/MultiHuman-Testbench ff9f120"
     questions = (

@@ -48,6 +48,7 @@ class Planned(msgspec.Struct, gc=False, kw_only=True):
     index: Index
     seed: Seed | None = None
     shared_key: Text
+    conditions: Mapped | None = None
 
 
 class Sampled(Planned, gc=False, kw_only=True):

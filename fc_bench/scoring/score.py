@@ -138,7 +138,7 @@ def score(
     with ThreadPoolExecutor(usable_cores()) as pool, closing(LineWriter(folder.path / SCORES)) as writer:
         for batch in _one_ahead(_batches(folder, pending, pool)):
             inputs = [
-                {name: _input(folder, one, subjects, metrics[name], pending.siblings) for name in one.metrics}
+                {name: _input(folder, one, suite, subjects, metrics[name], pending.siblings) for name in one.metrics}
                 for one in batch
             ]
             for name, metric in metrics.items():
@@ -243,7 +243,12 @@ def _one_ahead(batches: Iterator[list[_Pending]]) -> Iterator[list[_Pending]]:
 
 
 def _input(
-    folder: RunFolder, one: _Pending, subjects: Mapping[str, Subject], metric: Metric, siblings: Siblings | None
+    folder: RunFolder,
+    one: _Pending,
+    suite: Suite,
+    subjects: Mapping[str, Subject],
+    metric: Metric,
+    siblings: Siblings | None,
 ) -> ScoredSample | Exception:
     """The input of the metric: the image and whatever else the metric requires; or the error of reading it."""
     record = one.record
@@ -254,6 +259,7 @@ def _input(
             subjects=tuple(subjects[subject] for subject in record["subjects"]),
             siblings=siblings.of(record["id"]) if siblings is not None and needs_siblings(metric) else (),
             attention=folder.attention(record) if needs_attention(metric) else None,
+            target=suite.targets.get(("+".join(record["subjects"]), record["template"])),
         )
     except Exception as error:
         return error

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fc_bench.builtin import FASTCOMPOSER_MULTI_SUITE, FASTCOMPOSER_SINGLE_SUITE
 from fc_bench.model.yaml_file import read_yaml
-from fc_bench.suites.suite import Prompt, SubjectSet, Suite, SuiteFile
+from fc_bench.suites.suite import Prompt, SubjectSet, Suite
+from fc_bench.suites.suite_file import SuiteFile
 
 
 def in_authors_order(suite: Suite) -> list[tuple[SubjectSet, list[Prompt]]]:
@@ -31,7 +32,9 @@ def _ordered(
 ) -> list[tuple[SubjectSet, list[Prompt]]]:
     """Sets of one part with equal prompts, in the authors' order if the prompts are theirs."""
     places = _places(published)
-    if not sets or any(prompt.template not in places for prompt in sets[0][1]):
+    if not sets or any(prompts != sets[0][1] for _, prompts in sets):
+        return sets
+    if any(prompt.template not in places for prompt in sets[0][1]):
         return sets
     prompts = sorted(sets[0][1], key=lambda prompt: places[prompt.template])
     if by_id:
@@ -44,4 +47,5 @@ def _places(published: Path) -> dict[str, int]:
     file = read_yaml(published, SuiteFile)
     part = file.single or file.multi
     assert part is not None
-    return {text: place for place, text in enumerate(text for texts in part.prompts.values() for text in texts)}
+    texts = (entry.text for entries in part.prompts.values() for entry in entries)
+    return {text: place for place, text in enumerate(texts)}

@@ -12,7 +12,8 @@ from fc_bench.model.articles import insert
 from fc_bench.model.user_cache import expanded
 from fc_bench.model.yaml_file import nearest
 from fc_bench.suites.slugs import LONGEST_ID, id_of, is_id
-from fc_bench.suites.suite import LONGEST_PROMPT, NOUN
+from fc_bench.suites.suite_file import NOUN
+from fc_bench.suites.templates import LONGEST_PROMPT
 
 
 @dataclass(frozen=True)

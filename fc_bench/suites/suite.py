@@ -4,243 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
-
-from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+from typing import Any
 
 from fc_bench.errors import UserError
 from fc_bench.model.backbones.fingerprint import sha256_of
-from fc_bench.model.backbones.schedulers import SchedulerName
-from fc_bench.model.settings import Settings
-from fc_bench.model.yaml_advice import described, strange_in, without_strange
-from fc_bench.model.yaml_file import line_of, nearest, placed, read_yaml
-from fc_bench.protocols import Subject
+from fc_bench.model.yaml_file import line_of, read_yaml
+from fc_bench.protocols import UNCONDITIONED, Conditions, Subject
+from fc_bench.suites.balance import drawn_sets
 from fc_bench.suites.named_files import named_file
 from fc_bench.suites.photographs import Crop
-from fc_bench.suites.slugs import LONGEST_ID, id_of, is_id, slug
+from fc_bench.suites.slugs import slug
+from fc_bench.suites.suite_file import DrawnSets, PromptEntry, SubjectEntry, SuiteFile
+from fc_bench.suites.templates import as_seen, same_text, slots_of, template_of_set
 
-NOUN = r"[A-Za-z][A-Za-z -]{0,49}"
-"""Pattern of a complete class noun."""
-
-
-def _check_name(text: str) -> str:
-    name = unicodedata.normalize("NFC", text)
-    if is_id(name):
-        return name
-    such = f', such as "{id_of(text)}"' if is_id(id_of(text)) else ""
-    raise ValueError(
-        f'{text[:80]!r} is not a name; write letters, digits, ".", "_" and "-", a letter or digit first, at most '
-        f"{LONGEST_ID} bytes{such}"
-    )
-
-
-Name = Annotated[str, AfterValidator(_check_name)]
-"""A name that is safe as a file name: letters and digits of any script, `.`, `_`, `-`, in Unicode's composed form."""
-
-
-def _check_visible(text: str) -> str:
-    """Refuse control characters and characters that change the direction of writing."""
-    for character in text:
-        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _TURNING:
-            raise ValueError(f"the text holds the invisible character U+{ord(character):04X}; remove it")
-    if (strange := strange_in(text)) is not None:
-        raise ValueError(f"the text holds {described(strange)}")
-    return text
-
-
-def _as_seen(text: str) -> str:
-    """The text without invisible characters; prompts that differ only in these are the same."""
-    shown = "".join(each for each in without_strange(text) if each not in _JOINERS)
-    return " ".join(unicodedata.normalize("NFC", shown).split())
-
-
-_TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-_JOINERS = "\u200c\u200d"
-Text = Annotated[str, StringConstraints(min_length=1, max_length=2000), AfterValidator(_check_visible)]
-
-LONGEST_PROMPT = 1000
-Item = TypeVar("Item", bound=Hashable)
-_SLOT = re.compile(r"{([^{}]*)}")
-
-
-class PhotographPattern(Settings):
-    """The photographs of a subject that lists none: `{id}` is the subject, `{n}` counts from 1 to `count`.
-
-    `folder: given` means that the suite ships no photographs: the user names their folder.
-    """
-
-    folder: Literal["suite", "given"] = "suite"
-    pattern: str = "subjects/{id}/{n}.png"
-    count: int = Field(default=1, ge=1, le=100)
-
-    @model_validator(mode="after")
-    def _requires_distinct_files(self) -> PhotographPattern:
-        needed = ["{id}", "{n}"] if self.count > 1 else ["{id}"]
-        for slot in needed:
-            if slot not in self.pattern:
-                raise ValueError(
-                    f'the pattern "{self.pattern}" lacks {slot}, so all photographs would be the same file'
-                )
-        return self
-
-
-class SubjectEntry(Settings):
-    """One subject; `photographs` are relative to the suite file, the first is the reference of tuning-free methods."""
-
-    id: Name
-    noun: Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z -]*$", max_length=50)]
-    photographs: list[str] | None = Field(default=None, min_length=1)
-
-
-class SamplerChoice(Settings):
-    """Sampler settings that the suite fixes; the others come from the backbone."""
-
-    scheduler: SchedulerName | None = None
-    steps: int | None = Field(default=None, ge=1, le=1000)
-    guidance_scale: float | None = Field(default=None, ge=0, le=100)
-    resolution: int | None = Field(default=None, ge=8, le=4096, multiple_of=8)
-
-
-def _twice(items: Iterable[Item]) -> Item | None:
-    """The first item that occurs more than once."""
-    return next((item for item, count in Counter(items).items() if count > 1), None)
-
-
-def _check_template(template: str, slot: str) -> str:
-    found = _SLOT.findall(template)
-    if len(template) > LONGEST_PROMPT:
-        raise ValueError(f"the prompt has {len(template)} characters, at most {LONGEST_PROMPT} are accepted")
-    if "<|image|>" in template:
-        raise ValueError(
-            f'the prompt "{template}" holds <|image|>; write {{{slot}}}, each method mentions subjects itself'
-        )
-    strange = [name for name in found if name != slot]
-    if strange:
-        raise ValueError(f'the prompt "{template}" has the placeholder {{{strange[0]}}}; write {{{slot}}} exactly once')
-    if len(found) != 1 or template.count("{") != 1 or template.count("}") != 1:
-        number = "no" if not found else str(len(found))
-        raise ValueError(f'the prompt "{template}" has {number} placeholder {{{slot}}}; write it exactly once')
-    return template
-
-
-SingleTemplate = Annotated[Text, AfterValidator(lambda text: _check_template(text, "subject"))]
-MultiTemplate = Annotated[Text, AfterValidator(lambda text: _check_template(text, "subjects"))]
-
-
-class Singles(Settings):
-    """Images of one subject: `subjects` all or a list of ids; prompts by category, each with `{subject}` once."""
-
-    subjects: Literal["all"] | list[Name] = "all"
-    prompts: dict[Name, Annotated[list[SingleTemplate], Field(min_length=1)]] = Field(min_length=1)
-
-    @field_validator("subjects")
-    @classmethod
-    def _each_once(cls, subjects: str | list[str]) -> str | list[str]:
-        if not subjects:
-            raise ValueError("the list is empty; name subjects or write all")
-        twice = _twice(subjects) if isinstance(subjects, list) else None
-        if twice:
-            raise ValueError(f'the subject "{twice}" is listed twice')
-        return subjects
-
-
-class Multi(Settings):
-    """Images of several subjects: `all-pairs` or listed sets of ids; prompts with `{subjects}` once."""
-
-    subjects: Literal["all-pairs"] | list[Annotated[list[Name], Field(min_length=2, max_length=8)]] = "all-pairs"
-    prompts: dict[Name, Annotated[list[MultiTemplate], Field(min_length=1)]] = Field(min_length=1)
-
-    @field_validator("subjects")
-    @classmethod
-    def _each_once(cls, subjects: str | list[list[str]]) -> str | list[list[str]]:
-        if isinstance(subjects, str):
-            return subjects
-        if not subjects:
-            raise ValueError("the list is empty; name sets of subjects or write all-pairs")
-        for group in subjects:
-            if len(set(group)) != len(group):
-                raise ValueError(f"the set {group} names a subject twice")
-        repeated = _twice(tuple(group) for group in subjects)
-        if repeated:
-            raise ValueError(f"the set {list(repeated)} is listed twice")
-        return subjects
-
-
-class SuiteFile(Settings):
-    """The schema of a suite's YAML file."""
-
-    name: Name
-    version: str = Field(min_length=1, max_length=64)
-    description: str
-    license: str
-    source: str
-    citation: str = ""
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    images_per_prompt: int = Field(default=1, ge=1, le=10_000)
-    sampler: SamplerChoice = SamplerChoice()
-    metrics: list[str] = Field(default_factory=lambda: ["identity", "prompt-consistency"], min_length=1)
-    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Method -> options of the protocol; they override the backbone's, and the command line overrides them."""
-    photographs: PhotographPattern = PhotographPattern()
-    photograph_crop: Literal["face", "published"] = "face"
-    """`face`: every method gets the same square around the face; `published`: each crops as its publication does."""
-    subjects: list[SubjectEntry] = Field(min_length=1)
-    single: Singles | None = None
-    multi: Multi | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> SuiteFile:
-        ids = [subject.id for subject in self.subjects]
-        known = set[str]()
-        for place, name in enumerate(ids):
-            if name in known:
-                raise placed(f'the subject "{name}" is listed twice', "subjects", place)
-            known.add(name)
-        if self.single is None and self.multi is None:
-            raise ValueError("no prompts: give `single:`, `multi:` or both")
-        requested = self.single.subjects if self.single and self.single.subjects != "all" else []
-        sets = self.multi.subjects if self.multi and self.multi.subjects != "all-pairs" else []
-        named: list[tuple[str, tuple[str | int, ...]]] = [
-            (name, ("single", "subjects", place)) for place, name in enumerate(requested)
-        ]
-        named += [
-            (name, ("multi", "subjects", number, place))
-            for number, group in enumerate(sets)
-            for place, name in enumerate(group)
-        ]
-        for name, where in named:
-            if name not in known:
-                raise placed(f'no subject has the id "{name}", {nearest(name, ids)}', *where)
-        for kind, part in (("single", self.single), ("multi", self.multi)):
-            seen: dict[str, str] = {}
-            for category, texts in part.prompts.items() if part else ():
-                for place, text in enumerate(texts):
-                    if (same := _as_seen(text)) in seen:
-                        raise placed(_same_prompt(seen[same], text), kind, "prompts", category, place)
-                    seen[same] = text
-        return self
-
-
-def _same_prompt(earlier: str, text: str) -> str:
-    if earlier == text:
-        return f'the prompt "{text}" is listed twice; use images_per_prompt for more images of it'
-    return f'the prompt "{text}" differs from "{earlier}" in blanks or invisible characters only; keep one'
+DIGESTS = ("photograph_digests", "target_digests")
+"""Keys of a suite's content that its file does not have."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt template and its category in the results."""
+    """A prompt template and its category in the results, with what it asks beside its text.
+
+    `target` is a photograph of the set's subjects that matches the prompt.
+    """
 
     category: str
     template: str
+    conditions: Conditions = UNCONDITIONED
+    target: Path | None = None
+
+    @property
+    def names_nobody(self) -> bool:
+        """Whether the text has no slot."""
+        return not slots_of(self.template)
 
 
 @dataclass(frozen=True)
@@ -270,15 +71,15 @@ class Suite:
 
     @cached_property
     def sources(self) -> tuple[Subject, ...]:
-        """All subjects in the file's order, with absolute paths of the suite's photographs."""
+        """All subjects in the file's order, with absolute paths of the suite's photographs, references first."""
         return tuple(
-            Subject(entry.id, entry.noun, tuple(self._photographs(entry, index)))
+            Subject(entry.id, entry.noun, _references_first(entry, list(self._photographs(entry, index))))
             for index, entry in enumerate(self.file.subjects)
         )
 
     @cached_property
     def subjects(self) -> tuple[Subject, ...]:
-        """All subjects in the file's order, with the photographs that methods and metrics get."""
+        """All subjects in the file's order, with the photographs that metrics get, references first."""
         return tuple(
             replace(
                 subject, photographs=tuple(self._shown(subject, number) for number in range(len(subject.photographs)))
@@ -292,24 +93,65 @@ class Suite:
         return (self.given or self.path.parent).resolve()
 
     def subject_sets(self, limit: int | None = None) -> list[tuple[SubjectSet, list[Prompt]]]:
-        """Every subject set with its prompts, single subjects first; `limit` keeps the first subjects."""
-        kept = {subject.id: subject for subject in self.subjects[:limit]}
-        sets: list[tuple[SubjectSet, list[Prompt]]] = []
-        if self.file.single:
-            ids = list(kept) if self.file.single.subjects == "all" else self.file.single.subjects
-            prompts = _prompts(self.file.single.prompts)
-            sets += [(SubjectSet((kept[name],)), prompts) for name in ids if name in kept]
-        if self.file.multi:
-            groups: Sequence[Sequence[str]] = (
-                list(combinations(kept, 2)) if self.file.multi.subjects == "all-pairs" else self.file.multi.subjects
-            )
-            prompts = _prompts(self.file.multi.prompts)
-            sets += [
-                (SubjectSet(tuple(kept[name] for name in group)), prompts)
-                for group in groups
-                if all(name in kept for name in group)
+        """Every subject set with its prompts, single subjects first; `limit` keeps the first subjects.
+
+        The subjects have the photographs that methods get. Prompts of a set that the file names in several places are
+        put together.
+        """
+        kept = {subject.id: self._for_methods(subject) for subject in self.subjects[:limit]}
+        return [
+            (SubjectSet(tuple(kept[name] for name in group)), prompts)
+            for group, prompts in self._prompts_of_sets.items()
+            if all(name in kept for name in group)
+        ]
+
+    @cached_property
+    def targets(self) -> dict[tuple[str, str], Path]:
+        """The target of each prompt that has one, by the key of its set and its template."""
+        return {
+            ("+".join(group), prompt.template): prompt.target
+            for group, prompts in self._prompts_of_sets.items()
+            for prompt in prompts
+            if prompt.target is not None
+        }
+
+    @cached_property
+    def _prompts_of_sets(self) -> dict[tuple[str, ...], list[Prompt]]:
+        """The prompts of each set of ids, in the file's order."""
+        file, ids = self.file, [entry.id for entry in self.file.subjects]
+        found: dict[tuple[str, ...], list[Prompt]] = {}
+        if file.single:
+            prompts = _prompts(file.single.prompts)
+            alone = ids if file.single.subjects == "all" else file.single.subjects
+            found |= {(name,): prompts for name in alone}
+        if file.multi:
+            prompts = _prompts(file.multi.prompts)
+            found |= dict.fromkeys(map(tuple, self._groups(ids)), prompts)
+        for number, one in enumerate(file.sets):
+            own = [
+                Prompt(
+                    category, template_of_set(entry.text, one.subjects), _conditions(entry), self._target(entry, where)
+                )
+                for category, entries in one.prompts.items()
+                for place, entry in enumerate(entries)
+                for where in [("sets", number, "prompts", category, place)]
             ]
-        return sets
+            group = tuple(one.subjects)
+            earlier = {as_seen(prompt.template): prompt.template for prompt in found.get(group, ())}
+            for prompt in own:
+                if (same := as_seen(prompt.template)) in earlier:
+                    line = line_of(self.path, ("sets", number))
+                    raise UserError(f"{self.path}:{line}: {same_text(earlier[same], prompt.template)}.")
+            found[group] = [*found.get(group, ()), *own]
+        return found
+
+    def _groups(self, ids: Sequence[str]) -> Iterable[Sequence[str]]:
+        """The sets of ids under `multi`."""
+        assert self.file.multi is not None
+        groups = self.file.multi.subjects
+        if isinstance(groups, DrawnSets):
+            return drawn_sets(groups, self.file.subjects, self.file.seed)
+        return combinations(ids, 2) if isinstance(groups, str) else groups
 
     def requested_sets(self, limit: int | None = None) -> list[tuple[SubjectSet, list[Prompt]]]:
         """`subject_sets`; raises UserError if the file or the limit leaves none."""
@@ -329,15 +171,40 @@ class Suite:
         )
 
     def photograph_digests(self) -> dict[str, str]:
-        """Subject id -> sha256 over the contents of its photographs and their crops, in order."""
+        """Subject id -> sha256 over the contents of its photographs and their crops, in order, and its references."""
         return {
-            subject.id: hashlib.sha256("".join(map(self._digest, subject.photographs)).encode()).hexdigest()
+            subject.id: hashlib.sha256(
+                ("".join(map(self._digest, subject.photographs)) + str(self._references.get(subject.id, ""))).encode()
+            ).hexdigest()
             for subject in self.sources
         }
 
     def content(self) -> dict[str, Any]:
         """The whole suite as plain data, with photographs as digests: two suites are the same if this is equal."""
-        return {**self.file.model_dump(mode="json"), "photograph_digests": self.photograph_digests()}
+        targets = {"\n".join(where): sha256_of(path) for where, path in self.targets.items()}
+        return {
+            **self.file.model_dump(mode="json"),
+            "photograph_digests": self.photograph_digests(),
+            **({"target_digests": targets} if targets else {}),
+        }
+
+    def _for_methods(self, subject: Subject) -> Subject:
+        """The subject with the photographs that methods get."""
+        references = self._references.get(subject.id)
+        return subject if references is None else replace(subject, photographs=subject.photographs[:references])
+
+    @cached_property
+    def _references(self) -> dict[str, int]:
+        """The number of references of the subjects whose other photographs only measure."""
+        return {entry.id: len(entry.references) for entry in self.file.subjects if entry.references}
+
+    def _target(self, entry: PromptEntry, where: tuple[str | int, ...]) -> Path | None:
+        if entry.target is None:
+            return None
+        try:
+            return named_file(self.root, entry.target, "the target")
+        except UserError as error:
+            raise UserError(f"{self.path}:{line_of(self.path, (*where, 'target'))}: {error}") from None
 
     def _shown(self, subject: Subject, number: int) -> Path:
         path = subject.photographs[number]
@@ -408,5 +275,21 @@ def _canonical(data: Any) -> str:
     return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def _prompts(categories: dict[str, list[str]]) -> list[Prompt]:
-    return [Prompt(category, text) for category, texts in categories.items() for text in texts]
+def _prompts(categories: Mapping[str, Sequence[PromptEntry]]) -> list[Prompt]:
+    return [
+        Prompt(category, entry.text, _conditions(entry))
+        for category, entries in categories.items()
+        for entry in entries
+    ]
+
+
+def _conditions(entry: PromptEntry) -> Conditions:
+    return Conditions(entry.negative_prompt or "", entry.size, tuple(entry.boxes or ()))
+
+
+def _references_first(entry: SubjectEntry, photographs: Sequence[Path]) -> tuple[Path, ...]:
+    """The photographs that methods get, then the others."""
+    first = [number - 1 for number in entry.references or ()]
+    return tuple(
+        photographs[place] for place in [*first, *(place for place in range(len(photographs)) if place not in first)]
+    )

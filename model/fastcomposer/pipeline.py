@@ -34,7 +34,7 @@ from fc_bench.model.text_memory import TextMemory
 
 
 class FastComposerPipeline(StableDiffusionPipeline):
-    """Text-to-image pipeline for prompts with up to four subjects, each given by one reference picture.
+    """Text-to-image pipeline for prompts with up to eight subjects, each given by one reference picture.
 
     It is saved and loaded like any diffusers pipeline. The stock StableDiffusionPipeline loads its folder as the
     text-only model with the same weights. Raises ModelInputError if its parts do not fit together.
@@ -180,6 +180,7 @@ class FastComposerPipeline(StableDiffusionPipeline):
         guidance_scale: float = 5.0,
         height: int | None = None,
         width: int | None = None,
+        negative_prompt: Sequence[str] | None = None,
         earlier: Prefix | None = None,
     ) -> Prefix:
         """The state after the first, text-only iterations of sampling these prompts as one batch.
@@ -190,7 +191,8 @@ class FastComposerPipeline(StableDiffusionPipeline):
         prompts = list(prompt)
         self._check(prompts, None, 0, 1, list(generator), height, width)
         text = self.encode_text([parse_prompt(text, self.tokenizer) for text in prompts])
-        negative = self.encode_text([parse_prompt("", self.tokenizer)] * len(prompts))
+        negatives = [""] * len(prompts) if negative_prompt is None else negative_prompt
+        negative = self.encode_text([parse_prompt(text, self.tokenizer) for text in negatives])
         if earlier is not None:
             sampling = self._resumed(earlier, num_inference_steps, guidance_scale, text)
         else:

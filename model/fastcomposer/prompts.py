@@ -12,7 +12,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from fc_bench.model.errors import ModelInputError
 
 PLACEHOLDER = "<|image|>"
-MAX_SUBJECTS = 4
+MAX_SUBJECTS = 8
+"""Largest number of subjects of a prompt."""
+TRAINED_SUBJECTS = 4
+"""Most subjects of a training picture (mit-han-lab/fastcomposer, `max_num_objects`)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def parse_prompt(prompt: str, tokenizer: CLIPTokenizer, truncate: bool = False) 
     """Token ids and image tokens of a prompt with placeholders after the class nouns.
 
     Raises ModelInputError for a prompt that is longer than the tokenizer's length, a placeholder that does not follow a
-    word, and more than four subjects. With `truncate`, as in training on captions, a long prompt is truncated instead
+    word, and more than eight subjects. With `truncate`, as in training on captions, a long prompt is truncated instead
     and loses the subjects beyond its end. FastComposer (arXiv 2305.10431), section 4.1.
     """
     pieces = prompt.split(PLACEHOLDER)

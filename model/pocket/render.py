@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import cv2
 import numpy as np
@@ -92,10 +93,22 @@ def compose_caption(
     return text, spans
 
 
-def render(people: Sequence[Person], scene: Scene, rng: np.random.Generator) -> Picture:
+def scene_of(caption: str, people: Sequence[Person]) -> Scene:
+    """The scene whose caption of these people, without traits, is `caption`; raises ValueError if there is none."""
+    kinds = (words.STYLES, (None, *words.ACCESSORIES), (None, *words.ACTIONS), (None, *words.CONTEXTS))
+    for style, accessory, action, context in product(*kinds):
+        scene = Scene(str(style), accessory, action, context)
+        if compose_caption(people, scene)[0] == caption:
+            return scene
+    raise ValueError(f"no scene of the pocket world has the caption {caption!r}")
+
+
+def render(
+    people: Sequence[Person], scene: Scene, rng: np.random.Generator, first_on_left: bool | None = None
+) -> Picture:
     """Draw one or two people in a scene; who stands left, pose, expression, clothes and light come from `rng`.
 
-    Raises ValueError for any other number of people.
+    `first_on_left` decides who stands left and changes nothing else. Raises ValueError for any other number of people.
     """
     if not 1 <= len(people) <= 2:
         raise ValueError(f"the pocket world shows one or two people, not {len(people)}")
@@ -103,7 +116,7 @@ def render(people: Sequence[Person], scene: Scene, rng: np.random.Generator) -> 
     draw_background(canvas, scene.context, rng)
     masks: list[NDArray[np.uint8]] = []
     drawn = []
-    for person, pose in zip(people, _poses(people, rng), strict=True):
+    for person, pose in zip(people, _poses(people, rng, first_on_left), strict=True):
         result = draw_person(canvas, person, pose, scene.accessory, scene.action)
         masks = [np.where(result.mask > 0, 0, mask).astype(np.uint8) for mask in masks]
         masks.append(result.mask)
@@ -126,11 +139,11 @@ def render_photograph(person: Person, seed: int) -> Picture:
     return render([person], Scene(context=context), rng)
 
 
-def render_background(context: str | None, rng: np.random.Generator) -> NDArray[np.uint8]:
+def render_background(context: str | None, rng: np.random.Generator, style: str = "photo") -> NDArray[np.uint8]:
     """A picture without anyone in it, [128, 128, 3]."""
     canvas = Canvas()
     draw_background(canvas, context, rng)
-    return _light(canvas.finish(), rng)
+    return _stylize(_light(canvas.finish(), rng), style, rng)
 
 
 def render_seed(seed: int, people_seeds: Sequence[int], share_of_pairs: float = 0.5) -> Picture:
@@ -142,17 +155,18 @@ def render_seed(seed: int, people_seeds: Sequence[int], share_of_pairs: float = 
     return render(people, Scene.draw(rng), rng)
 
 
-def _poses(people: Sequence[Person], rng: np.random.Generator) -> list[Pose]:
+def _poses(people: Sequence[Person], rng: np.random.Generator, first_on_left: bool | None) -> list[Pose]:
     if len(people) == 1:
         height = rng.uniform(33, 40)
         return [Pose.draw(rng.uniform(56, 72), rng.uniform(58, 66), height / people[0].aspect, rng)]
     height = rng.uniform(26, 30)
-    left, right = (33, 95) if rng.random() < 0.5 else (95, 33)
+    drawn = bool(rng.random() < 0.5)
+    places = (33, 95) if (drawn if first_on_left is None else first_on_left) else (95, 33)
     return [
         Pose.draw(
             center + rng.uniform(-2, 2), rng.uniform(60, 68), height * rng.uniform(0.96, 1.04) / person.aspect, rng
         )
-        for center, person in zip((left, right), people, strict=True)
+        for center, person in zip(places, people, strict=True)
     ]
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from fc_bench.model.fastcomposer.prompts import MAX_SUBJECTS
+from fc_bench.model.fastcomposer.prompts import TRAINED_SUBJECTS
 from fc_bench.model.settings import GradientNorm, Settings
 from fc_bench.model.user_cache import expanded
 from fc_bench.model.yaml_file import read_yaml
@@ -63,7 +63,7 @@ class DataConfig(Settings):
     augmentation: AugmentationConfig | None = AugmentationConfig()
     variants: PositiveInt | None = None
     """Number of fixed draws of background and augmentation per crop; null: a new draw every time."""
-    max_subjects: Annotated[int, Field(ge=1, le=MAX_SUBJECTS)] = MAX_SUBJECTS
+    max_subjects: Annotated[int, Field(ge=1, le=TRAINED_SUBJECTS)] = TRAINED_SUBJECTS
     p_unconditional: Probability = 0.1
     p_text_only: Probability = 0.0
     p_keep_subject: Probability = 0.9

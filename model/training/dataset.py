@@ -31,8 +31,8 @@ from transformers import CLIPTokenizer
 
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer.prompts import (
-    MAX_SUBJECTS,
     PLACEHOLDER,
+    TRAINED_SUBJECTS,
     ends_with_word,
     insert_placeholders,
     parse_prompt,
@@ -120,7 +120,7 @@ def _read_record(root: Path, image_id: str, labels: Sequence[str] | None) -> Rec
                 f"phrase of the caption {caption!r} that ends with a word: correct them"
             )
     by_end = {segment.end: segment for segment in reversed(segments)}  # the first one of equal ends
-    return Record(image_id, image, caption, tuple(by_end[end] for end in sorted(by_end))[:MAX_SUBJECTS])
+    return Record(image_id, image, caption, tuple(by_end[end] for end in sorted(by_end))[:TRAINED_SUBJECTS])
 
 
 def _segment(entry: Any) -> Segment:

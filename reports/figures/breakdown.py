@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from fc_bench.analysis.aggregate import Row, values_by_set
+from fc_bench.analysis.aggregate import Row, attribute_of, values_by_set
 from fc_bench.protocols import Column
 from fc_bench.reports.figures.material import MEASURES, Material
 from fc_bench.reports.figures.style import Drawing, error, legend_below, matrix, new_figure, shortened
@@ -23,7 +23,13 @@ def draw_by_category(material: Material) -> list[Drawing]:
     drawings = []
     for subjects in material.sizes:
         measured = [column for name in MEASURES if (column := material.column(name))]
-        panels = [(column, material.part(subjects, column.name, None)) for column in measured]
+        panels = [
+            (
+                column,
+                [row for row in material.part(subjects, column.name, None) if attribute_of(row["category"]) is None],
+            )
+            for column in measured
+        ]
         panels = [(column, rows) for column, rows in panels if len({row["category"] for row in rows}) > 1]
         if panels:
             drawings.append(_categories(material, panels, subjects))

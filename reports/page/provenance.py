@@ -11,6 +11,7 @@ from fc_bench.analysis.states import UNKNOWN as UNKNOWN_STATE
 from fc_bench.cost.records import all_measurements
 from fc_bench.reports.cost.notes import machine
 from fc_bench.reports.cost.run import CostRun
+from fc_bench.reports.frame import image_sizes
 from fc_bench.reports.page.gallery import PageRun
 from fc_bench.reports.page.parts import UNKNOWN
 from fc_bench.reports.repetition import repeat_command
@@ -105,7 +106,7 @@ def _sampler(settings: Mapping[str, Any]) -> str:
     sampler = settings["sampler"]
     return (
         f"{sampler['scheduler']}, {sampler['steps']} steps, guidance scale {sampler['guidance_scale']}, "
-        f"{sampler['resolution']} x {sampler['resolution']} pixels"
+        f"{image_sizes(settings)}"
     )
 
 

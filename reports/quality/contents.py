@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from fc_bench.analysis.aggregate import COST_COLUMNS, OVERALL, REFERENCES, Row
+from fc_bench.analysis.aggregate import COST_COLUMNS, OVERALL, REFERENCES, Row, attribute_of
 from fc_bench.analysis.differences import paired_rows
 from fc_bench.protocols import Column
 from fc_bench.reports.cost import beside as beside_costs
@@ -90,10 +90,19 @@ class Contents:
         return Table("cost", title, header, tuple(made))
 
     def by_category(self, shown: Sequence[Column]) -> list[Table]:
-        """For each number of subjects and each column: methods as rows, prompt categories as columns."""
+        """For each number of subjects and each column: methods as rows, prompt categories as columns.
+
+        Further tables have the values of each attribute of the subjects as columns.
+        """
+        named = dict.fromkeys(attribute_of(row["category"]) for row in self.rows if row["category"] != OVERALL)
+        return [table for attribute in named for table in self._groups(shown, attribute)]
+
+    def _groups(self, shown: Sequence[Column], attribute: str | None) -> list[Table]:
+        """The tables of prompt categories (None), or of an attribute of the subjects."""
         tables = []
         for size in self.sizes:
-            part = [row for row in self.rows if row["subjects"] == size and row["category"] != OVERALL]
+            grouped = [row for row in self.rows if row["subjects"] == size and row["category"] != OVERALL]
+            part = [row for row in grouped if attribute_of(row["category"]) == attribute]
             categories = list(dict.fromkeys(row["category"] for row in part))
             there = {row["column"] for row in part if row["mean"] is not None}
             for column in (column for column in shown if column.name in there):
@@ -109,9 +118,11 @@ class Contents:
                     )
                     for label, found in cells.items()
                 ]
-                header = (_METHOD, *(Heading(category, _better(column)) for category in categories))
-                title = f"{column.title} by category, {who(size)}"
-                tables.append(Table(slug(f"category-{column.name}-{size}"), title, header, tuple(made)))
+                names = [category.partition("=")[2] or category for category in categories]
+                header = (_METHOD, *(Heading(name, _better(column)) for name in names))
+                by = attribute or "category"
+                title = f"{column.title} by {by}, {who(size)}"
+                tables.append(Table(slug(f"{by}-{column.name}-{size}"), title, header, tuple(made)))
         return tables
 
     def paper(self) -> list[Table]:

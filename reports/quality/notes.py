@@ -9,7 +9,15 @@ from typing import Any
 from fc_bench.analysis.aggregate import COST_COLUMNS, columns_of, shared_seconds
 from fc_bench.analysis.comparability import Obstacles
 from fc_bench.analysis.states import CODE, FC_BENCH, MACHINE, doubts, states, weight_doubts
-from fc_bench.reports.frame import RequestedSamples, Run, incomparable_costs, labels, requested_samples, who
+from fc_bench.reports.frame import (
+    RequestedSamples,
+    Run,
+    image_sizes,
+    incomparable_costs,
+    labels,
+    requested_samples,
+    who,
+)
 from fc_bench.reports.literature import EMBEDDER, published_rows
 from fc_bench.reports.tables.model import Cell
 
@@ -42,14 +50,14 @@ def footnote_marks(runs: Sequence[Run]) -> dict[tuple[str, int], str]:
     }
 
 
-def notes(runs: Sequence[Run], options: bool = True) -> list[str]:
+def notes(runs: Sequence[Run], options: bool = True, best: bool = True) -> list[str]:
     """One or two sentences each; a note about one of several runs begins with its name.
 
-    Without `options`, the options of the methods are left out.
+    Without `options`, the options of the methods are left out; without `best`, the meaning of bold values.
     """
     raised = {number: Cell("", mark=number).superscript for number in footnotes(runs)}
     lines = [f"{raised[number]} {text}" for number, text in footnotes(runs).items()]
-    lines += [_MEANING, _BEST, *_between(runs)]
+    lines += [_MEANING, *([_BEST] if best else []), *_between(runs)]
     found = {run.name: list(_of_run(run, runs, options)) for run in runs}
     for line in dict.fromkeys(line for own in found.values() for line in own):
         having = [name for name, own in found.items() if line in own]
@@ -190,5 +198,5 @@ def _sampling(settings: Mapping[str, Any]) -> str:
         return "images made elsewhere, scored"
     return (
         f"{sampler['scheduler']}, {sampler['steps']} steps, guidance scale {sampler['guidance_scale']}, "
-        f"{sampler['resolution']} x {sampler['resolution']} pixels, {settings['dtype']}"
+        f"{image_sizes(settings)}, {settings['dtype']}"
     )

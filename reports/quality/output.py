@@ -103,7 +103,7 @@ class Tables:
     def notes(self, options: bool = True) -> list[str]:
         """The notes for the reader."""
         if self.layout in ("protocols", "as-published"):
-            return [*disagreements(self.runs), *reading(self.runs), *notes(self.runs, options=False)]
+            return [*disagreements(self.runs), *reading(self.runs), *notes(self.runs, options=False, best=False)]
         return [*notes(self.runs, options), *(self.beside.notes if self.beside else ())]
 
     def show(self, console: Console) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fc_bench.analysis.aggregate import OVERALL, by_method, result_rows
+from fc_bench.analysis.aggregate import OVERALL, by_method, columns_of, result_rows
 from fc_bench.analysis.measurements import Measurements, Row, read_measurements
 from fc_bench.errors import UserError
 from fc_bench.metrics.identity import Identity
@@ -26,50 +26,62 @@ from fc_bench.reports.tables.model import NOTHING, Cell, Heading, Table
 
 OWN = Identity.columns[0]
 """The protocol of FastComposer, which is the suite's own."""
+MEASURED = (
+    "mudi_detect_and_compare",
+    "multiid_copy_paste",
+    "target_copy_paste",
+    "target_similarity",
+    "clip_i_all",
+    "dino_all",
+    "customconcept101_text",
+    "prompt_consistency",
+)
+"""Columns of published protocols that need the image; they are there if the run measured them."""
+OF_TEXT = ("customconcept101_text", "prompt_consistency")
+"""Those that say nothing of the people."""
 
 
 @dataclass(frozen=True)
 class ProtocolRun(Run):
-    """A run whose columns are the scores of the published protocols.
-
-    They are derived from its records of `identity`, or are answers of judges.
-    """
+    """A run whose columns are scores of published protocols: derived from `identity`'s records, measured, or judged."""
 
     derived: Sequence[type[FromSimilarities]] = field(default=DERIVED, compare=False)
 
     @cached_property
     def columns(self) -> list[Column]:
-        """FastComposer's identity preservation and the columns of each protocol, those of judges last."""
-        every = [OWN, *self._derived_columns]
-        for metric, (protocol, judge) in self.judged.items():
-            scores = {marked(column.name, judge) for column in protocol.scores}
-            recorded = map(_column, self.settings["columns"][metric])
-            every += [column for column in recorded if column.name in scores]
+        """FastComposer's identity preservation, each protocol's columns, and measured or judged ones with any value."""
+        recorded = {column.name: column for column in columns_of(self.folder)}
+        judged = [marked(column.name, judge) for protocol, judge in self.judged for column in protocol.scores]
+        values = self._recorded.samples
+        found = [recorded[name] for name in (*MEASURED, *judged) if name in recorded and values[name].notna().any()]
+        every = [OWN, *(column for protocol in self.derived for column in protocol.columns), *found]
         return [replace(column, headline=True) for column in every]
 
     @cached_property
-    def judged(self) -> dict[str, tuple[type[Judged], str]]:
-        """Metric -> protocol and judge, of the judges' answers that the run has."""
-        return {
-            metric: (PROTOCOLS[made["protocol"]], made["judge"])
-            for metric, made in self.settings.get("judged", {}).items()
-            if made["protocol"] in PROTOCOLS
-        }
+    def judged(self) -> list[tuple[type[Judged], str]]:
+        """Protocol and judge of the judges' answers that the run has."""
+        made = self.settings.get("judged", {}).values()
+        return [(PROTOCOLS[one["protocol"]], one["judge"]) for one in made if one["protocol"] in PROTOCOLS]
 
-    @property
-    def _derived_columns(self) -> list[Column]:
-        return [column for protocol in self.derived for column in protocol.columns]
+    @cached_property
+    def of_text(self) -> set[str]:
+        """The columns that say nothing of the people."""
+        return {*OF_TEXT, *(marked(name, judge) for protocol, judge in self.judged for name in protocol.of_text)}
+
+    @cached_property
+    def _recorded(self) -> Measurements:
+        return read_measurements(self.folder)
 
     @cached_property
     def measured(self) -> Measurements:
         """The run's records with the derived columns; raises UserError if `identity` was not measured."""
-        recorded = read_measurements(self.folder)
+        recorded = self._recorded
         if OWN.name not in recorded.samples:
             raise UserError(
                 f'{self.folder.path} has no scores of the metric "identity", from which the protocols are computed; '
                 "add it to the suite's metrics and repeat the command that made the run."
             )
-        names = [column.name for column in self._derived_columns]
+        names = [column.name for protocol in self.derived for column in protocol.columns]
         values = np.full((len(names), len(recorded.samples)), np.nan)
         finished = (recorded.samples["status"] == "ok").to_numpy()
         chosen = np.flatnonzero(finished)
@@ -81,6 +93,7 @@ class ProtocolRun(Run):
         other = [column for column in names if column in recorded.samples]
         samples = pd.concat([recorded.samples.drop(columns=other), derived], axis=1)
         anchors = [self._anchor(record) for record in recorded.anchors if OWN.name in record["values"]]
+        anchors += [record for record in recorded.anchors if any(name in record["values"] for name in MEASURED)]
         return replace(recorded, samples=samples, anchors=anchors)
 
     @cached_property
@@ -99,16 +112,16 @@ class ProtocolRun(Run):
             for name, protocol in how.items():
                 mean = protocol.as_published(own[name].dropna().tolist())
                 found[method, name] = {} if mean is None else {WHOLE: mean}
-            for metric, (protocol, judge) in self.judged.items():
-                for (name, group), mean in self._of_judge(metric, protocol, own).items():
+            for protocol, judge in self.judged:
+                for (name, group), mean in self._of_judge(protocol, judge, own).items():
                     found.setdefault((method, marked(name, judge)), {})[group] = mean
         return found
 
-    def _of_judge(self, metric: str, protocol: type[Judged], samples: pd.DataFrame) -> Aggregates:
+    def _of_judge(self, protocol: type[Judged], judge: str, samples: pd.DataFrame) -> Aggregates:
         """The means of a method's images that have answers of a judge, as the benchmark's own code takes them."""
         prompts = {key: list(own["template"].unique()) for key, own in samples.groupby("set", observed=True)}
         images = []
-        records = self.measured.score_records(metric, samples.index.to_numpy())
+        records = self.measured.score_records(marked(protocol.name, judge), samples.index.to_numpy())
         places = zip(*(samples[name] for name in ("set", "category", "template", "index", "status")), strict=True)
         for (key, category, template, index, status), record in zip(places, records, strict=True):
             if record is not None and status == "ok":
@@ -125,10 +138,6 @@ class ProtocolRun(Run):
             name: value for one in self.derived for name, value in one.derive_anchor(record["details"]).values.items()
         }
         return {**record, "values": {**record["values"], **found}}
-
-
-def _column(recorded: Mapping[str, Any]) -> Column:
-    return Column(**recorded)
 
 
 def side_by_side(runs: Sequence[Run], as_published: bool = False) -> list[Table]:
@@ -148,6 +157,38 @@ def side_by_side(runs: Sequence[Run], as_published: bool = False) -> list[Table]
     return tables
 
 
+def beside_the_first(runs: Sequence[Run]) -> list[Table]:
+    """For each number of subjects a line for each method, whose columns are the scores' means.
+
+    Bold are the values that a score ranks at least as high as that of the first method.
+    """
+    made = list(map(_under_protocols, runs))
+    tables = []
+    for size, cells in _by_size(made).items():
+        methods = _methods(cells)
+        shown = [column for column in columns(made) if any(column.name in found for found in methods.values())]
+        first, *_ = methods.values()
+        lines = []
+        for label, found in methods.items():
+            line = [Cell(label)]
+            for column in shown:
+                reaches = found is not first and _reaches(found[column.name], first[column.name], column)
+                line.append(replace(complete(found[column.name], column, reaches), interval=None))
+            lines.append(tuple(line))
+        header = (Heading("images", number=False), *map(heading, shown))
+        tables.append(Table(f"beside-{size}", f"Published protocols, {who(size)}", header, tuple(lines)))
+    return tables
+
+
+def _reaches(row: Row, other: Row, column: Column) -> bool:
+    """Whether a score ranks a value, as shown, at least as high as another one."""
+    if column.higher_is_better is None or None in (row["mean"], other["mean"]):
+        return False
+    sign = 1 if column.higher_is_better else -1
+    value, least = (float(number(one["mean"], column)) for one in (row, other))
+    return sign * value >= sign * least
+
+
 def disagreements(runs: Sequence[Run]) -> list[str]:
     """A sentence for each score that orders methods otherwise than FastComposer's protocol, with the pairs."""
     made = list(map(_under_protocols, runs))
@@ -156,7 +197,7 @@ def disagreements(runs: Sequence[Run]) -> list[str]:
         methods = _methods(cells)
         own = _ranked(methods, OWN)
         for column in columns(made)[1:]:
-            ranks = _ranked(methods, column)
+            ranks = {} if any(column.name in run.of_text for run in made) else _ranked(methods, column)
             pairs = [
                 pair for pair in combinations(methods, 2) if all(label in ranks and label in own for label in pair)
             ]
@@ -208,7 +249,7 @@ def _values(
     for column in columns:
         title = heading(column).whole
         made.append((Cell(title), *(complete(found.get(column.name), column) for found in cells.values())))
-        if published and column.name != OWN.name:
+        if any(name == column.name for own in published.values() for _, name in own):
             means = [_means(published, found[OWN.name], column) for found in cells.values()]
             for group in dict.fromkeys([WHOLE, *(name for own in means for name in own)]):
                 line = [Cell(f"{title}, as published{f' ({group})' if group else ''}")]
@@ -236,7 +277,7 @@ def _ranks(size: int, cells: Cells, columns: Sequence[Column]) -> Table:
     """The rank of each method under each protocol, and the agreement of this order with that of the first column."""
     own = _ranked(cells, OWN)
     made: list[tuple[Cell, ...]] = []
-    for column in columns:
+    for column in (column for column in columns if column.higher_is_better is not None):
         ranks = _ranked(cells, column)
         shown = [Cell(str(ranks[label]) if label in ranks else NOTHING) for label in cells]
         both = [label for label in cells if label in own and label in ranks]
@@ -258,7 +299,12 @@ def _agreement(ranks: Sequence[int], others: Sequence[int]) -> Cell:
 
 
 def _ranked(cells: Cells, column: Column) -> dict[str, int]:
-    """Label -> rank, 1 for the best; equal values share the better rank, methods without a value have none."""
+    """Label -> rank, 1 for the best; equal values share the better rank, methods without a value have none.
+
+    Empty for a column of which neither direction is better.
+    """
+    if column.higher_is_better is None:
+        return {}
     sign = -1 if column.higher_is_better else 1
     values = {
         label: sign * row["mean"]
@@ -270,7 +316,7 @@ def _ranked(cells: Cells, column: Column) -> dict[str, int]:
 
 def reading(runs: Sequence[Run]) -> list[str]:
     """What the columns are: whose arithmetic, with whose embedder."""
-    judged = {name: own for run in map(_under_protocols, runs) for name, own in run.judged.items()}
+    judged = dict.fromkeys(own for run in map(_under_protocols, runs) for own in run.judged)
     embedders = dict.fromkeys(str(run.settings["metrics"].get("identity", {}).get("embedder")) for run in runs)
     return [
         f"Every column is the arithmetic of its benchmark's code with the embedder {' or '.join(embedders)}: what the "
@@ -279,6 +325,6 @@ def reading(runs: Sequence[Run]) -> list[str]:
         *(f"{one.columns[0].title}: {one.description}, {one.source}" for one in DERIVED),
         *(
             f"{one.scores[0].title} ({judge}): answers of {judge}, {one.description}, {one.source}"
-            for one, judge in judged.values()
+            for one, judge in judged
         ),
     ]

@@ -22,7 +22,7 @@ from fc_bench.model.settings import LARGEST, LARGEST_WHOLE
 from fc_bench.model.training.config import load_config
 from fc_bench.model.yaml_file import read_yaml
 from fc_bench.protocols import Sampler, Setting
-from fc_bench.suites.suite import SuiteFile
+from fc_bench.suites.suite_file import SuiteFile
 
 NO_NUMBERS = ["nan", ".nan", "true", "''", "[1]", "1e-400", "1.0e-400", "1e400", "1.0e+400", "-inf", "9" * 5000]
 

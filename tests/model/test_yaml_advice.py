@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.yaml_file import nearest, read_yaml
-from fc_bench.suites.suite import SuiteFile
+from fc_bench.suites.suite_file import SuiteFile
 
 WHOLE = """\
 name: trio
@@ -192,7 +192,7 @@ def test_prompts_that_look_the_same_are_reported_with_the_line_of_the_second(add
         (("single:\n", "single\n"), 15, "the colon is missing after the key; write: single:"),
         (("    context:\n      - a", "    context\n      - a"), 17, "the colon is missing after the key"),
         (("seed: 7", "seed:"), 6, "seed: there is no value after the colon"),
-        (("  - {id: cid, noun: man}", "  - cid"), 14, "a mapping with the keys id, noun, photographs is expected here"),
+        (("  - {id: cid, noun: man}", "  - cid"), 14, "a mapping with the keys id, noun, photographs"),
         (("seed: 7", "options: [paste]"), 6, "options: a mapping is expected here"),
         (("license: MIT\n", "license: MIT\n---\n"), 5, "expected a single document"),
         (("name: trio", "nmae: trio"), 1, 'unknown key "nmae", did you mean "name"?'),

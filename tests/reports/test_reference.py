@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fc_bench.errors import UserError
-from fc_bench.reports.reference import publish
+from fc_bench.reports.reference import REPOSITORY, publish, publish_protocols
+from fc_bench.reports.report import read
 
 
 @pytest.fixture
@@ -24,6 +25,7 @@ def test_published_run_is_copied_and_its_table_replaces_the_old_one(finished, tm
     assert {file.name for file in target.iterdir()} >= {"table.md", "table.csv", "results.csv", "grid.png", "run.json"}
     for name in ("table.md", "results.csv", "grid.png"):
         assert (target / name).read_bytes() == next((finished / "report").rglob(name)).read_bytes()
+    assert (target / "protocols.md").read_bytes() == (finished / "report" / "protocols.md").read_bytes()
     headline = (target / "headline.md").read_text()
     assert "| paste | 9 / 9 | 1.000 [1.000, 1.000] |" in headline
     readme = (repository / "README.md").read_text()
@@ -45,6 +47,26 @@ def test_run_published_under_a_name_leaves_its_tables_and_figures_without_record
     assert not any(name.endswith(".jsonl") or name == "run.json" for name in names)
     for page in ("README.md", "docs/looks.md"):
         assert (target / "headline.md").read_text() in (repository / page).read_text()
+
+
+def test_kept_scores_under_published_protocols_follow_from_the_kept_records(tmp_path):
+    kept = REPOSITORY / "reports" / "reference" / "pocket"
+    publish_protocols(read([kept], tmp_path / "report"), tmp_path)
+    for name in ("protocols.md", "protocols.csv", "protocols.tex", "protocols.html"):
+        assert (tmp_path / name).read_text() == (kept / name).read_text(), name
+
+
+def test_run_that_did_not_measure_identity_is_published_without_protocols(
+    fc_bench, tiny_backbone, plugin, suite, tmp_path
+):
+    suite.write_text(suite.read_text() + "\nmetrics: [prompt-consistency]\n")
+    assert fc_bench("run", suite, "--backbone", tiny_backbone, "-m", "paste", "--out", tmp_path / "run").code == 0
+    (tmp_path / "README.md").write_text(
+        "<!-- results: reports/reference/trio/headline.md -->\n<!-- end of results -->\n"
+    )
+    target = publish(tmp_path / "run", tmp_path)
+    assert (target / "table.md").exists()
+    assert not (target / "protocols.md").exists()
 
 
 def test_readme_without_a_place_for_the_table_is_refused(finished, tmp_path):

@@ -361,14 +361,14 @@ def authors(suite_data, write_suite):
     """A suite with the prompts of FastComposer's authors, all turned round: context before action, the last first."""
     from fc_bench.model.yaml_file import read_yaml
     from fc_bench.registry import suite_file
-    from fc_bench.suites.suite import SuiteFile
+    from fc_bench.suites.suite_file import SuiteFile
 
     def write(name: str) -> Path:
         file = read_yaml(suite_file(name), SuiteFile)
         for kind, part in (("single", file.single), ("multi", file.multi)):
             suite_data.pop(kind, None)
             if part is not None:
-                turned = {category: texts[::-1] for category, texts in reversed(part.prompts.items())}
+                turned = {category: texts[::-1] for category, texts in reversed(part.model_dump()["prompts"].items())}
                 suite_data[kind] = {**part.model_dump(), "prompts": turned}
         people = (("ann", "woman"), ("bob", "man"), ("cid", "man"))
         suite_data["subjects"] = [{"id": who, "noun": noun} for who, noun in reversed(people)]

@@ -30,7 +30,7 @@ from fc_bench.suites.suite import read_suite
 def plan_of(tmp_path, portrait):
     """The plan of a published suite for FastComposer with each of the alphas, and what its rows share."""
     from fc_bench.model.yaml_file import read_yaml
-    from fc_bench.suites.suite import SuiteFile
+    from fc_bench.suites.suite_file import SuiteFile
 
     def make(name: str, *alphas: float):
         for subject in read_yaml(suite_file(name), SuiteFile).subjects:

@@ -101,7 +101,7 @@ def test_what_is_cut_out_decides_the_sample_s_id(write, shots, tall, tmp_path):
 def test_published_suites_of_fastcomposer_keep_what_was_published():
     from fc_bench.model.yaml_file import read_yaml
     from fc_bench.registry import suite_file
-    from fc_bench.suites.suite import SuiteFile
+    from fc_bench.suites.suite_file import SuiteFile
 
     for name in ("fastcomposer-single", "fastcomposer-multi"):
         assert read_yaml(suite_file(name), SuiteFile).photograph_crop == "published"

@@ -112,7 +112,7 @@ PROMPTS = {
 @pytest.fixture
 def photographs(tmp_path, portrait):
     from fc_bench.model.yaml_file import read_yaml
-    from fc_bench.suites.suite import SuiteFile
+    from fc_bench.suites.suite_file import SuiteFile
 
     folder = tmp_path / "photographs"
     folder.mkdir()

@@ -42,7 +42,7 @@ def test_image_tokens_end_the_noun_phrases(prompt: str, text: str, pipeline: Fas
         (f"a man, {PLACEHOLDER} and", "number 1 follows ',', which is not a word"),
         (f"a man {PLACEHOLDER} (left) {PLACEHOLDER}", r"number 2 follows '\)', which is not a word"),
         (f"a man {PLACEHOLDER}, {PLACEHOLDER}", "number 2 follows ',', which is not a word"),
-        (f"a man {PLACEHOLDER} and" * 5, "at most 4"),
+        (f"a man {PLACEHOLDER} and" * 9, "at most 8"),
         ("a man " * 20, "reads at most 24"),
     ],
 )
