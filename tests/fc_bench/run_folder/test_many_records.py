@@ -41,7 +41,7 @@ def planned(tiny_backbone, suite):
 def recorded(planned, tmp_path):
     """A folder with 1100 planned samples: some failed, tried twice or missing, some scores failed or missing."""
     draw = random.Random(1)
-    plan = [vars(sample) for sample in planned(50).samples()]
+    plan = [sample.record() for sample in planned(50).samples()]
     samples, scores = [], []
     for sample in plan:
         for status in draw.choice([("ok",), ("ok",), ("ok",), ("error",), ("error", "ok"), ()]):
