@@ -6,6 +6,7 @@ from fc_bench.cli import (  # noqa: F401 (each adds its verb)
     cost,
     curate,
     doctor,
+    export_images,
     init_suite,
     judge,
     list,

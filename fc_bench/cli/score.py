@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -22,13 +21,8 @@ from fc_bench.cli.options import (
     parse_tolerated_failures,
 )
 from fc_bench.cli.report import write_and_print
+from fc_bench.layouts import LayoutName
 from fc_bench.quiet_libraries import quiet_libraries
-
-
-class Naming(str, Enum):
-    """Layouts whose file names identify the images."""
-
-    fastcomposer = "fastcomposer"
 
 
 @app.command()
@@ -36,9 +30,9 @@ def score(
     images: Annotated[Path, typer.Argument(help="Folder of the images, or a run folder.")],
     suite: SuiteOption,
     layout: Annotated[
-        Naming | None,
+        LayoutName | None,
         typer.Option(
-            help="Layout of the file names; fastcomposer: subject_0000_prompt_0000_instance_0000.jpg.",
+            help="Benchmark whose file names identify the images; docs/scoring.md shows them.",
             show_default=False,
         ),
     ] = None,

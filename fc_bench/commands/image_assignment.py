@@ -1,4 +1,4 @@
-"""The assignment of a folder's images to a suite: by name, by a manifest, or by a run's records."""
+"""The assignment of a folder's images to a suite by a manifest, or by a run's records."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TextIO
 
 from fc_bench.errors import UserError
-from fc_bench.model.pictures import image_files
+from fc_bench.layouts.requested import ImageFile, LeftOut, RequestedImages, Slot, claim
 from fc_bench.model.text_file import encoding_of
 from fc_bench.model.yaml_file import nearest
 from fc_bench.protocols import fill
@@ -28,103 +26,12 @@ COLUMNS = ("image", "subjects", "prompt")
 """The required columns of a manifest."""
 LARGEST_MANIFEST = 1 << 30
 """Largest size of a manifest in bytes."""
-_FASTCOMPOSER_NAME = re.compile(r"subject_(\d{4,9})_prompt_(\d{4,9})_instance_(\d{4,9})", re.ASCII)
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ +()=,\[\]-]{0,99}", re.ASCII)
-
-Slot = tuple[str, str, str, int]
-"""A requested image of a suite: method, subject set, prompt template, index."""
-
-
-@dataclass(frozen=True)
-class RequestedImages:
-    """The images that a suite requires: subject sets with their prompts, and the number of images of each.
-
-    `numbered` are all sets of the suite in the order of the numbers in file names. `fewer_images`: the command line
-    sets the number, so further images are left out.
-    """
-
-    sets: Sequence[tuple[SubjectSet, list[Prompt]]]
-    numbered: Sequence[tuple[SubjectSet, list[Prompt]]]
-    images: int
-    fewer_images: bool = False
-
-    @cached_property
-    def keys(self) -> frozenset[str]:
-        """Keys of the requested sets."""
-        return frozenset(subject_set.key for subject_set, _ in self.sets)
-
-
-@dataclass
-class LeftOut:
-    """The number of images left out, by reason."""
-
-    strangers: int = 0
-    """Files with other names."""
-    sets: int = 0
-    """Images of other subject sets."""
-    prompts: int = 0
-    """Images of other prompts."""
-    images: int = 0
-    """Images of a prompt beyond the requested number."""
-
-    def summary(self) -> str:
-        """The counts as the end of a sentence; empty if nothing is left out."""
-        counts = {
-            "other files": self.strangers,
-            "images of other subject sets": self.sets,
-            "images of other prompts": self.prompts,
-            "images beyond the requested number": self.images,
-        }
-        counted = [f"{count} {what}" for what, count in counts.items() if count]
-        return f"; left out: {', '.join(counted)}" if counted else ""
-
-
-def read_names(folder: Path, requested: RequestedImages, label: str) -> tuple[dict[Slot, Path], LeftOut]:
-    """Images named as by FastComposer's authors, and what is left out of the folder.
-
-    `subject_SSSS_prompt_PPPP_instance_IIII.jpg` (mit-han-lab/fastcomposer, evaluation/single_object/run.py): the
-    numbers of the subject set and the prompt in `requested.numbered`, from 0, and of the image of that prompt. Raises
-    UserError if no name matches the suite.
-    """
-    found: dict[Slot, Path] = {}
-    left_out = LeftOut()
-    beyond = ""
-    for file in _images_in(folder):
-        match = _FASTCOMPOSER_NAME.fullmatch(file.stem)
-        if match is None:
-            left_out.strangers += 1
-            continue
-        number, prompt, index = (int(part) for part in match.groups())
-        if number >= len(requested.numbered):
-            beyond = (
-                f"{file.name} belongs to subject set {number}, but the suite has {len(requested.numbered)} (from 0)"
-            )
-            left_out.sets += 1
-            continue
-        subject_set, prompts = requested.numbered[number]
-        if subject_set.key not in requested.keys:
-            beyond = f"{file.name} belongs to {subject_set.key}, which is not requested"
-            left_out.sets += 1
-            continue
-        if prompt >= len(prompts):
-            raise UserError(
-                f"{file.name} belongs to prompt {prompt}, but the suite has {len(prompts)} for {subject_set.key} "
-                "(from 0); choose the suite that the images were made for."
-            )
-        _claim(found, (label, subject_set.key, prompts[prompt].template, index), file, requested, left_out)
-    if not found and beyond:
-        raise UserError(f"{beyond}, and the folder has no other image; choose the suite that the images were made for.")
-    if not found:
-        raise UserError(
-            f"No image in {folder} has a name like subject_0000_prompt_0000_instance_0000.jpg; rename them or describe "
-            "them in a file for --manifest."
-        )
-    return found, left_out
 
 
 def read_manifest(
     manifest: Path, folder: Path, requested: RequestedImages, label: str
-) -> tuple[dict[Slot, Path], LeftOut]:
+) -> tuple[dict[Slot, ImageFile], LeftOut]:
     """Images in a table with the columns `image` (below the folder), `subjects` (ids joined by +), `prompt`.
 
     A prompt is the suite's template, or its text with the class nouns filled in. Optional columns are `index` (from 0;
@@ -137,7 +44,7 @@ def read_manifest(
     known = {subject_set.key for subject_set, _ in requested.numbered}
     left_out = LeftOut()
     unknown: tuple[str, str] | None = None
-    found: dict[Slot, Path] = {}
+    found: dict[Slot, ImageFile] = {}
     counted: dict[tuple[str, str, str], int] = {}
     first: dict[tuple[Path, str], tuple[str, tuple[str, int]]] = {}
     root = folder.resolve()
@@ -164,7 +71,7 @@ def read_manifest(
                 f"{where}: the image {file.name} is already used by {before} for another prompt or index; name each "
                 "file once."
             )
-        _claim(found, (method, key, template, index), file, requested, left_out, where)
+        claim(found, (method, key, template, index), ImageFile(file), requested, left_out, where)
     if unknown and requested.keys - {slot[1] for slot in found}:
         where, key = unknown
         raise UserError(f'{where}: the suite has no subjects "{key}", {nearest(key, sets)}')
@@ -174,7 +81,7 @@ def read_manifest(
     return found, left_out
 
 
-def read_run(run: RunFolder, requested: RequestedImages, label: str | None) -> tuple[dict[Slot, Path], LeftOut]:
+def read_run(run: RunFolder, requested: RequestedImages, label: str | None) -> tuple[dict[Slot, ImageFile], LeftOut]:
     """The finished images of a run folder, from its records; `label` renames the method of a run with one method.
 
     Raises UserError if no image is requested, or if a run with several methods gets a name.
@@ -185,11 +92,11 @@ def read_run(run: RunFolder, requested: RequestedImages, label: str | None) -> t
             f"{run.path} holds the rows {', '.join(settings['methods'])}, which keep their names; leave --method out."
         )
     templates = {subject_set.key: {prompt.template for prompt in prompts} for subject_set, prompts in requested.sets}
-    found: dict[Slot, Path] = {}
+    found: dict[Slot, ImageFile] = {}
     left_out = LeftOut()
     for record in {one.id: one for one in stream_fields(run.path / SAMPLES, Sampled)}.values():
         key = "+".join(record.subjects)
-        file = _image_of(run, record)
+        file = image_of(run, record)
         if file is None:
             continue
         if key not in templates:
@@ -199,10 +106,10 @@ def read_run(run: RunFolder, requested: RequestedImages, label: str | None) -> t
         elif record.index >= requested.images:
             left_out.images += 1
         else:
-            _claim(
+            claim(
                 found,
                 (usable_label(label or record.method), key, record.template, record.index),
-                file,
+                ImageFile(file),
                 requested,
                 left_out,
             )
@@ -213,7 +120,7 @@ def read_run(run: RunFolder, requested: RequestedImages, label: str | None) -> t
     return found, left_out
 
 
-def _image_of(run: RunFolder, record: Sampled) -> Path | None:
+def image_of(run: RunFolder, record: Sampled) -> Path | None:
     """The file of a sample's image; None if it failed or its image is lost."""
     if record.status != "ok" or record.image is None:
         return None
@@ -305,34 +212,6 @@ def _template(prompt: str, subject_set: SubjectSet, prompts: Sequence[Prompt], w
 def _even(text: str) -> str:
     """A text with normalized blanks and accents."""
     return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-def _claim(
-    found: dict[Slot, Path], slot: Slot, file: Path, requested: RequestedImages, left_out: LeftOut, where: str = ""
-) -> None:
-    """Assign a file to a requested image; raises UserError if the image is already assigned or is not requested."""
-    prefix = f"{where}: " if where else ""
-    if slot[3] >= requested.images:
-        if requested.fewer_images:
-            left_out.images += 1
-            return
-        raise UserError(
-            f"{prefix}{file.name} is image {slot[3]} of its prompt, but {requested.images} are requested (from 0); "
-            "raise --images-per-prompt."
-        )
-    if slot in found:
-        raise UserError(
-            f"{prefix}{found[slot].name} and {file.name} are both image {slot[3]} of {slot[1]}, "
-            f'"{slot[2]}"; remove or renumber one.'
-        )
-    found[slot] = file
-
-
-def _images_in(folder: Path) -> list[Path]:
-    try:
-        return sorted(image_files(folder))
-    except OSError as error:
-        raise UserError(f"The folder of images {folder} cannot be read ({error.strerror}); make it readable.") from None
 
 
 def usable_label(name: str, where: str = "") -> str:

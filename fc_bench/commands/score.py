@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 
 from fc_bench import registry
 from fc_bench.commands.finished import NO_RECORDS, finished_outcome, input_files, remember_finished
-from fc_bench.commands.image_assignment import RequestedImages, Slot, read_manifest, read_names, read_run, usable_label
+from fc_bench.commands.image_assignment import read_manifest, read_run, usable_label
 from fc_bench.commands.portraits import CONVERT
 from fc_bench.commands.portraits import left_out as left_out_files
 from fc_bench.commands.run import setting_of
@@ -20,6 +20,9 @@ from fc_bench.errors import Failure, UserError
 from fc_bench.generation.plan import Job, MethodRow, Plan, Sample
 from fc_bench.generation.recorder import finished_images
 from fc_bench.inspection.inspector import cropped, inspector_of
+from fc_bench.layouts.catalog import LAYOUTS
+from fc_bench.layouts.reading import read_layout
+from fc_bench.layouts.requested import ImageFile, RequestedImages, Slot
 from fc_bench.model.backbones.backbone import Backbone, read_backbone
 from fc_bench.model.backbones.fingerprint import sha256_of
 from fc_bench.model.pictures import OTHER_SUFFIXES
@@ -31,10 +34,7 @@ from fc_bench.run_folder.records import RUN, SAMPLES, RunFolder, write_json, wri
 from fc_bench.scoring.clip import ClipScorer
 from fc_bench.scoring.prompt_order import order_remarks
 from fc_bench.suites.authors_order import in_authors_order
-from fc_bench.suites.photographs import read_photograph
 from fc_bench.suites.suite import Suite, digest, read_suite
-
-Layout = Literal["fastcomposer"]
 
 SCORERS = ("clip", "faces", "image_features")
 """Components of a backbone that score images."""
@@ -50,7 +50,7 @@ class ScoreOptions:
 
     images: Path
     suite: str
-    layout: Layout | None = None
+    layout: str | None = None
     manifest: Path | None = None
     method: str | None = None
     backbone: str = "pocket"
@@ -74,7 +74,7 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
     given = [value for value in (options.layout, options.manifest) if value is not None]
     of_run = not given and (options.images / RUN).is_file()
     if len(given) != 1 and not of_run:
-        raise UserError("The images are not identified; give either --layout fastcomposer or --manifest FILE.csv.")
+        raise UserError("The images are not identified; give either --layout NAME or --manifest FILE.csv.")
     suite = read_suite(registry.suite_file(options.suite), options.photographs)
     backbone = read_backbone(options.backbone)
     requested = RequestedImages(
@@ -88,9 +88,9 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
     else:
         label = usable_label(options.method or options.images.resolve().name)
         found, left_out = (
-            read_names(options.images, requested, label)
-            if options.manifest is None
-            else read_manifest(options.manifest, options.images, requested, label)
+            read_manifest(options.manifest, options.images, requested, label)
+            if options.layout is None and options.manifest is not None
+            else read_layout(LAYOUTS[str(options.layout)], options.images, suite, requested, label)
         )
     first = next(iter(found))[0]
     path = options.out or Path("runs") / f"{suite.file.name}-{MethodRow(first, first, {}, {}).folder}"
@@ -108,7 +108,7 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
     inspector = inspector_of(suite, backbone, setting.device)
     suite = cropped(suite, inspector, path)
     requested = replace(requested, sets=suite.subject_sets(options.limit_subjects))
-    contents = {file: _content(file) for file in dict.fromkeys(found.values())}
+    contents = _contents(dict.fromkeys(found.values()))
     plan = _plan(suite, requested, found, contents)
     with session(path, suite, setting, plan, inspector, console, made_elsewhere=True) as opened:
         planned = sum(len(job.samples) for job in plan.jobs)
@@ -153,7 +153,7 @@ def _order_remarks(opened: Session, scorer: ClipScorer, cause: str) -> list[dict
 
 
 def _plan(
-    suite: Suite, requested: RequestedImages, found: Mapping[Slot, Path], contents: Mapping[Path, str | None]
+    suite: Suite, requested: RequestedImages, found: Mapping[Slot, ImageFile], contents: Mapping[ImageFile, str | None]
 ) -> Plan:
     """All images that the suite requires, for each method with an image; ids hash the images' files.
 
@@ -184,17 +184,30 @@ def _plan(
     return Plan(tuple(jobs), (), (), {})
 
 
-def _content(file: Path) -> str | None:
-    """The sha256 of a file; None if it is missing, which makes a failed sample."""
+def _contents(files: Iterable[ImageFile]) -> dict[ImageFile, str | None]:
+    """What identifies each image: the sha256 of its file, and its cell; None if the file is missing.
+
+    A missing file makes a failed sample.
+    """
+    found: dict[ImageFile, str | None] = {}
+    last: tuple[Path, str | None] | None = None
+    for file in files:
+        if last is None or last[0] != file.path:
+            last = (file.path, _sha256(file.path))
+        found[file] = last[1] if file.cell is None or last[1] is None else f"{last[1]}:{file.cell}"
+    return found
+
+
+def _sha256(file: Path) -> str | None:
     try:
         return sha256_of(file)
     except OSError:
         return None
 
 
-def _copies(found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> list[str]:
+def _copies(found: Mapping[Slot, ImageFile], contents: Mapping[ImageFile, str | None]) -> list[str]:
     """A sentence on images that several samples share; empty if there are none."""
-    by_content: dict[str, list[Path]] = {}
+    by_content: dict[str, list[ImageFile]] = {}
     for file in found.values():
         if content := contents[file]:
             by_content.setdefault(content, []).append(file)
@@ -208,7 +221,7 @@ def _copies(found: Mapping[Slot, Path], contents: Mapping[Path, str | None]) -> 
     ]
 
 
-def _place(opened: Session, found: Mapping[Slot, Path]) -> None:
+def _place(opened: Session, found: Mapping[Slot, ImageFile]) -> None:
     """Copy each image into the run folder with unchanged pixels, and record it."""
     folder = opened.folder
     done = {name for name, status in folder.statuses().items() if status == "ok"}
@@ -227,7 +240,7 @@ def _place(opened: Session, found: Mapping[Slot, Path]) -> None:
                     writer.append({**record, **shared, "status": "ok", "seconds": None, "finished": now()})
                     continue
                 try:
-                    image = read_photograph(file, "image")
+                    image = file.read()
                 except UserError as error:
                     record |= Failure.of(error).record()
                     opened.console.print(str(error), markup=False, highlight=False, soft_wrap=True)

@@ -127,7 +127,7 @@ def test_manifest_is_read_or_refused(data, header, raw, suite, asked, outcomes):
 @pytest.fixture
 def asked(suite):
     """What the suite asks for."""
-    from fc_bench.commands.image_assignment import RequestedImages
+    from fc_bench.layouts.requested import RequestedImages
 
     sets = read_suite(suite).subject_sets()
     return RequestedImages(sets, sets, 2)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from fc_bench.commands.score import RequestedImages, read_manifest
+from fc_bench.commands.image_assignment import read_manifest
 from fc_bench.errors import UserError
+from fc_bench.layouts.requested import RequestedImages
 from fc_bench.suites.suite import read_suite
 
 
@@ -353,7 +354,7 @@ def test_layout_or_manifest_has_to_be_given_and_not_both(score, tmp_path):
     for arguments in ((), ("--layout", "fastcomposer", "--manifest", tmp_path / "list.csv")):
         done = score(tmp_path, *arguments)
         assert done.code == 2
-        assert "either --layout fastcomposer or --manifest" in done.err
+        assert "either --layout NAME or --manifest" in done.err
 
 
 @pytest.fixture
