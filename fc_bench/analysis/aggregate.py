@@ -198,15 +198,19 @@ def _costs(recorded: Jobs, method: str, samples: pd.DataFrame) -> list[Row]:
     finished = [job for job in jobs if job["status"] == "ok"]
     seconds = samples["seconds"].dropna()
     peaks = samples["peak_memory_bytes"].dropna().tolist()
-    peaks += [job["peak_memory_bytes"] for job in finished]
-    per_step = [job["seconds_per_step"] for job in finished if job.get("seconds_per_step") is not None]
+    having = {
+        name: [job[name] for job in finished if job.get(name) is not None]
+        for name in ("seconds", "steps", "seconds_per_step", "peak_memory_bytes", "artefact_bytes")
+    }
+    peaks += having["peak_memory_bytes"]
+    counts = {name: (len(values), len(jobs)) for name, values in having.items()}
     values: dict[str, tuple[float | None, int, int]] = {
         "image_seconds": (float(seconds.median()) if len(seconds) else None, len(seconds), len(samples)),
-        "customize_seconds": (_mean([job["seconds"] for job in finished]), len(finished), len(jobs)),
-        "steps": (_mean([job["steps"] for job in finished]), len(finished), len(jobs)),
-        "seconds_per_step": (_mean(per_step), len(per_step), len(jobs)),
+        "customize_seconds": (_mean(having["seconds"]), *counts["seconds"]),
+        "steps": (_mean(having["steps"]), *counts["steps"]),
+        "seconds_per_step": (_mean(having["seconds_per_step"]), *counts["seconds_per_step"]),
         "peak_memory_gib": (max(peaks) / 2**30 if peaks else None, len(peaks), len(samples) + len(jobs)),
-        "artefact_mib": (_mean([job["artefact_bytes"] / 2**20 for job in finished]), len(finished), len(jobs)),
+        "artefact_mib": (_mean([size / 2**20 for size in having["artefact_bytes"]]), *counts["artefact_bytes"]),
     }
     return [
         {"column": name, "mean": value, "low": None, "high": None, "n_sets": len(sets), "n_ok": ok, "n_total": total}

@@ -43,7 +43,9 @@ class Obstacles:
         different = list(self._requested)
         if self._base["dtype"] != self._new["dtype"]:
             different.append("number format")
-        if column not in DETERMINISTIC:
+        if any(run.get("reported_costs") for run in (self._base, self._new)):
+            different.append("measurements, as reported by a manifest")
+        elif column not in DETERMINISTIC:
             if self._base["device"] != self._new["device"] or _machines(self._base) != _machines(self._new):
                 different.append("hardware, torch or number of threads")
             elif any(map(_has_unknown_machine, (self._base, self._new))):

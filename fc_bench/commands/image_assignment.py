@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from fc_bench.errors import UserError
-from fc_bench.layouts.requested import ImageFile, LeftOut, RequestedImages, Slot, claim
+from fc_bench.layouts.requested import ImageFile, LeftOut, ReportedCost, RequestedImages, Slot, claim
 from fc_bench.model.text_file import encoding_of
 from fc_bench.model.yaml_file import nearest
 from fc_bench.protocols import fill
@@ -24,6 +24,10 @@ from fc_bench.suites.suite import Prompt, SubjectSet
 
 COLUMNS = ("image", "subjects", "prompt")
 """The required columns of a manifest."""
+MEMORY = ("peak_memory_bytes", "memory")
+"""Names of the column with an image's peak memory in bytes."""
+LONGEST = 1e12
+"""Largest number of seconds."""
 LARGEST_MANIFEST = 1 << 30
 """Largest size of a manifest in bytes."""
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ +()=,\[\]-]{0,99}", re.ASCII)
@@ -38,7 +42,8 @@ def read_manifest(
     otherwise the rows of a prompt are counted) and `method`. Rows of unknown subjects are left out if all requested
     sets have images; otherwise they raise UserError, because they may be misspelled. One file may appear in several
     rows of a method only if these have the same text and index, as for a text-only method; otherwise UserError is
-    raised.
+    raised. What images took may be reported: `seconds` and `peak_memory_bytes` (or `memory`) of an image,
+    `customization_seconds` and `storage_bytes` of a method's subject set, equal in all its rows that have them.
     """
     sets = {subject_set.key: (subject_set, prompts) for subject_set, prompts in requested.sets}
     known = {subject_set.key for subject_set, _ in requested.numbered}
@@ -47,6 +52,7 @@ def read_manifest(
     found: dict[Slot, ImageFile] = {}
     counted: dict[tuple[str, str, str], int] = {}
     first: dict[tuple[Path, str], tuple[str, tuple[str, int]]] = {}
+    customized: dict[tuple[str, str, str], tuple[str, float | None]] = {}
     root = folder.resolve()
     for where, row in _manifest_rows(manifest):
         for needed in COLUMNS:
@@ -71,7 +77,18 @@ def read_manifest(
                 f"{where}: the image {file.name} is already used by {before} for another prompt or index; name each "
                 "file once."
             )
-        claim(found, (method, key, template, index), ImageFile(file), requested, left_out, where)
+        cost = _reported_cost(row, where)
+        for name in ("customization_seconds", "storage_bytes"):
+            value = getattr(cost, name)
+            told, earlier = customized.setdefault((method, key, name), (where, value))
+            if earlier is None:
+                customized[method, key, name] = (where, value)
+            elif value not in (None, earlier):
+                raise UserError(
+                    f"{where}: the {name} of {method} and {key} is {value:g}, but {earlier:g} in {told}; it is that of "
+                    "the subject set, so write the same number in all its rows or in one."
+                )
+        claim(found, (method, key, template, index), ImageFile(file, cost=cost), requested, left_out, where)
     if unknown and requested.keys - {slot[1] for slot in found}:
         where, key = unknown
         raise UserError(f'{where}: the suite has no subjects "{key}", {nearest(key, sets)}')
@@ -129,6 +146,39 @@ def image_of(run: RunFolder, record: Sampled) -> Path | None:
     except ValueError as error:
         raise UserError(f"{run.path / SAMPLES}: {error}; restore it.") from None
     return file if file.is_file() else None
+
+
+def _reported_cost(row: Mapping[str, str], where: str) -> ReportedCost:
+    """The cost that a row reports; raises UserError for what is no number."""
+    given = [name for name in MEMORY if row.get(name)]
+    if len(given) > 1:
+        raise UserError(f"{where}: both {' and '.join(given)} are given; keep one.")
+    memory = given[0] if given else MEMORY[0]
+    return ReportedCost(
+        _seconds(row, "seconds", where),
+        _bytes(row, memory, where),
+        _seconds(row, "customization_seconds", where),
+        _bytes(row, "storage_bytes", where),
+    )
+
+
+def _seconds(row: Mapping[str, str], name: str, where: str) -> float | None:
+    text = row.get(name)
+    if not text:
+        return None
+    if not re.fullmatch(r"\d{1,12}(\.\d*)?([eE][-+]?\d{1,2})?", text, re.ASCII) or float(text) > LONGEST:
+        raise UserError(f'{where}: the {name} "{text}" is not a number of seconds, such as 1.5; correct it.')
+    return float(text)
+
+
+def _bytes(row: Mapping[str, str], name: str, where: str) -> int | None:
+    text = row.get(name)
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d{1,18})(\.0*)?", text, re.ASCII)
+    if match is None:
+        raise UserError(f'{where}: the {name} "{text}" is not a whole number of bytes; correct it.')
+    return int(match[1])
 
 
 def _manifest_rows(manifest: Path) -> Iterator[tuple[str, Mapping[str, str]]]:

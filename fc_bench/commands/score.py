@@ -22,7 +22,7 @@ from fc_bench.generation.recorder import finished_images
 from fc_bench.inspection.inspector import cropped, inspector_of
 from fc_bench.layouts.catalog import LAYOUTS
 from fc_bench.layouts.reading import read_layout
-from fc_bench.layouts.requested import ImageFile, RequestedImages, Slot
+from fc_bench.layouts.requested import ImageFile, ReportedCost, RequestedImages, Slot
 from fc_bench.model.backbones.backbone import Backbone, read_backbone
 from fc_bench.model.backbones.fingerprint import sha256_of
 from fc_bench.model.pictures import OTHER_SUFFIXES
@@ -30,7 +30,7 @@ from fc_bench.protocols import fill
 from fc_bench.run_folder.file_states import State, digest_below, states_of
 from fc_bench.run_folder.json_lines import LineWriter
 from fc_bench.run_folder.provenance import now
-from fc_bench.run_folder.records import RUN, SAMPLES, RunFolder, write_json, write_png
+from fc_bench.run_folder.records import JOBS, RUN, SAMPLES, RunFolder, write_json, write_png
 from fc_bench.scoring.clip import ClipScorer
 from fc_bench.scoring.prompt_order import order_remarks
 from fc_bench.suites.authors_order import in_authors_order
@@ -120,6 +120,7 @@ def score_elsewhere(options: ScoreOptions, console: Console) -> Outcome:
             for remark in [*left_out_files(options.images, OTHER_SUFFIXES, CONVERT), *_copies(found, contents)]:
                 say(remark)
         _place(opened, found)
+        _record_costs(opened, found)
         outcome = opened.score(options.retry_errors)
         if PROMPT_CONSISTENCY in opened.metrics:
             scorer = ClipScorer.shared(backbone.path("clip"), setting.device)
@@ -225,19 +226,27 @@ def _place(opened: Session, found: Mapping[Slot, ImageFile]) -> None:
     """Copy each image into the run folder with unchanged pixels, and record it."""
     folder = opened.folder
     done = {name for name, status in folder.statuses().items() if status == "ok"}
+    reported = any(file.cost != ReportedCost() for file in found.values())
+    earlier = folder.samples() if reported else {}
     origins = finished_images(folder, opened.plan.jobs)
     writer = LineWriter(folder.path / SAMPLES)
     try:
         for job in opened.plan.jobs:
             for sample in job.samples:
                 file = found.get((sample.method, job.subject_set.key, sample.template, sample.index))
-                if file is None or sample.id in done:
+                if file is None:
+                    continue
+                cost = {"seconds": file.cost.seconds, "peak_memory_bytes": file.cost.peak_memory_bytes}
+                if sample.id in done:
+                    before = earlier.get(sample.id, cost)
+                    if any(before.get(name) != value for name, value in cost.items()):
+                        writer.append({**before, **cost, "finished": now()})
                     continue
                 record = {**sample.record(), "generated_prompt": None}
                 record["made_elsewhere"] = file.name
                 if origin := origins.get(sample.shared_key):
                     shared = {"image": origin["image"], "same_image_as": origin["id"]}
-                    writer.append({**record, **shared, "status": "ok", "seconds": None, "finished": now()})
+                    writer.append({**record, **shared, "status": "ok", **cost, "finished": now()})
                     continue
                 try:
                     image = file.read()
@@ -247,8 +256,40 @@ def _place(opened: Session, found: Mapping[Slot, ImageFile]) -> None:
                 else:
                     name = f"images/{job.row.folder}/{job.subject_set.key}/{sample.id}.png"
                     write_png(folder.path / name, image)
-                    record |= {"status": "ok", "image": name, "seconds": None, "peak_memory_bytes": None}
+                    record |= {"status": "ok", "image": name, **cost}
                     origins[sample.shared_key] = {"id": sample.id, "image": name}
                 writer.append({**record, "finished": now()})
     finally:
         writer.close()
+
+
+def _record_costs(opened: Session, found: Mapping[Slot, ImageFile]) -> None:
+    """Record what a manifest reports of customizations, and whose costs it reports."""
+    folder = opened.folder
+    reported: dict[str, None] = {}
+    jobs: dict[tuple[str, str], dict[str, Any]] = {}
+    for (label, key, _, _), file in found.items():
+        if file.cost == ReportedCost():
+            continue
+        reported[label] = None
+        given = {"seconds": file.cost.customization_seconds, "artefact_bytes": file.cost.storage_bytes}
+        known = {name: value for name, value in given.items() if value is not None}
+        if known:
+            empty = {"seconds": None, "steps": None, "peak_memory_bytes": None, "artefact_bytes": None}
+            job = jobs.setdefault(
+                (label, key), {"method": label, "set": key, "status": "ok", "reported": True, **empty}
+            )
+            job |= known
+    if not reported:
+        return
+    earlier = folder.jobs()
+    writer = LineWriter(folder.path / JOBS)
+    try:
+        for place, job in jobs.items():
+            if {name: earlier.get(place, {}).get(name) for name in job} != job:
+                writer.append(job)
+    finally:
+        writer.close()
+    settings = folder.settings()
+    settings["reported_costs"] = list(reported)
+    write_json(folder.path / RUN, settings)

@@ -57,9 +57,9 @@ def recorded_costs(material: Material, subjects: int) -> list[MethodCost]:
             done = [
                 job
                 for (method, name), job in run.jobs.items()
-                if method in recorded and name in sets and job["status"] == "ok"
+                if method in recorded and name in sets and job["status"] == "ok" and job["seconds"] is not None
             ]
-            if done:
+            if done and images[label] is not None:
                 load = Figure(fmean(job.get("load_seconds") or 0.0 for job in done))
                 customize = Figure(fmean(job["seconds"] for job in done))
                 (name,) = recorded

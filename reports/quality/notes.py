@@ -148,6 +148,9 @@ def _of_run(run: Run, runs: Sequence[Run], options: bool) -> Iterator[str]:
             f"{names.get((run.name, label), label)} computed the text-only steps once for all subjects; "
             "each image's seconds include them in full."
         )
+    if reported := settings.get("reported_costs"):
+        rows = ", ".join(str(names.get((run.name, label), label)) for label in reported)
+        yield f"Seconds, memory and storage of {rows} are as reported by the manifest; fc-bench did not measure them."
     failed = int((samples["status"] == "error").sum())
     if failed:
         yield f"{failed} samples failed; samples.jsonl has the reasons, --retry-errors tries them again."
