@@ -7,6 +7,7 @@ from fc_bench.cli import (  # noqa: F401 (each adds its verb)
     curate,
     doctor,
     export_images,
+    import_benchmark,
     init_suite,
     judge,
     list,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fc_bench.cli.app import EXIT_INCOMPLETE, app, print_error, print_line
+from fc_bench.cli.options import Photographs
 from fc_bench.layouts import LayoutName
 
 
@@ -28,6 +29,11 @@ def export_images(
             show_default=False,
         ),
     ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(help="Suite of the run, for layouts that put its targets beside the images.", show_default=False),
+    ] = None,
+    photographs: Photographs = None,
 ) -> None:
     """Write the images of one method into the folder that a published benchmark's own scripts expect.
 
@@ -37,7 +43,7 @@ def export_images(
     from fc_bench.commands.export_images import export_images as write
     from fc_bench.layouts.writing import described
 
-    done = write(ExportOptions(run, layout.value, out, method))
+    done = write(ExportOptions(run, layout.value, out, method, suite, photographs))
     for line in described(done.missing):
         print_line(f"missing: {line}")
     for line in described(done.grids):

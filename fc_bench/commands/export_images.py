@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
+from fc_bench import registry
 from fc_bench.commands.image_assignment import image_of
 from fc_bench.errors import UserError
 from fc_bench.layouts.catalog import LAYOUTS
@@ -18,17 +21,23 @@ from fc_bench.protocols import Subject
 from fc_bench.run_folder.json_lines import stream_fields
 from fc_bench.run_folder.record_shapes import Planned, Sampled
 from fc_bench.run_folder.records import PLAN, RUN, SAMPLES, RunFolder
-from fc_bench.suites.suite import Suite, SuiteFile
+from fc_bench.suites.suite import DIGESTS, Suite, read_suite
+from fc_bench.suites.suite_file import PromptEntry, SuiteFile
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """The options of the command line; `method` is the row whose images are written."""
+    """The options of the command line; `method` is the row whose images are written.
+
+    `suite` and `photographs` are those of the run, for layouts that put targets beside the images.
+    """
 
     run: Path
     layout: str
     out: Path
     method: str | None = None
+    suite: str | None = None
+    photographs: Path | None = None
 
 
 class RecordedSuite(Suite):
@@ -39,21 +48,35 @@ class RecordedSuite(Suite):
         """All subjects in the file's order."""
         return tuple(Subject(entry.id, entry.noun, ()) for entry in self.file.subjects)
 
+    def _target(self, entry: PromptEntry, where: tuple[str | int, ...]) -> Path | None:
+        return None if entry.target is None else Path(entry.target)
+
 
 def export_images(options: ExportOptions) -> Exported:
     """Write the images of one method; raises UserError before anything is written if they have no place."""
     run = RunFolder(options.run)
     settings = run.settings()
     method = _method(options, list(settings["methods"]))
-    content = {key: value for key, value in settings["suite"].items() if key != "photograph_digests"}
+    content = {key: value for key, value in settings["suite"].items() if key not in DIGESTS}
     try:
         file = SuiteFile.model_validate(content)
     except ValidationError as error:
         message = sentence(error, SuiteFile).rstrip(".")
         raise UserError(f"{run.path / RUN} is damaged (suite: {message}); restore it.") from None
     suite = RecordedSuite(file, run.path / RUN)
+    targets = {} if options.suite is None else _targets(options, options.suite, settings["suite"])
     references = {subject.id: path for subject in suite.sources if (path := run.reference(subject.id)).is_file()}
-    return write_layout(LAYOUTS[options.layout], suite, _images(run, method), Photographs(references, {}), options.out)
+    return write_layout(
+        LAYOUTS[options.layout], suite, _images(run, method), Photographs(references, targets), options.out
+    )
+
+
+def _targets(options: ExportOptions, name: str, recorded: Mapping[str, Any]) -> Mapping[tuple[str, str], Path]:
+    """The targets of the run's suite; raises UserError if the suite is another one."""
+    suite = read_suite(registry.suite_file(name), options.photographs)
+    if any(recorded.get(key) != suite.content().get(key) for key in ("name", "version", "sets", "target_digests")):
+        raise UserError(f"{options.run} is a run of another suite than {name}; give the suite of the run.")
+    return suite.targets
 
 
 def _method(options: ExportOptions, methods: list[str]) -> str:

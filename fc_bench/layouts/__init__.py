@@ -16,3 +16,17 @@ class LayoutName(str, Enum):
     dreambench_plus = "dreambench-plus"
     customconcept101 = "customconcept101"
     psrbench = "psrbench"
+
+
+class BenchmarkName(str, Enum):
+    """Names of the benchmarks whose own copy makes a suite; `catalog` has their readers."""
+
+    multiid = "multiid"
+    xverse = "xverse"
+    omnicontext = "omnicontext"
+    multihuman = "multihuman"
+    dreambooth = "dreambooth"
+    uno = "uno"
+    dreambench_plus = "dreambench-plus"
+    customconcept101 = "customconcept101"
+    psrbench = "psrbench"

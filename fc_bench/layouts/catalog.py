@@ -1,32 +1,53 @@
-"""All layouts by name."""
+"""All layouts, and all readers of benchmarks, by name."""
 
 from __future__ import annotations
 
-from fc_bench.layouts import LayoutName
-from fc_bench.layouts.customconcept101 import CustomConcept101
-from fc_bench.layouts.dreambench_plus import DreamBenchPlus
-from fc_bench.layouts.fastcomposer import FastComposer
+from collections.abc import Callable
+from pathlib import Path
+
+from fc_bench.layouts import (
+    BenchmarkName,
+    LayoutName,
+    customconcept101,
+    dreambench_plus,
+    dreambooth,
+    fastcomposer,
+    multihuman,
+    multiid,
+    omnicontext,
+    psrbench,
+    uno,
+    xverse,
+)
+from fc_bench.layouts.benchmark import Benchmark
 from fc_bench.layouts.layout import Layout
-from fc_bench.layouts.multihuman import MultiHuman
-from fc_bench.layouts.multiid import MultiID
-from fc_bench.layouts.omnicontext import OmniContext
-from fc_bench.layouts.psrbench import PSRBench
-from fc_bench.layouts.uno import Uno
-from fc_bench.layouts.xverse import Umo, XVerse
 
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
-        FastComposer(),
-        MultiID(),
-        XVerse(),
-        Umo(),
-        OmniContext(),
-        MultiHuman(),
-        Uno(),
-        DreamBenchPlus(),
-        CustomConcept101(),
-        PSRBench(),
+        fastcomposer.FastComposer(),
+        multiid.MultiID(),
+        xverse.XVerse(),
+        xverse.Umo(),
+        omnicontext.OmniContext(),
+        multihuman.MultiHuman(),
+        uno.Uno(),
+        dreambench_plus.DreamBenchPlus(),
+        customconcept101.CustomConcept101(),
+        psrbench.PSRBench(),
     )
 }
 assert list(LAYOUTS) == [name.value for name in LayoutName]
+
+READERS: dict[str, Callable[[Path, str | None], Benchmark]] = {
+    "multiid": multiid.read_benchmark,
+    "xverse": xverse.read_benchmark,
+    "omnicontext": omnicontext.read_benchmark,
+    "multihuman": multihuman.read_benchmark,
+    "dreambooth": dreambooth.read_benchmark,
+    "uno": uno.read_benchmark,
+    "dreambench-plus": dreambench_plus.read_benchmark,
+    "customconcept101": customconcept101.read_benchmark,
+    "psrbench": psrbench.read_benchmark,
+}
+assert list(READERS) == [name.value for name in BenchmarkName]

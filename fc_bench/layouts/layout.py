@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 from fc_bench.errors import UserError
 from fc_bench.protocols import fill
 from fc_bench.suites.suite import Prompt, SubjectSet, Suite
+from fc_bench.suites.suite_file import SuiteFile
+from fc_bench.suites.templates import template_of_set
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,11 @@ class Unknown:
 class Photographs:
     """The photographs that a layout may put beside the images."""
 
-    def __init__(self, references: Mapping[str, Path], targets: Mapping[str, Path]) -> None:
+    def __init__(self, references: Mapping[str, Path], targets: Mapping[tuple[str, str], Path]) -> None:
         self.references = references
         """Subject's id -> its reference photograph."""
         self.targets = targets
-        """What `Prompt.target` says -> the file."""
+        """Subject set and template -> the target of that prompt."""
 
 
 class Layout(ABC):
@@ -99,7 +101,7 @@ class Layout(ABC):
 
     def items(self, suite: Suite) -> list[Item]:
         """All prompts of a suite with their numbers, in the suite's order."""
-        return numbered(suite.subject_sets())
+        return numbered(suite.subject_sets(), suite.file)
 
     @abstractmethod
     def item_name(self, item: Item) -> str:
@@ -122,6 +124,10 @@ class Layout(ABC):
             found[name] = item
         return found
 
+    def assigned(self, matches: Sequence[re.Match[str]], items: Mapping[str, Item]) -> list[Item | None]:
+        """The item of each file whose path fits the pattern; None: it is none of the suite's."""
+        return [items.get(match["item"]) for match in matches]
+
     def unknown(self, file: str, match: re.Match[str], suite: Suite, items: int) -> Unknown:
         """What is known of a file whose name is that of no item."""
         what = f"{file} is none of the {items} prompts of the suite {suite.file.name}, whose numbers count from 0"
@@ -136,24 +142,39 @@ class Layout(ABC):
         yield from ()
 
 
-def numbered(sets: Sequence[tuple[SubjectSet, list[Prompt]]]) -> list[Item]:
-    """All prompts of these sets with their numbers, in order."""
-    items: list[Item] = []
+def numbered(sets: Sequence[tuple[SubjectSet, list[Prompt]]], file: SuiteFile | None = None) -> list[Item]:
+    """All prompts of these sets with their numbers, in order; those under `sets` of a suite's file in its order."""
+    found = [
+        (subject_set, prompt, set_number, prompt_number)
+        for set_number, (subject_set, prompts) in enumerate(sets)
+        for prompt_number, prompt in enumerate(prompts)
+    ]
+    if file is not None and file.sets:
+        listed = (
+            ("+".join(one.subjects), template_of_set(entry.text, one.subjects))
+            for one in file.sets
+            for entries in one.prompts.values()
+            for entry in entries
+        )
+        places = {place: number for number, place in enumerate(listed)}
+        found.sort(key=lambda one: places.get((one[0].key, one[1].template), -1))
     categories: dict[str, int] = {}
-    for set_number, (subject_set, prompts) in enumerate(sets):
-        for prompt_number, prompt in enumerate(prompts):
-            in_category = categories.get(prompt.category, 0)
-            categories[prompt.category] = in_category + 1
-            items.append(Item(subject_set, prompt, len(items), set_number, prompt_number, in_category))
+    items: list[Item] = []
+    for number, (subject_set, prompt, set_number, prompt_number) in enumerate(found):
+        in_category = categories.get(prompt.category, 0)
+        categories[prompt.category] = in_category + 1
+        items.append(Item(subject_set, prompt, number, set_number, prompt_number, in_category))
     return items
 
 
 def same_words(one: str, other: str) -> bool:
-    """Whether two texts have the same letters and digits."""
-    return _words(one) == _words(other)
+    """Whether two texts have the same letters and digits, apart from indefinite articles."""
+    return words(one) == words(other)
 
 
-def _words(text: str) -> str:
+def words(text: str) -> str:
+    """The letters and digits of a text in lower case, without indefinite articles."""
+    text = re.sub(r"\b[Aa]n?\b", "", text.replace("_", " "))
     return "".join(character for character in text.casefold() if character.isalnum())
 
 

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from fc_bench.errors import UserError
+from fc_bench.layouts.benchmark import (
+    THINGS,
+    Benchmark,
+    BenchmarkPrompt,
+    BenchmarkSubject,
+    chosen_subset,
+    first_file,
+    records_in,
+    subject_id,
+    with_slots,
+)
 from fc_bench.layouts.layout import Beside, Item, Layout, Photographs, Unknown, Written, json_bytes
 from fc_bench.suites.suite import Suite
 
@@ -51,3 +64,40 @@ class PSRBench(Layout):
             yield Beside(f"{name}.json", json_bytes(records))
         for subject, file in used.items():
             yield Beside(file, photographs.references[subject])
+
+
+_SUBSETS = ("Attribute", "Action", "Background", "Position", "Complex", "Three", "Four")
+
+
+def read_benchmark(folder: Path, subset: str | None) -> Benchmark:
+    """All subsets, or one: `Action.json` and so on, with the images below the folder."""
+    part = None if subset is None else chosen_subset(subset, _SUBSETS)
+    subjects: dict[str, BenchmarkSubject] = {}
+    prompts = []
+    for name in _SUBSETS:
+        if part not in (None, name):
+            continue
+        for record in records_in(first_file(folder, f"{name}.json")):
+            paths = record.texts("input_paths", "input_path")
+            nouns = [record.text(f"category{number}") for number in range(1, len(paths) + 1)]
+            ids = []
+            for path, noun in zip(paths, nouns, strict=True):
+                own = subject_id("-".join(Path(path).with_suffix("").parts[-2:]), record.where)
+                found = subjects.setdefault(own, BenchmarkSubject(own, noun, (path.removeprefix("./"),)))
+                if found.photographs != (path.removeprefix("./"),):
+                    raise UserError(f"{record.where}: {path} and {found.photographs[0]} give the same id; rename one.")
+                ids.append(own)
+            order, template = with_slots(record.text("instruction"), nouns)
+            prompts.append(BenchmarkPrompt(tuple(ids[number] for number in order), name, template))
+    return Benchmark(
+        name="psrbench" if part is None else f"psrbench-{part}",
+        description="PSRBench: animals and things, two to four in an image.",
+        license="not stated; not to be passed on",
+        source="github.com/wang-shulei/PSR",
+        citation="Wang et al., PSR: Scaling Multi-Subject Personalized Image Generation with Pairwise "
+        "Subject-Consistency Rewards, arXiv 2512.01236, 2025",
+        seed=0,
+        metrics=THINGS,
+        subjects=list(subjects.values()),
+        prompts=prompts,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,14 +31,17 @@ def read_layout(
     left_out = LeftOut()
     beyond = ""
     grids: list[Path] = []
+    files: list[Path] = []
+    matches: list[re.Match[str]] = []
     for file in _images_in(folder, below="/" in layout.expects):
         name = file.relative_to(folder).with_suffix("").as_posix()
-        match = layout.pattern.fullmatch(name)
-        if match is None:
+        if (match := layout.pattern.fullmatch(name)) is not None:
+            files.append(file)
+            matches.append(match)
+        else:
             left_out.strangers += not (layout.accompanying and layout.accompanying.fullmatch(name))
-            continue
+    for file, match, item in zip(files, matches, layout.assigned(matches, items), strict=True):
         shown = file.relative_to(folder).as_posix()
-        item = items.get(match["item"])
         if item is None:
             unknown = layout.unknown(shown, match, suite, len(items))
             if unknown.refused:
