@@ -9,6 +9,7 @@ from pathlib import Path
 from fc_bench.errors import UserError
 from fc_bench.layouts.benchmark import THINGS, Benchmark, BenchmarkPrompt, BenchmarkSubject, chosen_subset, with_slots
 from fc_bench.layouts.layout import Beside, Item, Layout, Photographs, Unknown, Written, same_words
+from fc_bench.model.pictures import image_files
 from fc_bench.suites.slugs import is_id
 from fc_bench.suites.suite import Suite
 
@@ -37,6 +38,13 @@ class DreamBenchPlus(Layout):
     def unknown(self, file: str, match: re.Match[str], suite: Suite, items: int) -> Unknown:
         """Images of other subjects are left out."""
         return Unknown(f"{file} is no subject's prompt of the suite {suite.file.name}", refused=False)
+
+    def refused_count(self, folder: Path, files: int, items: int) -> str:
+        """Other numbers of references or texts than of images."""
+        there = (folder / "src_image").is_dir()
+        references = sum(1 for _ in image_files(folder / "src_image", below=True)) if there else 0
+        texts = sum(1 for _ in (folder / "text").rglob("*.txt"))
+        return "" if files == references == texts else f"{files} images with {references} references and {texts} texts"
 
     def contradiction(self, folder: Path, file: Path, match: re.Match[str], item: Item) -> str:
         """Another text in the image's text file."""

@@ -133,6 +133,13 @@ class Layout(ABC):
         what = f"{file} is none of the {items} prompts of the suite {suite.file.name}, whose numbers count from 0"
         return Unknown(what, refused=True)
 
+    def refused_count(self, folder: Path, files: int, items: int) -> str:
+        """The number of files that the benchmark's own scripts do not accept; empty if they accept it or do not count.
+
+        `files` are those with names of the layout, `items` the prompts of the suite.
+        """
+        return ""
+
     def contradiction(self, folder: Path, file: Path, match: re.Match[str], item: Item) -> str:
         """What the folder says of an image's prompt, if it is not the item's; empty otherwise."""
         return ""

@@ -74,6 +74,7 @@ def read_layout(
             "a file for --manifest."
         )
     _refuse_other_grids(folder, grids)
+    left_out.refused_count = layout.refused_count(folder, len(files), len(items))
     return found, left_out
 
 

@@ -50,9 +50,11 @@ class LeftOut:
     """Images of other prompts."""
     images: int = 0
     """Images of a prompt beyond the requested number."""
+    refused_count: str = ""
+    """The number of files for which the benchmark's own scripts refuse the folder."""
 
     def summary(self) -> str:
-        """The counts as the end of a sentence; empty if nothing is left out."""
+        """The counts as the end of a sentence; empty if there is nothing to say."""
         counts = {
             "other files": self.strangers,
             "images of other subject sets": self.sets,
@@ -60,7 +62,8 @@ class LeftOut:
             "images beyond the requested number": self.images,
         }
         counted = [f"{count} {what}" for what, count in counts.items() if count]
-        return f"; left out: {', '.join(counted)}" if counted else ""
+        left_out = f"; left out: {', '.join(counted)}" if counted else ""
+        return left_out + (f"; the benchmark's own scripts refuse {self.refused_count}" if self.refused_count else "")
 
 
 @dataclass(frozen=True)

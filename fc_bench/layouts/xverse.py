@@ -77,6 +77,10 @@ class XVerse(Layout):
         found = super().unknown(file, match, suite, items)
         return found if match["text"] is None else Unknown(found.text, refused=False)
 
+    def refused_count(self, folder: Path, files: int, items: int) -> str:
+        """Fewer files than prompts (eval/tools/idip_face_score.py)."""
+        return f"{files} files for {items} prompts" if files < items else ""
+
     def contradiction(self, folder: Path, file: Path, match: re.Match[str], item: Item) -> str:
         """The beginning of another prompt in the file's name."""
         return "" if self._fits(match, item) else match["text"][1:].replace("_", " ")

@@ -89,6 +89,8 @@ def test_what_the_scripts_read_beside_the_images_is_no_stranger(read):
     found, left_out = read("dreambench-plus", files)
     assert [slot[1:] for slot in found] == [("ann", "a photo of a {subject} in the snow", 0)]
     assert left_out.summary() == ""
+    _, left_out = read("dreambench-plus", {"tgt_image/ann/1_0.png": SIZE})
+    assert left_out.summary() == "; the benchmark's own scripts refuse 2 images with 1 references and 1 texts"
 
 
 def test_targets_and_references_of_an_item_are_no_strangers(read):
@@ -119,7 +121,9 @@ def test_texts_with_a_rare_token_are_those_of_the_suite(read):
 def test_images_of_other_items_are_left_out_and_counted(read):
     found, left_out = read("dreambench-plus", {"tgt_image/ann/0_0.png": SIZE, "tgt_image/cat/0_0.png": SIZE})
     assert len(found) == 1
-    assert left_out.summary() == "; left out: 1 images of other subject sets"
+    assert left_out.summary().startswith(
+        "; left out: 1 images of other subject sets; the benchmark's own scripts refuse"
+    )
 
 
 def test_cells_are_read_row_by_row(read, tmp_path):

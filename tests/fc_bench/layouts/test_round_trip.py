@@ -130,6 +130,16 @@ def test_grid_with_a_missing_cell_is_left_out_as_a_whole_and_named(made, fc_benc
     assert not list((tmp_path / "theirs").glob("0_*"))
 
 
+def test_half_an_export_is_scored_with_the_rest_missing_and_what_the_scripts_say(made, scored, fc_bench, tmp_path):
+    assert fc_bench("export-images", made, "--layout", "xverse", "--out", tmp_path / "theirs").code == 0
+    for number in (3, 4, 5):
+        next((tmp_path / "theirs").glob(f"{number}_*")).unlink()
+    done = scored(tmp_path / "theirs", "xverse")
+    assert done.code == 4
+    assert "32 / 44 samples finished, 12 failed or missing" in done.err
+    assert "the benchmark's own scripts refuse 8 files for 11 prompts" in done.out
+
+
 def test_folder_that_holds_something_is_never_written_into(made, fc_bench, tmp_path):
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "0.png").write_bytes(b"another run's")
