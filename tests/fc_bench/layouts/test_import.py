@@ -7,10 +7,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from fc_bench.layouts.catalog import LAYOUTS
 from fc_bench.suites.suite import read_suite
+
+from .test_round_trip import scores_by_slot
 
 PARTS = {
     "multihuman": None,
@@ -300,3 +303,25 @@ def test_existing_suite_is_not_overwritten(imported, tmp_path):
     done = imported("multihuman")
     assert done.code == 2
     assert (tmp_path / "suite.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", [name for name in PARTS if name in LAYOUTS])
+def test_run_of_an_imported_suite_is_written_and_read_back_with_equal_numbers(
+    name, imported, fc_bench, tiny_backbone, records, tmp_path
+):
+    assert imported(name, PARTS[name]).code == 0
+    suite = tmp_path / "suite.yaml"
+    content = yaml.safe_load(suite.read_text())
+    content.pop("sampler", None)  # the tiny backbone's own size
+    suite.write_text(yaml.safe_dump(content, sort_keys=False))
+    common = ("--backbone", tiny_backbone, "--out")
+    done = fc_bench("run", suite, "-m", "text-only", *common, tmp_path / "run")
+    assert done.code == 0, done.err
+    done = fc_bench("export-images", tmp_path / "run", "--layout", name, "--out", tmp_path / "theirs")
+    assert done.code == 0, done.err
+    done = fc_bench("score", tmp_path / "theirs", "--suite", suite, "--layout", name, *common, tmp_path / "scored")
+    assert done.code == 0, done.err
+    assert "left out" not in done.out
+    found = [scores_by_slot(tmp_path / folder, records) for folder in ("run", "scored")]
+    assert found[0] == found[1]
+    assert found[0]
