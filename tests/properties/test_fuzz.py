@@ -100,7 +100,15 @@ def test_suite_file_with_damaged_bytes_is_read_or_refused(cut, inserted, suite, 
 @fuzzed
 @given(
     data=st.data(),
-    header=st.sampled_from(["image,subjects,prompt", "image,subjects,prompt,index,method", "subjects,image", ""]),
+    header=st.sampled_from(
+        [
+            "image,subjects,prompt",
+            "image,subjects,prompt,index,method",
+            "image,subjects,prompt,seconds,memory",
+            "subjects,image",
+            "",
+        ]
+    ),
     raw=st.just(b"") | st.binary(max_size=60),
 )
 def test_manifest_is_read_or_refused(data, header, raw, suite, asked, outcomes):

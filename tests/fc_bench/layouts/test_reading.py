@@ -135,3 +135,23 @@ def test_cells_are_read_row_by_row(read, tmp_path):
     found, _ = read("umo", {})
     colors = [file.read().getpixel((32, 32)) for _, file in sorted(found.items(), key=lambda pair: pair[0][3])]
     assert colors == [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
+
+
+def test_numbers_follow_the_file_also_where_a_set_is_listed_twice(suite_data, write_suite):
+    del suite_data["single"], suite_data["multi"]
+    texts = {"one": ("ann", "a {1} in the snow"), "two": ("bob", "a {1} in the snow"), "three": ("ann", "a red {1}")}
+    suite_data |= {
+        "format": 2,
+        "sets": [{"subjects": [who], "prompts": {"context": [text]}} for who, text in texts.values()],
+    }
+    items = LAYOUTS["multihuman"].named(read_suite(write_suite(suite_data)))
+    assert [(name, item.subject_set.key, item.prompt.template) for name, item in items.items()] == [
+        (str(number), *pair) for number, pair in enumerate(texts.values())
+    ]
+
+
+def test_every_layout_and_benchmark_is_documented():
+    from fc_bench.layouts import BenchmarkName, LayoutName
+
+    page = (Path(__file__).parents[3] / "docs" / "scoring.md").read_text()
+    assert [name for name in (*LayoutName, *BenchmarkName) if f"`{name.value}`" not in page] == []
