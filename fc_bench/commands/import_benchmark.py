@@ -148,7 +148,6 @@ def _content(benchmark: Benchmark, given: bool) -> dict[str, Any]:
             "id": subject.id,
             "noun": subject.noun,
             "photographs": list(subject.photographs),
-            **({"references": list(subject.references)} if subject.references else {}),
             **({"attributes": dict(subject.attributes)} if subject.attributes else {}),
         }
         for subject in benchmark.subjects

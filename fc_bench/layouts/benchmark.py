@@ -20,15 +20,11 @@ from fc_bench.suites.slugs import LONGEST_ID, id_of, is_id
 
 @dataclass(frozen=True)
 class BenchmarkSubject:
-    """A subject: id, class noun, photographs relative to the benchmark's folder, and what is known of it.
-
-    `references` are the numbers, from 1, of the photographs that methods get (empty: all).
-    """
+    """A subject: id, class noun, photographs relative to the benchmark's folder, and what is known of it."""
 
     id: str
     noun: str
     photographs: tuple[str, ...]
-    references: tuple[int, ...] = ()
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
