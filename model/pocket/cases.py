@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,26 +62,48 @@ Draw = Callable[[Request], NDArray[np.uint8]]
 """The picture of a case, [128, 128, 3] RGB."""
 
 
-def blend(one: Person, other: Person) -> Person:
-    """The person halfway between two in trait space.
+def blend(one: Person, other: Person, *, share: float = 0.5) -> Person:
+    """The person at a share of the way from one person to another in trait space, by default halfway.
 
-    Lengths, angles and colors are means. Traits without a mean come from either, so that the distances to the two are
-    as equal as they can be.
+    Lengths, angles and colors are weighted means. Traits without a mean come from either, so that the distances to the
+    two are as nearly in that proportion as they can be.
     """
-    means = {
-        field.name: (getattr(one, field.name) + getattr(other, field.name)) / 2
+
+    def unevenness(person: Person) -> float:
+        # Rounded: the opposite of a choice is as uneven, and the last bits must not decide between the two.
+        own, others = distance(person, one), distance(person, other)
+        return round(2 * abs((1 - share) * own - share * others), 4)
+
+    return min(mixtures(one, other, share), key=unevenness)
+
+
+def mixtures(one: Person, other: Person, share: float) -> list[Person]:
+    """The people with weighted means of the traits that have one, and either person's categories, in all ways."""
+    means = _means(one, other, share)
+    return [replace(one, **means, **_categories(one, other, number)) for number in range(2 ** len(_CATEGORIES))]
+
+
+def mixture(one: Person, other: Person, share: float, number: int) -> Person:
+    """The person of that number among `mixtures`."""
+    return replace(one, **_means(one, other, share), **_categories(one, other, number))
+
+
+def _means(one: Person, other: Person, share: float) -> dict[str, Any]:
+    return {
+        field.name: getattr(one, field.name) * (1 - share) + getattr(other, field.name) * share
         for field in fields(Person)
         if field.type in ("float", "Color")
     }
-    made = [
-        replace(one, **means, **{name: getattr(source, name) for name, source in zip(_CATEGORIES, chosen, strict=True)})
-        for chosen in product((one, other), repeat=len(_CATEGORIES))
-    ]
-    # Rounded: the opposite of a choice is as uneven, and the last bits must not decide between the two.
-    return min(made, key=lambda person: round(abs(_distance(person, one) - _distance(person, other)), 4))
 
 
-def _distance(one: Person, other: Person) -> float:
+def _categories(one: Person, other: Person, number: int) -> dict[str, Any]:
+    """The categories of a choice, whose bits from the highest on name the person that each comes from."""
+    last = len(_CATEGORIES) - 1
+    return {name: getattr((one, other)[number >> last - place & 1], name) for place, name in enumerate(_CATEGORIES)}
+
+
+def distance(one: Person, other: Person) -> float:
+    """How different two people look: the distance of their trait vectors."""
     return float(np.linalg.norm(trait_vector(one) - trait_vector(other)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,14 @@ _RAINBOW = [(228, 40, 50), (250, 150, 40), (250, 226, 60), (60, 180, 80), (50, 1
 _PINK = (250, 60, 160)
 _RED = (214, 34, 40)
 _WHITE = (250, 250, 250)
+_CLOTH = (120, 150, 170)
+
+COVERS: Mapping[str, tuple[float, float, float, float]] = {
+    "eyes": (-1.0, -0.3, 1.0, 0.12),
+    "mouth": (-0.95, 0.2, 0.95, 1.0),
+    "one side": (-1.05, -1.0, 0.0, 1.0),
+}
+"""What hides a part of a face -> left, top, right, bottom; half face widths across, half face heights down."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +69,17 @@ class DrawnPerson:
 
 
 def draw_person(
-    canvas: Canvas, person: Person, pose: Pose, accessory: str | None = None, action: str | None = None
+    canvas: Canvas,
+    person: Person,
+    pose: Pose,
+    accessory: str | None = None,
+    action: str | None = None,
+    cover: str | None = None,
 ) -> DrawnPerson:
-    """Draw a person from back to front and return their place; the landmarks are eyes, nose and mouth corners."""
+    """Draw a person from back to front and return their place; the landmarks are eyes, nose and mouth corners.
+
+    `cover` is one of `COVERS`, or None.
+    """
     artist = _Artist(canvas, person, pose)
     canvas.begin_mask()
     artist.back_hair()
@@ -83,6 +100,8 @@ def draw_person(
         artist.book()
     elif action == "cake":
         artist.cake()
+    if cover is not None:
+        artist.cover(COVERS[cover])
     outline = artist.on_head(artist.outline)
     box = np.concatenate([outline.min(0), outline.max(0)]).astype(np.float32)
     return DrawnPerson(canvas.end_mask(), box, artist.landmarks())
@@ -296,6 +315,10 @@ class _Artist:
             x0, x1 = 0.18 + 0.075 * stripe, 0.18 + 0.085 * stripe
             tail = [(x0, chin + 0.5), (x0 + 0.08, chin + 0.5), (x1 + 0.1, chin + 1.25), (x1, chin + 1.25)]
             self.canvas.polygon(self.on_body(tail), color, True)
+
+    def cover(self, box: tuple[float, float, float, float]) -> None:
+        left, top, right, bottom = np.array(box) * (1, self.person.aspect, 1, self.person.aspect)
+        self.shape([(left, top), (right, top), (right, bottom), (left, bottom)], _CLOTH, True)
 
     def _held_at(self) -> float:
         """Height of a held object: below the chin, but inside the picture."""

@@ -114,19 +114,34 @@ def render(
         raise ValueError(f"the pocket world shows one or two people, not {len(people)}")
     canvas = Canvas()
     draw_background(canvas, scene.context, rng)
+    return paint(canvas, people, _poses(people, rng, first_on_left), scene, rng)
+
+
+def paint(
+    canvas: Canvas,
+    people: Sequence[Person],
+    poses: Sequence[Pose],
+    scene: Scene,
+    rng: np.random.Generator,
+    cover: str | None = None,
+) -> Picture:
+    """Draw people over the background on a canvas, each in front of those before; light and paper come from `rng`.
+
+    `cover` hides a part of each face (`portrait.COVERS`).
+    """
     masks: list[NDArray[np.uint8]] = []
     drawn = []
-    for person, pose in zip(people, _poses(people, rng, first_on_left), strict=True):
-        result = draw_person(canvas, person, pose, scene.accessory, scene.action)
+    for person, pose in zip(people, poses, strict=True):
+        result = draw_person(canvas, person, pose, scene.accessory, scene.action, cover)
         masks = [np.where(result.mask > 0, 0, mask).astype(np.uint8) for mask in masks]
         masks.append(result.mask)
         drawn.append(result)
     image = _stylize(_light(canvas.finish(), rng), scene.style, rng)
     return Picture(
         image=image,
-        masks=np.stack([shrink(mask) for mask in masks]),
-        face_boxes=np.stack([d.face_box for d in drawn]),
-        landmarks=np.stack([d.landmarks for d in drawn]),
+        masks=np.array([shrink(mask) for mask in masks], np.uint8).reshape(-1, SIZE, SIZE),
+        face_boxes=np.array([d.face_box for d in drawn], np.float32).reshape(-1, 4),
+        landmarks=np.array([d.landmarks for d in drawn], np.float32).reshape(-1, 5, 2),
         people=tuple(people),
         scene=scene,
     )
