@@ -80,11 +80,24 @@ def cluster_bootstrap(
     places = tuple(tuple(position[unit] for unit in own) for own in resting.values())
     weights, totals = _weights(places, count, resamples, seed)
     resampled = (weights @ observed)[totals > 0] / totals[totals > 0]
+    low, high = expanded_interval(mean, resampled, count, level, bounds)
+    return Estimate(mean, low, high, len(means))
+
+
+def expanded_interval(
+    observed: float,
+    resampled: np.ndarray,
+    count: int,
+    level: float = LEVEL,
+    bounds: tuple[float | None, float | None] = (None, None),
+) -> tuple[float, float]:
+    """Ends of the bootstrap's percentile interval, moved away from the observed value as `cluster_bootstrap` says.
+
+    `resampled` are the values in the resamples of `count` units.
+    """
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     wider = _expansion(count, level)
-    return Estimate(
-        mean, _within(mean - wider * (mean - low), bounds), _within(mean + wider * (high - mean), bounds), len(means)
-    )
+    return _within(observed - wider * (observed - low), bounds), _within(observed + wider * (high - observed), bounds)
 
 
 def paired_differences(
@@ -139,7 +152,7 @@ def _weights(
 
     Most columns of a table depend on the same clusters, so the last draws are cached.
     """
-    drawn = _multiplicities(count, resamples, seed)
+    drawn = multiplicities(count, resamples, seed)
     if places == tuple((number,) for number in range(count)):
         weights = drawn
     else:
@@ -150,7 +163,7 @@ def _weights(
 
 
 @lru_cache(maxsize=1)
-def _multiplicities(count: int, resamples: int, seed: int) -> np.ndarray:
+def multiplicities(count: int, resamples: int, seed: int) -> np.ndarray:
     """How often each of `count` units is drawn in each resample: float64 [resamples, count]."""
     generator = np.random.default_rng(seed)
     drawn = np.empty((resamples, count))

@@ -38,7 +38,7 @@ def test_draws_do_not_depend_on_how_many_are_drawn_at_a_time(monkeypatch, block)
     differences = random.normal(0.3, 1, size=25)
 
     def estimates() -> list[object]:
-        for cached in (statistics._weights, statistics._multiplicities, statistics._signs):
+        for cached in (statistics._weights, statistics.multiplicities, statistics._signs):
             cached.cache_clear()
         return [
             cluster_bootstrap(values, resamples=500),

@@ -1,0 +1,98 @@
+"""Discrimination of same and other people: values are the textbook's, intervals cover with people as the unit."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy.stats import mannwhitneyu, spearmanr
+
+from fc_bench.analysis import discrimination
+from fc_bench.analysis.discrimination import (
+    auc,
+    equal_error_rate,
+    fewest_other_pairs,
+    operating_point,
+    paired_effect,
+    rank_correlation,
+)
+
+
+def faces(people: int, seed: int, noise: float = 0.6, pictures: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines of pairs of pictures, and the two people of each pair; a person lies near a direction that all share."""
+    random = np.random.default_rng(seed)
+    centers = random.normal(size=(people, 1, 6)) + 0.7
+    pictured = centers + noise * random.normal(size=(people, pictures, 6))
+    pictured /= np.linalg.norm(pictured, axis=2, keepdims=True)
+    pairs = [((i, i), pictured[i, a] @ pictured[i, b]) for i in range(people) for a, b in combinations(range(4), 2)]
+    pairs += [((i, j), pictured[i, 0] @ pictured[j, 1]) for i, j in combinations(range(people), 2)]
+    return np.array([score for _, score in pairs]), np.array([names for names, _ in pairs]).astype(str)
+
+
+def test_auc_is_mann_whitneys_with_ties_half():
+    scores, people = faces(12, seed=0)
+    scores = scores.round(1)
+    same = people[:, 0] == people[:, 1]
+    u = mannwhitneyu(scores[same], scores[~same]).statistic
+    assert auc(scores, people).value == pytest.approx(u / (same.sum() * (~same).sum()))
+
+
+def test_equal_error_rate_is_where_both_rates_meet():
+    scores = np.array([0.9, 0.8, 0.7, 0.3, 0.6, 0.2, 0.1, 0.0])  # one same pair of four below one other pair of four
+    people = np.array([["a", "a"], ["b", "b"], ["c", "c"], ["d", "d"], ["a", "b"], ["b", "c"], ["c", "d"], ["a", "d"]])
+    assert equal_error_rate(scores, people, resamples=200).value == pytest.approx(0.25)
+
+
+def test_operating_point_accepts_other_pairs_at_its_rate():
+    scores, people = faces(40, seed=1)
+    same = people[:, 0] == people[:, 1]
+    point = operating_point(scores, people, 0.05, resamples=200)
+    assert np.mean(scores[~same] >= point.threshold.value) == pytest.approx(0.05, abs=0.002)
+    assert point.true_accepts.value == pytest.approx(np.mean(scores[same] >= point.threshold.value))
+    assert point.threshold.low < point.threshold.value < point.threshold.high
+
+
+def test_threshold_needs_other_pairs_enough_for_its_rate():
+    scores, people = faces(10, seed=1)  # 45 other pairs
+    assert fewest_other_pairs(0.01) == 500
+    assert operating_point(scores, people, 0.1).threshold.value is None
+    assert operating_point(scores, people, 0.2).threshold.value is not None
+
+
+def test_people_without_errors_leave_room_for_errors_of_others():
+    scores, people = faces(12, seed=0, noise=0.01)
+    assert (auc(scores, people).value, auc(scores, people).high) == (1.0, 1.0)
+    assert auc(scores, people).low == pytest.approx(0.025 ** (1 / 12))
+    assert equal_error_rate(scores, people).high == pytest.approx(1 - 0.025 ** (1 / 12))
+
+
+def test_rank_correlation_is_spearmans_with_ties():
+    random = np.random.default_rng(0)
+    first = random.normal(size=60).round(1)
+    second = (first + random.normal(size=60)).round(1)
+    result = rank_correlation(first, second, [str(number // 3) for number in range(60)])
+    assert result.value == pytest.approx(spearmanr(first, second).statistic)
+    assert result.people == 20
+    assert rank_correlation(first, np.ones(60), list(map(str, range(60)))).value is None
+
+
+def test_paired_effect_pairs_by_person_and_seed_and_ignores_the_rest():
+    base = {(person, str(seed)): float(number) for number, person in enumerate("abcd") for seed in range(3)}
+    other = {key: value + 0.5 for key, value in base.items() if key != ("a", "0")} | {("e", "0"): 9.0}
+    effect = paired_effect(base, other)
+    assert (effect.mean, effect.people, effect.pairs) == (0.5, 4, 11)
+    values = [base[key] for key in base if key in other]
+    assert effect.standardized == pytest.approx(0.5 / np.std(values, ddof=1))
+
+
+def test_pairs_of_one_kind_alone_are_refused():
+    with pytest.raises(ValueError, match="same and other pairs"):
+        auc(np.array([1.0, 0.5]), np.array([["a", "b"], ["b", "c"]]))
+
+
+def test_results_do_not_depend_on_how_many_resamples_are_held_at_a_time(monkeypatch):
+    scores, people = faces(10, seed=3)
+    whole = auc(scores, people, resamples=300)
+    monkeypatch.setattr(discrimination, "MOST_WEIGHTS", 5 * len(scores))
+    assert auc(scores, people, resamples=300) == whole
