@@ -125,7 +125,7 @@ def session(
     (default: the setting's device). Raises UserError or ModelInputError before anything is written if photographs,
     prompts, weights or the folder are unusable, and UserError if writing fails.
     """
-    classes = metric_classes(suite.file.metrics, setting.backbone)
+    classes = metric_classes(suite.file.metrics, setting.backbone, suite.file.verification)
     silence_loading_bars()
     with opened_for_writing(path) as folder:
         settings = settings_of(suite, setting, plan, classes)

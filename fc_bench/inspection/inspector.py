@@ -221,7 +221,7 @@ def inspector_of(suite: Suite, backbone: Backbone | None, device: str = "cpu") -
     names = suite.file.metrics
     if backbone is None:
         return Inspector(None, (0,) if any(needs_faces(registry.load("metrics", name)) for name in names) else ())
-    metrics = metric_classes(names, backbone).values()
+    metrics = metric_classes(names, backbone, suite.file.verification).values()
     measured = sorted({getattr(metric, "embedder", 0) for metric in metrics if needs_faces(metric)})
     finder = FaceFinder(backbone, device)
     if measured or finder.is_here():

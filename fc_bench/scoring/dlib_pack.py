@@ -1,8 +1,8 @@
 """dlib's face models (extra `dlib`): frontal detector, five landmarks, embedding of 128 numbers.
 
 They were trained on photographs of real people and know nothing of the pocket world. The detector is part of dlib
-(histograms of gradients); the weights of the others are in the public domain (dlib-models, CC0). The five landmarks lie at
-eyes and nose, none at the mouth, so these faces have no landmarks.
+(histograms of gradients); the weights of the others are in the public domain (dlib-models, CC0). The five landmarks lie
+at eyes and nose, none at the mouth, so these faces have no landmarks.
 """
 
 from __future__ import annotations
