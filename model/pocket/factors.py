@@ -22,10 +22,10 @@ from fc_bench.model.pocket.portrait import Pose
 from fc_bench.model.pocket.render import Picture, Scene, paint
 from fc_bench.model.pocket.scenes import draw_background
 
-HALF_HEIGHTS = {1: 36.5, 2: 28.0, 3: 23.0, 4: 21.0, 5: 18.5, 6: 16.5, 7: 15.0, 8: 14.0}
+HALF_HEIGHTS = {1: 36.5, 2: 28.0, 3: 19.0, 4: 21.0, 5: 18.5, 6: 16.5, 7: 15.0, 8: 14.0}
 """Number of places in a picture -> half the height of a face in pixels."""
 MOST_PEOPLE = max(HALF_HEIGHTS)
-TWO_ROWS = 3
+TWO_ROWS = 4
 """Fewest places of which every other one is behind the others."""
 LIGHTS = {
     "darker": (0.45, 0.45),
@@ -162,13 +162,13 @@ def _pose(matter: SubjectMatter, place: int) -> Pose:
 
 
 def _place(places: int, place: int) -> tuple[float, float]:
-    """The middle of a face: side by side, from three on alternately behind and in front of each other."""
+    """The middle of a face: side by side, from four on alternately behind and in front of each other."""
     if places == 1:
         return SIZE / 2, 62.0
-    if places < TWO_ROWS:
-        return (33.0, 95.0)[place], 64.0
-    margin = 1.15 * HALF_HEIGHTS[places]
+    margin = 33.0 if places == 2 else 1.15 * HALF_HEIGHTS[places]
     x = margin + (SIZE - 2 * margin) * place / (places - 1)
+    if places < TWO_ROWS:
+        return x, 64.0
     back, front = 1.45 * HALF_HEIGHTS[places] + 4, SIZE - 1.5 * HALF_HEIGHTS[places]
     return x, (back, front)[place % 2]
 
