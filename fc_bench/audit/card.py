@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -310,7 +310,7 @@ def _scale(values: _Values, size: int) -> Scale | None:
 
 
 def _effects(values: _Values, size: int, scale: Scale | None) -> Iterator[LevelEffect]:
-    if values.at(size, (*BASE, True)):
+    if values.at(size, (*BASE, False)):
         other = Level(*OTHER_PEOPLE, "fault", levels(size)[0].show)
         yield _effect(values, size, scale, other, _place(BASE), _place(OTHER_PEOPLE), False)
     for level in levels(size):

@@ -79,6 +79,12 @@ def write_page(
 
 
 def _render(content: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    scripts = [*(GALLERY_SCRIPTS if content["gallery"] else ()), *SCRIPTS]
+    return rendered("index.html.j2", {**content, "data": Markup(_json(data))}, scripts)
+
+
+def rendered(template: str, content: Mapping[str, Any], scripts: Sequence[str] = SCRIPTS) -> str:
+    """A page from one of the templates, with the style and the scripts inside it."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(SOURCES),
         autoescape=True,
@@ -86,12 +92,10 @@ def _render(content: Mapping[str, Any], data: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    scripts = [*(GALLERY_SCRIPTS if content["gallery"] else ()), *SCRIPTS]
     style = (SOURCES / STYLE).read_text(encoding="utf-8")
     script = '"use strict";\n' + "".join((SOURCES / name).read_text(encoding="utf-8") for name in scripts)
-    return environment.get_template("index.html.j2").render(
+    return environment.get_template(template).render(
         **content,
-        data=Markup(_json(data)),
         style=Markup(style),
         style_hash=_hash(style),
         script=Markup(script),

@@ -54,10 +54,12 @@ def quality_part(tables: Tables, drawings: Sequence[Drawing]) -> dict[str, Any]:
         "description": runs[0].settings["suite"]["description"],
         "summary": summary(runs, paired, costs=tables.beside is None),
         "facts": _facts(runs),
-        "shown": [_table(table) for table in [*first, *quality, *map(shown, tables.published), shown(made.cost())]],
+        "shown": [
+            template_table(table) for table in [*first, *quality, *map(shown, tables.published), shown(made.cost())]
+        ],
         "legend": _legend(quality),
         "folded": [
-            {"title": title, "tables": [_table(table) for table in group]}
+            {"title": title, "tables": [template_table(table) for table in group]}
             for title, group in (
                 ("Overview", overview[len(first) :]),
                 ("All measures", list(map(shown, every))),
@@ -82,12 +84,12 @@ def cost_part(tables: CostTables, drawings: Sequence[Drawing]) -> dict[str, Any]
         "description": tables.title,
         "summary": cost_summary(run),
         "facts": _cost_facts(tables),
-        "shown": [_table(page_table(table, [])) for table in tables.headline],
+        "shown": [template_table(page_table(table, [])) for table in tables.headline],
         "legend": ["Click a title to sort. ≈: extrapolated. Bold: the lowest seconds, and what their interval meets."],
         "folded": [
             {
                 "title": "All pairs of methods, percentiles, published seconds",
-                "tables": [_table(page_table(replace(table, title=_of_all(table)), [])) for table in folded],
+                "tables": [template_table(page_table(replace(table, title=_of_all(table)), [])) for table in folded],
             }
         ],
         "figures": list(map(page_figure, drawings)),
@@ -114,7 +116,8 @@ def _legend(quality: Sequence[PageTable]) -> list[str]:
     return sentences
 
 
-def _table(table: PageTable) -> dict[str, Any]:
+def template_table(table: PageTable) -> dict[str, Any]:
+    """The template's data of a table."""
     return {**asdict(table), "has_level": table.has_level}
 
 
