@@ -8,12 +8,15 @@ import pandas as pd
 
 from fc_bench.analysis.discrimination import Statistic
 from fc_bench.audit.card import NOTABLE, Card, ColumnCard, LevelEffect
-from fc_bench.audit.design import BLEND, OTHER_PEOPLE, TRAIT_DISTANCE, Key
+from fc_bench.audit.design import BLEND, DISTANCES, OTHER_PEOPLE, TRAIT_DISTANCE, Key
 from fc_bench.protocols import Column
 from fc_bench.reports.tables.model import NOTHING, Cell, Heading, Table
 
 MOST_NAMED = 8
 """Levels that a sentence names; the table has all."""
+REQUESTED = ("style", "accessory", "action", "background")
+"""Factors that a prompt may request."""
+CHANCE = 0.5
 _SIZES = {1: "one subject", 2: "two subjects", 3: "three subjects"}
 
 
@@ -111,6 +114,33 @@ def summary_table(cards: Sequence[Card]) -> Table:
     ]
     heads = (Heading("measure", number=False), Heading("metric", number=False), *_SCALE_HEADS)
     return Table("audit", "What the columns are worth", heads, tuple(rows), caption=_SCALE_CAPTION)
+
+
+def scene_table(cards: Sequence[Card]) -> Table:
+    """What is left between the person and a stranger where the prompt requests a style, an accessory or an action."""
+    columns = [
+        (column, {one.level: one for one in column.separations})
+        for card in cards
+        for column in main_columns(card)
+        if column.separations and (column.separations[0].auc.low or 0) > CHANCE
+    ]
+    places = dict.fromkeys(key for _, found in columns for key in found if key[0] in REQUESTED)
+    rows = []
+    for key in places:
+        cells = []
+        for column, found in columns:
+            one, usual = found.get(key), column.separations[0]
+            left = None if one is None else (one.same - one.other) / (usual.same - usual.other)
+            cells.append(Cell(NOTHING if left is None else f"{left:.2f}"))
+        rows.append((Cell(": ".join(key)), *cells))
+    heads = (Heading("the prompt requests", number=False), *(Heading(column.column.title) for column, _ in columns))
+    caption = (
+        "Difference of the right person and a stranger, both as the prompt requests, as part of the difference in a "
+        "photo without anything requested. Below 1, a method that follows the prompt has less to gain."
+    )
+    return Table(
+        "audit-scenes", "What a requested style or accessory leaves of the scale", heads, tuple(rows), 0, caption
+    )
 
 
 _SCALE_HEADS = (
@@ -249,7 +279,7 @@ def _resolution(column: ColumnCard) -> Iterator[tuple[str, str]]:
     if found is None or found.value is None or column.seen_from is None:
         return
     words = f"a person at a trait distance of {column.seen_from:g} scores lower than the right one"
-    if column.falls_until is not None:
+    if column.falls_until is not None and column.falls_until < max(DISTANCES):
         words += f"; beyond {column.falls_until:g} the value falls no further"
     yield "resolution", f"{words}; rank correlation {_statistic(found, 2).whole}"
 

@@ -21,6 +21,7 @@ from fc_bench.reports.audit.cards import (
     in_short,
     main_columns,
     meanings,
+    scene_table,
     summary_table,
     tables,
     title_of,
@@ -28,7 +29,7 @@ from fc_bench.reports.audit.cards import (
 from fc_bench.reports.audit.effects_figure import effects_figure
 from fc_bench.reports.escaping import file_name, markdown, plain, visible_data
 from fc_bench.reports.figures.style import Drawing, render
-from fc_bench.reports.page.figures import page_figure
+from fc_bench.reports.page.figures import for_both_schemes, page_figure
 from fc_bench.reports.page.page import rendered
 from fc_bench.reports.page.parts import template_table
 from fc_bench.reports.page.tables import page_table
@@ -38,7 +39,9 @@ from fc_bench.reports.tables.markdown import markdown_table
 from fc_bench.reports.tables.terminal import print_table
 from fc_bench.run_folder.records import write_atomically
 
-SCORES, PAGE, SUMMARY, COLUMNS = "scores.csv.gz", "index.html", "summary.md", "columns.csv"
+SCORES, PAGE, COLUMNS = "scores.csv.gz", "index.html", "columns.csv"
+SUMMARY, SCENES, IN_SHORT = "summary.md", "scenes.md", "in-short.md"
+"""What the documentation includes."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,12 @@ class Audit:
 
 def write_audit(audit: Audit, folder: Path) -> list[Path]:
     """Write all files; raises OSError. The first one is the page."""
-    render(list(audit.figures.values()), (".svg", ".png"))
-    summary = summary_table(audit.cards)
+    render(list(audit.figures.values()), (".svg",))
+    whole = {SUMMARY: summary_table(audit.cards), SCENES: scene_table(audit.cards)}
     files: dict[str, bytes] = {
         PAGE: _page(audit).encode(),
-        SUMMARY: f"{markdown_table(summary)}\n\n{markdown(summary.caption)}\n".encode(),
+        **{name: f"{markdown_table(table)}\n\n{markdown(table.caption)}\n".encode() for name, table in whole.items()},
+        IN_SHORT: _in_short(audit).encode(),
         COLUMNS: csv_frame(columns_frame(audit.cards)).encode(),
         SCORES: gzip.compress(audit.scores.to_csv(index=False).encode(), mtime=0),
     }
@@ -87,7 +91,7 @@ def write_audit(audit: Audit, folder: Path) -> list[Path]:
         files[f"{name}.tex"] = latex_tables(made, {}, [title_of(card), card.description]).encode()
         files[f"{name}-effects.csv"] = csv_frame(effects_frame(card)).encode()
         if card.metric in audit.figures:
-            files[f"{name}.png"] = audit.figures[card.metric].png()
+            files[_figure(card)] = for_both_schemes(audit.figures[card.metric].svg())
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_atomically(folder / name, content)
@@ -103,6 +107,15 @@ def show(audit: Audit, console: Console) -> None:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+def _in_short(audit: Audit) -> str:
+    lines = [
+        f"- **{markdown(column.column.title)}** ({markdown(card.metric)}): {markdown(in_short(column))}."
+        for card in audit.cards
+        for column in main_columns(card)
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def _markdown(card: Card, audit: Audit) -> str:
     parts = [f"# {markdown(title_of(card))}", markdown(card.description), *map(markdown, audit.introduction)]
     for column in card.columns:
@@ -114,7 +127,7 @@ def _markdown(card: Card, audit: Audit) -> str:
         names = ", ".join(markdown(column.title) for column in card.without_values)
         parts.append(f"Without a value here: {names}.")
     if card.metric in audit.figures:
-        parts.append(f"![{markdown(audit.figures[card.metric].title)}]({file_name(card.metric)}.png)")
+        parts.append(f"![{markdown(audit.figures[card.metric].title)}]({_figure(card)})")
     for table in tables(card):
         parts += [f"## {markdown(table.title)}", markdown_table(table), markdown(table.caption)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -124,7 +137,7 @@ def _page(audit: Audit) -> str:
     columns = meanings(audit.cards)
     content: dict[str, Any] = {
         "introduction": audit.introduction,
-        "summary": template_table(page_table(summary_table(audit.cards), columns)),
+        "summaries": [template_table(page_table(made(audit.cards), columns)) for made in (summary_table, scene_table)],
         "cards": [
             {
                 "name": card.metric,
@@ -137,13 +150,20 @@ def _page(audit: Audit) -> str:
                     }
                     for column in card.columns
                 ],
-                "figures": [page_figure(audit.figures[card.metric])] if card.metric in audit.figures else [],
+                "figures": [{**page_figure(audit.figures[card.metric]), "address": _figure(card)}]
+                if card.metric in audit.figures
+                else [],
                 "tables": [template_table(page_table(table, columns)) for table in tables(card)],
             }
             for card in audit.cards
         ],
     }
     return rendered("cards.html.j2", visible_data(content))
+
+
+def _figure(card: Card) -> str:
+    """The file of a card's figure."""
+    return f"{file_name(card.metric)}.svg"
 
 
 def _direction(higher_is_better: bool | None) -> str:
