@@ -105,7 +105,13 @@ def operating_point(
     return OperatingPoint(
         false_accept_rate,
         curve.statistic(lambda weights: curve.threshold(weights, false_accept_rate), resamples, level, (None, None)),
-        curve.statistic(lambda weights: curve.true_accepts(weights, false_accept_rate), resamples, level, (0.0, 1.0)),
+        _errorless(
+            curve.statistic(
+                lambda weights: curve.true_accepts(weights, false_accept_rate), resamples, level, (0.0, 1.0)
+            ),
+            1.0,
+            level,
+        ),
     )
 
 

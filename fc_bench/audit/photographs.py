@@ -33,7 +33,7 @@ from fc_bench.progress import Progress
 from fc_bench.protocols import Subject
 from fc_bench.scoring.faces import FaceFinder
 
-MOST_OTHER_PAIRS = 200_000
+MOST_OTHER_PAIRS = 100_000
 """Pairs of different people that are looked at; of more, so many are drawn."""
 EVERYTHING, ACROSS, LOOSE = "all", "across folders", "(no folder)"
 """Names of the rows beside those of the subfolders: all pairs, pairs of two subfolders, photographs in none."""
@@ -105,13 +105,17 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What an embedder makes of labelled photographs; `drawn` other pairs of `other_pairs` were looked at."""
+    """What an embedder makes of labelled photographs; of `other_pairs` at most `MOST_OTHER_PAIRS` are among the pairs.
+
+    `declared` is the threshold that the backbone already has for it.
+    """
 
     embedder: str
     found: Sequence[Found]
     pairs: Pairs
     point: OperatingPoint
     other_pairs: int
+    declared: float | None = None
     remarks: Sequence[str] = field(default=(), compare=False)
 
     @property
@@ -119,6 +123,11 @@ class Calibration:
         """The threshold to write down: rounded up to three decimals, so that it accepts no more."""
         assert self.point.threshold.value is not None
         return math.ceil(self.point.threshold.value * 1000 - 1e-9) / 1000
+
+    @cached_property
+    def at_declared(self) -> tuple[Statistic, Statistic] | None:
+        """Shares of same and of other pairs that reach the declared threshold; None without one."""
+        return None if self.declared is None else accepted(self.pairs.cosines, self.pairs.people, self.declared)
 
     @cached_property
     def detections(self) -> list[Detection]:
@@ -192,7 +201,8 @@ def calibrate(
         )
     point = operating_point(pairs.cosines, pairs.people, false_accept_rate)
     remarks = [finding.text for finding in inspector.inspect(shown).findings if finding.kind not in LOSSES]
-    return Calibration(backbone.faces[embedder].name, found, pairs, point, others, remarks)
+    faces = backbone.faces[embedder]
+    return Calibration(faces.name, found, pairs, point, others, faces.threshold, remarks)
 
 
 LOSSES = ("no-face", "unreadable")
