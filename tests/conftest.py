@@ -47,6 +47,29 @@ def frozen_libraries() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session")
+def dlib_backbone(tmp_path_factory: pytest.TempPathFactory):
+    """The backbone pocket with dlib's face models; skips where the extra is not installed."""
+    from fc_bench.model.backbones.backbone import DLIB_EXTRA, read_backbone
+
+    file = tmp_path_factory.mktemp("dlib") / "backbone.yaml"
+    file.write_text("name: real\ndescription: dlib's faces\nextends: pocket\nfaces: {name: dlib, kind: dlib}\n")
+    backbone = read_backbone(str(file))
+    if backbone.missing_files("faces"):
+        pytest.skip(f"the face models of the extra dlib are not installed: {DLIB_EXTRA}")
+    return backbone
+
+
+@pytest.fixture(scope="session")
+def real_people() -> dict[str, Image.Image]:
+    """Photographs of real people that scikit-image and matplotlib ship, both in the public domain."""
+    from matplotlib.cbook import get_sample_data
+    from skimage.data import astronaut
+
+    with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as image:
+        return {"astronaut": Image.fromarray(astronaut()), "hopper": image.convert("RGB")}
+
+
 @dataclass(frozen=True)
 class Finished:
     """A command that has ended: exit code, standard output, standard error."""

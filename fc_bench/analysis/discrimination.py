@@ -141,6 +141,27 @@ def fewest_other_pairs(false_accept_rate: float) -> int:
     return int(np.ceil(FEWEST_FALSE_ACCEPTS / false_accept_rate - 1e-9))
 
 
+def accepted(
+    scores: np.ndarray, people: People, threshold: float, resamples: int = RESAMPLES, level: float = LEVEL
+) -> tuple[Statistic, Statistic]:
+    """Shares of same and of other pairs at or above a threshold that is given; `people` as for `auc`, either may lack.
+
+    A share of 0 or 1 has the interval of n errorless people out of n.
+    """
+    names, passed = np.asarray(people), np.asarray(scores) >= threshold
+    same, places = names[:, 0] == names[:, 1], _places(names)
+
+    def share(kind: np.ndarray) -> Statistic:
+        def of(weights: np.ndarray) -> np.ndarray:
+            with np.errstate(invalid="ignore"):
+                return (weights * (passed & kind)).sum(axis=1) / (weights * kind).sum(axis=1)
+
+        found = _bootstrap(of, places, resamples, level, (0.0, 1.0))
+        return _errorless(found, found.value, level) if found.value in (0.0, 1.0) else found
+
+    return share(same), share(~same)
+
+
 def rank_correlation(
     first: np.ndarray, second: np.ndarray, people: People, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> Statistic:

@@ -1,6 +1,7 @@
 """The command line: one module a verb. Heavy libraries are imported inside the verb that needs them."""
 
 from fc_bench.cli import (  # noqa: F401 (each adds its verb)
+    audit,
     compare,
     compose,
     cost,

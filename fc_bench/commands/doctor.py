@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from fc_bench.errors import UserError
-from fc_bench.model.backbones.backbone import Backbone, backbone_names, read_backbone
+from fc_bench.model.backbones.backbone import DLIB_EXTRA, Backbone, backbone_names, read_backbone
 from fc_bench.model.backbones.fingerprint import sha256_of
 from fc_bench.model.backbones.hub import HUB
-from fc_bench.model.backbones.layouts import hub_names, required_files
+from fc_bench.model.backbones.layouts import hub_names
 from fc_bench.run_folder.provenance import commit, hardware, versions
 
 REQUIRED = "pocket"
 """The backbone that must be complete if none is named; it is part of the package."""
+
+DLIB_DISTRIBUTION = "dlib-bin"
 
 
 def examine(name: str | None, checksums: bool, console: Console) -> None:
@@ -25,6 +28,8 @@ def examine(name: str | None, checksums: bool, console: Console) -> None:
     from fc_bench.model.kernel_choice import cpu_dtype
 
     _print_pairs(console, "versions", {key: value or "not installed" for key, value in versions().items()})
+    faces = _version(DLIB_DISTRIBUTION) or f"not installed: {DLIB_EXTRA}"
+    _print_pairs(console, "extras", {"dlib (face models)": faces})
     machine = {key: _text(value) for key, value in hardware().items()}
     machine["onnxruntime providers"] = _text(onnxruntime.get_available_providers())
     machine["number format"] = "{} for large models on this CPU: {}".format(*cpu_dtype())
@@ -56,7 +61,7 @@ def _print_backbone(backbone: Backbone, checksums: bool, console: Console) -> di
         table.add_column(title, justify="right" if title == "MiB" else "left", overflow="fold")
     missing: dict[str, list[str]] = {}
     for component in backbone.components():
-        license = backbone.licenses.get(component.split("/")[0], "not stated")
+        license = backbone.license(component)
         for file, path in _files(backbone, component):
             if path is None:
                 missing.setdefault(component, []).append(file)
@@ -80,7 +85,7 @@ def _files(backbone: Backbone, component: str) -> list[tuple[str, Path | None]]:
         reference = backbone.components()[component].removeprefix(HUB)
         repository = "/".join(reference.split("/")[:2])
         return [(f"{HUB}{repository}/{name}", None) for name in hub_names(component, reference)]
-    return [(str(item.path), item.path if item.present else None) for item in required_files(component, path)]
+    return [(str(item.path), item.path if item.present else None) for item in backbone.required_files(component, path)]
 
 
 def _print_pairs(console: Console, title: str, pairs: dict[str, str]) -> None:
@@ -88,6 +93,13 @@ def _print_pairs(console: Console, title: str, pairs: dict[str, str]) -> None:
     for key, value in pairs.items():
         table.add_row(key, value)
     console.print(table)
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 def _text(value: object) -> str:

@@ -125,7 +125,7 @@ def session(
     (default: the setting's device). Raises UserError or ModelInputError before anything is written if photographs,
     prompts, weights or the folder are unusable, and UserError if writing fails.
     """
-    classes = metric_classes(suite.file.metrics, setting.backbone)
+    classes = metric_classes(suite.file.metrics, setting.backbone, suite.file.verification)
     silence_loading_bars()
     with opened_for_writing(path) as folder:
         settings = settings_of(suite, setting, plan, classes)
@@ -184,8 +184,13 @@ def _scorers(backbone: Backbone, metrics: Mapping[str, type[Metric]]) -> dict[st
 
 
 def _face_settings(backbone: Backbone) -> dict[str, Any] | list[dict[str, Any]]:
-    """Settings of the face models: a mapping, or a list if there are several."""
-    every = [faces.model_dump(mode="json", exclude={"pack"}, exclude_none=True) for faces in backbone.faces]
+    """Settings of the face models: a mapping, or a list if there are several.
+
+    A threshold is no setting of the models: it stands in the definition of the column `verified`.
+    """
+    every = [
+        faces.model_dump(mode="json", exclude={"pack", "threshold"}, exclude_none=True) for faces in backbone.faces
+    ]
     return every[0] if len(every) == 1 else every
 
 

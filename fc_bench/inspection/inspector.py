@@ -93,7 +93,7 @@ class Inspector:
         for subject in subjects:
             for path in (path for path in subject.photographs if not _is_square(path)):
                 try:
-                    look = self._look(path)
+                    look = self.look(path)
                 except UserError:
                     continue
                 face = look.faces[0].box if look.faces and self._is_person(subject.photographs) else None
@@ -107,7 +107,7 @@ class Inspector:
         for person in people:
             for place, photograph in enumerate(person.photographs):
                 try:
-                    seen.append(Seen(person, place, self._look(photograph.path)))
+                    seen.append(Seen(person, place, self.look(photograph.path)))
                 except UserError as error:
                     if person.requested:
                         findings.append(Finding("unreadable", str(error), True, (photograph.name,)))
@@ -127,7 +127,7 @@ class Inspector:
             findings.append(Finding("crop", text))
         return Inspection(tuple(findings), crops, self._finder.name() if self._finder else None)
 
-    def _look(self, path: Path) -> Look:
+    def look(self, path: Path) -> Look:
         """The look of a photograph; raises UserError if it is unreadable."""
         if path not in self._looks:
             image = read_photograph(path)
@@ -145,7 +145,7 @@ class Inspector:
 
     def _readable(self, path: Path) -> Look | None:
         try:
-            return self._look(path)
+            return self.look(path)
         except UserError:
             return None
 
@@ -156,7 +156,7 @@ class Inspector:
         for number in self._measured or (0,):
             others: dict[str, list[Seen]] = {}
             for one in seen:
-                if self._shown_faces(one, number):
+                if self.shown_faces(one, number):
                     continue
                 if one.is_reference and self._measured:
                     text = f"{self._finder.name(number)} finds no face in {one.given} of "
@@ -172,7 +172,7 @@ class Inspector:
                 text = f'{self._finder.name(number)} finds no face in {where} of "{person}": {what}.'
                 yield Finding("no-face", text, photographs=names_of(own))
 
-    def _shown_faces(self, one: Seen, number: int) -> Sequence[Face]:
+    def shown_faces(self, one: Seen, number: int) -> Sequence[Face]:
         """The faces in the part of a photograph that methods get."""
         assert self._finder is not None
         crop = one.photograph.crop
@@ -221,7 +221,7 @@ def inspector_of(suite: Suite, backbone: Backbone | None, device: str = "cpu") -
     names = suite.file.metrics
     if backbone is None:
         return Inspector(None, (0,) if any(needs_faces(registry.load("metrics", name)) for name in names) else ())
-    metrics = metric_classes(names, backbone).values()
+    metrics = metric_classes(names, backbone, suite.file.verification).values()
     measured = sorted({getattr(metric, "embedder", 0) for metric in metrics if needs_faces(metric)})
     finder = FaceFinder(backbone, device)
     if measured or finder.is_here():

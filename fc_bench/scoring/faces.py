@@ -1,13 +1,11 @@
-"""Faces: detection and embedding with insightface, and matching with references."""
+"""Faces: detection and embedding with a backbone's face models, and matching with references."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -19,8 +17,10 @@ from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.errors import MissingWeightsError
 from fc_bench.model.matching import greedy_matching
 from fc_bench.protocols import Subject
+from fc_bench.scoring.dlib_pack import DlibPack
+from fc_bench.scoring.insightface_pack import InsightFacePack
 from fc_bench.scoring.memo import Remembering
-from fc_bench.scoring.recognizers import TOGETHER, DeclaredRecognizer, PackRecognizer, unit
+from fc_bench.scoring.recognizers import TOGETHER, unit
 from fc_bench.suites.photographs import Crop, cut_out, read_photograph
 
 MOST_VIEWS = 16
@@ -58,51 +58,14 @@ class Face:
 class FaceModels:
     """Detector and recognizer of one of a backbone's face packs.
 
-    Raises UserError if the folder's ONNX files are not such a pair.
+    Raises UserError if the pack's files are not such a pair.
     """
 
     def __init__(self, backbone: Backbone, device: str, embedder: int = 0) -> None:
-        import onnxruntime
-        from insightface.app import FaceAnalysis
-
-        pack, settings = backbone.path(backbone.faces_component(embedder)), backbone.faces[embedder]
-        self._pack = pack
-        number = int(device.partition(":")[2] or 0) if device.startswith("cuda") else -1
-        providers, settings_of_providers = ["CPUExecutionProvider"], [{}]
-        if number >= 0:
-            providers.insert(0, "CUDAExecutionProvider")
-            settings_of_providers.insert(0, {"device_id": str(number)})
-        # The cores work on several images at once instead: idle threads of a session spin and slow down all others.
-        one_thread: Any = onnxruntime.SessionOptions()
-        one_thread.intra_op_num_threads = 1
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                self._app = FaceAnalysis(
-                    name=str(pack),
-                    allowed_modules=["detection"] if settings.recognizer else ["detection", "recognition"],
-                    providers=providers,
-                    provider_options=settings_of_providers,
-                    sess_options=one_thread,
-                )
-                self._app.prepare(
-                    ctx_id=number,
-                    det_size=settings.det_size,
-                    det_thresh=settings.det_thresh,
-                )
-                self._recognizer = (
-                    DeclaredRecognizer(pack / settings.recognizer.file, settings.recognizer, providers, one_thread)
-                    if settings.recognizer
-                    else PackRecognizer(self._app.models.get("recognition"))
-                )
-        except Exception as error:
-            raise UserError(
-                f'The face pack {pack} of the backbone "{backbone.name}" cannot be loaded '
-                f"({type(error).__name__}: {error}); it needs a detector and a recognizer that insightface reads."
-            ) from error
-        if not settings.recognizer and "recognition" not in self._app.models:
-            raise UserError(
-                f'The face pack {pack} of the backbone "{backbone.name}" has no recognizer; add its ONNX file.'
-            )
+        path, settings = backbone.path(backbone.faces_component(embedder)), backbone.faces[embedder]
+        kind = InsightFacePack if settings.kind is None else DlibPack
+        self._path = path
+        self._pack = kind(path, settings, device, f'The face pack {path} of the backbone "{backbone.name}"')
         self._remembered = Remembering(self._find)
 
     @classmethod
@@ -128,7 +91,7 @@ class FaceModels:
         pixels = [np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1]) for image in images]
         detected = [(number, found) for number, shown in enumerate(pixels) for found in self._detected(shown)]
         with self._failing(pixels):
-            embeddings = self._recognizer.embed([(pixels[number], found) for number, found in detected])
+            embeddings = self._pack.embed([(pixels[number], found) for number, found in detected])
         faces: list[list[Face]] = [[] for _ in images]
         for (number, found), embedding in zip(detected, embeddings, strict=True):
             left, top, right, bottom = map(float, found.bbox)
@@ -137,14 +100,9 @@ class FaceModels:
         return [sorted(own, key=lambda face: (-face.area, face.box)) for own in faces]
 
     def _detected(self, pixels: np.ndarray) -> list[Any]:
-        """insightface's faces in BGR pixels [height, width, 3], without embeddings."""
-        from insightface.app.common import Face as Detected
-
-        detector: Any = self._app.det_model
+        """The pack's faces in BGR pixels [height, width, 3], without embeddings."""
         with self._failing([pixels]):
-            boxes, landmarks = detector.detect(pixels, max_num=0, metric="default")
-        every = [None] * len(boxes) if landmarks is None else landmarks
-        return [Detected(bbox=box[:4], kps=own, det_score=box[4]) for box, own in zip(boxes, every, strict=True)]
+            return self._pack.detect(pixels)
 
     @contextlib.contextmanager
     def _failing(self, pixels: Sequence[np.ndarray]) -> Iterator[None]:
@@ -155,25 +113,17 @@ class FaceModels:
             reason = (str(error).strip().splitlines() or [""])[0]
             sizes = " and ".join(dict.fromkeys(f"{one.shape[1]} x {one.shape[0]}" for one in pixels))
             raise UserError(
-                f"The face models of {self._pack} fail on an image of {sizes} pixels "
-                f"({type(error).__name__}: {reason}); they need a detector and a recognizer that insightface reads."
+                f"The face models of {self._path} fail on an image of {sizes} pixels "
+                f"({type(error).__name__}: {reason}); they need {self._pack.needs}."
             ) from error
 
     def empty_crop(self) -> np.ndarray:
         """Unit-length embedding of the recognizer's all-zero input, a crop of mean grey."""
-        return unit(self._recognizer.embed_empty())
+        return unit(self._pack.embed_empty())
 
     def provenance(self) -> dict[str, Any]:
-        """The files and the onnxruntime providers in use (insightface hides a fallback to the CPU)."""
-        import onnxruntime
-
-        models = {
-            task: {"file": Path(model.model_file).name, "providers": model.session.get_providers()}
-            for task, model in self._app.models.items()
-        }
-        if isinstance(self._recognizer, DeclaredRecognizer):
-            models["recognition"] = self._recognizer.provenance()
-        return {"onnxruntime": onnxruntime.__version__, "models": models}
+        """The files, and what computes with them."""
+        return self._pack.provenance()
 
 
 _SHARED: WeakValueDictionary[Any, FaceModels] = WeakValueDictionary()

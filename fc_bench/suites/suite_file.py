@@ -66,7 +66,7 @@ class Sparse(Settings):
         return {key: value for key, value in serialize(self).items() if key not in unset}
 
 
-LATER = ("attributes", "references", "sets", "negative_prompt", "size", "boxes", "target")
+LATER = ("attributes", "references", "sets", "negative_prompt", "size", "boxes", "target", "verification")
 """Fields of format 2; those of a model have defaults that say that nothing is asked."""
 LONGEST_KEY = 200
 """Largest length in UTF-8 bytes of the ids of a set, joined by `+`: they name files."""
@@ -266,6 +266,9 @@ class SuiteFile(Sparse):
     """Sampler settings that the suite fixes."""
     metrics: list[str] = Field(default_factory=lambda: ["identity", "prompt-consistency"], min_length=1)
     """Names of the metrics."""
+    verification: dict[Text, Annotated[float, Field(gt=-1, lt=1)]] = Field(default_factory=dict)
+    """Format 2: name of an embedder -> cosine from which it counts two faces as the same person's; it comes before the
+    backbone's, and gives the column `verified`."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Method -> options of the protocol; they override the backbone's, and the command line overrides them."""
     photographs: PhotographPattern = PhotographPattern()
@@ -292,6 +295,8 @@ class SuiteFile(Sparse):
         if self.single is None and self.multi is None and not self.sets:
             raise ValueError("no prompts: give `single:`, `multi:` or `sets:`")
         self._check_format()
+        if self.verification and "identity" not in self.metrics:
+            raise placed('a threshold belongs to the metric "identity"; add it to metrics', "verification")
         for name, where in self._named_subjects():
             if name not in known:
                 raise placed(f'no subject has the id "{name}", {nearest(name, ids)}', *where)
@@ -311,6 +316,8 @@ class SuiteFile(Sparse):
             yield from ((key, ("subjects", place, key)) for key in LATER if getattr(subject, key, None))
         if self.sets:
             yield "sets", ("sets",)
+        if self.verification:
+            yield "verification", ("verification",)
         if self.multi and isinstance(self.multi.subjects, DrawnSets):
             yield "people", ("multi", "subjects")
         for where, entry in self._entries():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from fc_bench.model.backbones.fingerprint import fingerprint
 from fc_bench.model.backbones.hub import HUB, NotFetchedError, cached, fetch
-from fc_bench.model.backbones.layouts import RequiredFile, hub_command, required_files
+from fc_bench.model.backbones.layouts import RequiredFile, dlib_files, hub_command, required_files
 from fc_bench.model.backbones.prepared import prepared_pipeline, read_configurations
 from fc_bench.model.backbones.schedulers import SchedulerName
 from fc_bench.model.errors import MissingWeightsError, ModelInputError
@@ -32,6 +33,15 @@ FILE = "backbone.yaml"
 """Name of the file in a backbone's folder, for example in the output of a training."""
 COMPONENTS = ("pipeline", "fastcomposer", "clip", "faces", "image_features")
 """The components of a backbone; `fastcomposer` and `image_features` are optional."""
+PACKAGE = "package:"
+"""Beginning of a value that names a folder of an installed Python package."""
+DLIB_PACK = f"{PACKAGE}face_recognition_models/models"
+DLIB_EXTRA = 'pip install "fc-bench[dlib]"'
+DLIB_LICENSE = "CC0 1.0 (weights of dlib-models), Boost 1.0 (dlib)"
+DLIB_DISTANCE, DLIB_LENGTH = 0.6, 1.4
+"""dlib counts two faces as the same person's below this distance of their embeddings, which are about so long."""
+DLIB_THRESHOLD = round(1 - DLIB_DISTANCE**2 / (2 * DLIB_LENGTH**2), 3)
+"""The cosine of two embeddings of that length at that distance, by the law of cosines."""
 
 
 class SamplerDefaults(Settings):
@@ -83,15 +93,32 @@ _Side = Annotated[int, Field(ge=32, le=4096, multiple_of=32)]
 
 
 class Faces(Settings):
-    """Face models: a folder of ONNX files for `insightface.app.FaceAnalysis`, and their settings."""
+    """Face models and their settings: a folder of ONNX files for `insightface.app.FaceAnalysis`, or dlib's models."""
 
     name: str
     """Name of the embedder, shown with every identity value."""
+    kind: Literal["dlib"] | None = None
+    """`dlib`: the models of the optional extra `dlib`; None: a pack that insightface reads."""
     pack: str
+    """Folder of the files; dlib's are those of the extra, if it is left out."""
     det_size: tuple[_Side, _Side] = (640, 640)
     det_thresh: float = Field(default=0.5, gt=0, lt=1)
     recognizer: Recognizer | None = None
     """A recognizer that replaces the one that insightface finds in the pack."""
+    threshold: float | None = Field(default=None, gt=-1, lt=1)
+    """Cosine from which two faces count as the same person's (column `verified`); None: not known.
+
+    For dlib it is that of the models' own rule, if it is left out.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_dlib(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("kind") != "dlib":
+            return data
+        if data.get("recognizer") is not None:
+            raise ValueError("dlib has a recognizer of its own; remove recognizer, or remove kind")
+        return {"pack": DLIB_PACK, "threshold": DLIB_THRESHOLD, **data}
 
 
 class Dtypes(Settings):
@@ -227,6 +254,8 @@ class Backbone(Settings):
         value = self.components()[component]
         if value.startswith(HUB):
             return None
+        if value.startswith(PACKAGE):
+            return _in_package(value.removeprefix(PACKAGE))
         try:
             return (self._file.parent / expanded(value)).resolve()
         except ModelInputError:
@@ -245,14 +274,34 @@ class Backbone(Settings):
         path = self.found_path(component)
         if path is None:
             return [RequiredFile(Path(self.components()[component].removeprefix(HUB)), False)]
-        return [item for item in required_files(component, path) if not item.present]
+        return [item for item in self.required_files(component, path) if not item.present]
+
+    def required_files(self, component: str, path: Path) -> list[RequiredFile]:
+        """The files that a component needs at a path, present or not, in a stable order."""
+        if not self._is_dlib(component):
+            return required_files(component, path)
+        packages = [] if find_spec("dlib") else [RequiredFile(Path("dlib"), False)]
+        return [*packages, *dlib_files(path)]
+
+    def _is_dlib(self, component: str) -> bool:
+        """Whether a component is dlib's face models."""
+        return any(
+            faces.kind == "dlib" and component == self.faces_component(number)
+            for number, faces in enumerate(self.faces)
+        )
+
+    def license(self, component: str) -> str:
+        """License and origin of a component."""
+        own = DLIB_LICENSE if self._is_dlib(component) else self.licenses.get(component.split("/")[0])
+        return self.licenses.get(component) or own or "not stated"
 
     def fetch_command(self, component: str) -> str | None:
         """The shell command that downloads a component; None if there is none.
 
         It includes pickled weights if the cache has the repository without safetensors.
         """
-        declared = self.fetch.get(component) or self.fetch.get(component.split("/")[0])
+        own = DLIB_EXTRA if self._is_dlib(component) else self.fetch.get(component.split("/")[0])
+        declared = self.fetch.get(component) or own
         value = self.components()[component]
         if declared is not None or not value.startswith(HUB):
             return declared
@@ -304,7 +353,7 @@ class Backbone(Settings):
         path = self.declared_path(component) or self._fetched.get(component)
         if path is None:
             path = self._fetched[component] = self._fetch(component)
-        missing = [item for item in required_files(component, path) if not item.present]
+        missing = [item for item in self.required_files(component, path) if not item.present]
         if missing:
             raise self._missing({component: missing})
         return self._prepared(path) if component == "pipeline" else path
@@ -351,7 +400,9 @@ class Backbone(Settings):
 
     def fingerprint(self, component: str) -> str:
         """sha256 of the names and contents of the component's files (hexadecimal)."""
-        return fingerprint(self.path(component))
+        path = self.path(component)
+        used = [item.path for item in dlib_files(path)] if self._is_dlib(component) else None
+        return fingerprint(path, used)
 
 
 def read_backbone(name_or_path: str) -> Backbone:
@@ -411,8 +462,16 @@ def _merged(base: Backbone, data: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _in_package(place: str) -> Path:
+    """The path of `<package>/<folder>`, without an import of the package; relative if it is not installed."""
+    package, _, inside = place.partition("/")
+    spec = find_spec(package)
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    return Path(folders[0] if folders else package, inside)
+
+
 def _absolute(base: Backbone, value: str | None) -> str | None:
     """A path from a backbone's file as an absolute path."""
-    if value is None or value.startswith((HUB, "~")):
+    if value is None or value.startswith((HUB, PACKAGE, "~")):
         return value
     return str((base._file.parent / value).resolve())

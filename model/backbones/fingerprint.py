@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,9 +29,12 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(path: Path) -> str:
-    """sha256 of the relative names and contents of `files_of(path)` (hexadecimal); unchanged files are read once."""
-    states = [(file, file.stat()) for file in files_of(path)]
+def fingerprint(path: Path, files: Iterable[Path] | None = None) -> str:
+    """sha256 of the relative names and contents of files (hexadecimal); unchanged files are read once.
+
+    The files are those of `files_of(path)`, unless they are given.
+    """
+    states = [(file, file.stat()) for file in (files_of(path) if files is None else files)]
     return _fingerprint(path, tuple((file, state.st_size, state.st_mtime_ns) for file, state in states))
 
 

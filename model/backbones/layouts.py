@@ -22,6 +22,8 @@ OVERLAY = {"unet": DIFFUSERS, "image_encoder": TRANSFORMERS, "postfuse_module": 
 """Models that FastComposer trains."""
 REDUCED = {"unet": UNET_DIFFERENCE, "image_encoder": TRAINED_LAYERS}
 """Parts of a FastComposer folder that can be stored as the changes that training made to their initial weights."""
+DLIB_LANDMARKS, DLIB_RECOGNIZER = "shape_predictor_5_face_landmarks.dat", "dlib_face_recognition_resnet_model_v1.dat"
+"""Files of dlib's face models."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ def required_files(component: str, path: Path) -> list[RequiredFile]:
     if not found:
         return [RequiredFile(path / "*.onnx (detector and recognizer)", False)]
     return [RequiredFile(file, True) for file in found]
+
+
+def dlib_files(path: Path) -> list[RequiredFile]:
+    """The files that dlib's face models need in a folder."""
+    return [_one(path, name) for name in (DLIB_LANDMARKS, DLIB_RECOGNIZER)]
 
 
 def holds_trained_layers(checkpoint: Path) -> bool:

@@ -1,0 +1,1 @@
+"""Examination of metrics and of the models they rest on."""

@@ -1,0 +1,1 @@
+"""Reports of examinations: tables and figures."""
