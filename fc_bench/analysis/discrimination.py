@@ -156,8 +156,7 @@ def accepted(
             with np.errstate(invalid="ignore"):
                 return (weights * (passed & kind)).sum(axis=1) / (weights * kind).sum(axis=1)
 
-        found = _bootstrap(of, places, resamples, level, (0.0, 1.0))
-        return _errorless(found, found.value, level) if found.value in (0.0, 1.0) else found
+        return _errorless(_bootstrap(of, places, resamples, level, LOGIT), level)
 
     return share(same), share(~same)
 

@@ -112,7 +112,7 @@ def _coverage(people: int, noise: float, repetitions: int, resamples: int) -> di
             "rank correlation": rank_correlation(scores, blurred, names, resamples),
         }
 
-    many = [statistics(*faces(300, 10_000 + seed, noise), resamples=2) for seed in range(3)]
+    many = [statistics(*faces(120, 10_000 + seed, noise), resamples=2) for seed in range(8)]
     truth = {name: np.mean([one[name].value for one in many]) for name in many[0]}
     covered = dict.fromkeys(truth, 0)
     for seed in range(repetitions):
@@ -122,7 +122,7 @@ def _coverage(people: int, noise: float, repetitions: int, resamples: int) -> di
 
 
 def test_intervals_over_people_cover_in_a_short_simulation():
-    assert min(_coverage(16, noise=0.6, repetitions=60, resamples=200).values()) > 0.85
+    assert min(_coverage(16, noise=0.6, repetitions=50, resamples=200).values()) > 0.85
 
 
 @pytest.mark.slow
