@@ -7,6 +7,8 @@ RUN ?= runs/pocket
 # Further options of `fc-bench run`, such as ARGS="-m fastcomposer".
 ARGS ?=
 WORKERS ?= auto
+# Optional extras of the installation for tests: EXTRAS=test,dlib adds the tests on photographs of real people.
+EXTRAS ?= test
 
 bin := $(VENV)/bin
 install := $(bin)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --config-settings editable_mode=strict --editable
@@ -43,7 +45,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(modules) | $(VENV)/bin/pyth
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(install) ".[test]"
+	$(install) ".[$(EXTRAS)]"
 	@touch $@
 
 ## The documentation site in build/site; every warning is an error.

@@ -10,7 +10,7 @@ import pandas as pd
 
 from fc_bench.analysis.aggregate import by_method, columns_of, units_of_rows, values_by_set
 from fc_bench.analysis.measurements import Row, read_measurements
-from fc_bench.analysis.statistics import Estimate, cluster_bootstrap, holm, sign_flip_test
+from fc_bench.analysis.statistics import Estimate, Units, cluster_bootstrap, holm, sign_flip_test
 from fc_bench.errors import UserError
 from fc_bench.model.yaml_file import nearest
 from fc_bench.protocols import Column
@@ -46,7 +46,7 @@ def paired_rows(samples: pd.DataFrame, columns: Sequence[Column], against: str) 
         base = own.pop(against, needed.head(0))
         families: dict[str, list[Row]] = {name: [] for name in names}
         for label in (label for label in labels if label in own):
-            pairs = _pairs(base, own[label], names)
+            pairs = sample_differences(base, own[label], names)
             sharing = _sharing(base, own[label])
             head = {"method": label, "against": against, "subjects": subjects}
             for column in judged:
@@ -63,7 +63,7 @@ def paired_estimate(base: pd.DataFrame, other: pd.DataFrame, column: Column) -> 
     The samples are those of one method and number of subjects each. None if no pair has both values.
     """
     base, other = (samples.loc[:, [*SAMPLE_KEY, "image", column.name]] for samples in (base, other))
-    differences, resting = _resting(_pairs(base, other, [column.name]), _sharing(base, other), column)
+    differences, resting = _resting(sample_differences(base, other, [column.name]), _sharing(base, other), column)
     return cluster_bootstrap(differences, resting) if differences else None
 
 
@@ -71,12 +71,12 @@ def _sharing(base: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([samples.loc[:, ["set", "image"]] for samples in (base, other)])
 
 
-def _pairs(base: pd.DataFrame, other: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """Other minus base in each column, over their common samples (set, prompt, index), sorted by these."""
+def sample_differences(base: pd.DataFrame, other: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Other minus base in each column, over their common samples (set, prompt, index), with and sorted by these."""
     # As plain texts: categories are hashed as UTF-8, which half a surrogate in a prompt has none of.
     base, other = (samples.astype({name: object for name in ("set", "template")}) for samples in (base, other))
     both = base.merge(other, on=SAMPLE_KEY, suffixes=("", "/other")).sort_values(SAMPLE_KEY)
-    return both[["set"]].assign(**{name: both[f"{name}/other"] - both[name] for name in columns})
+    return both[SAMPLE_KEY].assign(**{name: both[f"{name}/other"] - both[name] for name in columns})
 
 
 def _resting(
@@ -94,9 +94,6 @@ def _difference(pairs: pd.DataFrame, sharing: pd.DataFrame, column: Column) -> l
     if not differences:
         return []
     estimate = cluster_bootstrap(differences, resting)
-    independent = len({unit for own in resting.values() for unit in own}) == len(resting) and all(
-        len(own) == 1 for own in resting.values()
-    )
     return [
         {
             "column": column.name,
@@ -105,6 +102,13 @@ def _difference(pairs: pd.DataFrame, sharing: pd.DataFrame, column: Column) -> l
             "high": estimate.high,
             "n_sets": estimate.clusters,
             "n_pairs": sum(map(len, differences.values())),
-            "p": sign_flip_test([fmean(own) for own in differences.values()]) if independent else None,
+            "p": sign_flip_test([fmean(own) for own in differences.values()]) if independent(resting) else None,
         }
     ]
+
+
+def independent(units: Units) -> bool:
+    """Whether sets share neither subjects nor images, so that each is an observation by itself."""
+    return len({unit for own in units.values() for unit in own}) == len(units) and all(
+        len(own) == 1 for own in units.values()
+    )

@@ -80,24 +80,11 @@ def cluster_bootstrap(
     places = tuple(tuple(position[unit] for unit in own) for own in resting.values())
     weights, totals = _weights(places, count, resamples, seed)
     resampled = (weights @ observed)[totals > 0] / totals[totals > 0]
-    low, high = expanded_interval(mean, resampled, count, level, bounds)
-    return Estimate(mean, low, high, len(means))
-
-
-def expanded_interval(
-    observed: float,
-    resampled: np.ndarray,
-    count: int,
-    level: float = LEVEL,
-    bounds: tuple[float | None, float | None] = (None, None),
-) -> tuple[float, float]:
-    """Ends of the bootstrap's percentile interval, moved away from the observed value as `cluster_bootstrap` says.
-
-    `resampled` are the values in the resamples of `count` units.
-    """
     low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
     wider = _expansion(count, level)
-    return _within(observed - wider * (observed - low), bounds), _within(observed + wider * (high - observed), bounds)
+    return Estimate(
+        mean, _within(mean - wider * (mean - low), bounds), _within(mean + wider * (high - mean), bounds), len(means)
+    )
 
 
 def paired_differences(

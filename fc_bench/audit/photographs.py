@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,12 @@ from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.progress import Progress
 from fc_bench.protocols import Subject
 from fc_bench.scoring.faces import FaceFinder
+from fc_bench.suites.photographs import read_photograph
 
-MOST_OTHER_PAIRS = 200_000
+MOST_OTHER_PAIRS = 100_000
 """Pairs of different people that are looked at; of more, so many are drawn."""
+BLOCK = 50_000
+"""Pairs whose embeddings are multiplied at a time."""
 EVERYTHING, ACROSS, LOOSE = "all", "across folders", "(no folder)"
 """Names of the rows beside those of the subfolders: all pairs, pairs of two subfolders, photographs in none."""
 
@@ -105,13 +109,17 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What an embedder makes of labelled photographs; `drawn` other pairs of `other_pairs` were looked at."""
+    """What an embedder makes of labelled photographs; of `other_pairs` at most `MOST_OTHER_PAIRS` are among the pairs.
+
+    `declared` is the threshold that the backbone already has for it.
+    """
 
     embedder: str
     found: Sequence[Found]
     pairs: Pairs
     point: OperatingPoint
     other_pairs: int
+    declared: float | None = None
     remarks: Sequence[str] = field(default=(), compare=False)
 
     @property
@@ -119,6 +127,11 @@ class Calibration:
         """The threshold to write down: rounded up to three decimals, so that it accepts no more."""
         assert self.point.threshold.value is not None
         return math.ceil(self.point.threshold.value * 1000 - 1e-9) / 1000
+
+    @cached_property
+    def at_declared(self) -> tuple[Statistic, Statistic] | None:
+        """Shares of same and of other pairs that reach the declared threshold; None without one."""
+        return None if self.declared is None else accepted(self.pairs.cosines, self.pairs.people, self.declared)
 
     @cached_property
     def detections(self) -> list[Detection]:
@@ -192,7 +205,8 @@ def calibrate(
         )
     point = operating_point(pairs.cosines, pairs.people, false_accept_rate)
     remarks = [finding.text for finding in inspector.inspect(shown).findings if finding.kind not in LOSSES]
-    return Calibration(backbone.faces[embedder].name, found, pairs, point, others, remarks)
+    faces = backbone.faces[embedder]
+    return Calibration(faces.name, found, pairs, point, others, faces.threshold, remarks)
 
 
 LOSSES = ("no-face", "unreadable")
@@ -226,7 +240,7 @@ def _found(
                 one = Seen(person, number, inspector.look(path))
                 faces = inspector.shown_faces(one, embedder)
             except UserError as error:
-                if not _is_unreadable(path, inspector):
+                if not _is_unreadable(path):
                     raise
                 show.say(str(error))
                 found.append(Found(person.id, place, photograph.name, None))
@@ -239,10 +253,8 @@ def _found(
     return found, seen
 
 
-def _is_unreadable(path: Path, inspector: Inspector) -> bool:
+def _is_unreadable(path: Path) -> bool:
     """Whether it is the photograph that cannot be read, not the models that fail."""
-    from fc_bench.suites.photographs import read_photograph
-
     try:
         read_photograph(path)
     except UserError:
@@ -273,24 +285,36 @@ def _pairs(used: Sequence[tuple[Found, Seen | None]]) -> tuple[Pairs, int]:
     """The pairs of photographs without copies, and how many other pairs there are before some are drawn."""
     copies = Copies([seen for _, seen in used if seen is not None])
     own = [(one, seen) for one, seen in used if seen is not None and seen.key not in copies.shared]
-    cosines = np.array([one.embedding for one, _ in own]) @ np.array([one.embedding for one, _ in own]).T
     people, places = np.array([one.person for one, _ in own]), np.array([one.place for one, _ in own])
-    first, second = np.triu_indices(len(own), 1)
-    same = people[first] == people[second]
-    twins = [copies.twins(seen) for _, seen in own]
-    copied = [own[b][1].key in twins[a] for a, b in zip(first[same].tolist(), second[same].tolist(), strict=True)]
-    kept = np.flatnonzero(same)[~np.array(copied, dtype=bool)]
-    others = np.flatnonzero(~same)
-    count = len(others)
-    if count > MOST_OTHER_PAIRS:
-        others = np.sort(np.random.default_rng(SEED).choice(others, MOST_OTHER_PAIRS, replace=False))
-    chosen = np.concatenate([kept, others])
-    one, other = first[chosen], second[chosen]
-    return Pairs(
-        cosines[one, other],
-        np.stack([people[one], people[other]], axis=1),
-        np.stack([places[one], places[other]], axis=1),
-    ), count
+    same = [
+        (first, second)
+        for person in dict.fromkeys(people.tolist())
+        for first, second in combinations(np.flatnonzero(people == person).tolist(), 2)
+        if own[second][1].key not in copies.twins(own[first][1])
+    ]
+    sizes = np.unique(people, return_counts=True)[1]
+    count = (len(own) ** 2 - int((sizes**2).sum())) // 2
+    pairs = np.concatenate([np.array(same, dtype=int).reshape(-1, 2), _other_pairs(people, count)])
+    embeddings = np.array([one.embedding for one, _ in own])
+    cosines = np.concatenate(
+        [
+            (embeddings[block[:, 0]] * embeddings[block[:, 1]]).sum(axis=1)
+            for block in np.array_split(pairs, 1 + len(pairs) // BLOCK)
+        ]
+    )
+    return Pairs(cosines, people[pairs], places[pairs]), count
+
+
+def _other_pairs(people: np.ndarray, count: int) -> np.ndarray:
+    """The pairs of photographs [n, 2] of different people, or `MOST_OTHER_PAIRS` of them, drawn by a seed."""
+    if count <= MOST_OTHER_PAIRS:
+        pairs = np.stack(np.triu_indices(len(people), 1), axis=1)
+        return pairs[people[pairs[:, 0]] != people[pairs[:, 1]]]
+    rng, found = np.random.default_rng(SEED), np.empty((0, 2), dtype=int)
+    while len(found) < MOST_OTHER_PAIRS:
+        drawn = np.sort(rng.integers(0, len(people), (MOST_OTHER_PAIRS, 2)), axis=1)
+        found = np.unique(np.concatenate([found, drawn[people[drawn[:, 0]] != people[drawn[:, 1]]]]), axis=0)
+    return found[np.sort(rng.choice(len(found), MOST_OTHER_PAIRS, replace=False))]
 
 
 def _places(found: Sequence[Found]) -> list[str]:

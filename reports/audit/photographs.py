@@ -12,7 +12,7 @@ from rich.console import Console
 from fc_bench.analysis.discrimination import Statistic
 from fc_bench.audit.photographs import Calibration
 from fc_bench.reports.escaping import markdown, plain
-from fc_bench.reports.figures.style import COLORS, INK, Drawing, legend_below, new_figure, styled
+from fc_bench.reports.figures.style import COLORS, ENDINGS, INK, Drawing, legend_below, new_figure, styled
 from fc_bench.reports.tables.comma_separated import csv_frame
 from fc_bench.reports.tables.latex import latex_tables
 from fc_bench.reports.tables.markdown import markdown_table
@@ -86,13 +86,26 @@ def sentences(calibration: Calibration) -> list[str]:
     point, name, written = calibration.point, calibration.embedder, f"{calibration.threshold:.3f}"
     looked_at = int(np.count_nonzero(~calibration.pairs.same))
     drawn = f" Of {calibration.other_pairs} pairs of different people {looked_at} were drawn."
-    return [
+    said = [
         f"At a false-accept rate of {point.false_accept_rate:g} the threshold of {name} is {_text(point.threshold)}, "
         f"and {_text(point.true_accepts)} of the pairs of the same person reach it."
         + (drawn if looked_at < calibration.other_pairs else ""),
         f'For the column "verified", write "threshold: {written}" below the face models "{name}" in the backbone\'s '
         f'file, or "verification: {{{name}: {written}}}" in a suite of format 2.',
     ]
+    if calibration.at_declared is not None:
+        same, other = map(_text, calibration.at_declared)
+        said.append(
+            f"The threshold {calibration.declared:g}, which the backbone declares, accepts {same} of the pairs of the "
+            f"same person and {other} of the others."
+        )
+    return said
+
+
+def summary(calibration: Calibration) -> str:
+    """The sentences but the advice, and both tables, as Markdown without a title."""
+    said = [line for line in sentences(calibration) if not line.startswith("For the column")]
+    return "\n\n".join([*map(markdown_table, tables(calibration)), *map(markdown, said)]) + "\n"
 
 
 def figure(calibration: Calibration) -> Drawing:
@@ -120,8 +133,8 @@ def figure(calibration: Calibration) -> Drawing:
     return Drawing(FIGURE, "Same and other people", caption, drawn)
 
 
-def write_calibration(calibration: Calibration, folder: Path) -> list[Path]:
-    """Write tables (Markdown, LaTeX), numbers and photographs (CSV) and the figure; raises OSError."""
+def write_calibration(calibration: Calibration, folder: Path, endings: Sequence[str] = ENDINGS) -> list[Path]:
+    """Write tables (Markdown, LaTeX), numbers and photographs (CSV) and the figure in these formats; raises OSError."""
     made, said = tables(calibration), sentences(calibration)
     parts = [f"## {markdown(table.title)}\n\n{markdown_table(table)}\n\n{markdown(table.caption)}" for table in made]
     whole = [f"# Calibration of {markdown(calibration.embedder)}", *map(markdown, said), *parts]
@@ -129,7 +142,7 @@ def write_calibration(calibration: Calibration, folder: Path) -> list[Path]:
     whole += ["## Remarks on the photographs\n\n" + "\n".join(remarks)] if remarks else []
     drawing = figure(calibration)
     files = {
-        TABLES: "\n\n".join([*whole, f"![{drawing.title}]({FIGURE}.svg)"]) + "\n",
+        TABLES: "\n\n".join([*whole, f"![{drawing.title}]({FIGURE}.png)"]) + "\n",
         NUMBERS: csv_frame(_numbers(calibration)),
         PHOTOGRAPHS: csv_frame(_photographs(calibration)),
         "calibration.tex": latex_tables(made, {}, said),
@@ -137,7 +150,7 @@ def write_calibration(calibration: Calibration, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_atomically(folder / name, content.encode())
-    return [*(folder / name for name in files), *drawing.write(folder)]
+    return [*(folder / name for name in files), *drawing.write(folder, endings)]
 
 
 def show(calibration: Calibration, console: Console) -> None:
@@ -162,6 +175,10 @@ def _numbers(calibration: Calibration) -> pd.DataFrame:
     add("all", "false_accept_rate", point.false_accept_rate)
     add("all", "threshold", point.threshold)
     add("all", "true_accepts", point.true_accepts)
+    if calibration.at_declared is not None:
+        add("all", "declared_threshold", calibration.declared)
+        for quantity, share in zip(("same_at_declared", "other_at_declared"), calibration.at_declared, strict=True):
+            add("all", quantity, share)
     for one in calibration.detections:
         for quantity in ("photographs", "unreadable", "without_face", "several_faces", "lost"):
             add(one.place, quantity, getattr(one, quantity))

@@ -96,3 +96,49 @@ def test_results_do_not_depend_on_how_many_resamples_are_held_at_a_time(monkeypa
     whole = auc(scores, people, resamples=300)
     monkeypatch.setattr(discrimination, "MOST_WEIGHTS", 5 * len(scores))
     assert auc(scores, people, resamples=300) == whole
+
+
+def _coverage(people: int, noise: float, repetitions: int, resamples: int) -> dict[str, float]:
+    """Share of intervals, of samples of so many people, that hold the value among very many people."""
+
+    def statistics(scores: np.ndarray, names: np.ndarray, resamples: int) -> dict[str, discrimination.Statistic]:
+        point = operating_point(scores, names, 0.12, resamples)
+        blurred = scores + 0.3 * np.sin(1e4 * scores)  # noise that is a function of the pair
+        return {
+            "auc": auc(scores, names, resamples),
+            "equal error rate": equal_error_rate(scores, names, resamples),
+            "threshold": point.threshold,
+            "true accepts": point.true_accepts,
+            "rank correlation": rank_correlation(scores, blurred, names, resamples),
+        }
+
+    many = [statistics(*faces(120, 10_000 + seed, noise), resamples=2) for seed in range(8)]
+    truth = {name: np.mean([one[name].value for one in many]) for name in many[0]}
+    covered = dict.fromkeys(truth, 0)
+    for seed in range(repetitions):
+        for name, found in statistics(*faces(people, seed, noise), resamples=resamples).items():
+            covered[name] += found.low <= truth[name] <= found.high
+    return {name: count / repetitions for name, count in covered.items()}
+
+
+def test_intervals_over_people_cover_in_a_short_simulation():
+    assert min(_coverage(16, noise=0.6, repetitions=50, resamples=200).values()) > 0.85
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("people", "noise"), [(12, 0.6), (25, 0.6), (25, 1.2)])
+def test_intervals_over_people_cover_at_their_nominal_rate(people, noise):
+    coverage = _coverage(people, noise, repetitions=500, resamples=400)
+    assert all(0.92 <= share <= 0.985 for share in coverage.values()), coverage
+
+
+def test_effects_cover_in_simulation_with_people_as_the_unit():
+    covered = 0
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        effects = 0.2 + 0.3 * random.normal(size=15)
+        base = {(f"p{person}", str(image)): random.normal() for person in range(15) for image in range(4)}
+        other = {key: value + effects[int(key[0][1:])] + 0.1 * random.normal() for key, value in base.items()}
+        found = paired_effect(base, other)
+        covered += found.low <= 0.2 <= found.high
+    assert 0.92 <= covered / 300 <= 0.98

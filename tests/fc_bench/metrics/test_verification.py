@@ -94,6 +94,24 @@ def test_runs_with_and_without_a_threshold_compare_in_what_both_measured(
     assert done.code == 0, done.out + done.err
 
 
+def test_the_page_and_a_gate_take_the_column_like_any_other(fc_bench, plugin, suite, with_threshold, records, tmp_path):
+    arguments = ("run", suite, "-m", "paste", "--images-per-prompt", 1, "--backbone", with_threshold(0.5))
+    for name in ("base", "new"):
+        assert fc_bench(*arguments, "--out", tmp_path / name).code == 0
+    assert "verified" in (tmp_path / "base" / "report" / "index.html").read_text()
+    gate = tmp_path / "gate.yaml"
+    gate.write_text("quality:\n  verified: {tolerance: 0.05}\n")
+    assert fc_bench("compare", tmp_path / "base", tmp_path / "new", "--gate", gate).code == 0
+    scores = records(tmp_path / "new" / "scores.jsonl")
+    for one in scores:
+        if one["metric"] == "verification" and not one["sample"].startswith("anchor"):
+            one["values"]["verified"] = 0.0
+    (tmp_path / "new" / "scores.jsonl").write_text("".join(json.dumps(one) + "\n" for one in scores))
+    done = fc_bench("compare", tmp_path / "base", tmp_path / "new", "--gate", gate)
+    assert done.code == 1
+    assert "verified" in done.out
+
+
 def test_another_threshold_in_the_same_folder_is_refused(fc_bench, plugin, suite, with_threshold, tmp_path):
     arguments = ("run", suite, "-m", "paste", "--out", tmp_path / "run", "--images-per-prompt", 1, "--backbone")
     assert fc_bench(*arguments, with_threshold(0.5)).code == 0

@@ -110,3 +110,14 @@ def test_a_face_pack_of_another_kind_without_a_folder_is_refused(tmp_path):
     (tmp_path / "b.yaml").write_text(WITH_DLIB.replace(", kind: dlib", ""))
     with pytest.raises(ModelInputError, match="pack"):
         read_backbone(str(tmp_path / "b.yaml"))
+
+
+@pytest.mark.real_faces
+def test_a_folder_of_the_files_in_use_has_the_fingerprint_of_the_whole_package(dlib_backbone, tmp_path):
+    from fc_bench.model.backbones.layouts import dlib_files
+
+    for file in dlib_files(dlib_backbone.path("faces")):
+        (tmp_path / file.path.name).symlink_to(file.path)
+    (tmp_path / "b.yaml").write_text(WITH_DLIB.replace("kind: dlib}", f'kind: dlib, pack: "{tmp_path}"}}'))
+    backbone = read_backbone(str(tmp_path / "b.yaml"))
+    assert backbone.fingerprint("faces") == dlib_backbone.fingerprint("faces")
