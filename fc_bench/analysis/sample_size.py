@@ -13,7 +13,7 @@ from fc_bench.analysis.aggregate import by_method, units_of_rows
 from fc_bench.analysis.differences import SAMPLE_KEY, independent, sample_differences
 from fc_bench.analysis.power import detectable, deviation_interval, people_needed
 from fc_bench.analysis.statistics import FEWEST_UNITS
-from fc_bench.analysis.variance_components import Components, components
+from fc_bench.analysis.variance_components import PROMPT, Components, components
 from fc_bench.errors import UserError
 from fc_bench.model.yaml_file import nearest
 from fc_bench.protocols import Column
@@ -69,14 +69,53 @@ class Plan:
 
 @dataclass(frozen=True)
 class Doubling:
-    """The run with twice of one thing: its size, and what it detects, also where prompts and seeds are drawn anew."""
+    """The run with twice of one thing: its size, what it detects, and the standard error of a difference.
+
+    `error` is given the prompts and seeds, as in the test; `error_anew` is that of prompts and seeds drawn anew, None
+    where a single prompt says nothing of others.
+    """
 
     what: str
     people: int
     prompts: float
     images: float
     detectable: float | None
-    detectable_anew: float | None
+    error: float
+    error_anew: float | None
+
+
+@dataclass(frozen=True)
+class Study:
+    """A run as a pilot of a column: its methods and pairs of methods, and the plans of one pair.
+
+    `chosen` is the pair whose people differ most, so that its plan is enough for the others.
+    """
+
+    column: Column
+    difference: float
+    power: float
+    singles: Sequence[Pilot]
+    pairs: Sequence[Pilot]
+    chosen: Pilot
+    plans: Sequence[Plan]
+    doublings: Sequence[Doubling]
+
+
+def study(
+    samples: pd.DataFrame,
+    column: Column,
+    difference: float,
+    power: float,
+    method: str | None = None,
+    against: str | None = None,
+    subjects: int | None = None,
+) -> Study:
+    """Plan for a difference with a power; the arguments and errors are those of `pilots`."""
+    singles, pairs = pilots(samples, column, method, against, subjects)
+    chosen = max(pairs, key=lambda pair: pair.components.set_variance)
+    return Study(
+        column, difference, power, singles, pairs, chosen, plans(chosen, difference, power), doublings(chosen, power)
+    )
 
 
 def pilots(
@@ -147,19 +186,10 @@ def doublings(pilot: Pilot, wanted: float) -> list[Doubling]:
             found.images * more_images,
         )
         deviation = found.deviation(prompts, images)
-        # What prompts and seeds add to all people alike, as if it were spread over the people.
-        anew = sqrt(deviation**2 + people * found.common_variance(prompts, images))
-        degrees = min(people, round(prompts)) if found.prompts_vary else 0
-        made.append(
-            Doubling(
-                what,
-                people,
-                prompts,
-                images,
-                detectable(deviation, people, wanted),
-                detectable(anew * sqrt(degrees / people), degrees, wanted) if degrees else None,
-            )
-        )
+        own, common = deviation**2 / people, found.common_variance(prompts, images)
+        anew = sqrt(own + common) if any(PROMPT in names for names in found.variances) else None
+        reached = detectable(deviation, people, wanted)
+        made.append(Doubling(what, people, prompts, images, reached, sqrt(own), anew))
     return made
 
 
