@@ -23,7 +23,9 @@ STEM = "power"
 
 def tables(study: Study) -> list[Table]:
     """What images and what differences vary by, the plans of one difference, and the run with twice of each."""
-    return [_components(study, study.singles), _components(study, study.pairs), _plans(study), _doublings(study)]
+    found = study.pilots
+    spreads = [_components(study, pilots) for pilots in (found.singles, found.pairs) if pilots]
+    return [*spreads, _plans(study), _doublings(study)]
 
 
 def sentences(study: Study) -> list[str]:
@@ -43,23 +45,22 @@ def sentences(study: Study) -> list[str]:
     if reaching:
         best = min(reaching, key=lambda one: one.detectable or 0.0)
         again = [one for one in doubled if one.error_anew is not None]
-        anew = (
-            f", with prompts and seeds drawn anew {min(again, key=lambda one: one.error_anew or 0.0).what}"
-            if again
-            else ""
-        )
-        lines.append(f"What lowers the error most, each at twice the images: {best.what}{anew}.")
+        anew = min(again, key=lambda one: one.error_anew or 0.0).what if again else best.what
+        other = f"; with prompts and seeds drawn anew, {anew} do" if anew != best.what else ""
+        lines.append(f"Of all that doubles the images, {best.what} lower the error most{other}.")
     together = [" and ".join(names) for names in found.variances if len(set(names).intersection(OWN)) > 1]
     if together and not found.images_vary:
         lines.append(
             f"One image a prompt does not separate {together[0]}, so the plan has no other number of images; "
-            "--images-per-prompt 2 of `fc-bench run` would tell."
+            "a run with --images-per-prompt 2 would tell."
         )
     if together and not found.prompts_vary:
         lines.append(
             f"One prompt does not separate {together[0]}, so the plan has no other number of prompts; a suite with two "
             "or more prompts would tell."
         )
+    if study.pilots.left_out:
+        lines.append(f"Left out, because their sets share images or subjects: {', '.join(study.pilots.left_out)}.")
     lines.append(
         "The test: sign flips over the people's mean paired differences at 5 %, given the suite's prompts and seeds. "
         '"Drawn anew" adds what other prompts and seeds would shift for all people alike. '
