@@ -4,10 +4,10 @@
     python -m fc_bench.reports.reference runs/alpha --name pocket-alpha
 
 copies the run's tables, grid and records (without the images) to `reports/reference/<suite>/` of the checkout, where
-`fc-bench compare` finds them, its scores under published protocols beside them, and renews what stands in README.md and
-docs/ between `<!-- results: ... -->` markers, so that no number there is typed by hand. With a name it copies tables
-and figures alone, for a run to be looked at. A cost run goes to `reports/reference/cost-<backbone>-<device>/`, its
-figures as PNG.
+`fc-bench compare` finds them, its scores under published protocols and what a difference needs beside them, and renews
+what stands in README.md and docs/ between `<!-- results: ... -->` markers, so that no number there is typed by hand.
+With a name it copies tables and figures alone, for a run to be looked at. A cost run goes to
+`reports/reference/cost-<backbone>-<device>/`, its figures as PNG.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fc_bench.analysis.sample_size import study
 from fc_bench.cost.records import KIND, MEASUREMENTS
 from fc_bench.errors import UserError
 from fc_bench.model.command_line import as_command
 from fc_bench.model.errors import ModelInputError
+from fc_bench.reports.audit.power import power_markdown
 from fc_bench.reports.cost.output import cost_headline
+from fc_bench.reports.frame import Run
 from fc_bench.reports.quality.output import effects_markdown, headline_markdown, overview_markdown
 from fc_bench.reports.quality.side_by_side import OWN
 from fc_bench.reports.report import Read, read, write_report
@@ -33,6 +36,7 @@ REPOSITORY = Path(__file__).parents[1]
 RECORDS = (RUN, PLAN, SAMPLES, JOBS, SCORES)
 LOOKED_AT = ("grid", "sweep", "mixing")
 """Families of figures that are published with a run that serves no comparison."""
+DIFFERENCE, POWER = 0.02, 0.8
 _SECTION = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
@@ -53,6 +57,7 @@ def publish(run: Path, repository: Path = REPOSITORY, name: str | None = None) -
         _copy([run / file for file in RECORDS], target)
         if OWN.name in {column.name for column in quality.columns}:
             publish_protocols(runs, target)
+            publish_power(quality, target)
     (target / "headline.md").write_text((effects_markdown if name else headline_markdown)([quality]), encoding="utf-8")
     (target / "overview.md").write_text(overview_markdown([quality]), encoding="utf-8")
     renew_pages(repository)
@@ -63,6 +68,19 @@ def publish_protocols(runs: Read, target: Path) -> None:
     """Copy a run's scores under published protocols; raises UserError if the run did not measure identity."""
     (part,) = write_report(runs, "protocols", ())
     _copy([file for file in part.files if file.stem == "protocols"], target)
+
+
+def publish_power(run: Run, target: Path) -> None:
+    """Write the people, prompts and images that a difference in identity of `DIFFERENCE` needs, as `power.md`.
+
+    The pairs are those with FastComposer if it was run. A run that cannot serve as a pilot is published without.
+    """
+    against = "fastcomposer" if "fastcomposer" in set(run.samples["method"]) else None
+    try:
+        made = study(run.samples, OWN, DIFFERENCE, POWER, against=against)
+    except UserError:
+        return
+    (target / "power.md").write_text(power_markdown(made), encoding="utf-8")
 
 
 def _publish_cost(run: Path, repository: Path) -> Path:

@@ -13,7 +13,7 @@ from fc_bench.analysis.aggregate import by_method, units_of_rows
 from fc_bench.analysis.differences import SAMPLE_KEY, independent, sample_differences
 from fc_bench.analysis.power import detectable, deviation_interval, people_needed
 from fc_bench.analysis.statistics import FEWEST_UNITS
-from fc_bench.analysis.variance_components import Components, components
+from fc_bench.analysis.variance_components import PROMPT, Components, components
 from fc_bench.errors import UserError
 from fc_bench.model.yaml_file import nearest
 from fc_bench.protocols import Column
@@ -35,7 +35,7 @@ class Pilot:
     @property
     def name(self) -> str:
         """The method, or both."""
-        return self.method if self.against is None else f"{self.method} − {self.against}"
+        return self.method if self.against is None else _pair(self.method, self.against)
 
     def detectable(self, wanted: float) -> float | None:
         """The smallest difference that the run detects with the wanted power."""
@@ -54,6 +54,15 @@ class Pilot:
 
 
 @dataclass(frozen=True)
+class Pilots:
+    """The pilots of single methods and of pairs; `left_out`: pairs whose sets share images or subjects."""
+
+    singles: Sequence[Pilot]
+    pairs: Sequence[Pilot]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Plan:
     """People needed with so many prompts and images of each; None where no number in reach is enough."""
 
@@ -69,14 +78,50 @@ class Plan:
 
 @dataclass(frozen=True)
 class Doubling:
-    """The run with twice of one thing: its size, and what it detects, also where prompts and seeds are drawn anew."""
+    """The run with twice of one thing: its size, what it detects, and the standard error of a difference.
+
+    `error` is given the prompts and seeds, as in the test; `error_anew` is that of prompts and seeds drawn anew, None
+    where a single prompt says nothing of others.
+    """
 
     what: str
     people: int
     prompts: float
     images: float
     detectable: float | None
-    detectable_anew: float | None
+    error: float
+    error_anew: float | None
+
+
+@dataclass(frozen=True)
+class Study:
+    """A run as a pilot of a column, and the plans of one pair of its methods.
+
+    `chosen` is the pair whose people differ most, so that its plan is enough for the others.
+    """
+
+    column: Column
+    difference: float
+    power: float
+    pilots: Pilots
+    chosen: Pilot
+    plans: Sequence[Plan]
+    doublings: Sequence[Doubling]
+
+
+def study(
+    samples: pd.DataFrame,
+    column: Column,
+    difference: float,
+    power: float,
+    method: str | None = None,
+    against: str | None = None,
+    subjects: int | None = None,
+) -> Study:
+    """Plan for a difference with a power; the arguments and errors are those of `pilots`."""
+    found = pilots(samples, column, method, against, subjects)
+    chosen = max(found.pairs, key=lambda pair: pair.components.set_variance)
+    return Study(column, difference, power, found, chosen, plans(chosen, difference, power), doublings(chosen, power))
 
 
 def pilots(
@@ -85,8 +130,8 @@ def pilots(
     method: str | None = None,
     against: str | None = None,
     subjects: int | None = None,
-) -> tuple[list[Pilot], list[Pilot]]:
-    """The pilots of single methods and of pairs of methods; of all pairs without a method, else of one.
+) -> Pilots:
+    """The pilots of methods, and of pairs of methods: of all, of those with one of the two, or of one.
 
     `samples` are those of `read_measurements`; `subjects` is the number of subjects an image, the smallest if not
     given. Raises UserError if the run lacks a method, values of the column, a second method or three independent sets.
@@ -111,15 +156,30 @@ def pilots(
     chosen = [pair for pair in combinations(own, 2) if {method, against} - {None} <= set(pair)]
     if not chosen:
         raise UserError(f'The run has "{next(iter(own))}" alone; a difference takes a second method.')
-    singles = [_pilot(rows, column, size, name, None) for name, rows in own.items()]
-    differences = []
+    refused: dict[str, str] = {}
+    singles, differences = [], []
+    for name, rows in own.items():
+        if _dependence(rows, column) is None:
+            singles.append(_pilot(rows, column, size, name, None))
     for one, other in chosen:
         first, second = (one, other) if method == one or against == other else (other, one)
         new, base = (own[name].loc[:, [*SAMPLE_KEY, "image", column.name]] for name in (first, second))
-        _refuse_dependent(pd.concat([base, new]), column, size)
-        found = sample_differences(base, new, [column.name])
-        differences.append(_pilot(found, column, size, first, second))
-    return singles, differences
+        shared = _dependence(pd.concat([base, new]), column)
+        if shared is None:
+            found = sample_differences(base, new, [column.name])
+            differences.append(_pilot(found, column, size, first, second))
+        else:
+            refused[_pair(first, second)] = shared
+    if not differences:
+        shared = next(iter(refused.values()))
+        remedy = (
+            "compare methods that see the subjects" if shared == "images" else "plan with sets of other people each"
+        )
+        raise UserError(
+            f'The sets of {size} {"subject" if size == 1 else "subjects"} share {shared}, so "{column.name}" has no '
+            f"independent differences; {remedy}."
+        )
+    return Pilots(singles, differences, tuple(refused))
 
 
 def plans(pilot: Pilot, difference: float, wanted: float) -> list[Plan]:
@@ -147,19 +207,10 @@ def doublings(pilot: Pilot, wanted: float) -> list[Doubling]:
             found.images * more_images,
         )
         deviation = found.deviation(prompts, images)
-        # What prompts and seeds add to all people alike, as if it were spread over the people.
-        anew = sqrt(deviation**2 + people * found.common_variance(prompts, images))
-        degrees = min(people, round(prompts)) if found.prompts_vary else 0
-        made.append(
-            Doubling(
-                what,
-                people,
-                prompts,
-                images,
-                detectable(deviation, people, wanted),
-                detectable(anew * sqrt(degrees / people), degrees, wanted) if degrees else None,
-            )
-        )
+        own, common = deviation**2 / people, found.common_variance(prompts, images)
+        anew = sqrt(own + common) if any(PROMPT in names for names in found.variances) else None
+        reached = detectable(deviation, people, wanted)
+        made.append(Doubling(what, people, prompts, images, reached, sqrt(own), anew))
     return made
 
 
@@ -176,15 +227,16 @@ def _pilot(rows: pd.DataFrame, column: Column, size: int, method: str, against: 
     return Pilot(method, against, column, size, found)
 
 
-def _refuse_dependent(sharing: pd.DataFrame, column: Column, size: int) -> None:
+def _dependence(sharing: pd.DataFrame, column: Column) -> str | None:
+    """What the sets of these samples share, `images` or `subjects`; None if each is an observation by itself."""
     units = units_of_rows(sharing, column)
     if independent(units):
-        return
-    shared = "images" if all(len(own) == 1 for own in units.values()) else "subjects"
-    other = "compare methods that see the subjects" if shared == "images" else "choose --subjects 1, or run other sets"
-    raise UserError(
-        f'The sets of {size} subjects share {shared}, so "{column.name}" has no independent differences; {other}.'
-    )
+        return None
+    return "images" if all(len(own) == 1 for own in units.values()) else "subjects"
+
+
+def _pair(method: str, against: str) -> str:
+    return f"{method} − {against}"
 
 
 def _listed(sizes: Sequence[int]) -> str:

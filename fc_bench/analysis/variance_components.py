@@ -8,7 +8,7 @@ from math import sqrt
 
 import numpy as np
 
-PERSON, PROMPT, PERSON_PROMPT, SEED, IMAGE = "person", "prompt", "person x prompt", "seed", "image"
+PERSON, PROMPT, PERSON_PROMPT, SEED, IMAGE = "person", "prompt", "person × prompt", "seed", "image"
 """Components: of people; of prompts, common to all people; of people and prompts together; of the seeds of a prompt,
 common to all people; and of the single image."""
 Labels = Sequence[object] | np.ndarray
@@ -76,13 +76,13 @@ class Components:
 
 
 def components(values: Sequence[float] | np.ndarray, people: Labels, prompts: Labels, seeds: Labels) -> Components:
-    """Method of moments for y = mean + person + prompt + person x prompt + seed (in its prompt, over people) + image.
+    """Method of moments for y = mean + person + prompt + person × prompt + seed (in its prompt, over people) + image.
 
     The arguments have one entry per image; missing values are left out. Half the mean squared difference of two images
     is the sum of the components that they do not share: five classes of pairs give five equations (Koch 1967, "A
     general approach to the estimation of variance components", Technometrics 9), for unbalanced data as well; for
     balanced data the solution is that of the analysis of variance. Components that no class separates (one image a
-    prompt: image and person x prompt) are estimated together. Negative solutions are avoided by non-negative least
+    prompt: image and person × prompt) are estimated together. Negative solutions are avoided by non-negative least
     squares. Images of a person with equal prompt and seed count once, with their mean. Raises ValueError with fewer
     than two people.
     """

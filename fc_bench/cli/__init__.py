@@ -2,6 +2,7 @@
 
 from fc_bench.cli import (  # noqa: F401 (each adds its verb)
     audit,
+    audit_power,
     compare,
     compose,
     cost,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fc_bench.errors import UserError
-from fc_bench.reports.reference import REPOSITORY, publish, publish_protocols
+from fc_bench.reports.frame import read_runs
+from fc_bench.reports.reference import REPOSITORY, publish, publish_power, publish_protocols
 from fc_bench.reports.report import read
 
 
@@ -54,6 +55,12 @@ def test_kept_scores_under_published_protocols_follow_from_the_kept_records(tmp_
     publish_protocols(read([kept], tmp_path / "report"), tmp_path)
     for name in ("protocols.md", "protocols.csv", "protocols.tex", "protocols.html"):
         assert (tmp_path / name).read_text() == (kept / name).read_text(), name
+
+
+def test_kept_plan_follows_from_the_kept_records(tmp_path):
+    kept = REPOSITORY / "reports" / "reference" / "pocket"
+    publish_power(read_runs([kept])[0], tmp_path)
+    assert (tmp_path / "power.md").read_text() == (kept / "power.md").read_text()
 
 
 def test_run_that_did_not_measure_identity_is_published_without_protocols(
