@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pandas as pd
 
@@ -17,7 +17,7 @@ MOST_NAMED = 8
 REQUESTED = ("style", "accessory", "action", "background")
 """Factors that a prompt may request."""
 CHANCE = 0.5
-_SIZES = {1: "one subject", 2: "two subjects", 3: "three subjects"}
+_WORDS = {1: "one", 2: "two", 3: "three"}
 
 
 def title_of(card: Card) -> str:
@@ -54,8 +54,8 @@ def findings(column: ColumnCard) -> list[tuple[str, str]]:
 
 
 def in_short(column: ColumnCard) -> str:
-    """One sentence: the number of faults that a column sees, what it is blind to and what moves it most."""
-    parts = [f"sees {len(column.sees)} of {len(column.faults)} kinds of fault"]
+    """One sentence: how many faults a column sees, what it is blind to and what moves it most."""
+    parts = [f"sees {len(column.sees)} of {len(column.faults)} faults"]
     if column.rewards:
         parts.append(f"rewards {_names(column.rewards[:3])}")
     composition = [one for one in column.blind_to if one.level.factor in ("composition", OTHER_PEOPLE[0])]
@@ -266,10 +266,10 @@ def _statistic(found: Statistic | None, digits: int = 3) -> Cell:
 def _scale_words(column: ColumnCard) -> str:
     digits = column.column.digits
     return "; ".join(
-        f"{_SIZES.get(size, f'{size} subjects')}: {scale.ceiling:.{digits}f} as requested, {scale.floor:.{digits}f} "
+        f"{_WORDS[size]} subject{'s' * (size > 1)}: {scale.ceiling:.{digits}f} as requested, {scale.floor:.{digits}f} "
         f"for {_key(scale.of)}"
         for size, scale in column.scales.items()
-        if size in _SIZES
+        if size in _WORDS
     )
 
 
@@ -288,25 +288,20 @@ def _named(heading: str, effects: Sequence[LevelEffect], sign: int = 1) -> list[
     return [(heading, _names(effects, lambda one: _signed(sign * (one.cost or 0))))] if effects else []
 
 
-def _names(effects: Iterable[LevelEffect], number: object = None) -> str:
-    """The levels in words, each with a number if there is one to say."""
-    listed = list(effects)
+def _names(effects: Iterable[LevelEffect], number: Callable[[LevelEffect], str] | None = None) -> str:
+    """The levels in words, each with its number for each number of subjects if there is one to say."""
+    by_level: dict[Key, list[LevelEffect]] = {}
+    for one in effects:
+        by_level.setdefault(one.level.key, []).append(one)
     words = []
-    for one in listed[:MOST_NAMED]:
-        said = f" ({number(one)})" if callable(number) else ""
-        words.append(f"{_level(one)}{said}")
-    more = len(listed) - MOST_NAMED
+    for key, own in list(by_level.items())[:MOST_NAMED]:
+        sizes = [one.subjects for one in own]
+        said = [number(one) if number else "" for one in own]
+        if sizes != [1]:
+            said = [f"{text} with {_WORDS.get(size, size)}".strip() for text, size in zip(said, sizes, strict=True)]
+        words.append(_key(key) + (f" ({', '.join(said)})" if any(said) else ""))
+    more = len(by_level) - MOST_NAMED
     return ", ".join(words) + (f" and {more} more" if more > 0 else "")
-
-
-def _level(one: LevelEffect) -> str:
-    factor, name = one.level.key
-    words = (
-        name
-        if factor in ("composition", "people", "prompt", "copying", "attention", "siblings")
-        else _key((factor, name))
-    )
-    return words if one.subjects == 1 else f"{words} of {one.subjects}"
 
 
 def _cost(one: LevelEffect) -> str:
@@ -323,7 +318,8 @@ def _largest(effects: Sequence[LevelEffect]) -> list[LevelEffect]:
 
 def _key(key: Key) -> str:
     factor, name = key
-    return name if factor in ("people", "composition", "copying", "attention", "siblings") else f"{factor} {name}"
+    named = ("people", "composition", "prompt", "copying", "attention", "siblings")
+    return name if factor in named else f"{factor} {name}"
 
 
 def meanings(cards: Sequence[Card]) -> list[Column]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,7 @@ from fc_bench.reports.page.provenance import cost_origin, quality_origin
 from fc_bench.reports.page.selection import chosen_rows, left_out
 from fc_bench.reports.quality.output import Tables
 from fc_bench.reports.samples import sample_views
+from fc_bench.reports.trust import CARDS, PUBLISHED
 from fc_bench.run_folder.records import write_atomically
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ def write_page(
         "parts": [quality_part(*part) for part in quality] + [cost_part(*part) for part in costs],
         "runs": list(map(quality_origin, runs)) + [cost_origin(tables.run) for tables, _ in costs],
         "draw_command": draw_command,
+        "cards": os.path.relpath(PUBLISHED / CARDS, page.parent),
         "gallery": bool(runs),
         "filters": filters(runs, shown),
         "left_out": left_out(runs, chosen),

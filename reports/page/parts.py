@@ -19,6 +19,7 @@ from fc_bench.reports.page.tables import Level, PageTable, page_table
 from fc_bench.reports.quality.output import Tables
 from fc_bench.reports.summary import PairedDifferences, summary
 from fc_bench.reports.tables.model import Table
+from fc_bench.reports.trust import published_trust
 
 if TYPE_CHECKING:
     from fc_bench.reports.figures import Drawing
@@ -70,7 +71,7 @@ def quality_part(tables: Tables, drawings: Sequence[Drawing]) -> dict[str, Any]:
         ],
         "figures": list(map(page_figure, drawings)),
         "notes": tables.notes(options=False),
-        "columns": [asdict(column) for column in [*columns, *spent]],
+        "columns": [{**asdict(column), "trust": _trust(column.name)} for column in [*columns, *spent]],
     }
 
 
@@ -114,6 +115,12 @@ def _legend(quality: Sequence[PageTable]) -> list[str]:
     if any(table.separated for table in quality):
         sentences.append("Ceiling and floor are the suite's own photographs.")
     return sentences
+
+
+def _trust(column: str) -> dict[str, Any] | None:
+    """Metric and words of the published card of a column; None without one."""
+    found = published_trust().get(column)
+    return None if found is None else asdict(found)
 
 
 def template_table(table: PageTable) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Publication of the audit of all metrics: examined by `fc-bench audit`, and copied into the checkout.
 
-    python -m fc_bench.reports.audit.publish
+    python -m fc_bench.reports.audits
 
 renews `reports/reference/audit/` and the tables of docs/ that come from there.
 """
@@ -36,7 +36,7 @@ def publish_audit(folder: Path, repository: Path = REPOSITORY) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m fc_bench.reports.audit.publish", description="Publish the audit of all metrics."
+        prog="python -m fc_bench.reports.audits", description="Publish the audit of all metrics."
     )
     parser.add_argument("folder", type=Path, nargs="?", help="folder of a finished audit; it is made if not given")
     folder = parser.parse_args(arguments).folder
