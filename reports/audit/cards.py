@@ -55,9 +55,12 @@ def findings(column: ColumnCard) -> list[tuple[str, str]]:
 
 def in_short(column: ColumnCard) -> str:
     """One sentence: how many faults a column sees, what it is blind to and what moves it most."""
-    parts = [f"sees {len(column.sees)} of {len(column.faults)} faults"]
+    judged = column.column.higher_is_better is not None
+    parts = [f"{'sees' if judged else 'falls with'} {len(column.sees)} of {len(column.faults)} faults"]
     if column.rewards:
-        parts.append(f"rewards {_names(column.rewards[:3])}")
+        parts.append(f"{'rewards' if judged else 'rises with'} {_names(column.rewards[:3])}")
+    if column.leaves_out:
+        parts.append(f"leaves out {_names(column.leaves_out[:3])}")
     composition = [one for one in column.blind_to if one.level.factor in ("composition", OTHER_PEOPLE[0])]
     if composition:
         parts.append(f"blind to {_names(composition[:4])}")

@@ -107,7 +107,7 @@ def test_one_face_for_two_references_costs_less_without_one_to_one_matching(righ
 
 def test_a_strict_detector_loses_faces_that_are_there(right: Card) -> None:
     planted = examined(StrictDetector)
-    found = [column(card, "detection_rate").scales.get(2) for card in (right, planted)]
+    found = [column(card, "detection_rate").scales.get(1) for card in (right, planted)]
     assert found[0] is not None
     assert found[0].ceiling == 1
     assert found[1] is None or found[1].ceiling < 0.95

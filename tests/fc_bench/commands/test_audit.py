@@ -26,7 +26,7 @@ def test_an_audit_writes_a_card_of_each_metric_and_one_page(fc_bench, tmp_path) 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--metrics", "identiy"], 'Unknown metric "identiy", did you mean identity'),
+        (["--metrics", "identiy"], 'Unknown metric "identiy", did you mean "identity"'),
         (["--people", "2"], "--people 2 gives no intervals; examine at least 3."),
         (["--embedder", "pocket-faces"], "--embedder chooses what --photographs calibrates"),
         (["--backbone", "nothing"], "nothing"),
