@@ -72,7 +72,8 @@ def parse(words: list[str]) -> None:
 
     group = typer.main.get_command(app)
     for verb in group.commands.values():  # type: ignore[attr-defined]
-        verb.callback = lambda **_: None
+        for command in (verb, *getattr(verb, "commands", {}).values()):
+            command.callback = lambda **_: None
     group.main(args=words, prog_name="fc-bench", standalone_mode=False)
 
 

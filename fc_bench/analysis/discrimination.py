@@ -5,7 +5,7 @@ product of its people's multiplicities (`cluster_bootstrap` has the sources). Su
 multiplicity of a pair drawn by itself has 1, so what pairs vary by themselves, beside their people, would count three
 times. A second bootstrap, of the pairs alone, measures that variance. Dyadic standard errors take off twice of it
 (Aronow, Samii and Assenova 2015, "Cluster-robust variance estimation for dyadic data", Political Analysis 23), which is
-too much for few people; here it is taken off once.
+too much for rates of few people: of these it is taken off once, of correlations twice.
 
 Intervals are those of Student's t with the bootstrap's standard error on a scale without bounds: the logit of rates,
 Fisher's z of correlations. They cover in simulation where percentile intervals of few people miss a rate near 1.
@@ -175,7 +175,7 @@ def rank_correlation(
         with np.errstate(invalid="ignore", divide="ignore"):
             return (weights * one * other).sum(1) / np.sqrt((weights * one**2).sum(1) * (weights * other**2).sum(1))
 
-    return _bootstrap(correlation, _places(people), resamples, level, FISHER)
+    return _bootstrap(correlation, _places(people), resamples, level, FISHER, repeated=2)
 
 
 def paired_effect(
@@ -292,8 +292,13 @@ def _places(people: People) -> np.ndarray:
     return numbers[:, None] if numbers.ndim == 1 else numbers
 
 
-def _bootstrap(of: Weighted, places: np.ndarray, resamples: int, level: float, scale: Scale) -> Statistic:
-    """A statistic and its interval over people; `places` are the people of each observation."""
+def _bootstrap(
+    of: Weighted, places: np.ndarray, resamples: int, level: float, scale: Scale, repeated: int = 1
+) -> Statistic:
+    """A statistic and its interval over people; `places` are the people of each observation.
+
+    `repeated` is how often the variance of pairs by themselves is taken off.
+    """
     from scipy.special import stdtrit
 
     count, size = int(places.max()) + 1, len(places)
@@ -306,7 +311,7 @@ def _bootstrap(of: Weighted, places: np.ndarray, resamples: int, level: float, s
     variance = float(_resampled(of, lambda rows: _weights(drawn[rows], places), resamples, size).var())
     if variance == 0:
         return Statistic(observed, observed, observed, count)
-    kept = max(variance - _variance_of_pairs(of, places), variance / 3) * count / (count - 1)
+    kept = max(variance - repeated * _variance_of_pairs(of, places), variance / 3) * count / (count - 1)
     inside = observed if scale is LINEAR else float(np.clip(observed, *_open(scale)))
     reach = float(stdtrit(count - 1, (1 + level) / 2)) * sqrt(kept) * scale.slope(inside)
     low, high = (scale.back(scale.there(inside) + way) for way in (-reach, reach))

@@ -103,13 +103,14 @@ def _coverage(people: int, noise: float, repetitions: int, resamples: int) -> di
 
     def statistics(scores: np.ndarray, names: np.ndarray, resamples: int) -> dict[str, discrimination.Statistic]:
         point = operating_point(scores, names, 0.12, resamples)
-        blurred = scores + 0.3 * np.sin(1e4 * scores)  # noise that is a function of the pair
+        other, between = names[:, 0] != names[:, 1], scores[names[:, 0] != names[:, 1]]
+        blurred = between + 0.3 * np.sin(1e4 * between)  # noise that is a function of the pair
         return {
             "auc": auc(scores, names, resamples),
             "equal error rate": equal_error_rate(scores, names, resamples),
             "threshold": point.threshold,
             "true accepts": point.true_accepts,
-            "rank correlation": rank_correlation(scores, blurred, names, resamples),
+            "rank correlation": rank_correlation(between, blurred, names[other], resamples),
         }
 
     many = [statistics(*faces(120, 10_000 + seed, noise), resamples=2) for seed in range(8)]
@@ -129,7 +130,7 @@ def test_intervals_over_people_cover_in_a_short_simulation():
 @pytest.mark.parametrize(("people", "noise"), [(12, 0.6), (25, 0.6), (25, 1.2)])
 def test_intervals_over_people_cover_at_their_nominal_rate(people, noise):
     coverage = _coverage(people, noise, repetitions=500, resamples=400)
-    assert all(0.92 <= share <= 0.985 for share in coverage.values()), coverage
+    assert all(0.92 <= share <= 0.99 for share in coverage.values()), coverage
 
 
 def test_effects_cover_in_simulation_with_people_as_the_unit():
