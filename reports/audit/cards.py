@@ -50,6 +50,8 @@ def findings(column: ColumnCard) -> list[tuple[str, str]]:
         found.append(("leaves out", _names(column.leaves_out, lambda one: f"{100 * one.missing:.0f} %")))
     if column.biases:
         found.append(("moved by what ought not to matter", _names(_largest(column.biases), _cost)))
+    if still := _unmoved(column):
+        found.append(("not moved by", ", ".join(still)))
     return [*found, *_resolution(column)]
 
 
@@ -285,6 +287,16 @@ def _resolution(column: ColumnCard) -> Iterator[tuple[str, str]]:
     if column.falls_until is not None and column.falls_until < max(DISTANCES):
         words += f"; beyond {column.falls_until:g} the value falls no further"
     yield "resolution", f"{words}; rank correlation {_statistic(found, 2).whole}"
+
+
+def _unmoved(column: ColumnCard) -> list[str]:
+    """Factors of which no level moves the value, for any number of subjects."""
+    still = {id(one) for one in column.invariant_to}
+    by_factor: dict[str, list[bool]] = {}
+    for one in column.nuisances:
+        factor = "places and order of the people" if one.level.factor == "composition" else one.level.factor
+        by_factor.setdefault(factor, []).append(id(one) in still)
+    return [factor for factor, own in by_factor.items() if all(own)]
 
 
 def _named(heading: str, effects: Sequence[LevelEffect], sign: int = 1) -> list[tuple[str, str]]:

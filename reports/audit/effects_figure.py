@@ -50,8 +50,8 @@ def _panel(axes: Axes, effects: Sequence[LevelEffect]) -> dict[str, Any]:
         if one.low is not None and one.high is not None:
             axes.plot([one.low, one.high], [row, row], color=color, linewidth=1.0)
         (point,) = axes.plot([one.cost or 0.0], [row], "o", color=color, markersize=3.2, markeredgewidth=0)
-        handles.setdefault("one subject" if one.subjects == 1 else f"{one.subjects} subjects", point)
-    names = [shortened(f"{one.level.factor}: {one.level.name}", 44) for one in effects]
+        handles.setdefault(f"{one.subjects} subject{'s' * (one.subjects > 1)}", point)
+    names = [shortened(f"{one.level.factor}: {one.level.name}", 50) for one in effects]
     axes.set_yticks(range(len(effects)), names, fontsize=6)
     axes.set_ylim(len(effects) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

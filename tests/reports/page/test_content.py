@@ -8,10 +8,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 from PIL import Image
 
 from fc_bench.errors import UserError
 from fc_bench.reports.page import pictures
+from fc_bench.reports.trust import published_trust
 
 SNOW, SKETCH = "a photo of a {subject} in the snow", "a sketch of a {subject}"
 HOSTILE = (
@@ -243,6 +245,17 @@ def test_repetition_of_a_run_and_its_provenance_are_there(make_run, page_of):
     assert settings["commands"][-1]["versions"]["torch"] in text
     for digest in settings["scorers"].values():
         assert digest in text
+
+
+def test_each_measure_with_a_published_card_says_how_far_to_trust_it_and_leads_there(make_run, page_of):
+    page = page_of(make_run().path)
+    text = page.read_text(encoding="utf-8")
+    (card,) = set(re.findall(r'href="([^"]*)#identity">How far to trust it</a>', text))
+    cards = (page.parent / card).read_text(encoding="utf-8")
+    assert '<section id="identity"' in cards
+    for trust in published_trust().values():
+        assert f'<section id="{trust.metric}"' in cards
+    assert str(escape(published_trust()["identity"].in_short)) in text
 
 
 def test_page_is_one_file_without_addresses_of_the_network(make_run, page_of):
