@@ -216,9 +216,9 @@ def test_dreambooth_s_suite_is_the_authors_data_set_with_a_credit_for_every_phot
     assert not any(prompt.names_nobody for _, prompts in sets for prompt in prompts)
     credits = (DREAMBOOTH_SUITE.parent / "references_and_licenses.txt").read_text(encoding="utf-8")
     for subject in suite.subjects:
-        listed = re.search(rf"^{subject.id} ?:(.*?)(?:\n\n(?=\S)|\Z)", credits, re.MULTILINE | re.DOTALL)
+        listed = re.search(rf"^{subject.id}\b ?(?::|-)?(.*?)(?:\n\n(?=\S)|\Z)", credits, re.MULTILINE | re.DOTALL)
         assert listed is not None, subject.id
-        assert re.search(r"taken by|created by|unsplash\.com|credit", listed[1], re.IGNORECASE), subject.id
+        assert re.search(r"photos (taken )?by|art by|unsplash\.com", listed[1], re.IGNORECASE), subject.id
         for photograph in subject.photographs:
             with Image.open(photograph) as image:
                 assert max(image.size) <= 512
