@@ -8,7 +8,7 @@ from typing import Any
 
 from fc_bench import registry
 from fc_bench.model.backbones.backbone import Backbone
-from fc_bench.protocols import Metric, Score, ScoredSample, Subject
+from fc_bench.protocols import Metric, Score, ScoredSample, Subject, derived_from
 from fc_bench.suites.slugs import slug
 
 
@@ -45,6 +45,13 @@ def _beside(metric: Any, number: int, mark: str, embedder_name: str) -> type[Met
             replace(column, name=f"{column.name}@{mark}", title=f"{column.title} ({embedder_name})")
             for column in metric.columns
         )
+
+        if (source := derived_from(metric)) is not None:
+            derived_from = f"{source}@{mark}"
+
+            @classmethod
+            def derive(cls, details: Mapping[str, Any]) -> Score:
+                return _marked(super().derive(details), mark)
 
         def score(self, sample: ScoredSample) -> Score:
             return _marked(super().score(sample), mark)

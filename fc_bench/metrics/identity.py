@@ -106,9 +106,10 @@ class Identity:
     embedder: ClassVar[int] = 0
     """Index of the backbone's face models that it measures with."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._models = FaceModels.shared(setting.backbone, setting.device, self.embedder)
-        self._embedder = setting.backbone.faces[self.embedder].name
+    def __init__(self, setting: Setting, embedder: int | None = None) -> None:
+        number = self.embedder if embedder is None else embedder
+        self._models = FaceModels.shared(setting.backbone, setting.device, number)
+        self._embedder = setting.backbone.faces[number].name
         self._references = ReferenceFaces(self._models)
 
     def prepare(self, subjects: Sequence[Subject]) -> None:

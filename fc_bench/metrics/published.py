@@ -30,7 +30,7 @@ class FromSimilarities(ABC):
     """Columns that are meaningful only if all faces are in one generated image."""
 
     def __init__(self, setting: Setting) -> None:
-        self._identity = Identity(setting)
+        self._identity = Identity(setting, self.embedder)
 
     @staticmethod
     @abstractmethod
@@ -40,6 +40,10 @@ class FromSimilarities(ABC):
     @classmethod
     def derive(cls, details: Mapping[str, Any]) -> Score:
         """The score, from the details of the score of `identity` of the same image."""
+        return cls._score_of(details)
+
+    @classmethod
+    def _score_of(cls, details: Mapping[str, Any]) -> Score:
         rows = details["similarities"]
         return Score(cls.values(np.array(rows, dtype=np.float64).reshape(len(rows), -1 if rows[0] else 0)))
 
@@ -51,7 +55,7 @@ class FromSimilarities(ABC):
     @classmethod
     def derive_anchor(cls, details: Mapping[str, Any]) -> Score:
         """The score of photographs in place of an image, without the columns `of_one_image`."""
-        found = cls.derive(details)
+        found = cls._score_of(details)
         return Score({name: value for name, value in found.values.items() if name not in cls.of_one_image})
 
     def prepare(self, subjects: Sequence[Subject]) -> None:
@@ -64,7 +68,7 @@ class FromSimilarities(ABC):
 
     def score(self, sample: ScoredSample) -> Score:
         """Measure one image."""
-        return self.derive(self._identity.score(sample).details)
+        return self._score_of(self._identity.score(sample).details)
 
     def anchors(self, subjects: Sequence[Subject], others: Sequence[Subject]) -> Mapping[str, Sequence[Score]]:
         """The same arithmetic on the subjects' other photographs (`ceiling`) and on other people (`floor`)."""

@@ -65,3 +65,25 @@ def test_runs_with_another_second_embedder_do_not_mix_in_one_folder(
     done = fc_bench(*arguments, tiny_backbone)
     assert done.code == 2
     assert "which this command does not measure" in done.err
+
+
+def test_a_protocol_is_measured_with_the_embedder_that_its_column_names(
+    fc_bench, plugin, write_suite, suite_data, two_embedders, records, tmp_path
+):
+    """The blind embedder finds everybody equal to everybody, whether the image is scored or the record is."""
+    arguments = ("-m", "paste", "--images-per-prompt", 1, "--backbone", two_embedders)
+    scored, derived = tmp_path / "scored", tmp_path / "derived"
+    alone = write_suite({**suite_data, "metrics": ["identity"]})
+    assert fc_bench("run", alone, *arguments, "--out", derived).code == 0
+    asked = write_suite({**suite_data, "metrics": ["identity", "xverse", "multiid"]})
+    assert fc_bench("run", asked, *arguments, "--out", scored).code == 0
+    done = fc_bench("run", asked, *arguments, "--out", derived)
+    assert done.code == 0, done.err
+    found = [
+        {(one["sample"], one["metric"]): one["values"] for one in records(folder / "scores.jsonl")}
+        for folder in (scored, derived)
+    ]
+    assert found[0] == found[1]
+    blind = [values for (_, metric), values in found[0].items() if metric == "xverse@blind-one"]
+    assert blind
+    assert [values["xverse_id@blind-one"] for values in blind] == pytest.approx([100.0] * len(blind), abs=1e-3)
