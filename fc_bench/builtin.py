@@ -13,8 +13,10 @@ DATASETS = next(
 POCKET_SUITE = DATASETS / "pocket" / "suite.yaml"
 POCKET_FULL_SUITE = DATASETS / "pocket" / "full.yaml"
 POCKET_TUNING_SUITE = DATASETS / "pocket" / "tuning.yaml"
+POCKET_FIVE_SUITE = DATASETS / "pocket" / "five.yaml"
 POCKET_PLANTED_SINGLE_SUITE = DATASETS / "pocket" / "planted-single.yaml"
 POCKET_PLANTED_MULTI_SUITE = DATASETS / "pocket" / "planted-multi.yaml"
+DREAMBOOTH_SUITE = DATASETS / "dreambooth" / "suite.yaml"
 FASTCOMPOSER_SINGLE_SUITE = DATASETS / "fastcomposer" / "single.yaml"
 FASTCOMPOSER_MULTI_SUITE = DATASETS / "fastcomposer" / "multi.yaml"
 

@@ -59,7 +59,10 @@ def _int(loader: _Loader, node: yaml.ScalarNode) -> int | str:
         return str(node.value)
 
 
-class _FastLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # pyright: ignore[reportUntypedBaseClass]
+_FASTEST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _FastLoader(_FASTEST):
     """The same on libyaml, where PyYAML was built with it; its errors have less to say."""
 
 

@@ -123,7 +123,9 @@ def _content(benchmark: Benchmark, given: bool) -> dict[str, Any]:
             last is not None and last.category != prompt.category and prompt.category in sets[-1]["prompts"]
         ):
             sets.append({"subjects": list(prompt.subjects), "prompts": {}})
-        entry = prompt.template if prompt.target is None else {"text": prompt.template, "target": prompt.target}
+        asked = {"name": prompt.name, "target": prompt.target}
+        beside = {key: value for key, value in asked.items() if value is not None}
+        entry = {"text": prompt.template, **beside} if beside else prompt.template
         sets[-1]["prompts"].setdefault(prompt.category, []).append(entry)
         last = prompt
     content: dict[str, Any] = {

@@ -30,12 +30,16 @@ class BenchmarkSubject:
 
 @dataclass(frozen=True)
 class BenchmarkPrompt:
-    """A prompt of the benchmark, in its order: the ids of its subjects, its template, its target's file."""
+    """A prompt of the benchmark, in its order: the ids of its subjects, its template, its target's file, its name.
+
+    A prompt without a name is known by its number.
+    """
 
     subjects: tuple[str, ...]
     category: str
     template: str
     target: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)

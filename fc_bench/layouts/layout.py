@@ -29,6 +29,16 @@ class Item:
     prompt_number: int
     category_number: int
 
+    @property
+    def label(self) -> str:
+        """The prompt's own name, otherwise its number in the suite."""
+        return self.prompt.name or str(self.number)
+
+    @property
+    def label_in_category(self) -> str:
+        """The prompt's own name, otherwise its number in its category."""
+        return self.prompt.name or str(self.category_number)
+
     @cached_property
     def text(self) -> str:
         """The prompt with class nouns in the subjects' places."""
@@ -123,10 +133,6 @@ class Layout(ABC):
                 )
             found[name] = item
         return found
-
-    def assigned(self, matches: Sequence[re.Match[str]], items: Mapping[str, Item]) -> list[Item | None]:
-        """The item of each file whose path fits the pattern; None: it is none of the suite's."""
-        return [items.get(match["item"]) for match in matches]
 
     def unknown(self, file: str, match: re.Match[str], suite: Suite, items: int) -> Unknown:
         """What is known of a file whose name is that of no item."""

@@ -27,11 +27,11 @@ class MultiHuman(Layout):
 
     def item_name(self, item: Item) -> str:
         """The number."""
-        return str(item.number)
+        return item.label
 
     def image_name(self, item: Item, index: int) -> str:
         """The number."""
-        return str(item.number)
+        return item.label
 
 
 SIMPLE = 1500

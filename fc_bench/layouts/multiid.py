@@ -36,7 +36,7 @@ NOUN = "person"
 
 
 class MultiID(Layout):
-    """The item's id, which is that of its target, or else the number of the prompt, from 0.
+    """The prompt's name, or else its number, from 0.
 
     Their script takes the files' names as arguments (MultiID-Bench/eval.py), so files are PNG; their folders hold
     `out.jpg`.
@@ -48,8 +48,8 @@ class MultiID(Layout):
     accompanying = re.compile(r"[^/]+/(?:ori|ref_\d+)")
 
     def item_name(self, item: Item) -> str:
-        """The target's name, as their generating script names folders."""
-        return str(item.number) if item.prompt.target is None else name_of(item.prompt.target)
+        """The name; `import` takes the target's, as their generating script names folders."""
+        return item.label
 
     def image_name(self, item: Item, index: int) -> str:
         """`out` in the item's folder."""
@@ -110,7 +110,7 @@ def read_benchmark(folder: Path, subset: str | None) -> Benchmark:
             path = f"{below}/{file}".lstrip("/")
             found = BenchmarkSubject(subject_id(f"{key}.{number}", record.where), NOUN, (path,))
             ids.append(subjects.setdefault(content_of(folder / path), found).id)
-        prompts.append(BenchmarkPrompt(tuple(ids), part, record.text("prompt"), target))
+        prompts.append(BenchmarkPrompt(tuple(ids), part, record.text("prompt"), target, key))
     return Benchmark(
         name="multiid" if subset is None else f"multiid-{subset}",
         description="MultiID-Bench: prompts for one to four people with a photograph that matches each; the texts name "

@@ -22,14 +22,11 @@ from fc_bench.layouts.layout import Item, Layout, Unknown
 from fc_bench.suites.slugs import is_id
 from fc_bench.suites.suite import Suite
 
-_PART_OF_ITEM = re.compile(r"(?P<key>.+)\.\d+")
-
 
 class OmniContext(Layout):
     """The category as the type of the task, and the key (omnicontext/test_omnicontext_score.py).
 
-    The key is what the ids of the item's subjects, `KEY.1`, `KEY.2` ..., have in common; in a suite with other ids it
-    is the number of the prompt in its category, from 0.
+    The key is the prompt's name; without one it is the number of the prompt in its category, from 0.
     """
 
     name = "omnicontext"
@@ -38,7 +35,7 @@ class OmniContext(Layout):
 
     def item_name(self, item: Item) -> str:
         """The task and the key."""
-        return f"{item.prompt.category}/{key_of(item) or item.category_number}"
+        return f"{item.prompt.category}/{item.label_in_category}"
 
     def image_name(self, item: Item, index: int) -> str:
         """The task and the key below `fullset`."""
@@ -47,13 +44,6 @@ class OmniContext(Layout):
     def unknown(self, file: str, match: re.Match[str], suite: Suite, items: int) -> Unknown:
         """Other files, such as the single images beside UMO's joined ones, are left out."""
         return Unknown(f"{file} is no prompt of the suite {suite.file.name}", refused=False)
-
-
-def key_of(item: Item) -> str:
-    """What the subjects' ids have in common before their numbers; empty if they are no such ids."""
-    parts = [_PART_OF_ITEM.fullmatch(subject.id) for subject in item.subject_set.subjects]
-    keys = {part["key"] if part else "" for part in parts}
-    return keys.pop() if len(keys) == 1 else ""
 
 
 _CHARACTER = ("single_character", "multi_character")
@@ -91,7 +81,7 @@ def read_benchmark(folder: Path, subset: str | None) -> Benchmark:
             path = file if (folder / file).is_file() else f"images/{task}/{file}"
             subjects.append(BenchmarkSubject(name, noun, (path,)))
             contents.append(content_of(folder / path))
-        prompts.append(BenchmarkPrompt(tuple(ids), task, record.text("instruction", "ins_en")))
+        prompts.append(BenchmarkPrompt(tuple(ids), task, record.text("instruction", "ins_en"), name=key))
     repeated = len(subjects) - len({subject.id for subject in subjects})
     if repeated:
         raise UserError("Items of several tasks have the same key; choose one task with --subset.")

@@ -35,7 +35,7 @@ class PSRBench(Layout):
 
     def item_name(self, item: Item) -> str:
         """The subset and the number."""
-        return f"{item.prompt.category}/{item.category_number}"
+        return f"{item.prompt.category}/{item.label_in_category}"
 
     def image_name(self, item: Item, index: int) -> str:
         """The subset and the number below `outputs`."""

@@ -40,8 +40,8 @@ def read_layout(
             matches.append(match)
         else:
             left_out.strangers += not (layout.accompanying and layout.accompanying.fullmatch(name))
-    for file, match, item in zip(files, matches, layout.assigned(matches, items), strict=True):
-        shown = file.relative_to(folder).as_posix()
+    for file, match in zip(files, matches, strict=True):
+        shown, item = file.relative_to(folder).as_posix(), items.get(match["item"])
         if item is None:
             unknown = layout.unknown(shown, match, suite, len(items))
             if unknown.refused:

@@ -32,11 +32,11 @@ class Uno(Layout):
 
     def item_name(self, item: Item) -> str:
         """The number of the prompt."""
-        return str(item.number)
+        return item.label
 
     def image_name(self, item: Item, index: int) -> str:
         """Both numbers."""
-        return f"{item.number}_{index}"
+        return f"{item.label}_{index}"
 
 
 _LISTS = {"single": "dreambench_singleip.json", "multi": "dreambench_multiip.json"}

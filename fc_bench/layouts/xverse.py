@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fc_bench.errors import UserError
@@ -28,7 +27,7 @@ SHOWN = 40
 
 
 class XVerse(Layout):
-    """The number of the prompt, from 0, and its beginning; four images of the prompt in a 2 x 2 grid, row by row.
+    """The prompt's name or number, from 0, and its beginning; four images of the prompt in a 2 x 2 grid, row by row.
 
     Their scripts find a file by its number and cut it into four (src/utils/data_utils.py, `split_grid`).
     """
@@ -41,39 +40,14 @@ class XVerse(Layout):
 
     def item_name(self, item: Item) -> str:
         """The number."""
-        return str(item.number)
+        return item.label
 
     def image_name(self, item: Item, index: int) -> str:
         """The number and the prompt's first 40 characters, with `_` for blanks and slashes."""
-        return f"{item.number}_{re.sub(r'[ /]', '_', item.text[:SHOWN])}"
-
-    def assigned(self, matches: Sequence[re.Match[str]], items: Mapping[str, Item]) -> list[Item | None]:
-        """By number; in a folder of more prompts than the suite has, by the beginnings of the prompts.
-
-        A suite may be a part of the benchmark, such as its people alone. A beginning that as many files as prompts of
-        the suite have is theirs, in the order of the numbers; other files are none of the suite's.
-        """
-        found = super().assigned(matches, items)
-        if len(matches) <= len(items) and None not in found:
-            return found
-        texts: dict[str, list[Item]] = {}
-        for item in items.values():
-            texts.setdefault(words(item.text[:SHOWN]), []).append(item)
-        files: dict[str, list[int]] = {}
-        for place in sorted(range(len(matches)), key=lambda place: int(matches[place]["item"])):
-            if matches[place]["text"] is not None:
-                files.setdefault(words(matches[place]["text"]), []).append(place)
-        if not files.keys() & texts.keys():
-            return found
-        by_text: list[Item | None] = [None] * len(matches)
-        for text, places in files.items():
-            own = texts.get(text, [])
-            for place, item in zip(places, own if len(own) == len(places) else (), strict=False):
-                by_text[place] = item
-        return by_text
+        return f"{item.label}_{re.sub(r'[ /]', '_', item.text[:SHOWN])}"
 
     def unknown(self, file: str, match: re.Match[str], suite: Suite, items: int) -> Unknown:
-        """A number without a text is refused; other prompts of the benchmark are left out."""
+        """A number without a text is refused; other prompts of the benchmark are left out, as of a part of it."""
         found = super().unknown(file, match, suite, items)
         return found if match["text"] is None else Unknown(found.text, refused=False)
 
@@ -124,12 +98,10 @@ def read_benchmark(folder: Path, subset: str | None) -> Benchmark:
             record.text("prompt"), [noun for _, noun, _ in own], [occurrence for _, _, occurrence in own]
         )
         ids = tuple(own[place][0].id for place in order)
-        prompts.append(BenchmarkPrompt(ids, part.removesuffix("-people"), template))
+        name = str(number) if people_alone else None
+        prompts.append(BenchmarkPrompt(ids, part.removesuffix("-people"), template, name=name))
     left_out = len(records) - len(prompts)
-    remarks = (
-        f"{left_out} of {len(records)} prompts show no person and are left out; their numbers in file names stay free, "
-        "so read the benchmark's folders with this suite, but do not export to them.",
-    )
+    remarks = (f"{left_out} of {len(records)} prompts show no person and are left out; the others keep their numbers.",)
     return Benchmark(
         name=f"xverse-{part}",
         description=f"XVerseBench ({part}): people, animals and objects."

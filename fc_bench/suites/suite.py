@@ -30,13 +30,14 @@ DIGESTS = ("photograph_digests", "target_digests")
 class Prompt:
     """A prompt template and its category in the results, with what it asks beside its text.
 
-    `target` is a photograph of the set's subjects that matches the prompt.
+    `target` is a photograph of the set's subjects that matches the prompt, `name` its name in a benchmark.
     """
 
     category: str
     template: str
     conditions: Conditions = UNCONDITIONED
     target: Path | None = None
+    name: str | None = None
 
     @property
     def names_nobody(self) -> bool:
@@ -128,15 +129,18 @@ class Suite:
             prompts = _prompts(file.multi.prompts)
             found |= dict.fromkeys(map(tuple, self._groups(ids)), prompts)
         for number, one in enumerate(file.sets):
+            group = tuple(one.subjects)
             own = [
                 Prompt(
-                    category, template_of_set(entry.text, one.subjects), _conditions(entry), self._target(entry, where)
+                    category,
+                    template_of_set(entry.text, group),
+                    _conditions(entry),
+                    self._target(entry, ("sets", number, "prompts", category, place)),
+                    entry.name,
                 )
                 for category, entries in one.prompts.items()
                 for place, entry in enumerate(entries)
-                for where in [("sets", number, "prompts", category, place)]
             ]
-            group = tuple(one.subjects)
             earlier = {as_seen(prompt.template): prompt.template for prompt in found.get(group, ())}
             for prompt in own:
                 if (same := as_seen(prompt.template)) in earlier:

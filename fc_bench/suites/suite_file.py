@@ -66,7 +66,7 @@ class Sparse(Settings):
         return {key: value for key, value in serialize(self).items() if key not in unset}
 
 
-LATER = ("attributes", "references", "sets", "negative_prompt", "size", "boxes", "target", "verification")
+LATER = ("attributes", "references", "sets", "name", "negative_prompt", "size", "boxes", "target", "verification")
 """Fields of format 2; those of a model have defaults that say that nothing is asked."""
 LONGEST_KEY = 200
 """Largest length in UTF-8 bytes of the ids of a set, joined by `+`: they name files."""
@@ -144,6 +144,8 @@ class PromptEntry(Sparse):
     """Width and height in pixels, if they differ from the suite's resolution."""
     boxes: list[tuple[Share, Share, Share, Share]] | None = Field(default=None, min_length=1)
     """Where each subject of the set is to be: left, top, right and bottom as shares of the image."""
+    name: Name | None = None
+    """The name of the prompt in a benchmark, by which its layout names files; `sets` alone."""
     target: str | None = None
     """A photograph of the set's people that matches the prompt, below the folder of the photographs; `sets` alone."""
 
@@ -378,6 +380,7 @@ class SuiteFile(Sparse):
         elif self.multi and isinstance(self.multi.subjects, DrawnSets):
             sizes = {self.multi.subjects.people}
         seen: dict[tuple[str | int, ...], dict[str, str]] = {}
+        names: dict[str, set[str]] = {}
         for where, entry in self._entries():
             part, people = where[0], {1}
             try:
@@ -391,6 +394,16 @@ class SuiteFile(Sparse):
                     template, people = template_of_set(entry.text, subjects), {len(subjects)}
             except ValueError as error:
                 raise placed(str(error), *where) from None
+            if entry.name is not None:
+                named = names.setdefault(str(where[-2]), set())
+                if part != "sets" or entry.name in named:
+                    message = (
+                        f'another prompt of the category has the name "{entry.name}"; give each one of its own'
+                        if entry.name in named
+                        else 'a name is of one prompt of particular people; give it to a prompt under "sets"'
+                    )
+                    raise placed(message, *where, "name")
+                named.add(entry.name)
             if entry.target is not None and part != "sets":
                 message = 'a target shows particular people; give it to a prompt of theirs under "sets"'
                 raise placed(message, *where, "target")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,9 +23,11 @@ from fc_bench.published import Trimmed
 from fc_bench.reports.frame import Run, columns, rows, who
 from fc_bench.reports.quality.contents import complete, heading, number
 from fc_bench.reports.tables.model import NOTHING, Cell, Heading, Table
+from fc_bench.run_folder.records import SCORES
 
 OWN = Identity.columns[0]
 """The protocol of FastComposer, which is the suite's own."""
+Read = TypeVar("Read")
 MEASURED = (
     "mudi_detect_and_compare",
     "multiid_copy_paste",
@@ -87,7 +89,7 @@ class ProtocolRun(Run):
         chosen = np.flatnonzero(finished)
         for row, record in zip(chosen.tolist(), recorded.score_records("identity", chosen), strict=True):
             if record is not None and record["status"] == "ok":
-                found = self._derive(record["details"])
+                found = self._read(record, self._derive)
                 values[:, row] = [np.nan if found[name] is None else found[name] for name in names]
         derived = pd.DataFrame(dict(zip(names, values, strict=True)))
         other = [column for column in names if column in recorded.samples]
@@ -126,7 +128,7 @@ class ProtocolRun(Run):
         for (key, category, template, index, status), record in zip(places, records, strict=True):
             if record is not None and status == "ok":
                 own = prompts[key]
-                ratings = ratings_of(record["details"])
+                ratings = self._read(record, ratings_of)
                 images.append(JudgedImage(key, category, own.index(template), len(own), index, ratings))
         return protocol.as_published(images)
 
@@ -134,10 +136,21 @@ class ProtocolRun(Run):
         return {name: value for one in self.derived for name, value in one.derive(details).values.items()}
 
     def _anchor(self, record: Row) -> Row:
-        found = {
-            name: value for one in self.derived for name, value in one.derive_anchor(record["details"]).values.items()
-        }
+        found = self._read(record, self._derive_anchor)
         return {**record, "values": {**record["values"], **found}}
+
+    def _derive_anchor(self, details: Mapping[str, Any]) -> dict[str, float | None]:
+        return {name: value for one in self.derived for name, value in one.derive_anchor(details).values.items()}
+
+    def _read(self, record: Row, reader: Callable[[Any], Read]) -> Read:
+        """What follows from the details of a score; raises UserError if they are damaged."""
+        try:
+            return reader(record["details"])
+        except (LookupError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.folder.path / SCORES}: the details of the score {record['metric']} of {record['sample']} are "
+                f"damaged ({type(error).__name__}: {error}); restore the file, or remove the line and score again."
+            ) from None
 
 
 def side_by_side(runs: Sequence[Run], as_published: bool = False) -> list[Table]:

@@ -99,7 +99,7 @@ def finish(folder: RunFolder, records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def score_all(folder: RunFolder) -> None:
-    people = SimpleNamespace(subjects=[Subject(name, "man", ()) for name in ("ann", "bob")])
+    people = SimpleNamespace(subjects=[Subject(name, "man", ()) for name in ("ann", "bob")], targets={})
     metrics: Any = {"distance": Distance(), "brightness": Brightness()}
     with progress(Console(quiet=True), "Scoring", 1) as show:
         score(people, folder, metrics, show, PendingScores(folder, metrics))  # type: ignore[arg-type]

@@ -123,6 +123,15 @@ def test_a_run_without_similarities_is_refused_in_a_sentence(copied):
         side_by_side(read_runs([folder]))
 
 
+@pytest.mark.parametrize("damage", [{}, {"similarities": []}, {"similarities": 3}, {"similarities": [["a"]]}])
+def test_damaged_details_of_a_score_are_named_in_a_sentence(damage, copied):
+    def score(record):
+        return {**record, "details": damage} if record["metric"] == "identity" else record
+
+    with pytest.raises(UserError, match=r"scores\.jsonl: the details of the score identity of .* are damaged"):
+        side_by_side(read_runs([copied("damaged", score=score)]))
+
+
 def test_the_command_prints_and_writes_the_protocols(fc_bench, copied, tmp_path):
     folder = copied("run")
     done = fc_bench("report", folder, "--protocols")

@@ -141,6 +141,15 @@ def test_conditions_that_cannot_be_meant_are_refused(change, what, second, write
     assert what in refusal(second, write_suite)
 
 
+def test_a_name_belongs_to_one_prompt_of_a_category(second, write_suite):
+    prompts = second["sets"][0]["prompts"]
+    prompts["context"] = [{"text": "a {1} and a {2}", "name": "k1"}, {"text": "a {1} greets a {2}", "name": "k1"}]
+    assert 'another prompt of the category has the name "k1"' in refusal(second, write_suite)
+    prompts["action"] = [prompts["context"].pop()]
+    names = [prompt.name for prompt in prompts_of(write_suite(second))["ann+bob"]]
+    assert names == ["k1", "k1"]
+
+
 def test_a_missing_target_is_named_with_its_line(second, write_suite):
     from fc_bench.errors import UserError
 

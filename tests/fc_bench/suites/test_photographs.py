@@ -15,7 +15,7 @@ from PIL import Image
 
 from fc_bench.errors import UserError
 from fc_bench.model.pictures import image_files
-from fc_bench.suites.photographs import Crop, center_square, cut_out, face_square, holds, read_photograph
+from fc_bench.suites.photographs import Crop, center_square, cut_out, face_square, holds, read_photograph, shows_face
 
 SIZE = (40, 48)
 
@@ -120,7 +120,7 @@ def test_a_square_is_the_largest_and_shows_the_face_wherever_one_can(width, heig
     assert holds(Crop((width / 2, height / 2), max(width, height)), square.box)
     assert square.center == square.inside((width, height)).center
     if max(face[2] - face[0], face[3] - face[1]) < side - 1 - side // 16:
-        assert holds(square, face)
+        assert shows_face((width, height), square, face)  # rounding may put an edge beyond the photograph
 
 
 @given(SIDES, SIDES, SHARES, SHARES)

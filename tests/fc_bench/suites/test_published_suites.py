@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from fc_bench.errors import UserError
 from fc_bench.registry import suite_file
@@ -200,3 +202,24 @@ def test_published_rows_are_those_of_the_file_and_of_their_suite_alone():
         assert [row[5] for row in quality.texts()] == list(own["status"])
         assert ("DreamBooth", "4", "1,284", "160x", "one V100") in [row[:5] for row in cost.texts()]
     assert published_tables("pocket") == []
+
+
+def test_dreambooth_s_suite_is_the_authors_data_set_with_a_credit_for_every_photograph():
+    """Thirty subjects, 25 prompts each, four images each (arXiv 2208.12242, section 4.1)."""
+    from fc_bench.builtin import DREAMBOOTH_SUITE
+
+    suite = read_suite(DREAMBOOTH_SUITE)
+    sets = suite.subject_sets()
+    assert len(sets) == 30
+    assert {len(prompts) for _, prompts in sets} == {25}
+    assert suite.file.images_per_prompt == 4
+    assert not any(prompt.names_nobody for _, prompts in sets for prompt in prompts)
+    credits = (DREAMBOOTH_SUITE.parent / "references_and_licenses.txt").read_text(encoding="utf-8")
+    for subject in suite.subjects:
+        listed = re.search(rf"^{subject.id}\b ?(?::|-)?(.*?)(?:\n\n(?=\S)|\Z)", credits, re.MULTILINE | re.DOTALL)
+        assert listed is not None, subject.id
+        assert re.search(r"photos (taken )?by|art by|unsplash\.com", listed[1], re.IGNORECASE), subject.id
+        for photograph in subject.photographs:
+            with Image.open(photograph) as image:
+                assert max(image.size) <= 512
+                assert not image.getexif()
