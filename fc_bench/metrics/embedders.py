@@ -95,13 +95,6 @@ def _beside(metric: Any, number: int, mark: str, embedder_name: str) -> type[Met
             def derive(cls, details: Mapping[str, Any]) -> Score:
                 return _marked(super().derive(details), mark)
 
-        if (source := derived_from(metric)) is not None:
-            derived_from = f"{source}@{mark}"
-
-            @classmethod
-            def derive(cls, details: Mapping[str, Any]) -> Score:
-                return _marked(super().derive(details), mark)
-
         def score(self, sample: ScoredSample) -> Score:
             return _marked(super().score(sample), mark)
 
