@@ -116,8 +116,8 @@ class BasePipeline:
         `inputs` are additional arguments of the pipeline. Raises UserError for a prompt that the text encoder would
         truncate.
         """
-        self._check_lengths(pipeline, [request.prompt for request in requests])
-        self._check_lengths(pipeline, [request.conditions.negative_prompt for request in requests])
+        negative = {request.conditions.negative_prompt for request in requests} - {""}
+        self._check_lengths(pipeline, [*(request.prompt for request in requests), *negative])
         embeddings = self._text_embeddings(pipeline, requests) if self.setting.remembers_text else {}
         with compiled(pipeline.unet, self.setting.compiled):
             images = draw_images(pipeline, self.setting.sampler, requests, **embeddings, **inputs)

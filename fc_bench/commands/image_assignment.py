@@ -80,13 +80,13 @@ def read_manifest(
         cost = _reported_cost(row, where)
         for name in ("customization_seconds", "storage_bytes"):
             value = getattr(cost, name)
-            told, earlier = customized.setdefault((method, key, name), (where, value))
+            source, earlier = customized.setdefault((method, key, name), (where, value))
             if earlier is None:
                 customized[method, key, name] = (where, value)
             elif value not in (None, earlier):
                 raise UserError(
-                    f"{where}: the {name} of {method} and {key} is {value:g}, but {earlier:g} in {told}; it is that of "
-                    "the subject set, so write the same number in all its rows or in one."
+                    f"{where}: the {name} of {method} and {key} is {value:g}, but {earlier:g} in {source}; it is "
+                    "that of the subject set, so write the same number in all its rows or in one."
                 )
         claim(found, (method, key, template, index), ImageFile(file, cost=cost), requested, left_out, where)
     if unknown and requested.keys - {slot[1] for slot in found}:

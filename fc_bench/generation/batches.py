@@ -92,7 +92,7 @@ class Batches:
                 for image, maps in self._images(requests, prefix):
                     if maps is not None:
                         _check_maps(maps, len(self._customized.subjects))
-                    made.append((_picture(image, requests[min(len(made), len(requests) - 1)]), maps))
+                    made.append((_picture(image, requests[0].conditions.size), maps))
                 if len(made) != len(requests):
                     raise RuntimeError(f"the method gave {len(made)} images for {len(requests)} requests")
             except Exception as error:
@@ -141,14 +141,13 @@ def _of_one_size(requests: Sequence[Request]) -> list[Request]:
     return list(takewhile(lambda request: request.conditions.size == requests[0].conditions.size, requests))
 
 
-def _picture(image: Any, request: Request) -> Image.Image | Failure:
+def _picture(image: Any, size: tuple[int, int] | None) -> Image.Image | Failure:
     """The image, or its failure if it is black or has another size than the prompt asks for.
 
     Raises TypeError for an object that is not an image.
     """
     try:
         picture = require_picture(image)
-        size = request.conditions.size
         if size is not None and picture.size != tuple(size):
             found = f"{picture.width} x {picture.height} pixels instead of {size[0]} x {size[1]}"
             return Failure.of(ValueError(f"the method gave an image of {found}"))

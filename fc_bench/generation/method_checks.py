@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from fc_bench.errors import Failure, UserError
-from fc_bench.generation.plan import MethodRow, Plan
+from fc_bench.generation.plan import Job, MethodRow, Plan, PlannedSamples
 from fc_bench.model.errors import ModelInputError
 from fc_bench.protocols import AskedSet, Method, Setting, fill, mentions_subjects, used_conditions
 from fc_bench.suites.suite import Prompt, SubjectSet
@@ -57,12 +57,17 @@ def _unsupported(method: type[Method], requested: Sequence[AskedSet]) -> str:
     return ""
 
 
+def _requested_by(job: Job) -> AskedSet:
+    assert isinstance(job.samples, PlannedSamples)
+    return requested_set(job.subject_set, job.samples.prompts)
+
+
 def check_methods(plan: Plan, setting: Setting, methods: Iterable[tuple[type[Method], BaseModel, MethodRow]]) -> None:
     """Raise UserError with what the methods of a plan refuse, and which methods accept everything."""
     refused: dict[str, list[str]] = {}
     names: dict[str, bool] = {}
     for method, options, row in methods:
-        requested = [job.asked() for job in plan.jobs if job.row is row]
+        requested = [_requested_by(job) for job in plan.jobs if job.row is row]
         message = refusal(method, setting, options, requested)
         names[row.name] = names.get(row.name, False) or bool(message)
         if message:

@@ -19,7 +19,6 @@ from fc_bench.model.backbones.fingerprint import fingerprint
 from fc_bench.model.yaml_file import nearest, sentence
 from fc_bench.protocols import (
     UNCONDITIONED,
-    AskedSet,
     Conditions,
     Method,
     Setting,
@@ -171,17 +170,6 @@ class Job:
         if isinstance(self.samples, PlannedSamples):
             return [prompt.conditions for prompt in self.samples.prompts]
         return [sample.conditions for sample in self.samples]
-
-    def asked(self) -> AskedSet:
-        """Its subjects and prompts, as a method checks them."""
-        assert isinstance(self.samples, PlannedSamples)
-        prompts = self.samples.prompts
-        return AskedSet(
-            self.subject_set.subjects,
-            lambda mentions: [fill(prompt.template, mentions) for prompt in prompts],
-            self.conditions(),
-            [prompt.template for prompt in prompts if prompt.names_nobody],
-        )
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,9 @@ def check_prompt_lengths(plan: Plan, setting: Setting, generated: bool = True, s
         for prompt in requested:
             if message := reader.refusal(prompt):
                 raise UserError(message)
-    negative = dict.fromkeys(one.negative_prompt for job in plan.jobs for one in job.conditions())
-    for reader in prompt_readers(setting.backbone, generated, scored=False):
+    asked = (one.negative_prompt for job in plan.jobs for one in job.conditions())
+    negative = dict.fromkeys(prompt for prompt in asked if prompt)
+    for reader in prompt_readers(setting.backbone, generated, scored=False) if negative else ():
         for prompt in negative:
             if message := reader.refusal(prompt):
                 raise UserError(f"Negative prompt: {message}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fc_bench.errors import UserError
@@ -23,7 +24,6 @@ from fc_bench.layouts.layout import (
     Item,
     Layout,
     Photographs,
-    Unknown,
     Written,
     json_bytes,
     numbered,
@@ -43,6 +43,7 @@ class CustomConcept101(Layout):
 
     name = "customconcept101"
     expects = "ID/samples/0000_0.png, ID/prompts.json"
+    others = "concept's prompt"
     pattern = re.compile(r"(?P<item>[^/]+/samples/\d{4,9})_(?P<image>\d{1,9})")
     images = None
 
@@ -53,7 +54,7 @@ class CustomConcept101(Layout):
         for item in numbered(suite.subject_sets(), suite.file):
             number = counts.get(folder_of(item), 0)
             counts[folder_of(item)] = number + 1
-            items.append(Item(item.subject_set, item.prompt, item.number, item.set_number, item.prompt_number, number))
+            items.append(replace(item, category_number=number))
         return items
 
     def item_name(self, item: Item) -> str:
@@ -63,10 +64,6 @@ class CustomConcept101(Layout):
     def image_name(self, item: Item, index: int) -> str:
         """The path of an image."""
         return f"{self.item_name(item)}_{index}"
-
-    def unknown(self, file: str, match: re.Match[str], suite: Suite, items: int) -> Unknown:
-        """Images of other concepts are left out."""
-        return Unknown(f"{file} is no concept's prompt of the suite {suite.file.name}", refused=False)
 
     def contradiction(self, folder: Path, file: Path, match: re.Match[str], item: Item) -> str:
         """Another text in `prompts.json`."""

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from fc_bench.errors import UserError
 from fc_bench.layouts.benchmark import THINGS, Benchmark, BenchmarkPrompt, BenchmarkSubject, chosen_subset, with_slots
-from fc_bench.layouts.layout import Beside, Item, Layout, Photographs, Unknown, Written, same_words
+from fc_bench.layouts.layout import Beside, Item, Layout, Photographs, Written, same_words
 from fc_bench.model.pictures import image_files
 from fc_bench.suites.slugs import is_id
-from fc_bench.suites.suite import Suite
 
 
 class DreamBenchPlus(Layout):
@@ -23,6 +22,7 @@ class DreamBenchPlus(Layout):
 
     name = "dreambench-plus"
     expects = "tgt_image/ID/0_0.png, src_image/ID/0_0.png, text/ID/0_0.txt"
+    others = "subject's prompt"
     pattern = re.compile(r"tgt_image/(?P<item>[^/]+/(?:0|[1-9]\d{0,8}))_(?P<image>0|[1-9]\d{0,8})")
     accompanying = re.compile(r"src_image/.*")
     images = None
@@ -34,10 +34,6 @@ class DreamBenchPlus(Layout):
     def image_name(self, item: Item, index: int) -> str:
         """The path below `tgt_image`."""
         return f"tgt_image/{self.item_name(item)}_{index}"
-
-    def unknown(self, file: str, match: re.Match[str], suite: Suite, items: int) -> Unknown:
-        """Images of other subjects are left out."""
-        return Unknown(f"{file} is no subject's prompt of the suite {suite.file.name}", refused=False)
 
     def refused_count(self, folder: Path, files: int, items: int) -> str:
         """Other numbers of references or texts than of images."""

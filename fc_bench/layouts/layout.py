@@ -101,6 +101,8 @@ class Layout(ABC):
     """The number of images of a prompt; None: any."""
     grids: ClassVar[bool] = False
     """Whether the (four) images of a prompt are cells of one file."""
+    others: ClassVar[str] = ""
+    """What a file of another part of the benchmark is not, such as `prompt`; empty where such files are refused."""
     jpeg: ClassVar[bool] = False
     """Whether files are JPEG, because the benchmark's scripts accept nothing else; otherwise PNG."""
 
@@ -113,9 +115,9 @@ class Layout(ABC):
         """All prompts of a suite with their numbers, in the suite's order."""
         return numbered(suite.subject_sets(), suite.file)
 
-    @abstractmethod
     def item_name(self, item: Item) -> str:
-        """The part of the path that is the item's own."""
+        """The part of the path that is the item's own: its name or number."""
+        return item.label
 
     @abstractmethod
     def image_name(self, item: Item, index: int) -> str:
@@ -136,6 +138,8 @@ class Layout(ABC):
 
     def unknown(self, file: str, match: re.Match[str], suite: Suite, items: int) -> Unknown:
         """What is known of a file whose name is that of no item."""
+        if self.others:
+            return Unknown(f"{file} is no {self.others} of the suite {suite.file.name}", refused=False)
         what = f"{file} is none of the {items} prompts of the suite {suite.file.name}, whose numbers count from 0"
         return Unknown(what, refused=True)
 

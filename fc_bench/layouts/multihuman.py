@@ -25,10 +25,6 @@ class MultiHuman(Layout):
     expects = "0.png"
     pattern = re.compile(r"(?P<item>0|[1-9]\d{0,8})")
 
-    def item_name(self, item: Item) -> str:
-        """The number."""
-        return item.label
-
     def image_name(self, item: Item, index: int) -> str:
         """The number."""
         return item.label

@@ -23,13 +23,11 @@ from fc_bench.layouts.layout import (
     Item,
     Layout,
     Photographs,
-    Unknown,
     Written,
     json_bytes,
     read_json,
     same_words,
 )
-from fc_bench.suites.suite import Suite
 
 NOUN = "person"
 """Class noun of every subject: the benchmark has none."""
@@ -44,20 +42,13 @@ class MultiID(Layout):
 
     name = "multiid"
     expects = "0001/out.png, 0001/ori.png, 0001/ref_1.png, 0001/meta.json"
+    others = "item"
     pattern = re.compile(r"(?P<item>[^/]+)/out")
     accompanying = re.compile(r"[^/]+/(?:ori|ref_\d+)")
-
-    def item_name(self, item: Item) -> str:
-        """The name; `import` takes the target's, as their generating script names folders."""
-        return item.label
 
     def image_name(self, item: Item, index: int) -> str:
         """`out` in the item's folder."""
         return f"{self.item_name(item)}/out"
-
-    def unknown(self, file: str, match: re.Match[str], suite: Suite, items: int) -> Unknown:
-        """Images of other items are left out."""
-        return Unknown(f"{file} is no item of the suite {suite.file.name}", refused=False)
 
     def contradiction(self, folder: Path, file: Path, match: re.Match[str], item: Item) -> str:
         """Another prompt in `meta.json`."""

@@ -18,9 +18,8 @@ from fc_bench.layouts.benchmark import (
     records_in,
     subject_id,
 )
-from fc_bench.layouts.layout import Item, Layout, Unknown
+from fc_bench.layouts.layout import Item, Layout
 from fc_bench.suites.slugs import is_id
-from fc_bench.suites.suite import Suite
 
 
 class OmniContext(Layout):
@@ -31,6 +30,7 @@ class OmniContext(Layout):
 
     name = "omnicontext"
     expects = "fullset/single_character/0001.png"
+    others = "prompt"
     pattern = re.compile(r"(?:fullset/)?(?P<item>[^/]+/[^/]+)")
 
     def item_name(self, item: Item) -> str:
@@ -40,10 +40,6 @@ class OmniContext(Layout):
     def image_name(self, item: Item, index: int) -> str:
         """The task and the key below `fullset`."""
         return f"fullset/{self.item_name(item)}"
-
-    def unknown(self, file: str, match: re.Match[str], suite: Suite, items: int) -> Unknown:
-        """Other files, such as the single images beside UMO's joined ones, are left out."""
-        return Unknown(f"{file} is no prompt of the suite {suite.file.name}", refused=False)
 
 
 _CHARACTER = ("single_character", "multi_character")

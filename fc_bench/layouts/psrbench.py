@@ -18,8 +18,7 @@ from fc_bench.layouts.benchmark import (
     subject_id,
     with_slots,
 )
-from fc_bench.layouts.layout import Beside, Item, Layout, Photographs, Unknown, Written, json_bytes
-from fc_bench.suites.suite import Suite
+from fc_bench.layouts.layout import Beside, Item, Layout, Photographs, Written, json_bytes
 
 
 class PSRBench(Layout):
@@ -30,6 +29,7 @@ class PSRBench(Layout):
 
     name = "psrbench"
     expects = "outputs/Action/0.png, Action.json"
+    others = "prompt"
     pattern = re.compile(r"(?:outputs/)?(?P<item>[^/]+/(?:0|[1-9]\d{0,8}))")
     accompanying = re.compile(r"references/.*")
 
@@ -40,10 +40,6 @@ class PSRBench(Layout):
     def image_name(self, item: Item, index: int) -> str:
         """The subset and the number below `outputs`."""
         return f"outputs/{self.item_name(item)}"
-
-    def unknown(self, file: str, match: re.Match[str], suite: Suite, items: int) -> Unknown:
-        """Images of subsets that the suite does not have are left out."""
-        return Unknown(f"{file} is no prompt of the suite {suite.file.name}", refused=False)
 
     def beside(self, written: Sequence[Written], photographs: Photographs) -> Iterator[Beside]:
         """`SUBSET.json` with instruction, input paths, categories and the path of the result."""

@@ -30,10 +30,6 @@ class Uno(Layout):
     pattern = re.compile(r"(?P<item>0|[1-9]\d{0,8})_(?P<image>0|[1-9]\d{0,8})")
     images = None
 
-    def item_name(self, item: Item) -> str:
-        """The number of the prompt."""
-        return item.label
-
     def image_name(self, item: Item, index: int) -> str:
         """Both numbers."""
         return f"{item.label}_{index}"

@@ -38,10 +38,6 @@ class XVerse(Layout):
     images = 4
     grids = True
 
-    def item_name(self, item: Item) -> str:
-        """The number."""
-        return item.label
-
     def image_name(self, item: Item, index: int) -> str:
         """The number and the prompt's first 40 characters, with `_` for blanks and slashes."""
         return f"{item.label}_{re.sub(r'[ /]', '_', item.text[:SHOWN])}"

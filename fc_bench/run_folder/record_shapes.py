@@ -87,7 +87,7 @@ class Customized(msgspec.Struct, gc=False, kw_only=True):
     details: Mapped | None = None
     error: Mapped | Text | None = None
     reported: bool = False
-    """Whether somebody else measured it, and some of it alone."""
+    """Whether the maker of the images reported it; some fields may then be missing."""
 
     def __post_init__(self) -> None:
         for name in ("seconds", "steps", "peak_memory_bytes", "artefact_bytes"):

@@ -64,7 +64,7 @@ def check_multi(text: str) -> str:
     Raises ValueError with what to write.
     """
     if "1" in slots_of(text):
-        return _check_numbered(text, slots_of(text))
+        return _check_numbered(text)
     return _check_slot(text, "subjects")
 
 
@@ -85,7 +85,7 @@ def template_of_set(text: str, ids: Sequence[str]) -> str:
         if name not in numbers:
             raise ValueError(f'the prompt "{text}" names {{{name}}}, which is not in the set, {nearest(name, numbers)}')
     text = _SLOT.sub(lambda found: f"{{{numbers[found[1]]}}}", text)
-    _check_numbered(text, slots_of(text))
+    _check_numbered(text)
     if len(slots) != len(ids):
         raise ValueError(
             f'the prompt "{text}" has {len(slots)} slots for a set of {len(ids)}; write each of {{1}} to {{{len(ids)}}}'
@@ -104,18 +104,18 @@ def _check_slot(text: str, slot: str) -> str:
     return text
 
 
-def _check_numbered(text: str, slots: Sequence[str]) -> str:
+def _check_numbered(text: str) -> str:
     """Refuse slots that are not 1, 2 and so on in this order: methods get references in the order of the prompt."""
-    _refuse_placeholder(text, "1")
+    slots = slots_of(_refuse_placeholder(text, "1"))
     wanted = [str(number) for number in range(1, len(slots) + 1)]
     if text.count("{") != len(slots) or text.count("}") != len(slots):
         raise ValueError(f'the prompt "{text}" has a brace without its pair; write {{1}} for the first subject')
-    if sorted(slots) == wanted and list(slots) != wanted:
+    if sorted(slots) == wanted and slots != wanted:
         raise ValueError(
             f'the prompt "{text}" names subject {slots[0]} first; name the subjects in the order of the set, or list '
             "the set in the order of the prompt"
         )
-    if list(slots) != wanted:
+    if slots != wanted:
         raise ValueError(f'the prompt "{text}" has the slots {_braced(slots)}; write {_braced(wanted)}, each once')
     return text
 

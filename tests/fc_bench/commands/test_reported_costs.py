@@ -105,10 +105,10 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_cost_that_is_no_number_is_refused_by_its_line(case, scored, tmp_path):
-    change, told = BAD[case]
+    change, expected = BAD[case]
     done = scored(lambda number: change)
     assert done.code == 2
-    assert told in done.err
+    assert expected in done.err
     assert "list.csv:2: " in done.err
     assert len(done.err.strip().splitlines()) == 1
     assert not (tmp_path / "scored").exists()

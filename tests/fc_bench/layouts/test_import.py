@@ -279,12 +279,12 @@ DAMAGED = {
 def test_copy_that_is_not_the_benchmark_is_refused_in_one_sentence_and_nothing_is_written(
     case, imported, copies, tmp_path
 ):
-    name, damage, told = DAMAGED[case]
+    name, damage, expected = DAMAGED[case]
     damage(copies(name))
     before = sorted(tmp_path.rglob("*"))
     done = imported(name, PARTS[name], "--copy")
     assert done.code == 2, done.out
-    assert told in done.err
+    assert expected in done.err
     assert len(done.err.strip().splitlines()) == 1
     assert sorted(tmp_path.rglob("*")) == before
 

@@ -77,10 +77,10 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_folder_that_does_not_fit_is_refused_in_one_sentence(case, read):
-    layout, files, told = REFUSED[case]
+    layout, files, expected = REFUSED[case]
     with pytest.raises(UserError) as refused:
         read(layout, files)
-    assert told in str(refused.value)
+    assert expected in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
