@@ -36,9 +36,9 @@ FALSE_ACCEPT_RATE = 0.01
 TARGET, SUMMARY = Path("reports", "reference", "calibration"), "summary.md"
 DLIB = """\
 name: drawn
-description: dlib's faces, whose detector takes whatever looks a little like a face
+description: the pocket world with dlib's faces
 extends: pocket
-faces: {name: dlib, kind: dlib, det_thresh: 1.0e-6}
+faces: {name: dlib, kind: dlib}
 """
 
 

@@ -13,10 +13,11 @@ COLUMNS, CARDS = "columns.csv", "index.html"
 
 @dataclass(frozen=True)
 class Trust:
-    """The metric whose card has a column, and the card in short."""
+    """The metric whose card has a column, the card in short, and what requests of a prompt leave of its scale."""
 
     metric: str
     in_short: str
+    requests: str
 
 
 @cache
@@ -26,4 +27,4 @@ def published_trust() -> dict[str, Trust]:
     if not file.is_file():
         return {}
     with file.open(newline="", encoding="utf-8") as lines:
-        return {row["column"]: Trust(row["metric"], row["in_short"]) for row in csv.DictReader(lines)}
+        return {row["column"]: Trust(row["metric"], row["in_short"], row["requests"]) for row in csv.DictReader(lines)}

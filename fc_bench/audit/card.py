@@ -117,6 +117,10 @@ class ColumnCard:
     at_floor: float | None
     repeatability: float | None
     """Standard deviation over seeds of the same people, as part of the scale."""
+    people: int
+    """Number of people that were examined."""
+    unseen: int
+    """People among them whose reference photograph shows the metric no face, so that they have no value."""
 
     @cached_property
     def faults(self) -> tuple[LevelEffect, ...]:
@@ -236,6 +240,7 @@ def column_card(column: Column, scores: pd.DataFrame) -> ColumnCard:
         values.share_at((*BASE, False), bound[0]),
         values.share_at((*BASE, True), bound[1]),
         _repeatability(values, scales),
+        *values.people(),
     )
 
 
@@ -246,12 +251,14 @@ class _Values:
         self.column = column
         self._found: dict[int, dict[Place, dict[tuple[str, ...], float]]] = {}
         self._all: dict[int, dict[Place, int]] = {}
+        self._people: dict[int, set[str]] = {}
         facts = scores[["subjects", "factor", "level", "others", "people", "seed"]].itertuples(index=False, name=None)
         for (size, factor, level, others, people, seed), value in zip(facts, scores[column.name], strict=True):
             place = (factor, level, bool(others))
             own = self._found.setdefault(size, {}).setdefault(place, {})
             if not np.isnan(value):
                 own[(people, str(seed))] = float(value)
+            self._people.setdefault(size, set()).update(people.split("+"))
             counts = self._all.setdefault(size, {})
             counts[place] = counts.get(place, 0) + 1
 
@@ -263,6 +270,12 @@ class _Values:
     def at(self, size: int, place: Place) -> Mapping[tuple[str, ...], float]:
         """The values at a level; empty without any."""
         return self._found[size].get(place, {})
+
+    def people(self) -> tuple[int, int]:
+        """Number of people, and of those without any value, in pictures of the fewest subjects that have values."""
+        size = min(self.sizes)
+        known = {person for own in self._found[size].values() for people, _ in own for person in people.split("+")}
+        return len(self._people[size]), len(self._people[size] - known)
 
     def pictures(self, size: int, place: Place) -> int:
         """Pictures examined at a level."""

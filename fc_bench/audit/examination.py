@@ -38,6 +38,7 @@ from fc_bench.protocols import (
     needs_attention,
     needs_siblings,
 )
+from fc_bench.scoring.faces import NoFaceError
 
 PHOTOGRAPHS = 5
 """Photographs of each subject, as in the pocket suites."""
@@ -77,17 +78,21 @@ class Examiner:
         subjects = list({subject.id: subject for sample in samples for subject in sample.subjects}.values())
         scores: dict[str, Sequence[Score | None]] = {}
         for name, metric in self._metrics.items():
-            asked = [_concerns(metric, sample) for sample in samples]
             source = scores.get(derived_from(metric) or "")
+            asked = [_concerns(metric, sample) for sample in samples]
             if source is None:
                 with _reported(name, "the photographs"):
-                    metric.prepare(subjects)
+                    known = _prepare(metric, subjects)
+                usable = [known.issuperset(subject.id for subject in sample.subjects) for sample in samples]
+            else:
+                usable = [score is not None for score in source]
+            asked = [one and other for one, other in zip(asked, usable, strict=True)]
+            if source is None:
                 _look_ahead(metric, [sample for sample, one in zip(samples, asked, strict=True) if one])
             own: list[Score | None] = []
             for number, (case, sample) in enumerate(zip(cases, samples, strict=True)):
                 with _reported(name, f"{case.level.factor}, {case.level.name}"):
-                    known = None if source is None else source[number]
-                    own.append(_score(metric, sample, known) if asked[number] else None)
+                    own.append(_score(metric, sample, source and source[number]) if asked[number] else None)
             scores[name] = own
         rows = []
         for number, case in enumerate(cases):
@@ -218,6 +223,18 @@ def _attention(picture: Picture, where: str) -> np.ndarray:
         "everywhere": np.ones_like(own),
     }[where]
     return chosen / chosen.sum((1, 2), keepdims=True)
+
+
+def _prepare(metric: Metric, subjects: Sequence[Subject]) -> set[str]:
+    """Prepare a metric for the subjects; the ids of those whose reference photograph shows it a face, if it looks."""
+    known = {subject.id: subject for subject in subjects}
+    while known:
+        try:
+            metric.prepare(list(known.values()))
+            break
+        except NoFaceError as error:
+            del known[error.subject]
+    return set(known)
 
 
 def _concerns(metric: Metric, sample: ScoredSample) -> bool:

@@ -65,8 +65,9 @@ app = _App(
 
 def main() -> None:
     """Run a verb: an error that the user can fix becomes one line and exit code 2."""
-    adding = " with --resume" if sys.argv[1:2] == ["train"] and "--resume" not in sys.argv else ""
-    interrupted = f"interrupted; the same command{adding} continues."
+    verb = sys.argv[1:2]
+    adding = " with --resume" if verb == ["train"] and "--resume" not in sys.argv else ""
+    interrupted = f"interrupted; the same command{adding} {'starts again' if verb == ['audit'] else 'continues'}."
     sys.exit(exit_code_of(_run_verb, print_error, (UserError, ModelInputError), interrupted))
 
 

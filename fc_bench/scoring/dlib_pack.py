@@ -29,7 +29,8 @@ class DlibPack:
     """Detector and recognizer of dlib; raises UserError if they cannot be loaded.
 
     As insightface does, it scales an image to fit into `det_size` before it searches faces; the smallest has 80 pixels
-    there. `det_thresh` is the least score of the detector's support vector machine, above 1 for plain faces.
+    there. `det_thresh` is the least score of the detector's support vector machine: dlib's own is 0, plain faces have
+    more than 1, and with a negative one the detector takes more for faces.
     """
 
     needs = "dlib's files for five landmarks and for recognition"

@@ -218,6 +218,17 @@ def _is_same(one: Face, other: Face) -> bool:
     return across > 0 and down > 0 and across * down > OVERLAP * min(one.area, other.area)
 
 
+class NoFaceError(UserError):
+    """A subject's reference photograph shows no face; `subject` is the subject's id."""
+
+    def __init__(self, subject: Subject) -> None:
+        super().__init__(
+            f'No face is found in {subject.photographs[0]}, the reference photograph of "{subject.id}"; '
+            "use one in which the face is visible."
+        )
+        self.subject = subject.id
+
+
 class ReferenceFaces:
     """The largest face of each photograph of the subjects; each photograph is searched once.
 
@@ -238,15 +249,12 @@ class ReferenceFaces:
         return self._found[key]
 
     def embeddings(self, subjects: Sequence[Subject]) -> list[np.ndarray]:
-        """The largest face of each subject's first photograph; raises UserError if one shows no face."""
+        """The largest face of each subject's first photograph; raises NoFaceError if one shows no face."""
         found = []
         for subject in subjects:
             face = self.face(subject)
             if face is None:
-                raise UserError(
-                    f'No face is found in {subject.photographs[0]}, the reference photograph of "{subject.id}"; '
-                    "use one in which the face is visible."
-                )
+                raise NoFaceError(subject)
             found.append(face.embedding)
         return found
 

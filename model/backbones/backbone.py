@@ -102,7 +102,8 @@ class Faces(Settings):
     pack: str
     """Folder of the files; dlib's are those of the extra, if it is left out."""
     det_size: tuple[_Side, _Side] = (640, 640)
-    det_thresh: float = Field(default=0.5, gt=0, lt=1)
+    det_thresh: float = 0.5
+    """The detector's least score: a probability; for dlib that of its support vector machine, 0 if it is left out."""
     recognizer: Recognizer | None = None
     """A recognizer that replaces the one that insightface finds in the pack."""
     threshold: float | None = Field(default=None, gt=-1, lt=1)
@@ -118,7 +119,14 @@ class Faces(Settings):
             return data
         if data.get("recognizer") is not None:
             raise ValueError("dlib has a recognizer of its own; remove recognizer, or remove kind")
-        return {"pack": DLIB_PACK, "threshold": DLIB_THRESHOLD, **data}
+        return {"pack": DLIB_PACK, "threshold": DLIB_THRESHOLD, "det_thresh": 0.0, **data}
+
+    @model_validator(mode="after")
+    def _check_detection(self) -> Faces:
+        low, high = (-2, 2) if self.kind == "dlib" else (0, 1)
+        if not low < self.det_thresh < high:
+            raise ValueError(f"det_thresh is {self.det_thresh:g}; give a number between {low} and {high}")
+        return self
 
 
 class Dtypes(Settings):

@@ -38,7 +38,8 @@ def main_columns(card: Card) -> list[ColumnCard]:
 
 def findings(column: ColumnCard) -> list[tuple[str, str]]:
     """What an examination found about a column: pairs of a heading and a sentence."""
-    found = [("scale", _scale_words(column))] if column.scales else []
+    found = [("left out", _unseen(column))] if column.unseen else []
+    found += [("scale", _scale_words(column))] if column.scales else []
     judged = column.column.higher_is_better is not None
     found += _named("sees" if judged else "falls with", column.sees)
     found += _named("rewards" if judged else "rises with", column.rewards, -1)
@@ -59,6 +60,8 @@ def in_short(column: ColumnCard) -> str:
     """One sentence: how many faults a column sees, what it is blind to and what moves it most."""
     judged = column.column.higher_is_better is not None
     parts = [f"{'sees' if judged else 'falls with'} {len(column.sees)} of {len(column.faults)} faults"]
+    if column.unseen:
+        parts.append(_unseen(column))
     if column.rewards:
         parts.append(f"{'rewards' if judged else 'rises with'} {_names(column.rewards[:3])}")
     if column.leaves_out:
@@ -72,13 +75,26 @@ def in_short(column: ColumnCard) -> str:
 
 
 def columns_frame(cards: Sequence[Card]) -> pd.DataFrame:
-    """A row for each column: metric, title, and the sentence of `in_short`."""
+    """A row for each column: metric, title, and the sentences of `in_short` and `requests`."""
     rows = [
-        (column.column.name, card.metric, column.column.title, in_short(column))
+        (column.column.name, card.metric, column.column.title, in_short(column), requests(column))
         for card in cards
         for column in card.columns
     ]
-    return pd.DataFrame(rows, columns=["column", "metric", "title", "in_short"])
+    return pd.DataFrame(rows, columns=["column", "metric", "title", "in_short", "requests"])
+
+
+def requests(column: ColumnCard) -> str:
+    """What a request leaves of the scale, by factor; empty for a column that does not separate people."""
+    by_factor: dict[str, list[float]] = {}
+    for (factor, _), part in _left(column).items():
+        if factor in REQUESTED:
+            by_factor.setdefault(factor, []).append(part)
+    parts = []
+    for factor, own in by_factor.items():
+        low, high = f"{min(own):.2f}", f"{max(own):.2f}"
+        parts.append(f"{factor} {low}" + (f" to {high}" if high != low else ""))
+    return ", ".join(parts)
 
 
 def effects_frame(card: Card) -> pd.DataFrame:
@@ -123,21 +139,12 @@ def summary_table(cards: Sequence[Card]) -> Table:
 
 def scene_table(cards: Sequence[Card]) -> Table:
     """What is left between the person and a stranger where the prompt requests a style, an accessory or an action."""
-    columns = [
-        (column, {one.level: one for one in column.separations})
-        for card in cards
-        for column in main_columns(card)
-        if column.separations and (column.separations[0].auc.low or 0) > CHANCE
-    ]
+    columns = [(column, found) for card in cards for column in main_columns(card) if (found := _left(column))]
     places = dict.fromkeys(key for _, found in columns for key in found if key[0] in REQUESTED)
-    rows = []
-    for key in places:
-        cells = []
-        for column, found in columns:
-            one, usual = found.get(key), column.separations[0]
-            left = None if one is None else (one.same - one.other) / (usual.same - usual.other)
-            cells.append(Cell(NOTHING if left is None else f"{left:.2f}"))
-        rows.append((Cell(": ".join(key)), *cells))
+    rows = [
+        (Cell(": ".join(key)), *(Cell(f"{found[key]:.2f}" if key in found else NOTHING) for _, found in columns))
+        for key in places
+    ]
     heads = (Heading("the prompt requests", number=False), *(Heading(column.column.title) for column, _ in columns))
     caption = (
         "Difference of the right person and a stranger, both as the prompt requests, as part of the difference in a "
@@ -146,6 +153,14 @@ def scene_table(cards: Sequence[Card]) -> Table:
     return Table(
         "audit-scenes", "What a requested style or accessory leaves of the scale", heads, tuple(rows), 0, caption
     )
+
+
+def _left(column: ColumnCard) -> dict[Key, float]:
+    """What each level leaves between the right person and a stranger, as part of what is usual; none by chance."""
+    if not column.separations or (column.separations[0].auc.low or 0) <= CHANCE:
+        return {}
+    usual = column.separations[0].same - column.separations[0].other
+    return {one.level: (one.same - one.other) / usual for one in column.separations}
 
 
 _SCALE_HEADS = (
@@ -266,6 +281,10 @@ def _statistic(found: Statistic | None, digits: int = 3) -> Cell:
         return Cell(NOTHING)
     ends = None if found.low is None or found.high is None else (f"{found.low:.{digits}f}", f"{found.high:.{digits}f}")
     return Cell(f"{found.value:.{digits}f}", ends)
+
+
+def _unseen(column: ColumnCard) -> str:
+    return f"no face is found in the reference photographs of {column.unseen} of {column.people} people"
 
 
 def _scale_words(column: ColumnCard) -> str:

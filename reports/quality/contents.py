@@ -14,6 +14,7 @@ from fc_bench.reports.cost.beside import Beside
 from fc_bench.reports.cost.cells import ROUGHLY
 from fc_bench.reports.frame import Run, columns, paired_samples, requested_samples, rows, who
 from fc_bench.reports.tables.model import NOTHING, Cell, Heading, Table
+from fc_bench.reports.trust import published_trust
 from fc_bench.suites.slugs import slug
 
 Marks = Mapping[tuple[str, int], str]
@@ -122,7 +123,8 @@ class Contents:
                 header = (_METHOD, *(Heading(name, _better(column)) for name in names))
                 by = attribute or "category"
                 title = f"{column.title} by {by}, {who(size)}"
-                tables.append(Table(slug(f"{by}-{column.name}-{size}"), title, header, tuple(made)))
+                caption = "" if attribute else _requests(column)
+                tables.append(Table(slug(f"{by}-{column.name}-{size}"), title, header, tuple(made), caption=caption))
         return tables
 
     def paper(self) -> list[Table]:
@@ -341,6 +343,17 @@ def _kind(found: Mapping[str, Row]) -> str:
     if references == 0:
         return "text only"
     return NOTHING if steps is None else "tuned" if steps else "tuning-free"
+
+
+def _requests(column: Column) -> str:
+    """What the published audit found of the scale of different prompts."""
+    found = published_trust().get(column.name)
+    if found is None or not found.requests:
+        return ""
+    return (
+        "The scale depends on the prompt. Of the difference between the right person and a stranger, requests leave: "
+        f"{found.requests} (audit of the pocket models)."
+    )
 
 
 def _title(size: int) -> str:

@@ -15,6 +15,8 @@ from fc_bench.audit.examination import FACTS, examine, examine_in_processes, set
 from fc_bench.errors import UserError
 from fc_bench.metrics.embedders import metric_classes
 from fc_bench.protocols import Column, Score, ScoredSample, Setting, Subject
+from fc_bench.reports.audit.cards import in_short
+from fc_bench.scoring.faces import NoFaceError
 
 SETTING = setting_of("pocket")
 
@@ -48,6 +50,15 @@ class Brightness(_Drawn):
 
     def score(self, sample: ScoredSample) -> Score:
         return Score({"value": float(np.asarray(sample.image).mean()) / 255})
+
+
+class HalfBlind(_Drawn):
+    """Finds no face in the reference photographs of every second person."""
+
+    def prepare(self, subjects: Sequence[Subject]) -> None:
+        for subject in subjects:
+            if int(subject.id) % 2:
+                raise NoFaceError(subject)
 
 
 class Broken(_Drawn):
@@ -122,6 +133,17 @@ def test_a_derived_score_equals_the_one_of_the_picture_itself() -> None:
     alone = examine(design, metric_classes(["multiid"], SETTING.backbone), SETTING)
     for column in ("multiid_similarity", "multiid_non_matched"):
         assert derived[column].to_numpy() == pytest.approx(alone[column].to_numpy(), abs=2e-5, nan_ok=True)
+
+
+def test_people_whose_reference_shows_no_face_are_left_out_and_counted() -> None:
+    design = Design(people=4, seeds=1, largest=2, factors=frozenset({"light"}))
+    found = examine(design, {"drawn": HalfBlind}, SETTING)
+    seen = [all(int(person) % 2 == 0 for person in people.split("+")) for people in found["people"]]
+    assert 0 < sum(seen) < len(seen)
+    assert found["value"].notna().tolist() == seen
+    column = card_of("drawn", HalfBlind, found).columns[0]
+    assert (column.people, column.unseen) == (4, 2)
+    assert "no face is found in the reference photographs of 2 of 4 people" in in_short(column)
 
 
 def test_a_metric_that_fails_is_named_with_the_picture() -> None:

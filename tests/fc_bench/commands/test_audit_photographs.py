@@ -155,7 +155,7 @@ def test_an_embedder_of_another_kind_is_calibrated_by_the_same_command(
     declared.write_text(
         "name: both\ndescription: two embedders\nextends: pocket\nfaces:\n"
         f"  - {{name: pocket-faces, pack: '{dlib_backbone.declared_path('clip').parent / 'faces'}', "
-        "det_size: [128, 128], det_thresh: 0.4}\n  - {name: dlib, kind: dlib, det_thresh: 1.0e-6}\n"
+        "det_size: [128, 128], det_thresh: 0.4}\n  - {name: dlib, kind: dlib}\n"
     )
     arguments = ("--backbone", declared, "--embedder", "dlib", "--false-accept-rate", 0.1)
     done = fc_bench("audit", "--photographs", photographs, *arguments, "--out", tmp_path / "out")

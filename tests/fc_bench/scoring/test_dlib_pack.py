@@ -48,8 +48,7 @@ def test_the_declared_cosine_says_what_dlib_s_distance_says(dlib_backbone):
     """Of drawn people, whose embeddings lie near the threshold, pairs are judged alike by cosine and by distance."""
     from fc_bench.scoring.dlib_pack import DlibPack
 
-    settings = dlib_backbone.faces[0].model_copy(update={"det_thresh": 1e-6})
-    pack = DlibPack(dlib_backbone.path("faces"), settings, "cpu", "")
+    pack = DlibPack(dlib_backbone.path("faces"), dlib_backbone.faces[0], "cpu", "")
     found = []
     for seed in HELD_OUT_RECOGNIZER_PEOPLE[:12]:
         for number in range(3):
@@ -103,6 +102,13 @@ def test_a_recognizer_beside_dlib_is_refused(tmp_path):
     recognizer = "kind: dlib, recognizer: {file: a.onnx}}"
     (tmp_path / "b.yaml").write_text(WITH_DLIB.replace("kind: dlib}", recognizer))
     with pytest.raises(ModelInputError, match="dlib has a recognizer of its own"):
+        read_backbone(str(tmp_path / "b.yaml"))
+
+
+@pytest.mark.parametrize(("kind", "score"), [("kind: dlib", -2), ("kind: dlib", 3), ("pack: faces", 0)])
+def test_a_detection_score_that_a_detector_does_not_give_is_refused(tmp_path, kind, score):
+    (tmp_path / "b.yaml").write_text(WITH_DLIB.replace("kind: dlib", f"{kind}, det_thresh: {score}"))
+    with pytest.raises(ModelInputError, match=f"det_thresh is {score}; give a number between"):
         read_backbone(str(tmp_path / "b.yaml"))
 
 
