@@ -158,7 +158,11 @@ def _document(tables: Tables) -> str:
     runs = tables.runs
     parts = [f"# {markdown(tables.title)}", markdown(runs[0].settings["suite"]["description"])]
     for table in tables.everything:
-        parts += [f"## {markdown(table.title)}", markdown_table(table)]
+        parts += [
+            f"## {markdown(table.title)}",
+            markdown_table(table),
+            *([markdown(table.caption)] if table.caption else []),
+        ]
     meanings = [*columns(runs), REFERENCES, *COST_COLUMNS]
     parts += [
         "## Reading the tables",

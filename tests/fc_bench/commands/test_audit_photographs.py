@@ -138,7 +138,8 @@ def test_unusable_arguments_are_one_sentence(fc_bench, photographs, tmp_path):
         (("--photographs", tmp_path / "empty"), "has no photograph"),
         (("--photographs", photographs, "--embedder", "pocket-face"), 'did you mean "pocket-faces"?'),
         (("--photographs", photographs, "--out", photographs / "out"), "lies in the folder of photographs"),
-        ((), "--photographs FOLDER"),
+        (("--photographs", photographs, "--metrics", "identity"), "leave it out with --photographs"),
+        (("--embedder", "pocket-faces"), "--embedder chooses what --photographs calibrates"),
     ):
         done = fc_bench("audit", *arguments)
         assert done.code == 2

@@ -258,6 +258,14 @@ def test_each_measure_with_a_published_card_says_how_far_to_trust_it_and_leads_t
     assert str(escape(published_trust()["identity"].in_short)) in text
 
 
+def test_a_table_by_prompt_category_says_what_requests_leave_of_the_scale(make_run, page_of):
+    text = page_of(make_run().path).read_text(encoding="utf-8")
+    found = published_trust()
+    assert not found["prompt_consistency"].requests
+    assert text.count("requests leave: ") == text.count(f"requests leave: {found['identity'].requests}") > 0
+    assert "prompt consistency by category" in text
+
+
 def test_page_is_one_file_without_addresses_of_the_network(make_run, page_of):
     text = page_of(make_run().path, images="embed").read_text()
     assert not re.findall(r"""(?:src|href|url|@import)\s*[=(]\s*["']?\s*(?:https?:)?//""", text)
