@@ -92,7 +92,8 @@ class Examiner:
             own: list[Score | None] = []
             for number, (case, sample) in enumerate(zip(cases, samples, strict=True)):
                 with _reported(name, f"{case.level.factor}, {case.level.name}"):
-                    own.append(_score(metric, sample, source and source[number]) if asked[number] else None)
+                    before = None if source is None else source[number]
+                    own.append(_score(metric, sample, before) if asked[number] else None)
             scores[name] = own
         rows = []
         for number, case in enumerate(cases):
