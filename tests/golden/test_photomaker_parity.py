@@ -1,0 +1,80 @@
+"""Our modules compute what PhotoMaker v1's own code computed: every value recorded in `photomaker/`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fc_bench.model.fastcomposer.photomaker import PhotoMaker, read_photomaker
+from fc_bench.model.fastcomposer.postfuse import PostfuseModule
+from fc_bench.model.fastcomposer.references import cropped_pixels, embed_references, normalize
+
+from .photomaker_models import FEATURES, FOLDER, fuse_module_weights, photomaker_weights, sdxl_parts, weight
+
+EXPECTED: dict[str, Any] = json.loads((FOLDER / "expected.json").read_text())
+PROMPTS: dict[str, Any] = EXPECTED["prompts"]
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, Tensor]:
+    return load_file(FOLDER / "expected.safetensors")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny `photomaker-v1.bin`."""
+    path = tmp_path_factory.mktemp("photomaker") / "photomaker-v1.bin"
+    torch.save(photomaker_weights(sdxl_parts()["unet"], EXPECTED["shapes"]), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def photomaker(file: Path) -> PhotoMaker:
+    return read_photomaker(file)
+
+
+def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
+
+
+def photograph(tensors: dict[str, Tensor], index: int) -> Image.Image:
+    return Image.fromarray(tensors[f"picture.{index}"].numpy())
+
+
+@torch.no_grad()
+def test_postfuse_module_of_the_true_size_is_their_fuse_module(tensors: dict[str, Tensor]) -> None:
+    ours = PostfuseModule(features=2048)
+    ours.load_state_dict(fuse_module_weights(2048), strict=True)
+    mask = torch.tensor([[False, True, True, False]])
+    close(ours(weight("text", (1, 4, 2048)), mask, weight("subjects", (1, 2, 1, 2048))[0, :, 0]), tensors["fuse.2048"])
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_photograph_preprocessing(index: int, tensors: dict[str, Tensor]) -> None:
+    pixels = normalize(cropped_pixels(photograph(tensors, index), 28)[None])[0]
+    close(pixels, tensors[f"pixels.{index}"])
+
+
+@torch.no_grad()
+def test_both_projections_are_rows_of_one(tensors: dict[str, Tensor], photomaker: PhotoMaker) -> None:
+    pixels = torch.stack([cropped_pixels(photograph(tensors, index), 28) for index in range(3)])
+    subjects = embed_references(photomaker.image_encoder, pixels)
+    assert subjects.shape == (3, FEATURES) == (3, photomaker.image_encoder.config.projection_dim)
+    close(subjects, tensors["subjects"])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", PROMPTS)
+def test_stacked_embeddings_of_one_and_several_photographs(
+    case: str, tensors: dict[str, Tensor], photomaker: PhotoMaker
+) -> None:
+    mask = torch.zeros(1, tensors[f"text.{case}"].shape[1], dtype=torch.bool)
+    mask[0, PROMPTS[case]["class_tokens"]] = True
+    subjects = tensors["subjects"][: PROMPTS[case]["photographs"]]
+    close(photomaker.postfuse_module(tensors[f"text.{case}"], mask, subjects), tensors[f"fused.{case}"])
+    assert (tensors[f"fused.{case}"] - tensors[f"text.{case}"]).abs().amax(2)[mask].min() > 0.1
