@@ -16,7 +16,13 @@ from transformers import CLIPVisionModelWithProjection
 
 from fc_bench.model.attention import use_attention
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.fastcomposer.localization import capture_attention, cross_attention_layers, localization_loss
+from fc_bench.model.fastcomposer.localization import (
+    Average,
+    capture_attention,
+    cross_attention_layers,
+    localization_loss,
+    usual_average,
+)
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule
 from fc_bench.model.fastcomposer.references import embed_hidden_states, lower_hidden_states
 from fc_bench.model.kernels import AttentionKind
@@ -72,10 +78,11 @@ class Losses(NamedTuple):
 class FastComposer(nn.Module):
     """The trained parts and their forward pass.
 
-    See `localization` for `localization_groups` and `localization_normalize`. A `localization_weight` of 0 captures no
-    attention. With the `mask_normalization` "pixels", as in the paper, a masked denoising loss is the mean over all
-    pixels. With "area", it is also divided by the mean mask area of the batch's masked samples, which keeps its scale;
-    samples without a subject are then not masked. Raises ModelInputError for an unsupported prediction type.
+    See `localization` for `localization_groups`, `localization_normalize` and `localization_average` (None:
+    `usual_average` of the layers). A `localization_weight` of 0 captures no attention. With the `mask_normalization`
+    "pixels", as in the paper, a masked denoising loss is the mean over all pixels. With "area", it is also divided by
+    the mean mask area of the batch's masked samples, which keeps its scale; samples without a subject are then not
+    masked. Raises ModelInputError for an unsupported prediction type.
     """
 
     def __init__(
@@ -87,6 +94,7 @@ class FastComposer(nn.Module):
         localization_weight: float = 1e-3,
         localization_groups: int | Sequence[str] = 5,
         localization_normalize: bool = False,
+        localization_average: Average | None = None,
         mask_normalization: MaskNormalization = "pixels",
         attention: AttentionKind = "sdpa",
     ):
@@ -110,6 +118,7 @@ class FastComposer(nn.Module):
         image_encoder.set_attn_implementation("sdpa" if attention == "sdpa" else "eager")  # its maps are small
         use_attention(unet, attention)
         self.localization_layers = cross_attention_layers(unet, localization_groups) if localization_weight else []
+        self.localization_average: Average = localization_average or usual_average(self.localization_layers)
         self.capture = capture_attention(unet, self.localization_layers) if localization_weight else None
 
     def train_parts(self, vision_layers: int | Literal["all"] = 2) -> dict[str, list[nn.Parameter]]:
@@ -147,8 +156,10 @@ class FastComposer(nn.Module):
         denoising = self._denoising_loss(prediction.float(), self._target(batch).float(), batch)
         if self.capture is None:
             return Losses(denoising, denoising.detach(), torch.zeros_like(denoising))
-        maps, self.capture.maps = list(self.capture.maps.values()), {}
-        localization = localization_loss(maps, batch.attention_masks, batch.subject_mask, self.localization_normalize)
+        maps, self.capture.maps = self.capture.maps, {}
+        localization = localization_loss(
+            maps, batch.attention_masks, batch.subject_mask, self.localization_normalize, self.localization_average
+        )
         total = denoising + self.localization_weight * localization
         return Losses(total, denoising.detach(), localization.detach())
 

@@ -430,6 +430,7 @@ def _load_model(config: TrainingConfig) -> FastComposer:
         config.localization.weight,
         config.localization.groups,
         config.localization.normalize,
+        None if config.localization.average == "auto" else config.localization.average,
         config.masked_loss_normalization,
         config.attention if config.attention != "auto" else "sdpa",
     )

@@ -163,7 +163,7 @@ def test_localization_loss(normalize: bool, tensors: dict[str, Tensor]) -> None:
     attention = tensors["loc.attn"].unflatten(0, (len(tokens), -1))
     columns = attention.gather(3, tokens[:, None, None].expand(*attention.shape[:3], tokens.shape[1]))
     masks = attention_masks(tensors["loc.segmaps"], {(8, 8)})
-    loss = localization_loss([columns], masks, present, normalize)
+    loss = localization_loss({"mid_block": columns}, masks, present, normalize)
     assert loss.item() == pytest.approx(CASES["loc"][str(normalize)], rel=1e-4)
 
 
