@@ -31,8 +31,8 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 
 FILE = "backbone.yaml"
 """Name of the file in a backbone's folder, for example in the output of a training."""
-COMPONENTS = ("pipeline", "fastcomposer", "clip", "faces", "image_features")
-"""The components of a backbone; `fastcomposer` and `image_features` are optional."""
+COMPONENTS = ("pipeline", "fastcomposer", "photomaker", "clip", "faces", "image_features")
+"""The components of a backbone; `fastcomposer`, `photomaker` and `image_features` are optional."""
 PACKAGE = "package:"
 """Beginning of a value that names a folder of an installed Python package."""
 DLIB_PACK = f"{PACKAGE}face_recognition_models/models"
@@ -144,6 +144,8 @@ class Backbone(Settings):
     description: str
     pipeline: str
     fastcomposer: FastComposerParts | None = None
+    photomaker: str | None = None
+    """PhotoMaker's file `photomaker-v1.bin`, for Stable Diffusion XL."""
     clip: str
     faces: tuple[Faces, ...] = Field(min_length=1)
     """Face models, one mapping or a list; each has its own identity columns, and the first one is the main one."""
@@ -205,12 +207,14 @@ class Backbone(Settings):
     def components(self) -> dict[str, str]:
         """The declared components: component name -> value in the file.
 
-        The names are `pipeline`, `fastcomposer/<variant>`, `clip`, `faces`, `faces/<name>` and `image_features`.
+        The names are `pipeline`, `fastcomposer/<variant>`, `photomaker`, `clip`, `faces`, `faces/<name>` and
+        `image_features`.
         """
         variants = self.fastcomposer.variants if self.fastcomposer else {}
         return {
             "pipeline": self.pipeline,
             **{f"fastcomposer/{name}": value for name, value in variants.items()},
+            **({"photomaker": self.photomaker} if self.photomaker else {}),
             "clip": self.clip,
             **{self.faces_component(number): item.pack for number, item in enumerate(self.faces)},
             **({"image_features": self.image_features} if self.image_features else {}),
@@ -434,7 +438,7 @@ def backbone_names() -> list[str]:
 def written_out(backbone: Backbone) -> dict[str, Any]:
     """The content of a backbone's file with absolute paths, so that it is valid in any folder."""
     data = backbone.model_dump(mode="json", exclude_none=True, exclude={"extends"})
-    for key in ("pipeline", "clip", "image_features", "architecture"):
+    for key in ("pipeline", "photomaker", "clip", "image_features", "architecture"):
         data[key] = _absolute(backbone, data.get(key))
     for faces in data["faces"]:
         faces["pack"] = _absolute(backbone, faces["pack"])
@@ -454,7 +458,7 @@ def _merged(base: Backbone, data: Mapping[str, Any]) -> dict[str, Any]:
             merged[key] |= {
                 name: {**base.methods.get(name, {}), **own} for name, own in value.items() if isinstance(own, dict)
             }
-    for component in ("pipeline", "clip", "faces", "fastcomposer", "image_features"):
+    for component in COMPONENTS:
         if component in data:
             for field in ("licenses", "fetch"):
                 if component not in (data.get(field) or {}):

@@ -60,6 +60,8 @@ def required_files(component: str, path: Path) -> list[RequiredFile]:
         whole = {part: names for part, names in OVERLAY.items() if part not in reduced}
         models = [file for part, names in whole.items() for file in _model(path, f"{part}/", names)]
         return [*models, *(RequiredFile(file, True) for file in reduced.values())]
+    if component == "photomaker":
+        return [RequiredFile(path, path.is_file())]
     if component == "clip":
         return [*_model(path, "", TRANSFORMERS), *_tokenizer(path, "")]
     if component == "image_features":

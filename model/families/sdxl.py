@@ -26,7 +26,7 @@ class StableDiffusionXL(Family):
 
     name: ClassVar[str] = "sdxl"
     title: ClassVar[str] = "Stable Diffusion XL"
-    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionXLPipeline",)
+    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionXLPipeline", "FastComposerXLPipeline")
     parts: ClassVar[tuple[Part, ...]] = (
         Part("unet", "diffusers", "UNet2DConditionModel"),
         Part("vae", "diffusers", "AutoencoderKL"),

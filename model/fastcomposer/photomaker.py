@@ -14,7 +14,9 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.fastcomposer.pipeline import FastComposerXLPipeline, composing
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule
+from fc_bench.model.fastcomposer.references import cropped_pixels
 from fc_bench.model.stored_weights import load_strictly, read_checkpoint
 
 ENCODER, FUSE, LORA = "id_encoder.", "fuse_module.", "lora_weights."
@@ -26,6 +28,8 @@ POSITIONS = "vision_model.embeddings.position_embedding.weight"
 WIDEST = "vision_model.encoder.layers.0.mlp.fc1.weight"
 SHAPES = {**dict.fromkeys((*PROJECTIONS, POSITIONS, WIDEST), 2), PATCHES: 4}
 """Weights whose shapes give the sizes of the image encoder, with their numbers of dimensions."""
+ADAPTER = "photomaker"
+"""Name of the LoRA in the UNet."""
 HEAD_FEATURES = 64
 """Features of an attention head in the CLIP models ViT-B and ViT-L."""
 ADVICE = "name the file photomaker-v1.bin as its authors publish it"
@@ -47,16 +51,7 @@ def read_photomaker(file: Path, dtype: torch.dtype = torch.float32) -> PhotoMake
 
     Raises ModelInputError for any other file; it names PhotoMaker v2, checkpoints of FastComposer and LoRAs.
     """
-    weights = read_checkpoint(file)
-    encoder = {name.removeprefix(ENCODER): value for name, value in weights.items() if name.startswith(ENCODER)}
-    lora = {name.removeprefix(LORA): value[...] for name, value in weights.items() if name.startswith(LORA)}
-    if other := _other_kind(weights, encoder):
-        raise ModelInputError(f"the PhotoMaker weights {file} are {other}: {ADVICE}")
-    if unknown := sorted(name for name in lora if not name.startswith("unet.")):
-        raise ModelInputError(
-            f"the PhotoMaker weights {file} have a LoRA on something other than the UNet, for example {unknown[0]}: "
-            f"{ADVICE}"
-        )
+    encoder, lora = _read(file)
     fuse = {name.removeprefix(FUSE): encoder.pop(name) for name in list(encoder) if name.startswith(FUSE)}
     encoder.pop("vision_model.embeddings.position_ids", None)
     encoder[PROJECTION] = torch.cat([encoder.pop(name)[...] for name in PROJECTIONS])
@@ -67,6 +62,65 @@ def read_photomaker(file: Path, dtype: torch.dtype = torch.float32) -> PhotoMake
         load_strictly(model, own, dtype, f"the PhotoMaker weights {file}", ADVICE)
         model.requires_grad_(False).eval()
     return PhotoMaker(image_encoder, postfuse_module, lora)
+
+
+def check_photomaker(file: Path, features: int) -> None:
+    """Raise ModelInputError for a file that is not PhotoMaker v1, or is for other than `features` a text token."""
+    encoder, _ = _read(file)
+    found = sum(encoder[name].shape[0] for name in PROJECTIONS)
+    if found != features:
+        raise ModelInputError(
+            f"the PhotoMaker weights {file} are for text of {found} features, but the pipeline's has {features}: use "
+            "weights and a pipeline that fit together"
+        )
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The weights of the encoder, and those of the LoRA."""
+    weights = read_checkpoint(file)
+    encoder = {name.removeprefix(ENCODER): value for name, value in weights.items() if name.startswith(ENCODER)}
+    lora = {name.removeprefix(LORA): value[...] for name, value in weights.items() if name.startswith(LORA)}
+    if other := _other_kind(weights, encoder):
+        raise ModelInputError(f"the PhotoMaker weights {file} are {other}: {ADVICE}")
+    if unknown := sorted(name for name in lora if not name.startswith("unet.")):
+        raise ModelInputError(
+            f"the PhotoMaker weights {file} have a LoRA on something other than the UNet, for example {unknown[0]}: "
+            f"{ADVICE}"
+        )
+    return encoder, lora
+
+
+def with_photomaker(pipeline: Any, file: Path) -> FastComposerXLPipeline:
+    """The pipeline of FastComposer with PhotoMaker's parts, and its LoRA in the UNet, of a stock pipeline.
+
+    The stock pipeline's UNet is changed. Raises ModelInputError for a file that is not PhotoMaker v1, or does not fit.
+    """
+    unet = pipeline.unet
+    photomaker = read_photomaker(file, unet.dtype)
+    models = (photomaker.image_encoder.to(unet.device), photomaker.postfuse_module.to(unet.device))
+    composed = composing(pipeline, *models)
+    composed.read_reference = cropped_pixels
+    lora = {name: value.to(unet.dtype) for name, value in photomaker.lora.items()}
+    try:
+        unet.load_lora_adapter(lora, prefix="unet", adapter_name=ADAPTER)
+        loaded = [value for name, value in unet.named_parameters() if f".{ADAPTER}." in name]
+    except (ValueError, RuntimeError):  # layers or shapes that the UNet does not have
+        loaded = []
+    if len(loaded) != len(lora):
+        raise ModelInputError(
+            f"the LoRA in the PhotoMaker weights {file} does not fit the pipeline's UNet: use a pipeline of "
+            f"{composed.family.title}"
+        )
+    unet.requires_grad_(False).eval()
+    return composed
+
+
+def alpha_of(start_merge_step: int, steps: int) -> float:
+    """The alpha with which step i is text-only while i <= `start_merge_step`, PhotoMaker's expression.
+
+    It is that of half a step later, so that no rounding decides.
+    """
+    return max(0.0, 1 - (start_merge_step + 0.5) / steps)
 
 
 def _other_kind(weights: Mapping[str, Any], encoder: Mapping[str, Any]) -> str | None:

@@ -38,6 +38,28 @@ class ParsedPrompt:
         ids[self.length :] = padding_of(tokenizer)
         return ids
 
+    def stacked(self, pictures: Sequence[int], tokenizer: Any) -> "ParsedPrompt":
+        """The prompt with each image token as often as its subject has `pictures`.
+
+        Raises ModelInputError for a prompt that becomes longer than the tokenizer's length.
+        """
+        counts = dict(zip(self.image_tokens, pictures, strict=True))
+        ids: list[int] = []
+        image_tokens: list[int] = []
+        for position, token in enumerate(self.input_ids[: self.length].tolist()):
+            copies = counts.get(position, 1)
+            if position in counts:
+                image_tokens += range(len(ids), len(ids) + copies)
+            ids += [token] * copies
+        length = len(self.input_ids)
+        if len(ids) > length:
+            raise ModelInputError(
+                f"the prompt {self.text!r} has {len(ids)} tokens with one image token for each reference picture, but "
+                f"the text encoder reads at most {length}: shorten it, or give fewer pictures"
+            )
+        padded = ids + [padding_of(tokenizer)] * (length - len(ids))
+        return ParsedPrompt(self.text, torch.tensor(padded), tuple(image_tokens), len(ids))
+
     @property
     def image_token_mask(self) -> Tensor:
         """True at image tokens, [length]."""

@@ -136,3 +136,15 @@ def fuse_module_weights(features: int) -> dict[str, Tensor]:
         shapes |= {f"{part}.fc1.weight": (features, inputs), f"{part}.fc1.bias": (features,)}
         shapes |= {f"{part}.fc2.weight": (features, features), f"{part}.fc2.bias": (features,)}
     return {name: weight(f"fuse.{features}.{name}", shape) for name, shape in shapes.items()}
+
+
+def id_encoder_shapes(*text_features: int) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights of a tiny encoder, for these features of two text encoders."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    first, second = text_features
+    vision = CLIPVisionModelWithProjection(CLIPVisionConfig(**{**VISION, "projection_dim": first})).state_dict()
+    shapes = {name: tuple(value.shape) for name, value in vision.items() if "position_ids" not in name}
+    shapes["visual_projection_2.weight"] = (second, VISION["hidden_size"])
+    fuse = {f"fuse_module.{name}": tuple(value.shape) for name, value in fuse_module_weights(first + second).items()}
+    return {**shapes, **fuse}

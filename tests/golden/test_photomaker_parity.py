@@ -10,8 +10,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fc_bench.model.fastcomposer.photomaker import PhotoMaker, read_photomaker
+from fc_bench.model.fastcomposer.photomaker import PhotoMaker, alpha_of, read_photomaker, with_photomaker
+from fc_bench.model.fastcomposer.pipeline import FastComposerXLPipeline
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule
+from fc_bench.model.fastcomposer.prompts import PLACEHOLDER, parse_prompt
 from fc_bench.model.fastcomposer.references import cropped_pixels, embed_references, normalize
 
 from .photomaker_models import FEATURES, FOLDER, fuse_module_weights, photomaker_weights, sdxl_parts, weight
@@ -36,6 +38,20 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def photomaker(file: Path) -> PhotoMaker:
     return read_photomaker(file)
+
+
+@pytest.fixture(scope="module")
+def pipeline(file: Path) -> FastComposerXLPipeline:
+    from diffusers import StableDiffusionXLPipeline
+
+    pipeline = with_photomaker(StableDiffusionXLPipeline(**sdxl_parts(), add_watermarker=False), file)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def ours(prompt: str) -> str:
+    """A prompt with our placeholder for their trigger word."""
+    return prompt.replace(" img", f" {PLACEHOLDER}")
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
@@ -78,3 +94,44 @@ def test_stacked_embeddings_of_one_and_several_photographs(
     subjects = tensors["subjects"][: PROMPTS[case]["photographs"]]
     close(photomaker.postfuse_module(tensors[f"text.{case}"], mask, subjects), tensors[f"fused.{case}"])
     assert (tensors[f"fused.{case}"] - tensors[f"text.{case}"]).abs().amax(2)[mask].min() > 0.1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", PROMPTS)
+def test_prompt_with_a_class_token_for_each_photograph(
+    case: str, tensors: dict[str, Tensor], pipeline: FastComposerXLPipeline
+) -> None:
+    expected = PROMPTS[case]
+    parsed = parse_prompt(ours(expected["prompt"]), pipeline.tokenizer)
+    stacked = parsed.stacked([expected["photographs"]], pipeline.tokenizer)
+    assert stacked.padded_for(pipeline.tokenizer).tolist() == expected["input_ids"]
+    assert stacked.padded_for(pipeline.tokenizer_2).tolist() == expected["input_ids_2"]
+    assert list(stacked.image_tokens) == expected["class_tokens"]
+    condition = pipeline.encode_text([stacked])
+    assert condition.pooled is not None
+    close(condition.text, tensors[f"text.{case}"])
+    close(condition.pooled, tensors[f"pooled.{case}"])
+    pictures = [photograph(tensors, index) for index in range(expected["photographs"])]
+    close(pipeline.fuse_subjects([stacked], condition, [[pictures]]).text, tensors[f"fused.{case}"])
+
+
+@pytest.mark.parametrize("case", EXPECTED["sampling"])
+def test_sampling_with_the_lora_and_the_delayed_switch(
+    case: str, tensors: dict[str, Tensor], pipeline: FastComposerXLPipeline
+) -> None:
+    settings = EXPECTED["sampling"][case]
+    prompt = PROMPTS[f"{settings['prompt']}.1"]["prompt"]
+    pictures = [photograph(tensors, index) for index in range(settings["photographs"])]
+    latents = pipeline(
+        ours(prompt),
+        [[pictures]],
+        alpha=alpha_of(settings["start_merge_step"], EXPECTED["steps"]),
+        num_inference_steps=EXPECTED["steps"],
+        guidance_scale=EXPECTED["guidance_scale"],
+        latents=tensors["latents"].clone(),
+        height=32,
+        width=32,
+        output_type="latent",
+    ).images
+    expected = tensors[f"sample.{case}"]
+    close(latents, expected, tolerance=1e-4 * expected.abs().max().item())
