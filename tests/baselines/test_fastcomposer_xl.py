@@ -29,7 +29,7 @@ def backbone(tiny_sdxl_backbone: Path, tmp_path_factory: pytest.TempPathFactory)
     data |= {
         "pipeline": str(pipeline),
         "fastcomposer": {"default": "random", "variants": {"random": str(trained)}},
-        "methods": {"fastcomposer": {"alpha": 0.5}},
+        "methods": {"fastcomposer": {"alpha": 1.0}},
     }
     (folder / "backbone.yaml").write_text(yaml.safe_dump(data))
     return folder / "backbone.yaml"
