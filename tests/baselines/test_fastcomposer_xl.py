@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule
@@ -49,7 +51,9 @@ def test_a_suite_of_single_subjects_and_pairs_runs_with_attention_and_shared_ste
     plain = ("-o", "fastcomposer.alpha=0")
     assert fc_bench(*arguments, *plain, "--out", tmp_path / "plain").code == 0
     text, mine = (
-        {file.read_bytes() for file in folder.rglob("*.png")}
+        [np.asarray(Image.open(file), dtype=int) for file in sorted(folder.rglob("*.png"))]
         for folder in sorted((tmp_path / "plain" / "images").iterdir(), key=lambda folder: folder.name != "text-only")
     )
-    assert mine == text
+    assert len(mine) == len(samples)
+    for image in mine:  # batches of other sizes round differently
+        assert min(np.abs(image - other).max() for other in text) <= 1
