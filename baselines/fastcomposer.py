@@ -37,21 +37,11 @@ class FastComposer:
     uses_photographs: ClassVar[bool] = True
     Options: ClassVar[type[BaseModel]] = FastComposerOptions
 
-    def __init__(self, setting: Setting, options: FastComposerOptions) -> None:
-        import torch
-
+    def __init__(self, setting: Setting, options: Any) -> None:
         from fc_bench.model.attention import use_attention
-        from fc_bench.model.fastcomposer.pipeline import load_fastcomposer
-        from fc_bench.model.text_memory import TextMemory
+        from fc_bench.model.families.text_memory import TextMemory
 
-        parts = self.weights(setting.backbone, options)
-        pipeline: Any = load_fastcomposer(
-            parts["pipeline"],
-            parts["checkpoint"],
-            torch_dtype=getattr(torch, setting.dtype),
-            device=setting.device,
-            image_encoder=parts.get("image_encoder"),
-        )
+        pipeline = self._load(setting, options)
         pipeline.scheduler = make_scheduler(setting.sampler.scheduler, pipeline.scheduler.config)
         pipeline.set_progress_bar_config(disable=True)
         if setting.kernels.attention != "sdpa":  # the library's
@@ -63,16 +53,36 @@ class FastComposer:
         self._pipeline = pipeline
         self._compiled = setting.compiled
         self._sampler = setting.sampler
-        self._alpha = options.alpha
+        self._alpha = self.alpha(options, setting.sampler)
 
     @classmethod
-    def complete_options(cls, backbone: Backbone, options: FastComposerOptions) -> FastComposerOptions:
+    def _load(cls, setting: Setting, options: Any) -> Any:
+        import torch
+
+        from fc_bench.model.fastcomposer.pipeline import load_fastcomposer
+
+        parts = cls.weights(setting.backbone, options)
+        return load_fastcomposer(
+            parts["pipeline"],
+            parts["checkpoint"],
+            torch_dtype=getattr(torch, setting.dtype),
+            device=setting.device,
+            image_encoder=parts.get("image_encoder"),
+        )
+
+    @classmethod
+    def alpha(cls, options: Any, sampler: Sampler) -> float:
+        """Share of the sampling steps with subject conditioning."""
+        return options.alpha
+
+    @classmethod
+    def complete_options(cls, backbone: Backbone, options: Any) -> Any:
         """The options with the checkpoint's name filled in, so that naming the default gives the same method."""
         variant = backbone.variant(options.checkpoint).removeprefix("fastcomposer/")
         return options.model_copy(update={"checkpoint": variant})
 
     @classmethod
-    def remark(cls, options: FastComposerOptions, subjects: int) -> str | None:
+    def remark(cls, options: Any, subjects: int) -> str | None:
         """A remark for more subjects than training shows together."""
         from fc_bench.model.fastcomposer.prompts import TRAINED_SUBJECTS
 
@@ -80,7 +90,7 @@ class FastComposer:
         return more if subjects > TRAINED_SUBJECTS else None
 
     @classmethod
-    def weights(cls, backbone: Backbone, options: FastComposerOptions) -> Mapping[str, Path]:
+    def weights(cls, backbone: Backbone, options: Any) -> Mapping[str, Path]:
         """The pipeline and the chosen checkpoint, and CLIP if the checkpoint holds only the trained layers."""
         checkpoint = backbone.path(backbone.variant(options.checkpoint))
         parts = {"pipeline": backbone.path("pipeline"), "checkpoint": checkpoint}
@@ -89,27 +99,28 @@ class FastComposer:
         return parts
 
     @classmethod
-    def text_only_iterations(cls, options: FastComposerOptions, sampler: Sampler) -> int:
+    def text_only_iterations(cls, options: Any, sampler: Sampler) -> int:
         """Number of sampling iterations before subject conditioning starts."""
         from fc_bench.model.fastcomposer.prefixes import text_only_iterations
 
-        return text_only_iterations(options.alpha, sampler.steps, sampler.iterations)
+        return text_only_iterations(cls.alpha(options, sampler), sampler.steps, sampler.iterations)
 
     @classmethod
-    def check(cls, setting: Setting, options: FastComposerOptions, asked: Sequence[AskedSet]) -> None:
+    def check(cls, setting: Setting, options: Any, asked: Sequence[AskedSet]) -> None:
         """Raise ModelInputError for a prompt that is too long, or whose noun cannot carry the placeholder."""
-        from fc_bench.baselines.base_pipeline import read_tokenizer
+        from fc_bench.model.families.detection import family_of
         from fc_bench.model.fastcomposer.prompts import parse_prompt
 
-        tokenizer = read_tokenizer(setting.backbone.path("pipeline"))
-        mentions = [[_mention(subject) for subject in one.subjects] for one in asked]
+        pipeline = setting.backbone.path("pipeline")
+        tokenizer, *_ = family_of(pipeline).load_tokenizers(pipeline)
+        mentions = [[mention(subject) for subject in one.subjects] for one in asked]
         prompts = [prompt for one, own in zip(asked, mentions, strict=True) for prompt in one.prompts(own)]
         for prompt in dict.fromkeys(prompts):
             parse_prompt(prompt, tokenizer)
 
     def mention(self, subject: Subject, position: int) -> str:
         """The class noun followed by the placeholder."""
-        return _mention(subject)
+        return mention(subject)
 
     def customize(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
@@ -157,12 +168,18 @@ class FastComposer:
         from fc_bench.model.compilation import compiled
 
         references = [customization.state for _ in requests]
-        inputs |= {"subject_images": references, "alpha": self._alpha}
+        inputs |= {
+            "prompt": [request.prompt for request in requests],
+            "negative_prompt": [request.conditions.negative_prompt for request in requests],
+            "subject_images": references,
+            "alpha": self._alpha,
+        }
         with compiled(self._pipeline.unet, self._compiled):
             return draw_images(self._pipeline, self._sampler, requests, **inputs)
 
 
-def _mention(subject: Subject) -> str:
+def mention(subject: Subject) -> str:
+    """The class noun followed by the placeholder."""
     from fc_bench.model.fastcomposer.prompts import PLACEHOLDER
 
     return f"{subject.noun} {PLACEHOLDER}"

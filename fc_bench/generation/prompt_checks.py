@@ -10,6 +10,7 @@ from fc_bench.errors import UserError
 from fc_bench.generation.plan import Plan
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.errors import loading
+from fc_bench.model.families.detection import family_of
 from fc_bench.protocols import Setting
 
 _WORD = re.compile(r"[^\W\d_]+")
@@ -46,8 +47,10 @@ def prompt_readers(backbone: Backbone, generated: bool = True, scored: bool = Tr
     """The readers of a backbone: its text encoder if images are generated, its CLIP scorer if they are scored."""
     readers = []
     if generated:
-        folder = backbone.path("pipeline") / "tokenizer"
-        readers.append(PromptReader(f'the text encoder of the backbone "{backbone.name}"', folder))
+        pipeline = backbone.path("pipeline")
+        for encoder in family_of(pipeline).encoders:
+            what = f'the text encoder of the backbone "{backbone.name}"'
+            readers.append(PromptReader(what, pipeline / encoder.tokenizer))
     if scored:
         readers.append(PromptReader(f'the CLIP scorer of the backbone "{backbone.name}"', backbone.path("clip")))
     return readers

@@ -21,6 +21,8 @@ from fc_bench.model.backbones.layouts import RequiredFile, dlib_files, hub_comma
 from fc_bench.model.backbones.prepared import prepared_pipeline, read_configurations
 from fc_bench.model.backbones.schedulers import SchedulerName
 from fc_bench.model.errors import MissingWeightsError, ModelInputError
+from fc_bench.model.families.detection import FAMILIES, family_by_name, family_of_architecture
+from fc_bench.model.families.family import Family
 from fc_bench.model.settings import Settings
 from fc_bench.model.user_cache import expanded
 from fc_bench.model.yaml_file import nearest, read_yaml
@@ -31,8 +33,8 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 
 FILE = "backbone.yaml"
 """Name of the file in a backbone's folder, for example in the output of a training."""
-COMPONENTS = ("pipeline", "fastcomposer", "clip", "faces", "image_features")
-"""The components of a backbone; `fastcomposer` and `image_features` are optional."""
+COMPONENTS = ("pipeline", "fastcomposer", "photomaker", "clip", "faces", "image_features")
+"""The components of a backbone; `fastcomposer`, `photomaker` and `image_features` are optional."""
 PACKAGE = "package:"
 """Beginning of a value that names a folder of an installed Python package."""
 DLIB_PACK = f"{PACKAGE}face_recognition_models/models"
@@ -143,7 +145,7 @@ class Dtypes(Settings):
 class Backbone(Settings):
     """A backbone file; its components are folders (relative to the file), `~` paths, or `hub:owner/name[/file]`.
 
-    The pipeline can also be one `.safetensors` file in the original layout of Stable Diffusion v1.x.
+    The pipeline can also be one `.safetensors` file in the original layout of its family.
     """
 
     extends: str | None = None
@@ -152,6 +154,8 @@ class Backbone(Settings):
     description: str
     pipeline: str
     fastcomposer: FastComposerParts | None = None
+    photomaker: str | None = None
+    """PhotoMaker's file `photomaker-v1.bin`, for Stable Diffusion XL."""
     clip: str
     faces: tuple[Faces, ...] = Field(min_length=1)
     """Face models, one mapping or a list; each has its own identity columns, and the first one is the main one."""
@@ -213,12 +217,14 @@ class Backbone(Settings):
     def components(self) -> dict[str, str]:
         """The declared components: component name -> value in the file.
 
-        The names are `pipeline`, `fastcomposer/<variant>`, `clip`, `faces`, `faces/<name>` and `image_features`.
+        The names are `pipeline`, `fastcomposer/<variant>`, `photomaker`, `clip`, `faces`, `faces/<name>` and
+        `image_features`.
         """
         variants = self.fastcomposer.variants if self.fastcomposer else {}
         return {
             "pipeline": self.pipeline,
             **{f"fastcomposer/{name}": value for name, value in variants.items()},
+            **({"photomaker": self.photomaker} if self.photomaker else {}),
             "clip": self.clip,
             **{self.faces_component(number): item.pack for number, item in enumerate(self.faces)},
             **({"image_features": self.image_features} if self.image_features else {}),
@@ -287,9 +293,15 @@ class Backbone(Settings):
     def required_files(self, component: str, path: Path) -> list[RequiredFile]:
         """The files that a component needs at a path, present or not, in a stable order."""
         if not self._is_dlib(component):
-            return required_files(component, path)
+            return required_files(component, path, self.family_at(path))
         packages = [] if find_spec("dlib") else [RequiredFile(Path("dlib"), False)]
         return [*packages, *dlib_files(path)]
+
+    def family_at(self, pipeline: Path | None) -> Family:
+        """The family of a pipeline, by its folder, or else by the architecture that the backbone declares."""
+        named = family_by_name(pipeline) if pipeline is not None else None
+        folder = self.architecture_folder()
+        return named or (FAMILIES[0] if folder is None else family_of_architecture(folder))
 
     def _is_dlib(self, component: str) -> bool:
         """Whether a component is dlib's face models."""
@@ -315,7 +327,7 @@ class Backbone(Settings):
             return declared
         path = self.found_path(component)
         pickled = path is not None and path.is_dir() and not any(path.rglob("*.safetensors"))
-        return hub_command(component, value.removeprefix(HUB), pickled)
+        return hub_command(component, value.removeprefix(HUB), pickled, self.family_at(path))
 
     def advice(self, component: str) -> str:
         """What to do about a component's missing files that no command downloads, as a sentence without its period.
@@ -369,7 +381,7 @@ class Backbone(Settings):
     def _fetch(self, component: str) -> Path:
         reference = self.components()[component].removeprefix(HUB)
         try:
-            return fetch(reference, component)
+            return fetch(reference, component, self.family_at(None))
         except NotFetchedError as error:
             if error.offline:
                 raise self._missing({component: self.missing_files(component)}) from None
@@ -384,7 +396,8 @@ class Backbone(Settings):
         if path not in self._pipelines:
             folder = self.architecture_folder()
             architecture = read_configurations(folder) if folder is not None else None
-            self._pipelines[path] = prepared_pipeline(path, architecture, lambda: self.path("clip"))
+            family = self.family_at(path)
+            self._pipelines[path] = prepared_pipeline(path, family, architecture, lambda: self.path("clip"))
         return self._pipelines[path]
 
     def _missing(self, missing: Mapping[str, Sequence[RequiredFile]]) -> MissingWeightsError:
@@ -442,7 +455,7 @@ def backbone_names() -> list[str]:
 def written_out(backbone: Backbone) -> dict[str, Any]:
     """The content of a backbone's file with absolute paths, so that it is valid in any folder."""
     data = backbone.model_dump(mode="json", exclude_none=True, exclude={"extends"})
-    for key in ("pipeline", "clip", "image_features", "architecture"):
+    for key in ("pipeline", "photomaker", "clip", "image_features", "architecture"):
         data[key] = _absolute(backbone, data.get(key))
     for faces in data["faces"]:
         faces["pack"] = _absolute(backbone, faces["pack"])
@@ -462,7 +475,7 @@ def _merged(base: Backbone, data: Mapping[str, Any]) -> dict[str, Any]:
             merged[key] |= {
                 name: {**base.methods.get(name, {}), **own} for name, own in value.items() if isinstance(own, dict)
             }
-    for component in ("pipeline", "clip", "faces", "fastcomposer", "image_features"):
+    for component in COMPONENTS:
         if component in data:
             for field in ("licenses", "fetch"):
                 if component not in (data.get(field) or {}):

@@ -6,7 +6,7 @@ attention groups in Stable Diffusion v1.5's UNet.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -14,6 +14,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fc_bench.model.errors import ModelInputError
+
+Average = Literal["layers", "groups"]
+"""What counts equally in the loss: each layer, as in the paper, or each group, whose layers share its weight."""
 
 
 class AttentionCapture:
@@ -130,21 +133,34 @@ def attention_masks(masks: Tensor, sizes: set[tuple[int, int]]) -> dict[int, Ten
     }
 
 
+def usual_average(layers: Sequence[str]) -> Average:
+    """The average for these layers: the paper's, except where blocks have several layers each.
+
+    In Stable Diffusion XL the mean over layers would weigh the maps of a quarter of the latents' side six times as much
+    as those of a half, because 60 of its 70 layers have them.
+    """
+    return "groups" if any(".transformer_blocks.1." in name for name in layers) else "layers"
+
+
 def localization_loss(
-    maps: Sequence[Tensor], masks: Mapping[int, Tensor], subject_mask: Tensor, normalize: bool = False
+    maps: Mapping[str, Tensor],
+    masks: Mapping[int, Tensor],
+    subject_mask: Tensor,
+    normalize: bool = False,
+    average: Average = "layers",
 ) -> Tensor:
     """Mean attention outside the subject's mask minus mean attention inside it, a scalar.
 
-    `maps` are [batch, heads, pixels, subjects] for each layer, `masks` [batch, subjects, pixels] by number of pixels,
-    and `subject_mask` [batch, subjects] is true where there is a subject. The mean goes over the present subjects,
-    heads, batch and layers; `normalize` divides each map by its maximum first. Raises ModelInputError without maps.
-    Equations 5 and 6 of FastComposer.
+    `maps` are [batch, heads, pixels, subjects] by layer, `masks` [batch, subjects, pixels] by number of pixels, and
+    `subject_mask` [batch, subjects] is true where there is a subject. The mean goes over the present subjects, heads,
+    batch and layers; the `average` "groups" is the mean of the groups' means. `normalize` divides each map by its
+    maximum first. Raises ModelInputError without maps. Equations 5 and 6 of FastComposer.
     """
     if not maps:
         raise ModelInputError("no attention was captured: run the UNet after AttentionCapture.start")
     present = subject_mask[:, None].float()
-    losses = []
-    for attention in maps:
+    losses: dict[str, list[Tensor]] = {}
+    for layer, attention in maps.items():
         attention = attention.float()
         if normalize:
             attention = attention / (attention.amax(dim=2, keepdim=True) + 1e-5)
@@ -152,8 +168,9 @@ def localization_loss(
         outside = 1 - inside
         per_subject = (attention * outside).sum(2) / (outside.sum(2) + 1e-5)
         per_subject = per_subject - (attention * inside).sum(2) / (inside.sum(2) + 1e-5)
-        losses.append(((per_subject * present).sum(2) / (present.sum(2) + 1e-5)).mean())
-    return torch.stack(losses).mean()
+        loss = ((per_subject * present).sum(2) / (present.sum(2) + 1e-5)).mean()
+        losses.setdefault(_group(layer) if average == "groups" else "all", []).append(loss)
+    return torch.stack([torch.stack(own).mean() for own in losses.values()]).mean()
 
 
 def _group(layer: str) -> str:

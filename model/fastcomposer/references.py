@@ -78,8 +78,27 @@ def reference_size(image_encoder: CLIPVisionModelWithProjection) -> int:
 def reference_pixels(image: Image.Image, size: int) -> Tensor:
     """A reference picture padded with black to a square and resized, [3, size, size] in 0..1.
 
-    Transparent parts become white. Raises ModelInputError if it is not a PIL image, cannot be decoded, or has fewer
-    than 16 pixels on a side.
+    Raises ModelInputError as `upright` does.
+    """
+    return square(torch.from_numpy(np.asarray(upright(image)).copy()).permute(2, 0, 1), size).float() / 255
+
+
+def cropped_pixels(image: Image.Image, size: int) -> Tensor:
+    """The central square of a reference picture, resized bicubically as for CLIP, [3, size, size] in 0..1.
+
+    Raises ModelInputError as `upright` does.
+    """
+    picture = upright(image)
+    width, height = (int(size * side / min(picture.size)) for side in picture.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    picture = picture.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + size, top + size))
+    return torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float() / 255
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A reference picture in RGB, rotated as its EXIF says; transparent parts become white.
+
+    Raises ModelInputError if it is not a PIL image, cannot be decoded, or has fewer than 16 pixels on a side.
     """
     if not isinstance(image, Image.Image):
         raise ModelInputError(
@@ -91,10 +110,11 @@ def reference_pixels(image: Image.Image, size: int) -> Tensor:
             "side: give a larger one"
         )
     try:
-        array = np.asarray(in_rgb(ImageOps.exif_transpose(image)))
+        picture = in_rgb(ImageOps.exif_transpose(image))
+        picture.load()
     except UNREADABLE as error:
         raise ModelInputError(f"a reference picture cannot be converted to RGB ({error}): convert it first") from error
-    return square(torch.from_numpy(array.copy()).permute(2, 0, 1), size).float() / 255
+    return picture
 
 
 def square(pixels: Tensor, size: int) -> Tensor:

@@ -28,8 +28,8 @@ class SubjectAttention:
     """The cross-attention of the subjects' tokens in one call of a pipeline, averaged while it runs.
 
     The average goes over heads, layers and the denoising steps that are conditioned on the subjects. The layers are
-    those of `LEVELS`, or all if the UNet has none there. With classifier-free guidance, only the conditional half
-    counts. The layers' outputs still come from their own processors.
+    each block's last one at `LEVELS`, or everywhere if the UNet has none there. With classifier-free guidance, only the
+    conditional half counts. The layers' outputs still come from their own processors.
     """
 
     def __init__(self) -> None:
@@ -115,6 +115,7 @@ class _Recorder:
 
 
 def recorded_layers(unet: UNet2DConditionModel) -> list[str]:
-    """Names of the cross-attention layers at `LEVELS`; all cross-attention layers if there are none."""
-    layers = [name for name in unet.attn_processors if ".attn2." in name]
+    """Names of each block's last cross-attention layer at `LEVELS`; of all blocks if there are none."""
+    last = {name.partition(".transformer_blocks.")[0]: name for name in unet.attn_processors if ".attn2." in name}
+    layers = list(last.values())
     return [name for name in layers if level_of(unet, name) in LEVELS] or layers

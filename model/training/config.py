@@ -101,6 +101,11 @@ class LocalizationConfig(Settings):
     groups: PositiveInt | tuple[str, ...] = 5
     """The number of supervised middle cross-attention groups in the UNet, or their names."""
     normalize: bool = False
+    average: Literal["auto", "layers", "groups"] = "auto"
+    """What counts equally: each layer, as in the paper, or each group.
+
+    auto: groups where blocks have several layers each, as in Stable Diffusion XL; layers elsewhere.
+    """
 
 
 class LearningRates(Settings):

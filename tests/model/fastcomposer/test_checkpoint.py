@@ -111,8 +111,9 @@ def without(state: dict[str, Tensor]) -> dict[str, Tensor]:
         ),
         (lambda state: {**state, "optimizer.step": torch.zeros(1)}, "belongs to none of"),
         (lambda state: {**state, "unet.conv_in.bias": torch.zeros(3)}, r"shape \(3,\) instead of \(16,\)"),
-        (lambda state: {"state": dict(state)}, "not a plain dictionary"),
-        (lambda _state: torch.zeros(1), "not a plain dictionary"),
+        (lambda state: {"state": dict(state)}, "belongs to none of"),
+        (lambda state: {"state": {"model": dict(state)}}, "neither a dictionary of tensors"),
+        (lambda _state: torch.zeros(1), "neither a dictionary of tensors"),
     ],
 )
 def test_unfitting_checkpoint_is_one_sentence(

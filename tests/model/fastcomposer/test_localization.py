@@ -13,11 +13,14 @@ from fc_bench.model.fastcomposer.localization import (
     capture_attention,
     cross_attention_layers,
     localization_loss,
+    usual_average,
 )
 from fc_bench.model.fastcomposer.localization import map_sizes as sizes_of
 
+from ...golden.photomaker_models import UNET
 from ..conftest import GOLDEN
 
+LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.processor"
 PAPER = {"down_blocks.1", "down_blocks.2", "mid_block", "up_blocks.1", "up_blocks.2"}
 
 
@@ -95,7 +98,9 @@ def test_loss_falls_as_attention_moves_to_the_own_subject() -> None:
     masks = attention_masks(left, {(8, 8)})
     own = left.flatten(2).transpose(1, 2)[:, None]
     values = [
-        localization_loss([share * own + (1 - share) * own.flip(-1)], masks, torch.ones(1, 2, dtype=torch.bool)).item()
+        localization_loss(
+            {LAYER: share * own + (1 - share) * own.flip(-1)}, masks, torch.ones(1, 2, dtype=torch.bool)
+        ).item()
         for share in (0.0, 0.5, 1.0)
     ]
     assert values == pytest.approx([1, 0, -1], abs=1e-4)
@@ -104,11 +109,31 @@ def test_loss_falls_as_attention_moves_to_the_own_subject() -> None:
 def test_absent_subjects_do_not_count() -> None:
     torch.manual_seed(0)
     maps, masks = torch.rand(1, 2, 64, 1), attention_masks(torch.rand(1, 1, 8, 8).round(), {(8, 8)})
-    alone = localization_loss([maps], masks, torch.ones(1, 1, dtype=torch.bool))
+    alone = localization_loss({LAYER: maps}, masks, torch.ones(1, 1, dtype=torch.bool))
     padded_masks = {64: torch.cat([masks[64], torch.ones(1, 1, 64)], dim=1)}
     padded = localization_loss(
-        [torch.cat([maps, torch.rand(1, 2, 64, 1)], -1)], padded_masks, torch.tensor([[True, False]])
+        {LAYER: torch.cat([maps, torch.rand(1, 2, 64, 1)], -1)}, padded_masks, torch.tensor([[True, False]])
     )
     assert padded.item() == pytest.approx(alone.item(), abs=1e-6)
-    nobody = localization_loss([maps], masks, torch.zeros(1, 1, dtype=torch.bool))
+    nobody = localization_loss({LAYER: maps}, masks, torch.zeros(1, 1, dtype=torch.bool))
     assert nobody.item() == 0
+
+
+def test_groups_count_equally_however_many_layers_they_have() -> None:
+    torch.manual_seed(0)
+    layers = [f"down_blocks.1.attentions.0.transformer_blocks.{i}.attn2.processor" for i in range(3)] + [LAYER]
+    maps = {layer: torch.rand(1, 2, 64, 1) for layer in layers}
+    masks, present = attention_masks(torch.rand(1, 1, 8, 8).round(), {(8, 8)}), torch.ones(1, 1, dtype=torch.bool)
+    each = [localization_loss({layer: maps[layer]}, masks, present).item() for layer in layers]
+    assert localization_loss(maps, masks, present).item() == pytest.approx(sum(each) / 4)
+    by_group = localization_loss(maps, masks, present, average="groups").item()
+    assert by_group == pytest.approx((sum(each[:3]) / 3 + each[3]) / 2)
+    assert by_group != pytest.approx(sum(each) / 4)
+
+
+def test_groups_are_the_usual_average_of_stable_diffusion_xl_alone(unet: UNet2DConditionModel) -> None:
+    assert usual_average(cross_attention_layers(unet)) == "layers"
+    xl = UNet2DConditionModel(**UNET)
+    layers = cross_attention_layers(xl)
+    assert usual_average(layers) == "groups"
+    assert groups(layers) == {"down_blocks.1", "down_blocks.2", "mid_block", "up_blocks.0", "up_blocks.1"}

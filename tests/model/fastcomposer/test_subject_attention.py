@@ -18,6 +18,7 @@ from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline
 from fc_bench.model.fastcomposer.prompts import parse_prompt
 from fc_bench.model.fastcomposer.subject_attention import SubjectAttention, recorded_layers
 
+from ...golden.photomaker_models import UNET
 from ..conftest import GOLDEN
 
 TWO = "a man <|image|> and a woman <|image|> on the beach"
@@ -177,3 +178,14 @@ def test_recording_takes_less_than_a_hundredth_of_the_unet_s_operations_at_full_
             attention.conditioned = True
             watched = operations()
     assert plain < watched < 1.01 * plain
+
+
+def test_of_several_layers_of_a_block_the_last_one_is_recorded() -> None:
+    layers = recorded_layers(UNet2DConditionModel(**UNET))
+    assert sorted(layers) == [
+        "down_blocks.1.attentions.0.transformer_blocks.1.attn2.processor",
+        "down_blocks.2.attentions.0.transformer_blocks.2.attn2.processor",
+        "mid_block.attentions.0.transformer_blocks.2.attn2.processor",
+        *(f"up_blocks.0.attentions.{index}.transformer_blocks.2.attn2.processor" for index in range(2)),
+        *(f"up_blocks.1.attentions.{index}.transformer_blocks.1.attn2.processor" for index in range(2)),
+    ]
