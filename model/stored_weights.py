@@ -83,6 +83,7 @@ def load_strictly(
 def read_checkpoint(file: Path) -> dict[str, Any]:
     """All weights by name: tensors of a .bin file (read weights-only), and of safetensors what `[...]` reads.
 
+    The name of a weight in a .bin file of several parts, each a dictionary, begins with that of its part and a dot.
     Raises ModelInputError if the file is missing or damaged, or contains anything other than tensors.
     """
     try:
@@ -99,19 +100,27 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     except Exception as error:  # damaged files make the readers raise many types
         kind = "safetensors" if file.suffix == ".safetensors" else "PyTorch"
         raise ModelInputError(f"the checkpoint {file} is damaged or not a {kind} file: download it again") from error
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
+    weights = _by_name(content) if isinstance(content, dict) else {}
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ModelInputError(
-            f"the checkpoint {file} is not a plain dictionary of tensors and therefore not a FastComposer checkpoint: "
-            "choose another file"
+            f"the checkpoint {file} is neither a dictionary of tensors nor one of parts with tensors: choose another "
+            "file"
         )
-    for name, value in content.items():
+    for name, value in weights.items():
         if value.layout is not torch.strided or value.is_quantized or value.is_meta:
             raise ModelInputError(
                 f"the checkpoint {file} stores {name} in a sparse, quantized or empty form: save it with dense tensors"
             )
-    return content
+    return weights
+
+
+def _by_name(content: dict[Any, Any]) -> dict[str, Any]:
+    """The values of a dictionary, and of the dictionaries in it."""
+    weights: dict[str, Any] = {}
+    for name, value in content.items():
+        part = {f"{name}.{inner}": own for inner, own in value.items()} if isinstance(value, dict) else {name: value}
+        weights.update({str(key): own for key, own in part.items()})
+    return weights
 
 
 def current(name: str, value: Any) -> tuple[str, Any]:

@@ -53,6 +53,10 @@ def required_files(component: str, path: Path) -> list[RequiredFile]:
             *_tokenizer(path, "tokenizer/"),
             _one(path, "scheduler/scheduler_config.json"),
         ]
+    if component.startswith("ip_adapter"):
+        if component == "ip_adapter_encoder":
+            return _model(path, "", TRANSFORMERS)
+        return [RequiredFile(path, path.is_file())]
     if component.startswith("fastcomposer/"):
         if path.suffix in (".bin", ".safetensors"):
             return [RequiredFile(path, path.is_file())]
@@ -106,17 +110,43 @@ def hub_patterns(component: str, pickled: bool = False) -> tuple[list[str], list
     return ["*.json", "*.txt", f"*.{weights}"], ["*/*"]
 
 
+@dataclass(frozen=True)
+class HubReference:
+    """Weights in a hub repository: all of it, or one file or folder inside."""
+
+    repository: str
+    inside: str
+    """The path of the file or folder; "" for the whole repository."""
+
+    @classmethod
+    def read(cls, reference: str) -> HubReference:
+        """The reference `owner/name[/file]` or `owner/name[/folder]`."""
+        owner, name, *inside = reference.split("/")
+        return cls(f"{owner}/{name}", "/".join(inside))
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is one file; the names of folders have no suffix."""
+        return bool(PurePosixPath(self.inside).suffix)
+
+    def patterns(self, component: str, pickled: bool = False) -> tuple[list[str], list[str]]:
+        """`hub_patterns` for the folder."""
+        take, leave = hub_patterns(component, pickled)
+        folder = f"{self.inside}/" if self.inside else ""
+        return [f"{folder}{item}" for item in take], [f"{folder}{item}" for item in leave]
+
+
 def hub_command(component: str, reference: str, pickled: bool = False) -> str:
-    """The shell command that downloads a component from a hub repository, `owner/name[/file]`, into the local cache.
+    """The shell command that downloads a component from a hub repository into the local cache.
 
     `pickled` also downloads pickled weights, for repositories that may have no safetensors.
     """
-    owner, name, *inside = reference.split("/")
-    command = ["hf", "download", f"{owner}/{name}"]
-    if inside:
-        return shlex.join([*command, "/".join(inside)])
-    take, leave = hub_patterns(component)
-    take += [item for item in hub_patterns(component, True)[0] if pickled and item not in take]
+    hub = HubReference.read(reference)
+    command = ["hf", "download", hub.repository]
+    if hub.is_file:
+        return shlex.join([*command, hub.inside])
+    take, leave = hub.patterns(component)
+    take += [item for item in hub.patterns(component, True)[0] if pickled and item not in take]
     options = [*(word for item in take for word in ("--include", item))]
     options += [word for item in leave for word in ("--exclude", item)]
     return shlex.join([*command, *options])
@@ -124,11 +154,12 @@ def hub_command(component: str, reference: str, pickled: bool = False) -> str:
 
 def hub_names(component: str, reference: str) -> list[str]:
     """Names of the files that a component on the hub needs, as far as they are known without contacting the hub."""
-    _, _, *inside = reference.split("/")
-    if inside:
-        return ["/".join(inside)]
+    hub = HubReference.read(reference)
+    if hub.is_file:
+        return [hub.inside]
     nowhere = Path("nowhere") / "at-all"
-    return [PurePosixPath(file.path.relative_to(nowhere)).as_posix() for file in required_files(component, nowhere)]
+    files = required_files(component, nowhere / hub.inside)
+    return [PurePosixPath(file.path.relative_to(nowhere)).as_posix() for file in files]
 
 
 def _forms(names: tuple[str, str]) -> Iterator[str]:
