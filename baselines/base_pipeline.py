@@ -12,166 +12,150 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from fc_bench.errors import UserError
 from fc_bench.model.attention import use_attention
 from fc_bench.model.backbones.schedulers import make_scheduler
 from fc_bench.model.compilation import compiled
 from fc_bench.model.errors import loading
+from fc_bench.model.families.condition import Condition
+from fc_bench.model.families.detection import family_of
+from fc_bench.model.families.diffusion import Diffusion
+from fc_bench.model.families.text import TextEncoders
+from fc_bench.model.families.text_memory import TextMemory
 from fc_bench.model.kernels import arrange
-from fc_bench.model.stored_weights import load_whole
-from fc_bench.model.text_memory import TextMemory
 from fc_bench.protocols import Request, Sampler, Setting
 
 
 class BasePipeline:
-    """The Stable Diffusion pipeline of a run's backbone, on the run's device and in its number format.
+    """The pipeline of a run's backbone, on the run's device and in its number format.
 
-    Its parts raise ModelInputError when their files cannot be loaded.
+    Its `family` knows what depends on the architecture. Its parts raise ModelInputError when their files cannot be
+    loaded.
     """
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self.device = torch.device(setting.device)
         self.dtype: torch.dtype = getattr(torch, setting.dtype)
-        self._folder = setting.backbone.path("pipeline")
-        self._text_memory = TextMemory()
+        self.folder = setting.backbone.path("pipeline")
+        self.family = family_of(self.folder)
+        self._text_memory = TextMemory() if setting.remembers_text else None
 
     @cached_property
-    def vae(self) -> AutoencoderKL:
+    def vae(self) -> Any:
         """The frozen autoencoder."""
-        return self._read(AutoencoderKL, "vae", self.dtype)
+        return self.fresh("vae")
 
     @cached_property
-    def unet(self) -> UNet2DConditionModel:
-        """The shared, frozen UNet, for methods that train other parts."""
-        return self._read(UNet2DConditionModel, "unet", self.dtype)
+    def unet(self) -> Any:
+        """The shared, frozen denoiser, for methods that train other parts."""
+        return self.fresh("unet")
 
     @cached_property
-    def text_encoder(self) -> CLIPTextModel:
-        """The shared, frozen text encoder."""
-        return self._read(CLIPTextModel, "text_encoder", self.dtype)
+    def text(self) -> TextEncoders:
+        """The shared, frozen text encoders with their tokenizers. Do not add tokens to these."""
+        return self.fresh_text()
 
-    @cached_property
-    def tokenizer(self) -> CLIPTokenizer:
-        """The shared tokenizer. Do not add tokens to it."""
-        return self.fresh_tokenizer()
+    def fresh_unet(self, dtype: torch.dtype | None = None) -> Any:
+        """A separate copy of the denoiser, in the run's number format unless `dtype` is given."""
+        return self.fresh("unet", dtype)
 
-    def fresh_unet(self, dtype: torch.dtype | None = None) -> UNet2DConditionModel:
-        """A separate copy of the UNet, in the run's number format unless `dtype` is given."""
-        return self._read(UNet2DConditionModel, "unet", dtype or self.dtype)
+    def fresh_text(self, dtype: torch.dtype | None = None) -> TextEncoders:
+        """Separate copies of the text encoders and tokenizers, in the run's number format unless `dtype` is given."""
+        encoders = tuple(self.fresh(encoder.part, dtype) for encoder in self.family.encoders)
+        return TextEncoders(self.family.load_tokenizers(self.folder), encoders)
 
-    def fresh_text_encoder(self, dtype: torch.dtype | None = None) -> CLIPTextModel:
-        """A separate copy of the text encoder, in the run's number format unless `dtype` is given."""
-        return self._read(CLIPTextModel, "text_encoder", dtype or self.dtype)
+    def fresh(self, part: str, dtype: torch.dtype | None = None) -> Any:
+        """A separate copy of a model, frozen, in the run's number format unless `dtype` is given."""
+        return self.placed(self.family.load_part(part, self.folder, dtype or self.dtype), part)
 
-    def fresh_tokenizer(self) -> CLIPTokenizer:
-        """A separate copy of the tokenizer."""
-        return read_tokenizer(self._folder)
+    def stored(self, part: str, folder: Path) -> Any:
+        """A model that a method has stored in a folder, in place of the pipeline's `part`."""
+        return self.placed(self.family.part(part).load_class().from_pretrained(folder, dtype=self.dtype), part)
 
-    def noise_schedule(self) -> DDPMScheduler:
+    def diffusion(self) -> Diffusion:
         """The forward diffusion process for training, with the pipeline's noise schedule and prediction type."""
-        untyped: Any = DDPMScheduler.from_config(self._scheduler_config())  # its declared type includes unused options
-        return untyped
+        return self.family.diffusion(self.folder)
 
-    def pipeline(
-        self,
-        unet: UNet2DConditionModel | None = None,
-        text_encoder: CLIPTextModel | None = None,
-        tokenizer: CLIPTokenizer | None = None,
-    ) -> StableDiffusionPipeline:
+    def pipeline(self, unet: Any = None, text: TextEncoders | None = None) -> Any:
         """A stock pipeline with the run's sampler; shared parts stand in for those that are not given."""
-        absent: Any = None
-        pipeline = StableDiffusionPipeline(
-            vae=self.vae,
-            text_encoder=text_encoder or self.text_encoder,
-            tokenizer=tokenizer or self.tokenizer,
-            unet=unet or self.unet,
-            scheduler=make_scheduler(self.setting.sampler.scheduler, self._scheduler_config()),
-            safety_checker=absent,
-            feature_extractor=absent,
-            requires_safety_checker=False,
+        text = text or self.text
+        names = self.family.encoders
+        pipeline = self.family.pipeline(
+            {
+                "vae": self.vae,
+                "unet": unet or self.unet,
+                **{name.part: model for name, model in zip(names, text.encoders, strict=True)},
+                **{name.tokenizer: tokenizer for name, tokenizer in zip(names, text.tokenizers, strict=True)},
+                "scheduler": make_scheduler(self.setting.sampler.scheduler, self._scheduler_config()),
+            }
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    def placed(self, model: Any) -> Any:
-        """The model, frozen and on the run's device; UNets and autoencoders have the run's memory formats."""
+    def placed(self, model: Any, part: str = "") -> Any:
+        """The model, frozen and on the run's device, with the run's kernels for its role in the pipeline, if any."""
         model = model.to(self.device).requires_grad_(False).eval()
-        if not isinstance(model, CLIPTextModel):
-            kernels = self.setting.kernels
-            arrange(model, kernels.vae if isinstance(model, AutoencoderKL) else kernels.unet)
-        if isinstance(model, UNet2DConditionModel) and self.setting.kernels.attention != "sdpa":  # the library's
-            use_attention(model, self.setting.kernels.attention)
+        kernels = self.setting.kernels
+        arrange(model, kernels.vae if part == "vae" else kernels.unet)
+        if part == "unet" and kernels.attention != "sdpa":  # the library's
+            use_attention(model, kernels.attention)
         return model
 
-    def sample(
-        self, pipeline: StableDiffusionPipeline, requests: Sequence[Request], **inputs: Any
-    ) -> Iterator[Image.Image]:
+    def sample(self, pipeline: Any, requests: Sequence[Request], **inputs: Any) -> Iterator[Image.Image]:
         """One image per request, sampled in one batch with the run's sampler; each image has its own noise.
 
-        `inputs` are additional arguments of the pipeline. Raises UserError for a prompt that the text encoder would
+        `inputs` are additional arguments of the pipeline. Raises UserError for a prompt that a text encoder would
         truncate.
         """
-        negative = {request.conditions.negative_prompt for request in requests} - {""}
-        self._check_lengths(pipeline, [*(request.prompt for request in requests), *negative])
-        embeddings = self._text_embeddings(pipeline, requests) if self.setting.remembers_text else {}
-        with compiled(pipeline.unet, self.setting.compiled):
-            images = draw_images(pipeline, self.setting.sampler, requests, **embeddings, **inputs)
-        yield from images
-
-    def _text_embeddings(
-        self, pipeline: StableDiffusionPipeline, requests: Sequence[Request]
-    ) -> dict[str, torch.Tensor]:
-        """The pipeline's embeddings of the prompts and of the negative prompts, each computed once."""
+        text = self.family.text_of(pipeline)
         prompts = [request.prompt for request in requests]
-        prompts += [request.conditions.negative_prompt for request in requests]
-        tokens = pipeline.tokenizer(
-            [pipeline.maybe_convert_prompt(prompt, pipeline.tokenizer) for prompt in prompts],
-            padding="max_length",
-            max_length=pipeline.tokenizer.model_max_length,
-            truncation=True,
-            return_tensors="pt",
-        )
-        if getattr(pipeline.text_encoder.config, "use_attention_mask", False):
-            return {}
-        text, null = self._text_memory(pipeline.text_encoder, tokens.input_ids).chunk(2)
-        return {"prompt_embeds": text, "negative_prompt_embeds": null}
+        negative = [request.conditions.negative_prompt for request in requests]
+        spelled = {prompt: _spelled(pipeline, text, prompt) for prompt in (*prompts, *negative)}
+        conditions = self._conditions(text, [spelled[prompt] for prompt in prompts], [spelled[n] for n in negative])
+        inputs |= {**self.family.call_inputs(*conditions), "output_type": "latent"}
+        with compiled(pipeline.unet, self.setting.compiled):
+            latents: Any = draw_images(pipeline, self.setting.sampler, requests, **inputs)
+        with torch.no_grad():
+            decoded: Any = self.family.decode(pipeline.vae, latents)
+        yield from pipeline.image_processor.postprocess(decoded, "pil", [True] * len(decoded))
 
-    def _check_lengths(self, pipeline: StableDiffusionPipeline, prompts: Sequence[str]) -> None:
-        longest = int(pipeline.tokenizer.model_max_length)
-        for prompt in prompts:
-            length = len(pipeline.tokenizer(pipeline.maybe_convert_prompt(prompt, pipeline.tokenizer))["input_ids"])
-            check_length(prompt, length, longest)
+    @torch.no_grad()
+    def _conditions(
+        self, text: TextEncoders, prompts: Sequence[str], negative: Sequence[str]
+    ) -> tuple[Condition, Condition]:
+        """The conditions of the prompts and of the negative prompts, of which an empty one is no prompt."""
+        blank = [not prompt for prompt in negative]
+        if self._text_memory is None:
+            return self.family.encode(text, prompts), self.family.encode(text, negative, blank=blank)
+        count = len(prompts)  # one question, because the memory looks at all weights
+        both = self.family.encode(text, [*prompts, *negative], self._text_memory, [False] * count + blank)
+        return both.rows(range(count)), both.rows(range(count, 2 * count))
 
     def _scheduler_config(self) -> Any:
-        with loading(f"the scheduler {self._folder / 'scheduler'}"):
-            return DDPMScheduler.load_config(self._folder, subfolder="scheduler")
+        from diffusers import DDPMScheduler
 
-    def _read(self, kind: Any, part: str, dtype: torch.dtype) -> Any:
-        return self.placed(load_whole(kind, self._folder / part, dtype, f"the {part}"))
+        with loading(f"the scheduler {self.folder / 'scheduler'}"):
+            return DDPMScheduler.load_config(self.folder, subfolder="scheduler")
 
 
-def read_tokenizer(pipeline: Path) -> CLIPTokenizer:
-    """The tokenizer in a pipeline's folder; raises ModelInputError when it cannot be read."""
-    with loading(f"the tokenizer {pipeline / 'tokenizer'}"):
-        return CLIPTokenizer.from_pretrained(pipeline / "tokenizer")
+def _spelled(pipeline: Any, text: TextEncoders, prompt: str) -> str:
+    """The prompt with every vector of learned tokens; raises UserError when a text encoder would truncate it."""
+    spelled: str = pipeline.maybe_convert_prompt(prompt, text.tokenizers[0])
+    for tokenizer in text.tokenizers:
+        check_length(prompt, len(tokenizer(spelled)["input_ids"]), int(tokenizer.model_max_length))
+    return spelled
 
 
 def draw_images(pipeline: Any, sampler: Sampler, requests: Sequence[Request], **inputs: Any) -> Sequence[Image.Image]:
     """The requests' images from one batch of a pipeline, each with its own noise.
 
-    `inputs` are additional arguments of the pipeline. Prompt embeddings among them replace the prompts.
+    `inputs` are the other arguments of the pipeline: prompts or what stands for them, and what a method adds.
     """
-    prompts = None if "prompt_embeds" in inputs else [request.prompt for request in requests]
-    if prompts is not None and any(request.conditions.negative_prompt for request in requests):
-        inputs["negative_prompt"] = [request.conditions.negative_prompt for request in requests]
     width, height = image_size(sampler, requests)
     return pipeline(
-        prompts,
         **inputs,
         num_inference_steps=sampler.steps,
         guidance_scale=sampler.guidance_scale,

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import CustomDiffusionAttnProcessor2_0
 from pydantic import BaseModel, Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPTokenizer
 
 from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.augmentation import LARGEST, Rescaling, draw_rescaling, identity, rescale, valid_region
@@ -27,6 +25,9 @@ from fc_bench.baselines.tuning.text import FrozenPrompts, single_token
 from fc_bench.baselines.tuning.tokens import NewTokens, load_tokens, save_tokens, token_of
 from fc_bench.errors import UserError
 from fc_bench.model.errors import loading
+from fc_bench.model.families.condition import Condition, Framing
+from fc_bench.model.families.family import Family
+from fc_bench.model.families.text import TextEncoders
 from fc_bench.protocols import Checkpoints, Setting, Subject
 
 FILE = "pytorch_custom_diffusion_weights.safetensors"
@@ -102,10 +103,10 @@ class CustomDiffusion(TunedMethod):
 
     @classmethod
     def check_words(
-        cls, tokenizer: CLIPTokenizer, options: CustomDiffusionOptions, subjects: Sequence[Subject]
+        cls, tokenizers: Sequence[Any], options: CustomDiffusionOptions, subjects: Sequence[Subject]
     ) -> None:
         """Raise UserError when an initializer that these subjects use is not exactly one token."""
-        initial_tokens(tokenizer, options, 1 if options.two_subjects == "merge" else len(subjects))
+        initial_tokens(tokenizers, options, 1 if options.two_subjects == "merge" else len(subjects))
 
     def train(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
@@ -116,30 +117,31 @@ class CustomDiffusion(TunedMethod):
         training.save(artefact_folder)
         return [tuned]
 
-    def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
+    def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> Any:
         """A pipeline with the tuned or merged keys and values in its UNet, and with the subjects' tokens.
 
         This equals the attention of training, which differs only in its gradients (it detaches the first token).
         """
         base, unet = self.base, self.base.fresh_unet()
-        pipeline = base.pipeline(unet, base.fresh_text_encoder(), base.fresh_tokenizer())
+        pipeline = base.pipeline(unet, base.fresh_text())
         homes = artefacts if len(artefacts) > 1 else [artefacts[0]] * len(subjects)
         for subject, artefact in zip(subjects, homes, strict=True):
-            load_tokens(pipeline, token_of(subject), artefact / token_file(subject))
-        tuned = [read_keys_and_values(unet, artefact / FILE) for artefact in artefacts]
+            load_tokens(base.family, pipeline, token_of(subject), artefact / token_file(subject))
+        tuned = [read_keys_and_values(base.family, unet, artefact / FILE) for artefact in artefacts]
         weights = tuned[0]
         if len(tuned) > 1:
             assert self._root is not None
-            encoder = copy.deepcopy(pipeline.text_encoder).float()
-            words = [mention_features(pipeline.tokenizer, encoder, BEFORE, self.mention(s, 0)) for s in subjects]
+            text = base.family.text_of(pipeline)
+            text = TextEncoders(text.tokenizers, tuple(copy.deepcopy(encoder).float() for encoder in text.encoders))
+            words = [mention_features(base.family, text, BEFORE, self.mention(s, 0)) for s in subjects]
             weights = merge({name: unet.get_parameter(name) for name in weights}, tuned, words, self._root)
         unet.load_state_dict(weights, strict=False)
         return pipeline
 
     def _regularization(self) -> Tensor:
         """The merge's regularization, which keeps the base model's behavior; the same for all subjects."""
-        encoder = self.base.fresh_text_encoder(torch.float32)
-        return whitening(caption_features(self.base.tokenizer, encoder, captions()))
+        text = self.base.fresh_text(torch.float32)
+        return whitening(caption_features(self.base.family, text, captions()))
 
 
 def block_steps(options: CustomDiffusionOptions) -> int:
@@ -147,9 +149,12 @@ def block_steps(options: CustomDiffusionOptions) -> int:
     return max(1, BLOCK // options.batch_size)
 
 
-def initial_tokens(tokenizer: CLIPTokenizer, options: CustomDiffusionOptions, subjects: int) -> list[int]:
-    """Ids of the tokens that initialize so many subjects; raises UserError when a word is not exactly one token."""
-    return [single_token(tokenizer, word, "The option initializers:") for word in options.initializers[:subjects]]
+def initial_tokens(tokenizers: Sequence[Any], options: CustomDiffusionOptions, subjects: int) -> list[tuple[int, ...]]:
+    """Ids in each tokenizer of the tokens that initialize so many subjects.
+
+    Raises UserError when a word is not exactly one token.
+    """
+    return [single_token(tokenizers, word, "The option initializers:") for word in options.initializers[:subjects]]
 
 
 def token_file(subject: Subject) -> str:
@@ -157,7 +162,7 @@ def token_file(subject: Subject) -> str:
     return f"token-{subject.id}.safetensors"
 
 
-def read_keys_and_values(unet: UNet2DConditionModel, file: Path) -> dict[str, Tensor]:
+def read_keys_and_values(family: Family, unet: Any, file: Path) -> dict[str, Tensor]:
     """The cross-attention weights in an artefact, by their names in the UNet.
 
     Raises UserError when their names or shapes differ from those of this UNet.
@@ -165,12 +170,7 @@ def read_keys_and_values(unet: UNet2DConditionModel, file: Path) -> dict[str, Te
     with loading(f"the artefact {file}"):
         stored = {name: tensor for name, tensor in load_file(file).items() if tensor.numel()}
     found = {name.replace(".processor", "").replace("_custom_diffusion", ""): tensor for name, tensor in stored.items()}
-    wanted = {
-        f"{name.removesuffix('.processor')}.{layer}.weight"
-        for name in unet.attn_processors
-        if _is_cross_attention(name)
-        for layer in ("to_k", "to_v")
-    }
+    wanted = {f"{name}.{layer}.weight" for name in family.cross_attention(unet) for layer in ("to_k", "to_v")}
     if found.keys() != wanted:
         odd = min(found.keys() ^ wanted)
         problem = "has the unexpected weight" if odd in found else "does not have the weight"
@@ -183,26 +183,22 @@ def read_keys_and_values(unet: UNet2DConditionModel, file: Path) -> dict[str, Te
     return found
 
 
-def _is_cross_attention(processor: str) -> bool:
-    return processor.endswith("attn2.processor")
-
-
-def install_processors(unet: UNet2DConditionModel) -> dict[str, CustomDiffusionAttnProcessor2_0]:
-    """Install diffusers' Custom Diffusion processors in a UNet's cross-attention; returns them by layer name.
+def install_processors(family: Family, unet: Any) -> dict[str, CustomDiffusionAttnProcessor2_0]:
+    """Install diffusers' Custom Diffusion processors in a UNet's cross-attention; returns them by processor name.
 
     They start from the UNet's own weights, in float32.
     """
-    processors: dict[str, Any] = dict(unet.attn_processors)
-    for name in filter(_is_cross_attention, processors):
-        layer: Any = unet.get_submodule(name.removesuffix(".processor"))
+    installed: dict[str, Any] = {}
+    for name in family.cross_attention(unet):
+        layer: Any = unet.get_submodule(name)
         outputs, inputs = layer.to_k.weight.shape
         processor = CustomDiffusionAttnProcessor2_0(True, False, outputs, inputs)
         processor.load_state_dict(
             {f"{own}_custom_diffusion.weight": layer.get_parameter(f"{own}.weight") for own in ("to_k", "to_v")}
         )
-        processors[name] = processor.to(unet.device)
-    unet.set_attn_processor(dict(processors))
-    return {name: processor for name, processor in processors.items() if _is_cross_attention(name)}
+        installed[f"{name}.processor"] = processor.to(unet.device)
+    unet.set_attn_processor({**unet.attn_processors, **installed})
+    return installed
 
 
 @dataclass(frozen=True)
@@ -228,18 +224,18 @@ class _KeysAndValues:
         self._options = options
         self._subjects = subjects
         self._canvas = base.setting.sampler.resolution
-        starts = initial_tokens(base.tokenizer, options, len(subjects))
+        starts = initial_tokens(base.text.tokenizers, options, len(subjects))
         self.tokens = NewTokens(
             base, [token_of(subject) for subject in subjects], starts, options.gradient_checkpointing
         )
         self.unet = base.fresh_unet()
-        self.processors = install_processors(self.unet)
+        self.processors = install_processors(base.family, self.unet)
         originals = [(subject, photo) for subject in subjects for photo in originals_of(subject, options.photographs)]
         largest = int(LARGEST * self._canvas)
         self._photographs = [square(photo, min(largest, *photo.size)) for _, photo in originals]
         self._prompts = [f"{BEFORE} {token_of(subject)} {subject.noun}" for subject, _ in originals]
         self._class_pictures = class_pictures
-        self._class_text = FrozenPrompts(base.tokenizer, base.text_encoder)
+        self._class_text = FrozenPrompts(base.family, base.text)
         self._block: tuple[int, _Block] | None = None
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -252,7 +248,7 @@ class _KeysAndValues:
         weights = [parameter for processor in self.processors.values() for parameter in processor.parameters()]
         return [
             {"params": weights, "lr": rate, "weight_decay": self._options.weight_decay},
-            {"params": [self.tokens.rows], "lr": rate, "weight_decay": 0.0},
+            {"params": self.tokens.rows, "lr": rate, "weight_decay": 0.0},
         ]
 
     def batch(self, step: int, draws: Draws) -> Batch:
@@ -263,11 +259,13 @@ class _KeysAndValues:
         shape = (count + len(prior), *block.posteriors.mean.shape[1:])
         noise = torch.randn(shape, generator=draws.torch(PICTURES, step)).to(self._base.device)
         latents = [block.posteriors.sample(rows, noise[:count])]
-        text = [self.tokens.encode([block.prompts[row] for row in rows])]
+        conditions = [self.tokens.encode([block.prompts[row] for row in rows])]
         if self._class_pictures is not None:
             latents.append(self._class_pictures.posteriors.sample(prior, noise[count:]))
-            text.append(self._class_text([self._class_pictures.prompts[row] for row in prior]))
-        return Batch(torch.cat(latents), torch.cat(text), count, block.masks[rows])
+            conditions.append(self._class_text([self._class_pictures.prompts[row] for row in prior]))
+        whole = [Framing.whole(self._canvas, self._canvas)] * len(noise)
+        condition = self._base.family.framed(Condition.cat(conditions), whole)
+        return Batch(torch.cat(latents), condition, count, block.masks[rows])
 
     def save(self, folder: Path) -> None:
         """Write the artefact in diffusers' format.
@@ -281,8 +279,9 @@ class _KeysAndValues:
         bare = {name: torch.empty(0) for name in self.unet.attn_processors if name not in self.processors}
         stored = {name: tensor.detach().to("cpu", self._base.dtype).contiguous() for name, tensor in weights.items()}
         save_file({**stored, **bare}, folder / FILE, metadata={"format": "pt"})
-        for subject, row in zip(self._subjects, self.tokens.rows, strict=True):
-            save_tokens(row, token_of(subject), folder / token_file(subject))
+        for number, subject in enumerate(self._subjects):
+            rows = [own[number] for own in self.tokens.rows]
+            save_tokens(self._base.family, rows, token_of(subject), folder / token_file(subject))
 
     def _rows(self, step: int, draws: Draws) -> tuple[list[int], list[int]]:
         classes = len(self._class_pictures) if self._class_pictures else 0
@@ -314,7 +313,7 @@ class _KeysAndValues:
     def _encode(self, rows: list[int], rescalings: list[Rescaling]) -> _Block:
         pairs = list(zip(rows, rescalings, strict=True))
         pictures = torch.stack([rescale(self._photographs[row], rescaling, self._canvas) for row, rescaling in pairs])
-        posteriors = encode(self._base.vae, pictures)
+        posteriors = encode(self._base.family, self._base.vae, pictures)
         cells = posteriors.mean.shape[-1]
         masks = torch.stack([valid_region(rescaling, self._canvas, cells) for rescaling in rescalings])
         prompts = [rescaling.prefix + self._prompts[row] for row, rescaling in pairs]

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from pydantic import BaseModel, Field
-from transformers import CLIPTextModel
 
 from fc_bench.baselines.tuning.loop import TuningResult
 from fc_bench.baselines.tuning.method import Steps
 from fc_bench.baselines.tuning.rare_token import RareTokenMethod, RareTokenOptions, RareTokenTraining
 from fc_bench.model.errors import loading
+from fc_bench.model.families.text import TextEncoders
 from fc_bench.protocols import Checkpoints, Subject
 
 
@@ -43,29 +42,31 @@ class DreamBooth(RareTokenMethod):
     def train(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
     ) -> list[TuningResult]:
-        """Train on all subjects' photographs; write `unet/` and, if it is trained, `text_encoder/`."""
+        """Train on all subjects' photographs; write `unet/` and, if they are trained, the text encoders' folders."""
         options: DreamBoothOptions = self.options
         examples = self.examples(subjects)
         unet = self.base.fresh_unet(torch.float32).requires_grad_(True)
-        encoder = None
-        if options.train_text_encoder:
-            encoder = self.base.fresh_text_encoder(torch.float32).requires_grad_(True)
-        training = RareTokenTraining(self.base, options, examples, unet, encoder)
+        text = self.base.fresh_text(torch.float32) if options.train_text_encoder else None
+        encoders = text.encoders if text is not None else ()
+        for encoder in encoders:
+            encoder.requires_grad_(True)
+        training = RareTokenTraining(self.base, options, examples, unet, text)
         tuned = self.tune(training, subjects, seed, checkpoints, options.prior_weight)
-        for name, model in (("unet", unet), ("text_encoder", encoder)):
-            if model is not None:
-                _to_dtype(model, self.base.dtype).save_pretrained(artefact_folder / name)
+        parts = ("unet", *(encoder.part for encoder in self.base.family.encoders))
+        for part, model in zip(parts, (unet, *encoders), strict=False):  # no encoders, or all of them
+            _to_dtype(model, self.base.dtype).save_pretrained(artefact_folder / part)
         return [tuned]
 
-    def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
-        """A pipeline of the tuned UNet, the tuned text encoder if there is one, and the base model's other parts."""
+    def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> Any:
+        """A pipeline of the tuned UNet, the tuned text encoders if there are any, and the base model's other parts."""
         (artefact,) = artefacts
-        base, encoder = self.base, None
+        base, text = self.base, self.base.text
         with loading(f"the artefact {artefact}"):
-            unet = UNet2DConditionModel.from_pretrained(artefact / "unet", dtype=base.dtype)
-            if (artefact / "text_encoder").exists():
-                encoder = base.placed(CLIPTextModel.from_pretrained(artefact / "text_encoder", dtype=base.dtype))
-        return base.pipeline(base.placed(unet), encoder)
+            unet = base.stored("unet", artefact / "unet")
+            own = [encoder.part for encoder in base.family.encoders if (artefact / encoder.part).exists()]
+            if own:
+                text = TextEncoders(text.tokenizers, tuple(base.stored(part, artefact / part) for part in own))
+        return base.pipeline(unet, text)
 
 
 def _to_dtype(model: Any, dtype: torch.dtype) -> Any:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import StableDiffusionPipeline
 from diffusers.training_utils import cast_training_params
 from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
@@ -22,10 +21,6 @@ from fc_bench.baselines.tuning.rare_token import RareTokenMethod, RareTokenOptio
 from fc_bench.baselines.tuning.text import quiet_transformers
 from fc_bench.model.errors import loading
 from fc_bench.protocols import Checkpoints, Subject
-
-UNET_LAYERS = ["to_q", "to_k", "to_v", "to_out.0"]
-TEXT_LAYERS = ["q_proj", "k_proj", "v_proj", "out_proj"]
-"""The projections that have an adapter, as in the diffusers example."""
 
 
 class DreamBoothLoRAOptions(RareTokenOptions):
@@ -53,11 +48,11 @@ class DreamBoothLoRA(RareTokenMethod):
             results.append(self._train_one(subject, position, seed + position, artefact_folder / subject.id, own))
         return results
 
-    def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
+    def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> Any:
         """The base model with the subjects' adapters, which are not fused into its weights."""
         (artefact,) = artefacts
-        encoder = self.base.fresh_text_encoder() if self.options.train_text_encoder else None
-        pipeline = self.base.pipeline(self.base.fresh_unet(), encoder)
+        text = self.base.fresh_text() if self.options.train_text_encoder else None
+        pipeline = self.base.pipeline(self.base.fresh_unet(), text)
         names = [f"subject_{position}" for position in range(len(subjects))]
         with quiet_transformers(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are intended
@@ -72,25 +67,24 @@ class DreamBoothLoRA(RareTokenMethod):
     ) -> TuningResult:
         options: DreamBoothLoRAOptions = self.options
         torch.manual_seed(seed)  # peft draws the adapters' initial weights from the global generator
-        unet = self.base.fresh_unet()
-        add_adapter(unet, options.rank, UNET_LAYERS)
-        encoder = None
-        if options.train_text_encoder:
-            encoder = self.base.fresh_text_encoder()
-            add_adapter(encoder, options.rank, TEXT_LAYERS)
-        training = RareTokenTraining(self.base, options, self.examples([subject], position), unet, encoder)
+        unet, family = self.base.fresh_unet(), self.base.family
+        add_adapter(unet, options.rank, family.denoiser_adapters)
+        text = self.base.fresh_text() if options.train_text_encoder else None
+        encoders = text.encoders if text is not None else ()
+        for encoder in encoders:
+            add_adapter(encoder, options.rank, family.encoder_adapters)
+        training = RareTokenTraining(self.base, options, self.examples([subject], position), unet, text)
         result = self.tune(training, [subject], seed, checkpoints, options.prior_weight)
-        layers = {"unet_lora_layers": _layers(unet, self.base.dtype)}
-        if encoder is not None:
-            layers["text_encoder_lora_layers"] = _layers(encoder, self.base.dtype)
-        untyped: Any = StableDiffusionPipeline  # its declaration expects modules
-        untyped.save_lora_weights(folder, **layers)
+        parts = (encoder.part for encoder in family.encoders)
+        of_encoders = {part: _layers(encoder, self.base.dtype) for part, encoder in zip(parts, encoders, strict=False)}
+        family.save_adapters(folder, _layers(unet, self.base.dtype), of_encoders)
         return result
 
 
-def add_adapter(model: Any, rank: int, layers: list[str]) -> None:
+def add_adapter(model: Any, rank: int, layers: Sequence[str]) -> None:
     """Add a trainable adapter in float32; the model's own weights stay frozen."""
-    model.add_adapter(LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=layers))
+    config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(layers))
+    model.add_adapter(config)
     cast_training_params(model, torch.float32)
 
 

@@ -41,8 +41,8 @@ class FastComposer:
         import torch
 
         from fc_bench.model.attention import use_attention
+        from fc_bench.model.families.text_memory import TextMemory
         from fc_bench.model.fastcomposer.pipeline import load_fastcomposer
-        from fc_bench.model.text_memory import TextMemory
 
         parts = self.weights(setting.backbone, options)
         pipeline: Any = load_fastcomposer(
@@ -98,10 +98,11 @@ class FastComposer:
     @classmethod
     def check(cls, setting: Setting, options: FastComposerOptions, asked: Sequence[AskedSet]) -> None:
         """Raise ModelInputError for a prompt that is too long, or whose noun cannot carry the placeholder."""
-        from fc_bench.baselines.base_pipeline import read_tokenizer
+        from fc_bench.model.families.detection import family_of
         from fc_bench.model.fastcomposer.prompts import parse_prompt
 
-        tokenizer = read_tokenizer(setting.backbone.path("pipeline"))
+        pipeline = setting.backbone.path("pipeline")
+        tokenizer, *_ = family_of(pipeline).load_tokenizers(pipeline)
         mentions = [[_mention(subject) for subject in one.subjects] for one in asked]
         prompts = [prompt for one, own in zip(asked, mentions, strict=True) for prompt in one.prompts(own)]
         for prompt in dict.fromkeys(prompts):
@@ -157,7 +158,12 @@ class FastComposer:
         from fc_bench.model.compilation import compiled
 
         references = [customization.state for _ in requests]
-        inputs |= {"subject_images": references, "alpha": self._alpha}
+        inputs |= {
+            "prompt": [request.prompt for request in requests],
+            "negative_prompt": [request.conditions.negative_prompt for request in requests],
+            "subject_images": references,
+            "alpha": self._alpha,
+        }
         with compiled(self._pipeline.unet, self._compiled):
             return draw_images(self._pipeline, self._sampler, requests, **inputs)
 

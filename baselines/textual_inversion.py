@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageOps
 from pydantic import BaseModel, Field
-from transformers import CLIPTokenizer
 
 from fc_bench.baselines.base_pipeline import BasePipeline
-from fc_bench.baselines.tuning.concepts import photographs_of
-from fc_bench.baselines.tuning.latents import encode, pixels
+from fc_bench.baselines.tuning.concepts import originals_of
+from fc_bench.baselines.tuning.latents import encode, framing, pixels, square
 from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws, TuningResult
 from fc_bench.baselines.tuning.method import Photographs, Steps, TunedMethod, TuningOptions
 from fc_bench.baselines.tuning.text import single_token
@@ -78,7 +76,7 @@ class TextualInversion(TunedMethod):
 
     description: ClassVar[str] = "tunes the embedding of a new token; everything else is frozen"
     Options: ClassVar[type[BaseModel]] = TextualInversionOptions
-    shared_parts: ClassVar[tuple[str, ...]] = ("vae", "unet", "tokenizer")
+    shared_parts: ClassVar[tuple[str, ...]] = ("vae", "unet", "text")
 
     @property
     def tunes_apart(self) -> bool:
@@ -97,11 +95,11 @@ class TextualInversion(TunedMethod):
 
     @classmethod
     def check_words(
-        cls, tokenizer: CLIPTokenizer, options: TextualInversionOptions, subjects: Sequence[Subject]
+        cls, tokenizers: Sequence[Any], options: TextualInversionOptions, subjects: Sequence[Subject]
     ) -> None:
         """Raise UserError when the initializer, or the class noun that replaces it, is not exactly one token."""
         for subject in subjects:
-            initial_token(tokenizer, options, subject)
+            initial_token(tokenizers, options, subject)
 
     def train(
         self, subjects: Sequence[Subject], seed: int, artefact_folder: Path, checkpoints: Checkpoints | None
@@ -110,25 +108,26 @@ class TextualInversion(TunedMethod):
         (subject,) = subjects
         training = _Embedding(self.base, self.options, subject)
         tuned = self.tune(training, subjects, seed, checkpoints)
-        save_tokens(training.tokens.rows, token_of(subject), artefact_folder / FILE)
+        save_tokens(self.base.family, training.tokens.rows, token_of(subject), artefact_folder / FILE)
         return [tuned]
 
-    def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
-        """The base model with the tokens of all subjects in its text encoder."""
-        pipeline = self.base.pipeline(
-            text_encoder=self.base.fresh_text_encoder(), tokenizer=self.base.fresh_tokenizer()
-        )
+    def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> Any:
+        """The base model with the tokens of all subjects in its text encoders."""
+        pipeline = self.base.pipeline(text=self.base.fresh_text())
         for subject, artefact in zip(subjects, artefacts, strict=True):
-            load_tokens(pipeline, token_of(subject), artefact / FILE)
+            load_tokens(self.base.family, pipeline, token_of(subject), artefact / FILE)
         return pipeline
 
 
-def initial_token(tokenizer: CLIPTokenizer, options: TextualInversionOptions, subject: Subject) -> int:
-    """Id of the token that initializes a subject's new tokens; raises UserError when its word is not one token."""
+def initial_token(tokenizers: Sequence[Any], options: TextualInversionOptions, subject: Subject) -> tuple[int, ...]:
+    """Id in each tokenizer of the token that initializes a subject's new tokens.
+
+    Raises UserError when its word is not one token.
+    """
     if options.initializer is not None:
-        return single_token(tokenizer, options.initializer, "The option initializer:")
+        return single_token(tokenizers, options.initializer, "The option initializer:")
     remedy = "set the option initializer to a word that is one token"
-    return single_token(tokenizer, subject.noun, f"The class noun of {subject.id} as initializer:", remedy)
+    return single_token(tokenizers, subject.noun, f"The class noun of {subject.id} as initializer:", remedy)
 
 
 class _Embedding:
@@ -138,21 +137,24 @@ class _Embedding:
     """
 
     def __init__(self, base: BasePipeline, options: TextualInversionOptions, subject: Subject) -> None:
-        start = initial_token(base.tokenizer, options, subject)
+        start = initial_token(base.text.tokenizers, options, subject)
         vectors = vectors_of(token_of(subject), options.vectors)
         self.unet = base.unet
         self.tokens = NewTokens(base, vectors, [start] * len(vectors), options.gradient_checkpointing)
         self._options = options
         self._words = " ".join(vectors)
-        photographs = photographs_of(subject, options.photographs, base.setting.sampler.resolution)
+        originals, side = originals_of(subject, options.photographs), base.setting.sampler.resolution
+        photographs = [square(photograph, side) for photograph in originals]
         both: list[Image.Image] = [*photographs, *(ImageOps.mirror(photograph) for photograph in photographs)]
-        self._posteriors = encode(base.vae, torch.stack([pixels(image) for image in both]))
+        self._family = base.family
+        self._framings = [framing(photograph, side) for photograph in originals]
+        self._posteriors = encode(base.family, base.vae, torch.stack([pixels(image) for image in both]))
         self._photographs = len(photographs)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The new embeddings."""
         options = self._options
-        return [{"params": [self.tokens.rows], "lr": options.learning_rate, "weight_decay": options.weight_decay}]
+        return [{"params": self.tokens.rows, "lr": options.learning_rate, "weight_decay": options.weight_decay}]
 
     def batch(self, step: int, draws: Draws) -> Batch:
         """The step's photographs with their prompts."""
@@ -164,4 +166,5 @@ class _Embedding:
         rows = [item + self._photographs * int(flip) for item, flip in zip(items, mirrored, strict=True)]
         shape = (count, *self._posteriors.mean.shape[1:])
         noise = torch.randn(shape, generator=draws.torch(PICTURES, step)).to(self._posteriors.mean.device)
-        return Batch(self._posteriors.sample(rows, noise), self.tokens.encode(prompts), count)
+        condition = self._family.framed(self.tokens.encode(prompts), [self._framings[item] for item in items])
+        return Batch(self._posteriors.sample(rows, noise), condition, count)

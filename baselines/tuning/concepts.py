@@ -13,10 +13,11 @@ from torch import Tensor
 
 from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.class_images import ClassImages, class_images
-from fc_bench.baselines.tuning.latents import Posteriors, encode, pixels, square
+from fc_bench.baselines.tuning.latents import Posteriors, encode, framing, pixels, square
 from fc_bench.baselines.tuning.loop import PICTURES, Draws
 from fc_bench.errors import UserError
 from fc_bench.model.articles import with_article
+from fc_bench.model.families.condition import Framing
 from fc_bench.protocols import Subject
 from fc_bench.suites.photographs import read_photograph
 
@@ -37,27 +38,28 @@ def originals_of(subject: Subject, count: int) -> list[Image.Image]:
     return [read_photograph(path) for path in subject.photographs[:count]]
 
 
-def photographs_of(subject: Subject, count: int, side: int) -> list[Image.Image]:
-    """The subject's first `count` photographs as squares of `side` pixels; raises UserError when it has fewer."""
-    return [square(photograph, side) for photograph in originals_of(subject, count)]
-
-
 @dataclass(frozen=True)
 class Pictures:
-    """Encoded pictures, each with its prompt."""
+    """Encoded pictures, each with its prompt and what it shows of its original."""
 
     posteriors: Posteriors
     prompts: tuple[str, ...]
+    framings: tuple[Framing, ...]
 
     def __len__(self) -> int:
         return len(self.prompts)
 
 
 def encode_pictures(base: BasePipeline, parts: Sequence[tuple[Sequence[Image.Image], str]]) -> Pictures:
-    """The encoded pictures of several concepts, one concept after the other; each concept has one prompt."""
-    images = torch.stack([pixels(image) for part, _ in parts for image in part])
-    prompts = [prompt for part, prompt in parts for _ in part]
-    return Pictures(encode(base.vae, images), tuple(prompts))
+    """The encoded pictures of several concepts, one concept after the other; each concept has one prompt.
+
+    Their centers are encoded as squares of the run's resolution.
+    """
+    side = base.setting.sampler.resolution
+    images = torch.stack([pixels(square(image, side)) for part, _ in parts for image in part])
+    prompts = tuple(prompt for part, prompt in parts for _ in part)
+    framings = tuple(framing(image, side) for part, _ in parts for image in part)
+    return Pictures(encode(base.family, base.vae, images), prompts, framings)
 
 
 def class_prompt(subject: Subject) -> str:
@@ -86,7 +88,8 @@ class ClassPictures:
         posteriors = Posteriors(
             torch.cat([part.posteriors.mean for part in found]), torch.cat([part.posteriors.std for part in found])
         )
-        return Pictures(posteriors, tuple(prompt for part in found for prompt in part.prompts))
+        prompts = tuple(prompt for part in found for prompt in part.prompts)
+        return Pictures(posteriors, prompts, tuple(one for part in found for one in part.framings))
 
     def substitute(self, images: Sequence[Image.Image]) -> None:
         """Use these images, cropped to squares, as the class images of every prompt; none are generated."""
@@ -140,14 +143,16 @@ class Examples:
         prior = len(self.class_pictures) if self.class_pictures else 0
         return paired_rows(step, batch_size, draws, len(self.photographs), prior)
 
-    def batch(self, step: int, batch_size: int, draws: Draws) -> tuple[Tensor, list[str], int]:
-        """Latents of a step, their prompts, and the number of photographs among them, which come first."""
+    def batch(self, step: int, batch_size: int, draws: Draws) -> tuple[Tensor, list[str], list[Framing], int]:
+        """Latents of a step, their prompts and framings, and the number of photographs, which come first."""
         own, prior = self.rows(step, batch_size, draws)
         shape = (len(own) + len(prior), *self.photographs.posteriors.mean.shape[1:])
         noise = torch.randn(shape, generator=draws.torch(PICTURES, step)).to(self.photographs.posteriors.mean.device)
         latents = [self.photographs.posteriors.sample(own, noise[: len(own)])]
         prompts = [self.photographs.prompts[row] for row in own]
+        framings = [self.photographs.framings[row] for row in own]
         if self.class_pictures is not None:
             latents.append(self.class_pictures.posteriors.sample(prior, noise[len(own) :]))
             prompts += [self.class_pictures.prompts[row] for row in prior]
-        return torch.cat(latents), prompts, len(own)
+            framings += [self.class_pictures.framings[row] for row in prior]
+        return torch.cat(latents), prompts, framings, len(own)

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
 from fc_bench.model.autoencoder import posterior
+from fc_bench.model.families.condition import Framing
+from fc_bench.model.families.family import Family
 
 BATCH = 8
 """Number of pictures that are encoded together."""
@@ -35,10 +37,20 @@ class Posteriors:
 
 def square(image: Image.Image, side: int) -> Image.Image:
     """The center of a picture at `side` x `side` pixels; resized by its shorter side (bilinear), then cropped."""
+    size, (top, left) = _resized(image, side)
+    return image.resize(size, Image.Resampling.BILINEAR).crop((left, top, left + side, top + side))
+
+
+def framing(image: Image.Image, side: int) -> Framing:
+    """What `square` shows of a picture."""
+    return Framing((image.height, image.width), _resized(image, side)[1], (side, side))
+
+
+def _resized(image: Image.Image, side: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Width and height of a picture whose shorter side is `side`, and top and left of its center."""
     scale = side / min(image.size)
-    size = [max(side, round(length * scale)) for length in image.size]
-    left, top = (size[0] - side) // 2, (size[1] - side) // 2
-    return image.resize((size[0], size[1]), Image.Resampling.BILINEAR).crop((left, top, left + side, top + side))
+    width, height = (max(side, round(length * scale)) for length in image.size)
+    return (width, height), ((height - side) // 2, (width - side) // 2)
 
 
 def pixels(image: Image.Image) -> Tensor:
@@ -47,12 +59,12 @@ def pixels(image: Image.Image) -> Tensor:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, pictures: Tensor) -> Posteriors:
+def encode(family: Family, vae: Any, pictures: Tensor) -> Posteriors:
     """Posteriors of pictures [pictures, 3, height, width] in -1..1, in float32."""
     means, deviations = [], []
     for batch in pictures.split(BATCH):
         found = posterior(vae, batch.to(vae.device, vae.dtype))
         means.append(found.mean.float())
         deviations.append(found.std.float())
-    scale = float(vae.config["scaling_factor"])
+    scale = family.latent_scale(vae)
     return Posteriors(torch.cat(means) * scale, torch.cat(deviations) * scale)

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0, CustomDiffusionAttnProcessor2_0
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from peft.tuners.lora import LoraLayer
@@ -20,7 +19,7 @@ from torch.nn import functional
 
 
 @contextmanager
-def training_layers(unet: UNet2DConditionModel, precision: torch.dtype) -> Iterator[None]:
+def training_layers(unet: Any, precision: torch.dtype) -> Iterator[None]:
     """The transformers of a UNet in their faster form inside the block, if its `precision` is float32."""
     if precision is not torch.float32:
         yield

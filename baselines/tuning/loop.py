@@ -13,11 +13,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 
 from fc_bench.baselines.tuning.checkpoint import CheckpointFile, Progress
 from fc_bench.errors import UserError
+from fc_bench.model.families.condition import Condition
+from fc_bench.model.families.diffusion import Diffusion
+from fc_bench.model.families.family import Family
 from fc_bench.protocols import Checkpoints
 
 CHECK_EVERY = 25
@@ -37,14 +39,14 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class Batch:
-    """One training step's input of the UNet: photographs, then the same number of class images or none.
+    """One training step's input of the denoiser: photographs, then the same number of class images or none.
 
-    `latents` are scaled latents [batch, channels, height, width], `text` is [batch, length, features]. A `mask`
-    [photographs, 1, height, width] restricts the photographs' loss to its pixels.
+    `latents` are scaled latents [batch, channels, height, width]. A `mask` [photographs, 1, height, width] restricts
+    the photographs' loss to its pixels.
     """
 
     latents: Tensor
-    text: Tensor
+    condition: Condition
     photographs: int
     mask: Tensor | None = None
 
@@ -75,14 +77,15 @@ class Draws:
 class Training(Protocol):
     """The parameters and the data of one customization; a method creates it and `tune` runs it."""
 
-    unet: UNet2DConditionModel
+    unet: Any
+    """The denoiser."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """AdamW's parameter groups with learning rate and weight decay; every call returns the same order."""
         ...
 
     def batch(self, step: int, draws: Draws) -> Batch:
-        """The step's batch; its random numbers come from `draws`, and its text may carry a gradient."""
+        """The step's batch; its random numbers come from `draws`, and its condition may carry a gradient."""
         ...
 
 
@@ -110,8 +113,9 @@ class TuningResult:
 
 
 def tune(
+    family: Family,
     training: Training,
-    schedule: DDPMScheduler,
+    diffusion: Diffusion,
     settings: LoopSettings,
     seed: int,
     precision: torch.dtype,
@@ -139,7 +143,8 @@ def tune(
     begun = time.perf_counter()
     for step in range(before.steps, settings.steps):
         with _autocast(device, precision):
-            loss = diffusion_loss(unet, schedule, training.batch(step, draws), draws, step, settings.prior_weight)
+            batch = training.batch(step, draws)
+            loss = diffusion_loss(family, unet, diffusion, batch, draws, step, settings.prior_weight)
         scaler.scale(loss).backward()
         for leaf in leaves:
             leaf.hand_over()
@@ -182,38 +187,24 @@ class _Leaf:
 
 
 def diffusion_loss(
-    unet: UNet2DConditionModel, schedule: DDPMScheduler, batch: Batch, draws: Draws, step: int, prior_weight: float
+    family: Family, unet: Any, diffusion: Diffusion, batch: Batch, draws: Draws, step: int, prior_weight: float
 ) -> Tensor:
     """Mean squared error of the photographs plus `prior_weight` times that of the class images, a scalar.
 
     This is equation 2 of DreamBooth (arXiv 2208.12242). With a mask (Custom Diffusion's valid region), the photographs'
-    squared errors are summed over channels and averaged over the pixels of the mask. Raises UserError for an unknown
-    prediction type.
+    squared errors are summed over channels and averaged over the pixels of the mask.
     """
     generator = draws.torch(DIFFUSION, step)
     latents = batch.latents
-    noise: Any = torch.randn(latents.shape, generator=generator).to(latents.device)
-    count = int(schedule.config["num_train_timesteps"])
-    timesteps: Any = torch.randint(count, (len(latents),), generator=generator).to(latents.device)
-    noisy = schedule.add_noise(latents, noise, timesteps)
-    predicted = unet(noisy.to(unet.dtype), timesteps, batch.text.to(unet.dtype)).sample
-    wanted = _target(schedule, latents, noise, timesteps)
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    timesteps = diffusion.draw_timesteps(len(latents), generator).to(latents.device)
+    noisy = diffusion.noised(latents, noise, timesteps).to(unet.dtype)
+    predicted = family.denoise(unet, noisy, timesteps, batch.condition.to(unet.dtype))
+    wanted = diffusion.target(latents, noise, timesteps)
     errors = nn.functional.mse_loss(predicted.float(), wanted.float(), reduction="none")
     own, prior = errors[: batch.photographs], errors[batch.photographs :]
     loss = own.mean() if batch.mask is None else _masked_mean(own, batch.mask)
     return loss + prior_weight * prior.mean() if len(prior) else loss
-
-
-def _target(schedule: DDPMScheduler, latents: Any, noise: Any, timesteps: Any) -> Tensor:
-    kind = schedule.config["prediction_type"]
-    if kind == "epsilon":
-        return noise
-    if kind == "v_prediction":
-        return schedule.get_velocity(latents, noise, timesteps)
-    raise UserError(
-        f'The backbone\'s UNet has the prediction type "{kind}", but tuning supports only "epsilon" and '
-        '"v_prediction"; choose another backbone.'
-    )
 
 
 def _masked_mean(errors: Tensor, mask: Tensor) -> Tensor:

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from fc_bench.errors import UserError
+from fc_bench.model.families.family import Family
+from fc_bench.model.families.text import TextEncoders
 
 CAPTIONS = 240
 """Number of regularization captions; together they have more words than any text encoder has features."""
@@ -58,26 +59,29 @@ def captions() -> list[str]:
 
 
 @torch.no_grad()
-def caption_features(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, texts: Sequence[str]) -> Tensor:
-    """Features of the texts' tokens with start and end but without padding, float64 [tokens, features]."""
+def caption_features(family: Family, text: TextEncoders, captions: Sequence[str]) -> Tensor:
+    """Features of the captions' tokens with start and end but without padding, float64 [tokens, features]."""
     found = []
-    for start in range(0, len(texts), BATCH):
-        tokens = tokenizer(
-            list(texts[start : start + BATCH]),
-            padding=True,
-            truncation=True,
-            max_length=tokenizer.model_max_length,
-            return_tensors="pt",
-        )
-        features = text_encoder(tokens.input_ids.to(text_encoder.device))[0]
-        found.append(features.double().cpu()[tokens.attention_mask.bool()])
+    for start in range(0, len(captions), BATCH):
+        tokens = [
+            tokenizer(
+                list(captions[start : start + BATCH]),
+                padding=True,
+                truncation=True,
+                max_length=tokenizer.model_max_length,
+                return_tensors="pt",
+            )
+            for tokenizer in text.tokenizers
+        ]
+        features = family.encode_tokens(text.encoders, [own.input_ids for own in tokens]).text
+        found.append(features.double().cpu()[tokens[0].attention_mask.bool()])
     return torch.cat(found)
 
 
-def mention_features(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, before: str, mention: str) -> Tensor:
+def mention_features(family: Family, text: TextEncoders, before: str, mention: str) -> Tensor:
     """Features of a mention's tokens in the text `before` + mention, float64 [tokens, features]."""
-    first = len(tokenizer(before).input_ids) - 1
-    return caption_features(tokenizer, text_encoder, [f"{before} {mention}"])[first:-1]
+    first = len(text.tokenizers[0](before).input_ids) - 1
+    return caption_features(family, text, [f"{before} {mention}"])[first:-1]
 
 
 def whitening(features: Tensor) -> Tensor:

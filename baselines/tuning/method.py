@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from pydantic import BaseModel, Field
-from transformers import CLIPTokenizer
 
-from fc_bench.baselines.base_pipeline import BasePipeline, read_tokenizer
+from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.pipeline_method import MethodOptions
 from fc_bench.baselines.tuning.checkpoint import FORMAT
 from fc_bench.baselines.tuning.concepts import ClassPictures, check_photographs, class_prompt
@@ -21,6 +19,7 @@ from fc_bench.baselines.tuning.loop import LoopSettings, Training, TuningResult,
 from fc_bench.baselines.tuning.text import PromptLengths
 from fc_bench.baselines.tuning.tokens import check_new_tokens
 from fc_bench.model.backbones.backbone import Backbone
+from fc_bench.model.families.detection import family_of
 from fc_bench.model.settings import GradientNorm
 from fc_bench.protocols import AskedSet, Checkpoints, Customization, Request, Setting, Subject
 from fc_bench.suites.suite import digest
@@ -61,7 +60,7 @@ class TunedMethod(ABC):
     uses_photographs: ClassVar[bool] = True
     conditions: ClassVar[frozenset[str]] = frozenset({"negative_prompt", "size"})
     Options: ClassVar[type[BaseModel]]
-    shared_parts: ClassVar[tuple[str, ...]] = ("vae", "text_encoder", "tokenizer")
+    shared_parts: ClassVar[tuple[str, ...]] = ("vae", "text")
     """The parts of the base model that all customizations use unchanged."""
 
     def __init__(self, setting: Setting, options: Any) -> None:
@@ -112,27 +111,31 @@ class TunedMethod(ABC):
 
     @classmethod
     @abstractmethod
-    def check_words(cls, tokenizer: CLIPTokenizer, options: Any, subjects: Sequence[Subject]) -> None:
-        """Raise UserError for words in the options or subjects that the method cannot use with this tokenizer."""
+    def check_words(cls, tokenizers: Sequence[Any], options: Any, subjects: Sequence[Subject]) -> None:
+        """Raise UserError for words in the options or subjects that the method cannot use with these tokenizers."""
 
     @classmethod
     def check(cls, setting: Setting, options: Any, asked: Sequence[AskedSet]) -> None:
-        """Raise UserError for too few photographs, and for words or prompts that do not fit the text encoder."""
-        tokenizer = read_tokenizer(setting.backbone.path("pipeline"))
-        lengths = PromptLengths(tokenizer)
+        """Raise UserError for too few photographs, and for words or prompts that do not fit the text encoders."""
+        pipeline = setting.backbone.path("pipeline")
+        tokenizers = family_of(pipeline).load_tokenizers(pipeline)
+        vocabularies = [frozenset(tokenizer.get_vocab()) for tokenizer in tokenizers]
+        readers = [PromptLengths(tokenizer) for tokenizer in tokenizers]
         for one in asked:
             for subject in one.subjects:
                 check_photographs(subject, options.photographs)
-            cls.check_words(tokenizer, options, one.subjects)
+            cls.check_words(tokenizers, options, one.subjects)
             tokens = [cls.new_tokens(options, subject) for subject in one.subjects]
-            check_new_tokens(lengths.vocabulary, [token for own in tokens for token in own])
+            for vocabulary in vocabularies:
+                check_new_tokens(vocabulary, [token for own in tokens for token in own])
             mentions = [cls.words_for(options, subject, place) for place, subject in enumerate(one.subjects)]
             stand_for = {own[0]: len(own) for own in tokens if own}
-            for prompt in one.prompts(mentions):
-                lengths.check(prompt, stand_for)
-            if getattr(options, "class_images", 0):
-                for subject in one.subjects:
-                    lengths.check(class_prompt(subject))
+            for lengths in readers:
+                for prompt in one.prompts(mentions):
+                    lengths.check(prompt, stand_for)
+                if getattr(options, "class_images", 0):
+                    for subject in one.subjects:
+                        lengths.check(class_prompt(subject))
 
     def mention(self, subject: Subject, position: int) -> str:
         """The subject's mention in a prompt."""
@@ -145,7 +148,7 @@ class TunedMethod(ABC):
         """Train for the subjects and write the artefact; returns the result of each training."""
 
     @abstractmethod
-    def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> StableDiffusionPipeline:
+    def load(self, subjects: Sequence[Subject], artefacts: Sequence[Path]) -> Any:
         """A pipeline customized to the subjects, from the artefacts alone; shared parts do not change."""
 
     def customize(
@@ -195,9 +198,9 @@ class TunedMethod(ABC):
         if options.gradient_checkpointing:
             training.unet.enable_gradient_checkpointing()
         try:
-            schedule = self.base.noise_schedule()
-            with training_layers(training.unet, self.base.dtype):
-                return tune(training, schedule, settings, seed, self.base.dtype, checkpoints, identity)
+            base, diffusion = self.base, self.base.diffusion()
+            with training_layers(training.unet, base.dtype):
+                return tune(base.family, training, diffusion, settings, seed, base.dtype, checkpoints, identity)
         finally:  # the UNet may be the shared one
             training.unet.eval()
             training.unet.disable_gradient_checkpointing()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
-from diffusers import UNet2DConditionModel
 from pydantic import BaseModel, Field, field_validator
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from fc_bench.baselines.base_pipeline import BasePipeline
-from fc_bench.baselines.tuning.concepts import Examples, encode_pictures, photographs_of
+from fc_bench.baselines.tuning.concepts import Examples, encode_pictures, originals_of
 from fc_bench.baselines.tuning.loop import Batch, Draws
 from fc_bench.baselines.tuning.method import ClassImageCount, TunedMethod, TuningOptions
-from fc_bench.baselines.tuning.text import FrozenPrompts, Prompts, single_token
+from fc_bench.baselines.tuning.text import FrozenPrompts, encode_once, single_token
 from fc_bench.model.articles import with_article
+from fc_bench.model.families.condition import Condition
+from fc_bench.model.families.text import TextEncoders
 from fc_bench.protocols import Subject
 
 
@@ -52,9 +53,9 @@ class RareTokenMethod(TunedMethod):
         return f"{options.rare_tokens[position]} {subject.noun}"
 
     @classmethod
-    def check_words(cls, tokenizer: CLIPTokenizer, options: RareTokenOptions, subjects: Sequence[Subject]) -> None:
+    def check_words(cls, tokenizers: Sequence[Any], options: RareTokenOptions, subjects: Sequence[Subject]) -> None:
         """Raise UserError when a rare token that these subjects use is not exactly one token."""
-        check_rare_tokens(tokenizer, options.rare_tokens[: len(subjects)])
+        check_rare_tokens(tokenizers, options.rare_tokens[: len(subjects)])
 
     def examples(self, subjects: Sequence[Subject], first_position: int = 0) -> Examples:
         """The photographs of the subjects, and class images of their nouns; positions count from `first_position`.
@@ -62,59 +63,59 @@ class RareTokenMethod(TunedMethod):
         Raises UserError when a rare token is not exactly one token or a subject has too few photographs.
         """
         used = self.options.rare_tokens[first_position : first_position + len(subjects)]
-        check_rare_tokens(self.base.tokenizer, used)
-        side, count = self.base.setting.sampler.resolution, self.options.photographs
+        check_rare_tokens(self.base.text.tokenizers, used)
         parts = [
-            (photographs_of(subject, count, side), f"a photo of {with_article(self.mention(subject, position))}")
+            (
+                originals_of(subject, self.options.photographs),
+                f"a photo of {with_article(self.mention(subject, position))}",
+            )
             for position, subject in enumerate(subjects, first_position)
         ]
         return Examples(encode_pictures(self.base, parts), self.class_pictures.of(subjects))
 
 
-def check_rare_tokens(tokenizer: CLIPTokenizer, tokens: Sequence[str]) -> None:
-    """Raise UserError when one of the words is not exactly one token of the text encoder."""
+def check_rare_tokens(tokenizers: Sequence[Any], tokens: Sequence[str]) -> None:
+    """Raise UserError when one of the words is not exactly one token of the text encoders."""
     for token in tokens:
-        single_token(tokenizer, token, "The option rare_tokens:")
+        single_token(tokenizers, token, "The option rare_tokens:")
 
 
 class RareTokenTraining:
-    """The training of a method's trainable parameters in its UNet and, if given, its text encoder."""
+    """The training of a method's trainable parameters in its denoiser and, if given, its text encoders."""
 
     def __init__(
         self,
         base: BasePipeline,
         options: RareTokenOptions,
         examples: Examples,
-        unet: UNet2DConditionModel,
-        text_encoder: CLIPTextModel | None,
+        unet: Any,
+        text: TextEncoders | None,
     ) -> None:
         self.unet = unet
-        self.text_encoder = text_encoder
-        if text_encoder is not None:
-            text_encoder.train()
+        self._encoders = text.encoders if text is not None else ()
+        for encoder in self._encoders:
+            encoder.train()
             if options.gradient_checkpointing:
-                text_encoder.gradient_checkpointing_enable()
-        self._text: FrozenPrompts | Prompts = (
-            FrozenPrompts(base.tokenizer, base.text_encoder)
-            if text_encoder is None
-            else Prompts(base.tokenizer, text_encoder)
+                encoder.gradient_checkpointing_enable()
+        self._family = base.family
+        self._encode: Callable[[Sequence[str]], Condition] = (
+            FrozenPrompts(base.family, base.text) if text is None else partial(encode_once, base.family, text)
         )
         self._options = options
         self._examples = examples
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """All trainable parameters, with one learning rate."""
-        models = [self.unet, *([self.text_encoder] if self.text_encoder is not None else [])]
         return [
             {
                 "params": [parameter for parameter in model.parameters() if parameter.requires_grad],
                 "lr": self._options.learning_rate,
                 "weight_decay": self._options.weight_decay,
             }
-            for model in models
+            for model in (self.unet, *self._encoders)
         ]
 
     def batch(self, step: int, draws: Draws) -> Batch:
         """The step's photographs and class images with their prompts."""
-        latents, prompts, photographs = self._examples.batch(step, self._options.batch_size, draws)
-        return Batch(latents, self._text(prompts), photographs)
+        latents, prompts, framings, photographs = self._examples.batch(step, self._options.batch_size, draws)
+        return Batch(latents, self._family.framed(self._encode(prompts), framings), photographs)

@@ -5,52 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging
 
 from fc_bench.baselines.base_pipeline import check_length
 from fc_bench.errors import UserError
+from fc_bench.model.families.condition import Condition
+from fc_bench.model.families.family import Family
+from fc_bench.model.families.text import TextEncoders
 
 
-class Prompts:
-    """Features of prompts from a text encoder, with a gradient if the text encoder has one."""
-
-    def __init__(self, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
-        self._tokenizer = tokenizer
-        self._text_encoder = text_encoder
-        self._ids: dict[str, Tensor] = {}
-
-    def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """Features of the prompts [prompts, length, features], padded to the tokenizer's full length.
-
-        Equal prompts are encoded once, and each is tokenized only once.
-        """
-        distinct = list(dict.fromkeys(prompts))
-        ids = torch.stack([self._tokens(prompt) for prompt in distinct])
-        features = self._text_encoder(ids.to(self._text_encoder.device))[0]
-        return features[[distinct.index(prompt) for prompt in prompts]]
-
-    def _tokens(self, prompt: str) -> Tensor:
-        if prompt not in self._ids:
-            length = self._tokenizer.model_max_length
-            tokens = self._tokenizer(
-                prompt, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-            )
-            self._ids[prompt] = tokens.input_ids[0]
-        return self._ids[prompt]
+def encode_once(family: Family, text: TextEncoders, prompts: Sequence[str]) -> Condition:
+    """The condition of the prompts, of which equal ones are encoded once; with a gradient if an encoder has one."""
+    distinct = list(dict.fromkeys(prompts))
+    return family.encode(text, distinct).rows(map(distinct.index, prompts))
 
 
 class PromptLengths:
     """A check of prompt lengths, which also counts tokens that are not yet in the text encoder."""
 
-    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+    def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._longest = int(tokenizer.model_max_length)
         self._lengths: dict[str, int] = {}
-        self.vocabulary = frozenset(tokenizer.get_vocab())
 
     def check(self, prompt: str, new_tokens: Mapping[str, int] | None = None) -> None:
         """Raise UserError when the prompt would be truncated; `new_tokens` maps each new token to its length."""
@@ -67,19 +46,19 @@ class PromptLengths:
 
 
 class FrozenPrompts:
-    """Features of prompts from a frozen text encoder; each prompt is encoded once."""
+    """Conditions of prompts from frozen text encoders; each prompt is encoded once."""
 
-    def __init__(self, tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel) -> None:
-        self._encode = Prompts(tokenizer, text_encoder)
-        self._features: dict[str, Tensor] = {}
+    def __init__(self, family: Family, text: TextEncoders) -> None:
+        self._family, self._text = family, text
+        self._conditions: dict[str, Condition] = {}
 
-    def __call__(self, prompts: Sequence[str]) -> Tensor:
-        """Features of the prompts [prompts, length, features]."""
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str]) -> Condition:
+        """The condition of the prompts."""
         for prompt in prompts:
-            if prompt not in self._features:
-                with torch.no_grad():
-                    self._features[prompt] = self._encode([prompt])[0]
-        return torch.stack([self._features[prompt] for prompt in prompts])
+            if prompt not in self._conditions:
+                self._conditions[prompt] = self._family.encode(self._text, [prompt])
+        return Condition.cat([self._conditions[prompt] for prompt in prompts])
 
 
 @contextmanager
@@ -93,10 +72,18 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def single_token(tokenizer: CLIPTokenizer, word: str, what: str, remedy: str = "choose another") -> int:
-    """The id of a word that must be one token; raises UserError, which names the pieces, when it is not."""
-    pieces = tokenizer.tokenize(word)
-    if len(pieces) != 1:
-        found = ", ".join(f'"{piece}"' for piece in pieces) or "nothing"
-        raise UserError(f'{what} "{word}" has to be one token of the text encoder, but it becomes {found}; {remedy}.')
-    return tokenizer.get_vocab()[pieces[0]]
+def single_token(tokenizers: Sequence[Any], word: str, what: str, remedy: str = "choose another") -> tuple[int, ...]:
+    """The id that a word has in each tokenizer.
+
+    Raises UserError, which names the pieces, when the word is not one token.
+    """
+    ids = []
+    for tokenizer in tokenizers:
+        pieces = tokenizer.tokenize(word)
+        if len(pieces) != 1:
+            found = ", ".join(f'"{piece}"' for piece in pieces) or "nothing"
+            raise UserError(
+                f'{what} "{word}" has to be one token of the text encoder, but it becomes {found}; {remedy}.'
+            )
+        ids.append(tokenizer.get_vocab()[pieces[0]])
+    return tuple(ids)

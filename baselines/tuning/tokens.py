@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fc_bench.baselines.base_pipeline import BasePipeline
-from fc_bench.baselines.tuning.text import Prompts, quiet_transformers
+from fc_bench.baselines.tuning.text import encode_once, quiet_transformers
 from fc_bench.errors import UserError
-from fc_bench.model.errors import loading
+from fc_bench.model.errors import ModelInputError, loading
+from fc_bench.model.families.condition import Condition
+from fc_bench.model.families.family import Family
 from fc_bench.protocols import Subject
 
 
@@ -45,35 +47,42 @@ def check_new_tokens(known: Container[str], tokens: Sequence[str]) -> None:
 
 
 class NewTokens:
-    """A tokenizer and a text encoder with new tokens, whose embeddings are the only trainable parameters.
+    """Tokenizers and text encoders with new tokens, whose embeddings are the only trainable parameters.
 
-    `starts` are the ids of the tokens that initialize them. Raises UserError when the tokenizer already has one of the
-    new tokens.
+    `starts` are, for each token, the ids of the tokens that initialize it in the encoders. Raises UserError when a
+    tokenizer already has one of the new tokens.
     """
 
     def __init__(
-        self, base: BasePipeline, tokens: Sequence[str], starts: Sequence[int], gradient_checkpointing: bool = False
+        self,
+        base: BasePipeline,
+        tokens: Sequence[str],
+        starts: Sequence[Sequence[int]],
+        gradient_checkpointing: bool = False,
     ) -> None:
         self.tokens = list(tokens)
-        tokenizer, text_encoder = base.fresh_tokenizer(), base.fresh_text_encoder(torch.float32)
-        first = len(tokenizer)
-        check_new_tokens(tokenizer.get_vocab(), self.tokens)
-        tokenizer.add_tokens(self.tokens)
-        self._table = _ExtendedTable(text_encoder.get_input_embeddings(), first, starts)
-        text_encoder.set_input_embeddings(self._table)
-        text_encoder.train()
-        if gradient_checkpointing:
-            text_encoder.gradient_checkpointing_enable()
-        self._prompts = Prompts(tokenizer, text_encoder)
+        self._family, self._text = base.family, base.fresh_text(torch.float32)
+        self._tables = []
+        for number, (tokenizer, encoder) in enumerate(zip(self._text.tokenizers, self._text.encoders, strict=True)):
+            first = len(tokenizer)
+            check_new_tokens(tokenizer.get_vocab(), self.tokens)
+            tokenizer.add_tokens(self.tokens)
+            table = _ExtendedTable(encoder.get_input_embeddings(), first, [ids[number] for ids in starts])
+            encoder.set_input_embeddings(table)
+            encoder.train()
+            if gradient_checkpointing:
+                encoder.gradient_checkpointing_enable()
+            self._tables.append(table)
+        self._family.fit_new_tokens(self._text)
 
     @property
-    def rows(self) -> nn.Parameter:
-        """The trained embeddings [tokens, features], in float32."""
-        return self._table.rows
+    def rows(self) -> list[nn.Parameter]:
+        """The trained embeddings in each text encoder [tokens, features], in float32."""
+        return [table.rows for table in self._tables]
 
-    def encode(self, prompts: Sequence[str]) -> Tensor:
-        """Features of the prompts [prompts, length, features], with a gradient for `rows`."""
-        return self._prompts(prompts)
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """The condition of the prompts, with a gradient for `rows`."""
+        return encode_once(self._family, self._text, prompts)
 
 
 class _ExtendedTable(nn.Module):
@@ -96,16 +105,29 @@ class _ExtendedTable(nn.Module):
         return torch.where(new, self.rows[(ids - self._first).clamp(min=0)], known)
 
 
-def save_tokens(rows: Tensor, token: str, file: Path) -> None:
-    """Write a token's embeddings [vectors, features] in the format of diffusers' Textual Inversion example."""
-    save_file({token: rows.detach().cpu().contiguous()}, file, metadata={"format": "pt"})
+def save_tokens(family: Family, rows: Sequence[Tensor], token: str, file: Path) -> None:
+    """Write a token's embeddings in each text encoder [vectors, features], in the format of the diffusers examples."""
+    keys = family.token_keys(token)
+    stored = {key: own.detach().cpu().contiguous() for key, own in zip(keys, rows, strict=True)}
+    save_file(stored, file, metadata={"format": "pt"})
 
 
-def load_tokens(pipeline: StableDiffusionPipeline, token: str, file: Path) -> None:
-    """Add a token from its file to a pipeline, whose tokenizer and text encoder must not be shared.
+def load_tokens(family: Family, pipeline: Any, token: str, file: Path) -> None:
+    """Add a token from its file to a pipeline, whose tokenizers and text encoders must not be shared.
 
     diffusers adds random rows to the table and then overwrites them, so the global generator advances. transformers
-    would warn about these rows, which is not useful here. Raises ModelInputError when the file cannot be read.
+    would warn about these rows, which is not useful here. Raises ModelInputError when the file cannot be read or
+    belongs to another family.
     """
+    text, keys = family.text_of(pipeline), family.token_keys(token)
     with quiet_transformers(), loading(f"the token {file}"):
-        pipeline.load_textual_inversion(str(file.parent), token=token, weight_name=file.name, use_safetensors=True)
+        stored = load_file(file)
+        if stored.keys() != set(keys):
+            raise ModelInputError(
+                f"The token {file} has the embeddings {', '.join(sorted(stored))} instead of {', '.join(keys)}: it "
+                f"does not belong to {family.title}; customize again."
+            )
+        for key, tokenizer, encoder in zip(keys, text.tokenizers, text.encoders, strict=True):
+            own = {"tokenizer": tokenizer, "text_encoder": encoder}
+            pipeline.load_textual_inversion({token: stored[key]}, token=token, **own)
+    family.fit_new_tokens(text)

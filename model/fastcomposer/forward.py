@@ -6,16 +6,19 @@ outputs are in the batch, either computed in the same step or read from a cache.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from transformers import CLIPVisionModelWithProjection
 
 from fc_bench.model.attention import use_attention
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.families.condition import Condition
+from fc_bench.model.families.diffusion import Diffusion
+from fc_bench.model.families.family import Family
 from fc_bench.model.fastcomposer.localization import capture_attention, cross_attention_layers, localization_loss
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule
 from fc_bench.model.fastcomposer.references import embed_hidden_states, lower_hidden_states
@@ -34,8 +37,8 @@ class TrainingBatch:
     """Standard normal noise, with the shape of `latents`."""
     timesteps: Tensor
     """Diffusion timesteps, [batch]."""
-    text_embeds: Tensor
-    """The text encoder's last hidden states, [batch, length, features]."""
+    condition: Condition
+    """The condition of the captions, before any subject is fused into it."""
     image_tokens: Tensor
     """Position of each subject's image token, ascending; 0 without a subject, [batch, subjects]."""
     subject_mask: Tensor
@@ -75,15 +78,16 @@ class FastComposer(nn.Module):
     See `localization` for `localization_groups` and `localization_normalize`. A `localization_weight` of 0 captures no
     attention. With the `mask_normalization` "pixels", as in the paper, a masked denoising loss is the mean over all
     pixels. With "area", it is also divided by the mean mask area of the batch's masked samples, which keeps its scale;
-    samples without a subject are then not masked. Raises ModelInputError for an unsupported prediction type.
+    samples without a subject are then not masked.
     """
 
     def __init__(
         self,
+        family: Family,
         unet: UNet2DConditionModel,
         image_encoder: CLIPVisionModelWithProjection,
         postfuse_module: PostfuseModule,
-        scheduler: DDPMScheduler,
+        diffusion: Diffusion,
         localization_weight: float = 1e-3,
         localization_groups: int | Sequence[str] = 5,
         localization_normalize: bool = False,
@@ -91,16 +95,11 @@ class FastComposer(nn.Module):
         attention: AttentionKind = "sdpa",
     ):
         super().__init__()
-        prediction = scheduler.config["prediction_type"]
-        if prediction not in ("epsilon", "v_prediction"):
-            raise ModelInputError(
-                f"the scheduler has the prediction type {prediction!r}, which training does not support: set "
-                "prediction_type to epsilon or v_prediction in scheduler_config.json"
-            )
+        self.family = family
         self.unet = unet
         self.image_encoder = image_encoder
         self.postfuse_module = postfuse_module
-        self.scheduler = scheduler
+        self.diffusion = diffusion
         self.localization_weight = localization_weight
         self.localization_normalize = localization_normalize
         self.mask_normalization = mask_normalization
@@ -138,13 +137,10 @@ class FastComposer(nn.Module):
         """The losses of one batch."""
         if self.capture is not None:
             self.capture.start(batch.image_tokens)
-        timesteps: Any = batch.timesteps
-        prediction = self.unet(
-            self.scheduler.add_noise(batch.latents, batch.noise, timesteps),
-            timesteps,
-            self.fused_text_embeds(batch),
-        ).sample
-        denoising = self._denoising_loss(prediction.float(), self._target(batch).float(), batch)
+        noisy = self.diffusion.noised(batch.latents, batch.noise, batch.timesteps)
+        prediction = self.family.denoise(self.unet, noisy, batch.timesteps, self.fused(batch))
+        target = self.diffusion.target(batch.latents, batch.noise, batch.timesteps)
+        denoising = self._denoising_loss(prediction.float(), target.float(), batch)
         if self.capture is None:
             return Losses(denoising, denoising.detach(), torch.zeros_like(denoising))
         maps, self.capture.maps = list(self.capture.maps.values()), {}
@@ -157,18 +153,18 @@ class FastComposer(nn.Module):
         if self.capture is not None:
             self.capture.maps = {}
 
-    def fused_text_embeds(self, batch: TrainingBatch) -> Tensor:
-        """Text embeddings fused with the subjects' references, [batch, length, features]."""
-        subject_embeds = self._subject_embeds(batch.references)
-        mask = torch.zeros(batch.text_embeds.shape[:2], dtype=torch.bool, device=batch.text_embeds.device)
+    def fused(self, batch: TrainingBatch) -> Condition:
+        """The condition of the captions with the subjects' references fused into it."""
+        text, subject_embeds = batch.condition.text, self._subject_embeds(batch.references)
+        mask = torch.zeros(text.shape[:2], dtype=torch.bool, device=text.device)
         sample, subject = batch.subject_mask.nonzero(as_tuple=True)
         mask[sample, batch.image_tokens[sample, subject]] = True
         if len(sample):
-            return self.postfuse_module(batch.text_embeds, mask, subject_embeds)
+            return batch.condition.with_text(self.postfuse_module(text, mask, subject_embeds))
         # Without a subject in the batch, data-parallel training still needs every parameter in the graph.
         mask[0, 0] = True
-        unused = self.postfuse_module(batch.text_embeds, mask, subject_embeds)
-        return batch.text_embeds + 0 * unused.sum()
+        unused = self.postfuse_module(text, mask, subject_embeds)
+        return batch.condition.with_text(text + 0 * unused.sum())
 
     def _subject_embeds(self, references: Tensor) -> Tensor:
         upper = self.vision_layers
@@ -180,12 +176,6 @@ class FastComposer(nn.Module):
         elif not len(references):
             references = references.new_zeros(1, *references.shape[1:])
         return embed_hidden_states(self.image_encoder, references.to(self.image_encoder.dtype), upper)
-
-    def _target(self, batch: TrainingBatch) -> Tensor:
-        if self.scheduler.config["prediction_type"] == "epsilon":
-            return batch.noise
-        timesteps: Any = batch.timesteps
-        return self.scheduler.get_velocity(batch.latents, batch.noise, timesteps)
 
     def _denoising_loss(self, prediction: Tensor, target: Tensor, batch: TrainingBatch) -> Tensor:
         union = batch.latent_masks.float().sum(1, keepdim=True).clamp(max=1)

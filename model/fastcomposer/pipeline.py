@@ -17,6 +17,10 @@ from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from fc_bench.model.errors import ModelInputError, loading
+from fc_bench.model.families.condition import Condition, Framing
+from fc_bench.model.families.family import Family
+from fc_bench.model.families.sd1 import StableDiffusion1
+from fc_bench.model.families.text_memory import TextMemory
 from fc_bench.model.fastcomposer.checkpoint import load_components
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule, check_features
 from fc_bench.model.fastcomposer.prefixes import Prefix, ResumableSampling, sees_subjects
@@ -30,7 +34,6 @@ from fc_bench.model.fastcomposer.references import (
 from fc_bench.model.fastcomposer.subject_attention import SubjectAttention
 from fc_bench.model.fastcomposer.unet_difference import load_unet
 from fc_bench.model.stored_weights import load_whole
-from fc_bench.model.text_memory import TextMemory
 
 
 class FastComposerPipeline(StableDiffusionPipeline):
@@ -40,6 +43,7 @@ class FastComposerPipeline(StableDiffusionPipeline):
     text-only model with the same weights. Raises ModelInputError if its parts do not fit together.
     """
 
+    family: Family = StableDiffusion1()
     model_cpu_offload_seq = "text_encoder->image_encoder->postfuse_module->unet->vae"
     text_memory: TextMemory | None = None
     """A cache of text embeddings; None encodes every prompt."""
@@ -114,27 +118,29 @@ class FastComposerPipeline(StableDiffusionPipeline):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         self._check(prompts, subject_images, alpha, num_images_per_prompt, generator, height, width)
         parsed = [parse_prompt(text, self.tokenizer) for text in prompts]
-        text = self.encode_text(parsed)
+        text = self._framed(self.encode_text(parsed), height, width)
         fused = text if subject_images is None else self.fuse_subjects(parsed, text, subject_images)
         negatives = negative_prompt if isinstance(negative_prompt, list) else [negative_prompt or ""] * len(prompts)
         if len(negatives) != len(prompts):
             raise ModelInputError(
                 f"{len(negatives)} negative prompts were given for {len(prompts)} prompts: give one per prompt"
             )
-        negative = self.encode_text([parse_prompt(text, self.tokenizer) for text in negatives])
-        text, fused, negative = (x.repeat_interleave(num_images_per_prompt, 0) for x in (text, fused, negative))
+        negative = self._framed(self._encode_negative(negatives), height, width)
+        text, fused, negative = (x.repeat_interleave(num_images_per_prompt) for x in (text, fused, negative))
         wanted = list(callback_on_step_end_tensor_inputs) if callback_on_step_end is not None else []
+
+        def conditioned(step: int) -> Condition:
+            sees = sees_subjects(step, alpha, num_inference_steps)
+            if subject_attention is not None:
+                subject_attention.conditioned = sees and subject_images is not None
+            following = fused if sees else text
+            return Condition.cat([negative, following]) if self.do_classifier_free_guidance else following
 
         def after_step(pipeline: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
             changed: dict[str, Any] = {}
             if callback_on_step_end is not None:
                 changed = callback_on_step_end(pipeline, step, timestep, {name: tensors[name] for name in wanted})
-            conditioned = sees_subjects(step + 1, alpha, num_inference_steps)
-            if subject_attention is not None:
-                subject_attention.conditioned = conditioned and subject_images is not None
-            following = fused if conditioned else text
-            following = torch.cat([negative, following]) if self.do_classifier_free_guidance else following
-            return {"prompt_embeds": following, **changed}
+            return {"prompt_embeds": conditioned(step + 1).text, **changed}
 
         delayed_conditioning: Any = after_step
         tokens = [own.image_tokens for own in parsed for _ in range(num_images_per_prompt)]
@@ -146,16 +152,11 @@ class FastComposerPipeline(StableDiffusionPipeline):
                         "prefix or the others"
                     )
                 sampling = self._resumed(prefix, num_inference_steps, guidance_scale, text)
-
-                def embeddings(iteration: int) -> Tensor:
-                    return after_step(self, iteration - 1, None, {})["prompt_embeds"]
-
-                latents = sampling.advance(sampling.iterations, embeddings)
+                latents = sampling.advance(sampling.iterations, conditioned)
                 images = self._pictures(latents, output_type)
                 return StableDiffusionPipelineOutput(images, None) if return_dict else (images, None)
             return super().__call__(
-                prompt_embeds=text,  # step 0 is text-only at every alpha
-                negative_prompt_embeds=negative,
+                **self.family.call_inputs(text, negative),  # step 0 is text-only at every alpha
                 num_inference_steps=num_inference_steps,
                 guidance_scale=guidance_scale,
                 generator=generator,
@@ -190,27 +191,26 @@ class FastComposerPipeline(StableDiffusionPipeline):
         """
         prompts = list(prompt)
         self._check(prompts, None, 0, 1, list(generator), height, width)
-        text = self.encode_text([parse_prompt(text, self.tokenizer) for text in prompts])
+        text = self._framed(self.encode_text([parse_prompt(text, self.tokenizer) for text in prompts]), height, width)
         negatives = [""] * len(prompts) if negative_prompt is None else negative_prompt
-        negative = self.encode_text([parse_prompt(text, self.tokenizer) for text in negatives])
+        negative = self._framed(self._encode_negative(negatives), height, width)
         if earlier is not None:
             sampling = self._resumed(earlier, num_inference_steps, guidance_scale, text)
         else:
-            sampling = ResumableSampling(self, num_inference_steps, guidance_scale)
-            side = self.unet.config["sample_size"] * self.vae_scale_factor
-            shape = (len(prompts), self.unet.config["in_channels"], height or side, width or side)
-            sampling.begin(self.prepare_latents(*shape, text.dtype, self._execution_device, list(generator)))
-        both = torch.cat([negative, text]) if self.do_classifier_free_guidance else text
+            sampling = ResumableSampling(self.family, self, num_inference_steps, guidance_scale)
+            shape = (len(prompts), self.unet.config["in_channels"], *self._size(height, width))
+            sampling.begin(self.prepare_latents(*shape, text.text.dtype, self._execution_device, list(generator)))
+        both = Condition.cat([negative, text]) if self.do_classifier_free_guidance else text
         sampling.advance(iterations, lambda _: both)
         return sampling.prefix()
 
-    def _resumed(self, prefix: Prefix, steps: int, guidance_scale: float, text: Tensor) -> ResumableSampling:
+    def _resumed(self, prefix: Prefix, steps: int, guidance_scale: float, text: Condition) -> ResumableSampling:
         if prefix.steps != steps or len(prefix.latents) != len(text):
             raise ModelInputError(
                 f"the prefix has {len(prefix.latents)} images and {prefix.steps} steps, but the call has {len(text)} "
                 f"images and {steps} steps: give a prefix of the same batch and sampler"
             )
-        sampling = ResumableSampling(self, steps, guidance_scale)
+        sampling = ResumableSampling(self.family, self, steps, guidance_scale)
         sampling.resume(prefix)
         return sampling
 
@@ -218,33 +218,46 @@ class FastComposerPipeline(StableDiffusionPipeline):
         """The images of the final latents, decoded as in the stock pipeline."""
         if output_type == "latent":
             return latents
-        decoded: Any = self.vae.decode(latents / self.vae.config["scaling_factor"], return_dict=False)[0]
+        decoded: Any = self.family.decode(self.vae, latents)
         decoded, unsafe = self.run_safety_checker(decoded, latents.device, latents.dtype)
         shown = [True] * len(decoded) if unsafe is None else [not found for found in unsafe]
         return self.image_processor.postprocess(decoded, output_type=output_type, do_denormalize=shown)
 
     @torch.no_grad()
-    def encode_text(self, prompts: Sequence[ParsedPrompt]) -> Tensor:
-        """Text embeddings of the prompts without their subjects, [prompts, length, features]."""
-        input_ids = torch.stack([prompt.input_ids for prompt in prompts]).to(self._execution_device)
-        if self.text_memory is not None:
-            return self.text_memory(self.text_encoder, input_ids).to(self.unet.dtype)
-        return self.text_encoder(input_ids).last_hidden_state.to(self.unet.dtype)
+    def encode_text(self, prompts: Sequence[ParsedPrompt], blank: Sequence[bool] = ()) -> Condition:
+        """The condition of the prompts without their subjects; rows that are `blank` are those of no prompt."""
+        text = self.family.text_of(self)
+        ids = [torch.stack([own.padded_for(tokenizer) for own in prompts]) for tokenizer in text.tokenizers]
+        return self.family.encode_tokens(text.encoders, ids, self.text_memory, blank).to(self.unet.dtype)
+
+    def _encode_negative(self, prompts: Sequence[str]) -> Condition:
+        return self.encode_text(
+            [parse_prompt(text, self.tokenizer) for text in prompts], [not text for text in prompts]
+        )
+
+    def _framed(self, condition: Condition, height: int | None, width: int | None) -> Condition:
+        return self.family.framed(condition, [Framing.whole(*self._size(height, width))] * len(condition))
+
+    def _size(self, height: int | None, width: int | None) -> tuple[int, int]:
+        """Height and width of the images; the UNet's own without others."""
+        side = self.unet.config["sample_size"] * self.vae_scale_factor
+        return height or side, width or side
 
     @torch.no_grad()
     def fuse_subjects(
-        self, prompts: Sequence[ParsedPrompt], text_embeds: Tensor, subject_images: Sequence[Sequence[Image.Image]]
-    ) -> Tensor:
-        """The text embeddings [prompts, length, features] with each prompt's subjects fused at its image tokens."""
+        self, prompts: Sequence[ParsedPrompt], condition: Condition, subject_images: Sequence[Sequence[Image.Image]]
+    ) -> Condition:
+        """The condition of the prompts with each one's subjects fused at its image tokens."""
         pictures = [picture for row in subject_images for picture in row]
         if not pictures:
-            return text_embeds
+            return condition
         device, image_encoder = self._execution_device, cast(CLIPVisionModelWithProjection, self.image_encoder)
         size = reference_size(image_encoder)
         pixels = torch.stack([reference_pixels(picture, size) for picture in pictures])
         subject_embeds = embed_references(image_encoder, pixels.to(device))
         mask = torch.stack([prompt.image_token_mask for prompt in prompts]).to(device)
-        return self.postfuse_module(text_embeds, mask, subject_embeds.to(text_embeds.dtype))
+        text = condition.text
+        return condition.with_text(self.postfuse_module(text, mask, subject_embeds.to(text.dtype)))
 
     def _check(
         self,

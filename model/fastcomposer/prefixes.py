@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fc_bench.model.families.condition import Condition
+from fc_bench.model.families.family import Family
+
 
 @dataclass(frozen=True)
 class Prefix:
@@ -45,13 +48,14 @@ def text_only_iterations(alpha: float, steps: int, iterations: int) -> int:
 
 
 class ResumableSampling:
-    """Sampling with a diffusers pipeline that can stop after any iteration and continue from a `Prefix`.
+    """Sampling with a family's pipeline that can stop after any iteration and continue from a `Prefix`.
 
-    Each iteration equals that of StableDiffusionPipeline's loop with a deterministic sampler. Creating the object sets
-    the pipeline's scheduler to `steps`.
+    Each iteration equals that of the stock pipeline's loop with a deterministic sampler. Creating the object sets the
+    pipeline's scheduler to `steps`.
     """
 
-    def __init__(self, pipeline: Any, steps: int, guidance_scale: float) -> None:
+    def __init__(self, family: Family, pipeline: Any, steps: int, guidance_scale: float) -> None:
+        self._family = family
         self._pipeline, self._scheduler, self._steps = pipeline, pipeline.scheduler, steps
         pipeline._guidance_scale = guidance_scale
         pipeline._guidance_rescale = 0.0
@@ -75,10 +79,10 @@ class ResumableSampling:
         self._latents, self._next = prefix.latents.to(device), prefix.iterations
         vars(self._scheduler).update(_copied(prefix.scheduler, device))
 
-    def advance(self, until: int, embeddings: Callable[[int], Tensor]) -> Tensor:
+    def advance(self, until: int, condition: Callable[[int], Condition]) -> Tensor:
         """The latents after all iterations before `until`.
 
-        `embeddings` returns the text embeddings of an iteration; with guidance, the negative ones come first.
+        `condition` returns the condition of an iteration; with guidance, the negative rows come first.
         """
         pipeline, latents = self._pipeline, self._latents
         assert latents is not None
@@ -87,7 +91,7 @@ class ResumableSampling:
             timestep = self._scheduler.timesteps[iteration]
             noisy = torch.cat([latents] * 2) if guided else latents
             noisy = self._scheduler.scale_model_input(noisy, timestep)
-            noise = pipeline.unet(noisy, timestep, encoder_hidden_states=embeddings(iteration), return_dict=False)[0]
+            noise = self._family.denoise(pipeline.unet, noisy, timestep, condition(iteration))
             if guided:
                 unconditional, conditional = noise.chunk(2)
                 noise = unconditional + pipeline.guidance_scale * (conditional - unconditional)

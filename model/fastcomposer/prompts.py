@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,14 @@ class ParsedPrompt:
     """Token ids padded to the tokenizer's length, [length]."""
     image_tokens: tuple[int, ...]
     """Position of each subject's image token (the last token of its noun phrase), in prompt order."""
+    length: int
+    """Number of token ids before the padding."""
+
+    def padded_for(self, tokenizer: Any) -> Tensor:
+        """The token ids with the padding of another tokenizer of the same vocabulary, [length]."""
+        ids = self.input_ids.clone()
+        ids[self.length :] = padding_of(tokenizer)
+        return ids
 
     @property
     def image_token_mask(self) -> Tensor:
@@ -95,10 +104,15 @@ def parse_prompt(prompt: str, tokenizer: CLIPTokenizer, truncate: bool = False) 
             f"the prompt {prompt!r} has {len(ids)} tokens, including start and end, but the text encoder reads at most "
             f"{length}: shorten it"
         )
-    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    ids = ids[:length] + [padding] * (length - len(ids))
+    ids = ids[:length]
+    padded = ids + [padding_of(tokenizer)] * (length - len(ids))
     kept = tuple(position for position in image_tokens if position < length)
-    return ParsedPrompt(plain_text(prompt), torch.tensor(ids), kept)
+    return ParsedPrompt(plain_text(prompt), torch.tensor(padded), kept, len(ids))
+
+
+def padding_of(tokenizer: Any) -> int:
+    """The id with which a tokenizer pads prompts."""
+    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
 
 
 def ends_with_word(text: str) -> bool:

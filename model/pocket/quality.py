@@ -232,7 +232,7 @@ def measure_attention(pipeline: FastComposerPipeline, groups: Sequence[str], pai
         picture = render(people, Scene(context=_PAIR_CONTEXTS[index % 8]), np.random.default_rng([17, index]))
         prompt = parse_prompt(_caption_with_placeholders(picture.people, picture.scene), pipeline.tokenizer)
         references = [[Image.fromarray(render_photograph(p, 0).image) for p in people]]
-        states = pipeline.fuse_subjects([prompt], pipeline.encode_text([prompt]), references)
+        states = pipeline.fuse_subjects([prompt], pipeline.encode_text([prompt]), references).text
         latents = posterior(pipeline.vae, to_tensor(picture.image[None], torch.device("cpu"))).mean
         generator = torch.Generator().manual_seed(index)
         tokens = prompt.image_token_mask.nonzero()[:, 0][None]

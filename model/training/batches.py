@@ -5,21 +5,25 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from fc_bench.model.autoencoder import posterior
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.families.condition import Condition, Framing
+from fc_bench.model.families.family import Family
+from fc_bench.model.families.text import TextEncoders
 from fc_bench.model.fastcomposer.forward import TrainingBatch, resize_latent_masks
 from fc_bench.model.fastcomposer.localization import attention_masks
+from fc_bench.model.fastcomposer.prompts import parse_prompt
 from fc_bench.model.training.config import TrainingConfig
 from fc_bench.model.training.dataset import (
     Record,
     read_image,
     read_segmentation,
     reference_crop,
+    target_framing,
     target_masks,
     target_pixels,
     tokenize,
@@ -74,15 +78,22 @@ class Stream:
 
 
 class FrozenEncoders:
-    """The frozen VAE and text encoder, which encode images and captions."""
+    """The frozen autoencoder and text encoders of a family, which encode images and captions."""
 
-    def __init__(self, vae: AutoencoderKL, text_encoder: CLIPTextModel, device: torch.device, half_vae: bool = False):
+    def __init__(self, family: Family, vae: Any, text: TextEncoders, device: torch.device, half_vae: bool = False):
+        self.family = family
         self.half_vae = half_vae
         """Whether images are encoded in bfloat16, as in the paper; the results are float32."""
-        self.vae, self.text_encoder = vae, text_encoder
-        for model in (vae, text_encoder):
+        self.vae, self.text = vae, text
+        for model in self.models.values():
             nn.Module.to(model.requires_grad_(False).eval(), device)
         self.device = device
+
+    @property
+    def models(self) -> dict[str, nn.Module]:
+        """The models by the names of their parts."""
+        names = [encoder.part for encoder in self.family.encoders]
+        return {"vae": self.vae, **dict(zip(names, self.text.encoders, strict=True))}
 
     @torch.no_grad()
     def posterior(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,18 +103,18 @@ class FrozenEncoders:
         return distribution.mean.float(), distribution.std.float()
 
     @torch.no_grad()
-    def text(self, input_ids: Tensor) -> Tensor:
-        """Last hidden states of token ids, [batch, length, features]."""
-        return self.text_encoder(input_ids.to(self.device)).last_hidden_state.float()
+    def condition(self, input_ids: Sequence[Tensor], blank: Sequence[bool] = ()) -> Condition:
+        """The condition in float32 of token ids [batch, length], given for each encoder; see `Family.encode_tokens`."""
+        return self.family.encode_tokens(self.text.encoders, input_ids, blank=blank).to(torch.float32)
 
     @property
     def scaling_factor(self) -> float:
         """The factor that scales latents for the UNet."""
-        return self.vae.config["scaling_factor"]
+        return self.family.latent_scale(self.vae)
 
     def release(self) -> None:
         """Move the models to the CPU, to free the device's memory."""
-        for model in (self.vae, self.text_encoder):
+        for model in self.models.values():
             nn.Module.to(model, "cpu")
 
     @property
@@ -123,7 +134,12 @@ class RawBatch:
 
     number: int
     pixels: Tensor
-    input_ids: Tensor
+    input_ids: tuple[Tensor, ...]
+    """Token ids of the captions for each text encoder, [batch, length]."""
+    blank: tuple[bool, ...]
+    """Whether a caption is dropped, [batch]."""
+    framings: tuple[Framing, ...]
+    """What the pictures show of their images, [batch]."""
     image_tokens: Tensor
     subject_mask: Tensor
     references: Tensor
@@ -134,9 +150,9 @@ class RawBatch:
 class ImageFiles(Dataset[RawBatch]):
     """Batches from image files, by number; worker processes may read them."""
 
-    def __init__(self, records: list[Record], tokenizer: CLIPTokenizer, stream: Stream, reference_size: int):
+    def __init__(self, records: list[Record], tokenizers: Sequence[CLIPTokenizer], stream: Stream, reference_size: int):
         self.records = records
-        self.tokenizer = tokenizer
+        self.tokenizers = tokenizers
         self.stream = stream
         self.reference_size = reference_size
 
@@ -146,14 +162,16 @@ class ImageFiles(Dataset[RawBatch]):
         image_tokens = torch.zeros(len(samples), slots, dtype=torch.long)
         subject_mask = torch.zeros(len(samples), slots, dtype=torch.bool)
         masks = torch.zeros(len(samples), slots, resolution, resolution)
-        pixels, input_ids, references = [], [], []
-        empty = torch.tensor(self.tokenizer("", padding="max_length").input_ids)
+        pixels, input_ids, framings, references = [], [], [], []
+        empty = parse_prompt("", self.tokenizers[0])
         for index, draw in enumerate(samples):
             record = self.records[draw.row]
             image = read_image(record)
             pixels.append(target_pixels(image, resolution))
-            caption = tokenize(record, self.tokenizer)
-            input_ids.append(empty if draw.unconditional else caption.input_ids)
+            framings.append(target_framing(image, resolution))
+            caption = tokenize(record, self.tokenizers[0])
+            shown = empty if draw.unconditional else caption
+            input_ids.append([shown.padded_for(tokenizer) for tokenizer in self.tokenizers])
             kept = [
                 (slot, crop)
                 for slot, crop in zip(draw.kept, draw.references, strict=True)
@@ -186,7 +204,9 @@ class ImageFiles(Dataset[RawBatch]):
         return RawBatch(
             number,
             torch.stack(pixels),
-            torch.stack(input_ids),
+            tuple(map(torch.stack, zip(*input_ids, strict=True))),
+            tuple(draw.unconditional for draw in samples),
+            tuple(framings),
             image_tokens,
             subject_mask,
             torch.stack(references) if references else torch.zeros(0, 3, size, size, dtype=torch.uint8),
@@ -217,7 +237,7 @@ class FileBatches:
             latents=(mean + std * draw.posterior.to(device)) * self.encoders.scaling_factor,
             noise=draw.noise,
             timesteps=draw.timesteps,
-            text_embeds=self.encoders.text(raw.input_ids),
+            condition=self.encoders.family.framed(self.encoders.condition(raw.input_ids, raw.blank), raw.framings),
             image_tokens=raw.image_tokens,
             subject_mask=raw.subject_mask,
             references=raw.references,

@@ -17,11 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from transformers import CLIPTokenizer, CLIPVisionModelWithProjection
+from transformers import CLIPVisionModelWithProjection
 
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.families.condition import Condition, Framing
 from fc_bench.model.fastcomposer.forward import TrainingBatch, resize_latent_masks
 from fc_bench.model.fastcomposer.localization import attention_masks
+from fc_bench.model.fastcomposer.prompts import parse_prompt
 from fc_bench.model.fastcomposer.references import lower_hidden_states, reference_size
 from fc_bench.model.training.batches import ErrorsAsItems, FrozenEncoders, Stream, numbered, unwrap
 from fc_bench.model.training.config import CacheConfig, TrainingConfig
@@ -30,6 +32,7 @@ from fc_bench.model.training.dataset import (
     read_image,
     read_segmentation,
     reference_crop,
+    target_framing,
     target_masks,
     target_pixels,
     tokenize,
@@ -51,7 +54,11 @@ class Cache:
     caption: np.ndarray
     """Row of each target's caption in text_embeds, [targets]; row 0 is the empty caption."""
     text_embeds: np.ndarray
-    """Last hidden states of the captions, [captions, length, features]."""
+    """`Condition.text` of the captions, [captions, length, features]."""
+    pooled: np.ndarray | None
+    """`Condition.pooled` of the captions, [captions, features]; None if the family's conditions have none."""
+    time_ids: np.ndarray | None
+    """`Condition.time_ids` of the targets, [targets, 6]; None if the family's conditions have none."""
     image_tokens: np.ndarray
     """Image token of each segment, -1 without one, [targets, segments]."""
     latent_masks: np.ndarray
@@ -116,7 +123,11 @@ class CachedBatches(Dataset[TrainingBatch]):
             latents=(mean + std * draw_of_batch.posterior) * self.scaling_factor,
             noise=draw_of_batch.noise,
             timesteps=draw_of_batch.timesteps,
-            text_embeds=_tensor(cache.text_embeds[captions]),
+            condition=Condition(
+                _tensor(cache.text_embeds[captions]),
+                None if cache.pooled is None else _tensor(cache.pooled[captions]),
+                None if cache.time_ids is None else _tensor(cache.time_ids[rows]).float(),
+            ),
             image_tokens=torch.from_numpy(image_tokens),
             subject_mask=torch.from_numpy(present),
             references=_tensor(cache.references[chosen[:, 0], chosen[:, 1]]),
@@ -140,7 +151,6 @@ class CacheBuilder:
         cache: CacheConfig,
         records: list[Record],
         table: SubjectTable,
-        tokenizer: CLIPTokenizer,
         encoders: FrozenEncoders,
         image_encoder: CLIPVisionModelWithProjection,
         map_sizes: set[tuple[int, int]],
@@ -149,7 +159,6 @@ class CacheBuilder:
         self.cache = cache
         self.records = records
         self.table = table
-        self.tokenizer = tokenizer
         self.encoders = encoders
         self.image_encoder = image_encoder
         self.map_sizes = map_sizes
@@ -185,11 +194,16 @@ class CacheBuilder:
         def array(name: str) -> np.ndarray:
             return np.load(self.cache.folder / f"{name}.npy", mmap_mode="r")
 
+        def optional(name: str) -> np.ndarray | None:
+            return array(name) if (self.cache.folder / f"{name}.npy").is_file() else None
+
         return Cache(
             latent_mean=array("latent_mean"),
             latent_std=array("latent_std"),
             caption=array("caption"),
             text_embeds=array("text_embeds"),
+            pooled=optional("pooled"),
+            time_ids=optional("time_ids"),
             image_tokens=array("image_tokens"),
             latent_masks=array("latent_masks"),
             attention_masks={h * w: array(f"attention_masks_{h * w}") for h, w in self.map_sizes},
@@ -201,7 +215,7 @@ class CacheBuilder:
         """Everything that the arrays depend on; ids stand for the images and segmentation maps."""
         data = self.config.data
         content = [[r.id, r.caption, [[s.id, s.start, s.end, s.subject] for s in r.segments]] for r in self.records]
-        models = {"vae": _digest(self.encoders.vae), "text_encoder": _digest(self.encoders.text_encoder)}
+        models = {name: _digest(model) for name, model in self.encoders.models.items()}
         if self.cache.vision:
             trained = {name for name, weight in self.image_encoder.named_parameters() if weight.requires_grad}
             models["image_encoder"] = _digest(self.image_encoder, without=trained)
@@ -230,17 +244,26 @@ class CacheBuilder:
             self._array("image_tokens", (targets, slots), "int16"),
         )
         tokens[:] = -1
-        empty = tuple(self.tokenizer("", padding="max_length").input_ids)
-        unique: dict[tuple[int, ...], int] = {empty: 0}
+        tokenizers = self.encoders.text.tokenizers
+        empty = parse_prompt("", tokenizers[0])
+        distinct, unique = [empty], {tuple(empty.input_ids.tolist()): 0}
         for row, record in enumerate(self.records[:targets]):
-            tokenized = tokenize(record, self.tokenizer)
-            caption[row] = unique.setdefault(tuple(tokenized.input_ids.tolist()), len(unique))
+            tokenized = tokenize(record, tokenizers[0])
+            caption[row] = unique.setdefault(tuple(tokenized.input_ids.tolist()), len(distinct))
+            if caption[row] == len(distinct):
+                distinct.append(tokenized)
             tokens[row, : len(tokenized.image_tokens)] = tokenized.image_tokens
-        ids = torch.tensor(list(unique))
-        shape = (len(ids), ids.shape[1], self.encoders.text_encoder.config.hidden_size)
-        embeds = self._array("text_embeds", shape)
-        for first in range(0, len(ids), 256):
-            embeds[first : first + 256] = self.encoders.text(ids[first : first + 256]).cpu().numpy()
+        ids = [torch.stack([prompt.padded_for(tokenizer) for prompt in distinct]) for tokenizer in tokenizers]
+        arrays: dict[str, np.ndarray] = {}
+        for first in range(0, len(distinct), 256):
+            part = slice(first, first + 256)
+            blank = [row == 0 for row in range(len(distinct))[part]]
+            condition = self.encoders.condition([own[part] for own in ids], blank)
+            for name, found in (("text_embeds", condition.text), ("pooled", condition.pooled)):
+                if found is not None:
+                    if name not in arrays:
+                        arrays[name] = self._array(name, (len(distinct), *found.shape[1:]))
+                    arrays[name][part] = found.cpu().numpy()
 
     def _encode_images(self) -> None:
         table, data, size = self.table, self.config.data, reference_size(self.image_encoder)
@@ -257,6 +280,7 @@ class CacheBuilder:
         crop_rows[has_crop] = np.arange(has_crop.sum())
         variants = data.variants or 1
         references = self._reference_array((int(has_crop.sum()), variants), size)
+        time_ids: np.ndarray | None = None
         reader = _Encodable(self.records, self.config, targets, has_crop, slots, size)
         loader: Any = DataLoader(
             ErrorsAsItems(reader),
@@ -273,6 +297,11 @@ class CacheBuilder:
                 pixels = torch.stack([example.pixels for example in examples if example.row < targets])
                 batch_mean, batch_std = self.encoders.posterior(pixels)
                 mean[rows], std[rows] = batch_mean.cpu().numpy(), batch_std.cpu().numpy()
+                framings = [example.framing for example in examples if example.row < targets]
+                if (found := self.encoders.family.time_ids(framings)) is not None:
+                    if time_ids is None:
+                        time_ids = self._array("time_ids", (targets, found.shape[1]), "int64")
+                    time_ids[rows] = found.numpy()
                 latent_masks[rows] = resize_latent_masks(masks, (height, width)).numpy()
                 for pixels_of_map, resized in attention_masks(masks, self.map_sizes).items():
                     map_masks[pixels_of_map][rows] = resized.numpy()
@@ -305,6 +334,7 @@ class CacheBuilder:
 class _Example:
     row: int
     pixels: Tensor
+    framing: Framing
     masks: Tensor
     crops: dict[int, Tensor]
 
@@ -343,7 +373,8 @@ class _Encodable(Dataset[_Example]):
             for slot, segment in enumerate(record.segments)
             if self.has_crop[row, slot]
         }
-        return _Example(row, target_pixels(image, data.resolution), masks, crops)
+        framing = target_framing(image, data.resolution)
+        return _Example(row, target_pixels(image, data.resolution), framing, masks, crops)
 
 
 def _listed(items: list[Any]) -> list[Any]:

@@ -30,9 +30,11 @@ from torch.nn.functional import interpolate, pad
 from transformers import CLIPTokenizer
 
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.families.condition import Framing
 from fc_bench.model.fastcomposer.prompts import (
     PLACEHOLDER,
     TRAINED_SUBJECTS,
+    ParsedPrompt,
     ends_with_word,
     insert_placeholders,
     parse_prompt,
@@ -130,25 +132,17 @@ def _segment(entry: Any) -> Segment:
     return Segment(int(entry["id"]), int(entry["start"]), int(entry["end"]), subject)
 
 
-@dataclass(frozen=True)
-class TokenizedCaption:
-    """Token ids [length] and the image token of each segment; a segment beyond a truncated caption has none."""
-
-    input_ids: Tensor
-    image_tokens: tuple[int, ...]
-
-
-def tokenize(record: Record, tokenizer: CLIPTokenizer) -> TokenizedCaption:
+def tokenize(record: Record, tokenizer: CLIPTokenizer) -> ParsedPrompt:
     """The caption's tokens, which do not depend on the subjects that a training step keeps.
 
-    Raises ModelInputError, which names the file, if the caption cannot be parsed.
+    A segment beyond the end of a truncated caption has no image token. Raises ModelInputError, which names the file, if
+    the caption cannot be parsed.
     """
     ends = [segment.end for segment in record.segments]
     try:
-        parsed = parse_prompt(insert_placeholders(record.caption, ends), tokenizer, truncate=True)
+        return parse_prompt(insert_placeholders(record.caption, ends), tokenizer, truncate=True)
     except ModelInputError as error:
         raise ModelInputError(f"{record.image.with_suffix('.json')}: {error}") from error
-    return TokenizedCaption(parsed.input_ids, parsed.image_tokens)
 
 
 def read_image(record: Record) -> Tensor:
@@ -201,6 +195,13 @@ def target_pixels(image: Tensor, resolution: int) -> Tensor:
     return _center(pixels[0], resolution)
 
 
+def target_framing(image: Tensor, resolution: int) -> Framing:
+    """What the training target shows of the image, uint8 [3, height, width]; its padding counts as the image's."""
+    height, width = _pad_tall(image[:1]).shape[-2:]
+    tall, wide = _resized((height, width), resolution)
+    return Framing((height, width), _corner((tall, wide), resolution), (resolution, resolution))
+
+
 def target_masks(segmentation: Tensor, segments: tuple[Segment, ...], resolution: int) -> Tensor:
     """The segments' masks in the training target, float32 of 0 and 1, [segments, resolution, resolution]."""
     values = torch.tensor([segment.id for segment in segments], dtype=segmentation.dtype)
@@ -245,5 +246,9 @@ def _resized(size: tuple[int, ...], resolution: int) -> tuple[int, int]:
 
 
 def _center(pixels: Tensor, resolution: int) -> Tensor:
-    top, left = (pixels.shape[-2] - resolution) // 2, (pixels.shape[-1] - resolution) // 2
+    top, left = _corner(pixels.shape[-2:], resolution)
     return pixels[..., top : top + resolution, left : left + resolution]
+
+
+def _corner(size: tuple[int, ...], resolution: int) -> tuple[int, int]:
+    return (size[0] - resolution) // 2, (size[1] - resolution) // 2

@@ -22,13 +22,12 @@ import yaml
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
-from diffusers import AutoencoderKL, DDPMScheduler
 from diffusers.training_utils import EMAModel
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fc_bench.model.attention import attention_for
 from fc_bench.model.errors import ModelInputError, loading
+from fc_bench.model.families.detection import family_of
 from fc_bench.model.fastcomposer.forward import FastComposer, Losses
 from fc_bench.model.fastcomposer.localization import map_sizes
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule, check_features
@@ -217,25 +216,26 @@ class Training:
         records = read_records(data.root, data.split, data.labels)
         extra = read_records(data.root, data.reference_split, data.labels) if data.reference_split else []
         table = subject_table(records, extra)
+        family = self.model.family
         with loading(f"the pipeline {config.pipeline}"):
-            tokenizer = CLIPTokenizer.from_pretrained(config.pipeline / "tokenizer")
-            vae = load_whole(AutoencoderKL, config.pipeline / "vae")
-            text_encoder = load_whole(CLIPTextModel, config.pipeline / "text_encoder")
-        check_tokenizer(tokenizer, text_encoder)
+            vae = family.load_part("vae", config.pipeline, torch.float32)
+            text = family.load_text(config.pipeline, torch.float32)
+        for tokenizer, text_encoder in zip(text.tokenizers, text.encoders, strict=True):
+            check_tokenizer(tokenizer, text_encoder)
         if device.type == "cpu" and is_large(config.pipeline, data.resolution):
             arrange(vae, "channels-last")
-        encoders = FrozenEncoders(vae, text_encoder, device, half_vae=config.mixed_precision == "bf16")
+        encoders = FrozenEncoders(family, vae, text, device, half_vae=config.mixed_precision == "bf16")
         stream = Stream(
             SampleDraws(table, config.data, config.seed),
             config,
-            self.model.scheduler.config["num_train_timesteps"],
+            self.model.diffusion.num_timesteps,
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
         latent_size = encoders.latent_size(config.data.resolution)
         supervised = map_sizes(unet, self.model.localization_layers, latent_size)
         if config.cache is None:
-            files = ImageFiles([*records, *extra], tokenizer, stream, reference_size(self.model.image_encoder))
+            files = ImageFiles([*records, *extra], text.tokenizers, stream, reference_size(self.model.image_encoder))
             return FileBatches(files, encoders, supervised, config.data.workers)
         every = [name for name in unet.attn_processors if ".attn2." in name]
         builder = CacheBuilder(
@@ -243,7 +243,6 @@ class Training:
             config.cache,
             [*records, *extra],
             table,
-            tokenizer,
             encoders,
             self.model.image_encoder,
             map_sizes(unet, every, latent_size),
@@ -392,13 +391,19 @@ class Training:
 
 def _check_folders(config: TrainingConfig) -> None:
     """Raise ModelInputError for a model folder that does not exist."""
-    needed = [config.pipeline / part for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler")]
-    needed.append(config.image_encoder)
+    needed = [config.pipeline, config.image_encoder]
     if config.initial is not None:
         needed += [config.initial / part for part in ("unet", "image_encoder", "postfuse_module")]
     for folder in needed:
-        if not folder.is_dir():
-            raise ModelInputError(f"the model folder {folder} does not exist: check the paths in the configuration")
+        _require_folder(folder)
+    family = family_of(config.pipeline)
+    for name in (*(part.name for part in family.parts), *(own.tokenizer for own in family.encoders), "scheduler"):
+        _require_folder(config.pipeline / name)
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelInputError(f"the model folder {folder} does not exist: check the paths in the configuration")
 
 
 def _load_model(config: TrainingConfig) -> FastComposer:
@@ -413,20 +418,19 @@ def _load_model(config: TrainingConfig) -> FastComposer:
         postfuse = load_whole(PostfuseModule, config.initial / "postfuse_module")
     else:
         postfuse = PostfuseModule(features=features)
-    text_config: Any = CLIPTextConfig.from_pretrained(config.pipeline / "text_encoder")
+    family = family_of(config.pipeline)
     check_features(
         postfuse=postfuse.config["features"],
-        text=text_config.hidden_size,
+        text=family.text_features(config.pipeline),
         image=image_encoder.config.projection_dim,
         unet=features,
     )
-    scheduler_config: Any = DDPMScheduler.load_config(config.pipeline / "scheduler")
-    scheduler: Any = DDPMScheduler.from_config(scheduler_config)
     return FastComposer(
+        family,
         unet,
         image_encoder,
         postfuse,
-        scheduler,
+        family.diffusion(config.pipeline),
         config.localization.weight,
         config.localization.groups,
         config.localization.normalize,

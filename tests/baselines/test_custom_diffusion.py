@@ -22,6 +22,7 @@ from fc_bench.baselines.custom_diffusion import (
 from fc_bench.baselines.tuning import latents
 from fc_bench.baselines.tuning.merge import caption_features, captions, mention_features, merge, whitening
 from fc_bench.errors import UserError
+from fc_bench.model.families.sd1 import StableDiffusion1
 from fc_bench.protocols import Customization, Subject
 
 pytestmark = pytest.mark.usefixtures("shared_cache")
@@ -71,14 +72,15 @@ def test_the_artefact_changes_the_image_and_stock_diffusers_gives_the_same_one(
 def test_every_key_value_and_token_is_trained_and_nothing_else_is_kept(setting, tunable, tmp_path):
     method = method_of(setting)
     learnt(method, [tunable["ann"]], tmp_path / "artefact")
-    weights = read_keys_and_values(method.base.unet, tmp_path / "artefact" / FILE)
+    weights = read_keys_and_values(method.base.family, method.base.unet, tmp_path / "artefact" / FILE)
     cross = [
         name for name, _ in method.base.unet.named_parameters() if ".attn2.to_k." in name or ".attn2.to_v." in name
     ]
     assert set(weights) == set(cross)
     assert all((weights[name] != method.base.unet.get_parameter(name)).any() for name in cross)
     (row,) = load_file(tmp_path / "artefact" / "token-ann.safetensors").values()
-    start = method.base.text_encoder.get_input_embeddings().weight[method.base.tokenizer.convert_tokens_to_ids("s</w>")]
+    (encoder,), (tokenizer,) = method.base.text.encoders, method.base.text.tokenizers
+    start = encoder.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("s</w>")]
     assert (row != start).any()
     assert {file.name for file in (tmp_path / "artefact").iterdir()} == {"token-ann.safetensors", FILE}
 
@@ -89,14 +91,14 @@ def test_only_cross_attention_and_the_tokens_row_of_the_loaded_pipeline_differ(s
     for name, parameter in method.base.unet.named_parameters():
         tuned = ".attn2.to_k." in name or ".attn2.to_v." in name
         assert torch.equal(parameter, pipeline.unet.get_parameter(name)) != tuned
-    table, own = (part.get_input_embeddings().weight for part in (pipeline.text_encoder, method.base.text_encoder))
+    table, own = (part.get_input_embeddings().weight for part in (pipeline.text_encoder, *method.base.text.encoders))
     assert torch.equal(table[: len(own)], own)
     assert len(table) == len(own) + 1
 
 
 def test_the_first_tokens_keys_and_values_carry_no_gradient(setting):
     unet = method_of(setting).base.fresh_unet()
-    processors = install_processors(unet)
+    processors = install_processors(StableDiffusion1(), unet)
 
     def gradients(position: int) -> list[float]:
         """Sizes of the gradients when a text has a feature at one position alone."""
@@ -114,7 +116,7 @@ def test_the_first_tokens_keys_and_values_carry_no_gradient(setting):
 def test_processors_start_as_the_layers_own_attention(setting):
     base = method_of(setting).base
     unet = base.fresh_unet()
-    install_processors(unet)
+    install_processors(StableDiffusion1(), unet)
     generator = torch.Generator().manual_seed(1)
     noisy, text = torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 5, 16, generator=generator)
     torch.testing.assert_close(unet(noisy, 500, text).sample, base.unet(noisy, 500, text).sample)
@@ -169,9 +171,10 @@ def test_merged_weights_give_each_subjects_words_its_own_outputs(setting, tunabl
     pipeline = method.restore(pair, artefacts).state
     for subject, artefact in zip(pair, artefacts, strict=True):
         alone = method.restore([subject], [artefact]).state
-        words = mention_features(pipeline.tokenizer, pipeline.text_encoder, BEFORE, method.mention(subject, 0))
+        text = method.base.family.text_of(pipeline)
+        words = mention_features(method.base.family, text, BEFORE, method.mention(subject, 0))
         assert len(words) == 1 + len(subject.noun)
-        for name in read_keys_and_values(alone.unet, artefact / FILE):
+        for name in read_keys_and_values(method.base.family, alone.unet, artefact / FILE):
             wanted = words.float() @ alone.unet.get_parameter(name).T
             torch.testing.assert_close(
                 words.float() @ pipeline.unet.get_parameter(name).T, wanted, atol=1e-4, rtol=1e-4
@@ -223,7 +226,7 @@ def test_a_direction_that_captions_hardly_show_does_not_blow_up_the_merge():
 
 def test_captions_of_a_whole_text_encoder_span_all_but_the_layer_norms_direction(setting):
     base = method_of(setting).base
-    features = caption_features(base.tokenizer, base.text_encoder, captions())
+    features = caption_features(base.family, base.text, captions())
     assert len(set(captions())) == len(captions())
     assert whitening(features).shape == (16, 15)
 

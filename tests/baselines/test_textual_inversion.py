@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 from fc_bench.baselines.textual_inversion import TEMPLATES, TextualInversion, TextualInversionOptions
 from fc_bench.baselines.tuning.latents import Posteriors
-from fc_bench.baselines.tuning.text import Prompts
 from fc_bench.baselines.tuning.tokens import NewTokens
 from fc_bench.errors import UserError
 from fc_bench.model.errors import ModelInputError
@@ -37,8 +36,8 @@ def embeddings(folder: Path) -> torch.Tensor:
 
 def base_embedding(method: TextualInversion, token: str) -> torch.Tensor:
     """A token's row [features] of the base model's table."""
-    table = method.base.text_encoder.get_input_embeddings().weight
-    return table[method.base.tokenizer.convert_tokens_to_ids(token)].detach()
+    (encoder,), (tokenizer,) = method.base.text.encoders, method.base.text.tokenizers
+    return encoder.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids(token)].detach()
 
 
 def test_there_are_the_27_templates_of_the_paper():
@@ -94,24 +93,24 @@ def test_only_the_tokens_rows_of_the_loaded_table_differ_from_the_base_models(se
     method = method_of(setting, vectors=2)
     customization = learnt(method, tunable["ann"], tmp_path / "artefact")
     table = customization.state.text_encoder.get_input_embeddings().weight
-    own = method.base.text_encoder.get_input_embeddings().weight
+    own = method.base.text.encoders[0].get_input_embeddings().weight
     assert torch.equal(table[: len(own)], own)
     assert torch.equal(table[len(own) :], embeddings(tmp_path / "artefact"))
 
 
 def test_training_can_reach_the_new_rows_alone(setting):
     base = method_of(setting).base
-    tokens = NewTokens(base, ["<ann>", "<ann>_1"], [5, 7])
-    encoder = tokens._prompts._text_encoder
-    plain = Prompts(base.tokenizer, base.text_encoder)(["a photo of a man"])
-    assert torch.equal(tokens.encode(["a photo of a man"]), plain)
-    optimizer = torch.optim.AdamW([tokens.rows], lr=0.1, weight_decay=0.5)
-    tokens.encode(["a photo of a <ann> <ann>_1"]).square().sum().backward()
+    tokens = NewTokens(base, ["<ann>", "<ann>_1"], [[5], [7]])
+    (encoder,), (rows,) = tokens._text.encoders, tokens.rows
+    plain = base.family.encode(base.text, ["a photo of a man"]).text
+    assert torch.equal(tokens.encode(["a photo of a man"]).text, plain)
+    optimizer = torch.optim.AdamW([rows], lr=0.1, weight_decay=0.5)
+    tokens.encode(["a photo of a <ann> <ann>_1"]).text.square().sum().backward()
     optimizer.step()
     trained = [name for name, parameter in encoder.named_parameters() if parameter.grad is not None]
     assert [name.rsplit(".", 1)[-1] for name in trained] == ["rows"]
-    assert (tokens.rows[0] != base.text_encoder.get_input_embeddings().weight[5]).any()
-    assert torch.equal(tokens.encode(["a photo of a man"]), plain)
+    assert (rows[0] != base.text.encoders[0].get_input_embeddings().weight[5]).any()
+    assert torch.equal(tokens.encode(["a photo of a man"]).text, plain)
 
 
 def test_photographs_are_seen_in_both_orientations_under_many_templates(setting, tunable, tmp_path, monkeypatch):
@@ -141,7 +140,7 @@ def test_a_subject_whose_id_has_capitals_is_known_by_all_its_vectors(setting, tu
     customization = learnt(method, subject, tmp_path / "artefact")
     pipeline = customization.state
     prompt = pipeline.maybe_convert_prompt(f"a {method.mention(subject, 0)}", pipeline.tokenizer)
-    known = len(method.base.tokenizer)
+    known = len(method.base.text.tokenizers[0])
     assert [number for number in pipeline.tokenizer(prompt).input_ids if number >= known] == [known, known + 1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ import torch
 
 from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.custom_diffusion import install_processors
-from fc_bench.baselines.dreambooth_lora import UNET_LAYERS, add_adapter
+from fc_bench.baselines.dreambooth_lora import add_adapter
 from fc_bench.baselines.tuning.layers import training_layers
+from fc_bench.model.families.sd1 import StableDiffusion1
 from fc_bench.protocols import Setting
 
 
@@ -24,7 +26,7 @@ def whole(unet: Any) -> None:
 
 
 def adapter(unet: Any) -> None:
-    add_adapter(unet, 2, UNET_LAYERS)
+    add_adapter(unet, 2, StableDiffusion1.denoiser_adapters)
     for name, parameter in unet.named_parameters():
         if "lora_B" in name:  # it starts at 0, where the other half of the adapter has no gradient
             torch.nn.init.normal_(parameter, std=0.1)
@@ -34,7 +36,7 @@ TRAINED: dict[str, Callable[[Any], Any]] = {
     "nothing but the text": frozen,
     "the whole UNet": whole,
     "an adapter": adapter,
-    "keys and values of cross-attention": install_processors,
+    "keys and values of cross-attention": partial(install_processors, StableDiffusion1()),
 }
 
 

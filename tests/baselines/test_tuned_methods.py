@@ -110,9 +110,9 @@ def test_the_base_model_is_untouched_bit_for_bit(case, build, setting, customize
     files = fingerprint(setting.backbone.path("pipeline"))
     before = text_only(setting)
     method = build(case)
-    shared = {name: getattr(method.base, name) for name in ("vae", "unet", "text_encoder")}
+    shared = {"vae": method.base.vae, "unet": method.base.unet, "text_encoder": method.base.text.encoders[0]}
     weights = {name: state(model) for name, model in shared.items()}
-    vocabulary = len(method.base.tokenizer)
+    vocabulary = len(method.base.text.tokenizers[0])
     customize(method, subjects, tmp_path / "pair")
     with pytest.raises(UserError, match="photographs"):
         customize(build(case, photographs=4), subjects, tmp_path / "failed")
@@ -122,11 +122,11 @@ def test_the_base_model_is_untouched_bit_for_bit(case, build, setting, customize
         customize(diverging, subjects[:1], tmp_path / "diverged")
     images_of(method, customize(method, subjects[:1], tmp_path / "single"))
     for name, model in shared.items():
-        assert getattr(method.base, name) is model
+        assert (method.base.text.encoders[0] if name == "text_encoder" else getattr(method.base, name)) is model
         assert state(model) == weights[name]
         assert not any(parameter.requires_grad for parameter in model.parameters())
         assert not model.training
-    assert len(method.base.tokenizer) == vocabulary
+    assert len(method.base.text.tokenizers[0]) == vocabulary
     assert fingerprint(setting.backbone.path("pipeline")) == files
     assert (text_only(setting) == before).all()
 

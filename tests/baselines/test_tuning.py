@@ -10,8 +10,11 @@ from PIL import Image
 from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.tuning.latents import encode, pixels, square
 from fc_bench.baselines.tuning.loop import Batch, Draws, diffusion_loss
-from fc_bench.baselines.tuning.text import FrozenPrompts, Prompts, single_token
+from fc_bench.baselines.tuning.text import FrozenPrompts, encode_once, single_token
 from fc_bench.errors import UserError
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.families.condition import Condition
+from fc_bench.model.families.diffusion import Diffusion
 from fc_bench.protocols import Setting
 
 
@@ -25,9 +28,9 @@ class Constant(torch.nn.Module):
 
     dtype = torch.float32
 
-    def forward(self, noisy, timesteps, text):
+    def forward(self, noisy, timesteps, encoder_hidden_states, return_dict):
         self.noisy, self.timesteps = noisy, timesteps
-        return type("Output", (), {"sample": torch.zeros_like(noisy)})
+        return (torch.zeros_like(noisy),)
 
 
 def expected_target(schedule, batch: Batch, unet: Constant) -> torch.Tensor:
@@ -41,37 +44,35 @@ def expected_target(schedule, batch: Batch, unet: Constant) -> torch.Tensor:
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_the_loss_is_the_photographs_error_plus_the_weighted_class_images(prediction, base):
-    schedule = type(base.noise_schedule()).from_config(base.noise_schedule().config, prediction_type=prediction)
-    batch = Batch(torch.randn(4, 4, 8, 8), torch.zeros(4, 77, 16), 2)
+    schedule = base.diffusion().scheduler
+    schedule = type(schedule).from_config(schedule.config, prediction_type=prediction)
+    batch = Batch(torch.randn(4, 4, 8, 8), Condition(torch.zeros(4, 77, 16)), 2)
     unet = Constant()
-    loss = diffusion_loss(unet, schedule, batch, Draws(3), 5, 0.5)  # pyright: ignore[reportArgumentType]
+    loss = diffusion_loss(base.family, unet, Diffusion(schedule), batch, Draws(3), 5, 0.5)
     squares = expected_target(schedule, batch, unet) ** 2
     assert loss == pytest.approx(float(squares[:2].mean() + 0.5 * squares[2:].mean()), rel=1e-4)
 
 
 def test_another_prediction_type_is_refused(base):
-    schedule = type(base.noise_schedule()).from_config(base.noise_schedule().config, prediction_type="sample")
-    batch = Batch(torch.randn(2, 4, 8, 8), torch.zeros(2, 77, 16), 2)
-    with pytest.raises(
-        UserError, match=r'prediction type "sample", but tuning supports only "epsilon" and "v_prediction"'
-    ):
-        diffusion_loss(Constant(), schedule, batch, Draws(3), 0, 1.0)  # pyright: ignore[reportArgumentType]
+    schedule = base.diffusion().scheduler
+    with pytest.raises(ModelInputError, match='prediction type "sample", which training does not support: set'):
+        Diffusion(type(schedule).from_config(schedule.config, prediction_type="sample"))
 
 
 def test_without_class_images_the_prior_weight_does_not_matter(base):
-    batch = Batch(torch.randn(2, 4, 8, 8), torch.zeros(2, 77, 16), 2)
-    one, other = (diffusion_loss(Constant(), base.noise_schedule(), batch, Draws(3), 0, w) for w in (0.0, 9.0))  # pyright: ignore[reportArgumentType]
+    batch = Batch(torch.randn(2, 4, 8, 8), Condition(torch.zeros(2, 77, 16)), 2)
+    one, other = (diffusion_loss(base.family, Constant(), base.diffusion(), batch, Draws(3), 0, w) for w in (0.0, 9.0))
     assert one == other
 
 
 def test_outside_the_mask_a_photographs_error_does_not_count(base):
     mask = torch.zeros(2, 1, 8, 8)
     mask[0, :, 2:5, 3:6], mask[1, :, :4] = 1, 1
-    batch = Batch(torch.randn(4, 4, 8, 8), torch.zeros(4, 77, 16), 2, mask)
+    batch = Batch(torch.randn(4, 4, 8, 8), Condition(torch.zeros(4, 77, 16)), 2, mask)
     unet = Constant()
-    schedule = base.noise_schedule()
-    loss = diffusion_loss(unet, schedule, batch, Draws(3), 0, 1.0)  # pyright: ignore[reportArgumentType]
-    squares = expected_target(schedule, batch, unet) ** 2
+    diffusion = base.diffusion()
+    loss = diffusion_loss(base.family, unet, diffusion, batch, Draws(3), 0, 1.0)
+    squares = expected_target(diffusion.scheduler, batch, unet) ** 2
     own = [squares[0, :, 2:5, 3:6].sum() / 9, squares[1, :, :4].sum() / 32]
     assert loss == pytest.approx(float(sum(own) / 2 + squares[2:].mean()), rel=1e-4)
 
@@ -94,7 +95,7 @@ def test_draws_depend_on_seed_stream_and_position_alone():
 
 def test_sampled_posteriors_are_what_the_autoencoder_samples(base):
     pictures = torch.rand(3, 3, 64, 64) * 2 - 1
-    found = encode(base.vae, pictures)
+    found = encode(base.family, base.vae, pictures)
     expected = base.vae.encode(pictures).latent_dist  # pyright: ignore[reportAttributeAccessIssue]
     noise = torch.randn(2, *expected.mean.shape[1:])
     wanted = (expected.mean[[2, 0]] + expected.std[[2, 0]] * noise) * base.vae.config["scaling_factor"]
@@ -115,13 +116,14 @@ def test_photographs_become_squares_around_their_centre(size):
 
 def test_frozen_prompts_are_the_encoders_features(base):
     prompts = ["a man", "a woman", "a man"]
-    frozen = FrozenPrompts(base.tokenizer, base.text_encoder)
-    expected = Prompts(base.tokenizer, base.text_encoder)(prompts)
-    assert torch.allclose(frozen(prompts), expected, atol=1e-6)
+    frozen = FrozenPrompts(base.family, base.text)
+    expected = encode_once(base.family, base.text, prompts).text
+    assert torch.allclose(frozen(prompts).text, expected, atol=1e-6)
     assert torch.equal(expected[0], expected[2])
 
 
 def test_a_word_of_several_tokens_is_refused_with_its_pieces(base):
-    assert single_token(base.tokenizer, "x", "The rare token") == base.tokenizer.convert_tokens_to_ids("x</w>")
+    tokenizers = base.text.tokenizers
+    assert single_token(tokenizers, "x", "The rare token") == (tokenizers[0].convert_tokens_to_ids("x</w>"),)
     with pytest.raises(UserError, match=r'The rare token "sk" has to be one token .* becomes "s", "k</w>"'):
-        single_token(base.tokenizer, "sk", "The rare token")
+        single_token(tokenizers, "sk", "The rare token")

@@ -247,12 +247,16 @@ def our_training(asked: argparse.Namespace, case: Case) -> Callable[[], torch.Te
     """The same step from the parts of the training loop."""
     from diffusers import DDPMScheduler
 
+    from fc_bench.model.families.diffusion import Diffusion
+    from fc_bench.model.families.sd1 import StableDiffusion1
+    from fc_bench.model.families.text import TextEncoders
     from fc_bench.model.fastcomposer.forward import FastComposer, TrainingBatch, resize_latent_masks
     from fc_bench.model.fastcomposer.localization import attention_masks, map_sizes
     from fc_bench.model.fastcomposer.postfuse import PostfuseModule
     from fc_bench.model.kernels import arrange
     from fc_bench.model.training.batches import FrozenEncoders
 
+    family = StableDiffusion1()
     configs, side = configurations(case.width), asked.size // 8
     models = models_of(configs)
     postfuse = PostfuseModule(features=configs["unet"]["cross_attention_dim"])
@@ -260,10 +264,12 @@ def our_training(asked: argparse.Namespace, case: Case) -> Callable[[], torch.Te
     schedule: Any = DDPMScheduler(**SCHEDULE)
     kernels = place(models["unet"], case, asked.size)
     arrange(models["vae"], kernels.vae)
-    model = FastComposer(models["unet"], models["image_encoder"], postfuse, schedule, attention=kernels.attention)
+    model = FastComposer(
+        family, models["unet"], models["image_encoder"], postfuse, Diffusion(schedule), attention=kernels.attention
+    )
     parameters = [one for part in model.train_parts(2).values() for one in part]
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, weight_decay=1e-2, fused=True)
-    encoders = FrozenEncoders(models["vae"], models["text_encoder"], torch.device("cpu"))
+    encoders = FrozenEncoders(family, models["vae"], TextEncoders((), (models["text_encoder"],)), torch.device("cpu"))
     sizes = map_sizes(models["unet"], model.localization_layers, (side, side))
     vocabulary = configs["text_encoder"]["vocab_size"]
     numbers = iter(range(1, 1 << 30))
@@ -276,7 +282,7 @@ def our_training(asked: argparse.Namespace, case: Case) -> Callable[[], torch.Te
             latents=(mean + std * drawn["posterior"]) * encoders.scaling_factor,
             noise=drawn["noise"],
             timesteps=drawn["timestep"],
-            text_embeds=encoders.text(drawn["input_ids"]),
+            condition=encoders.condition([drawn["input_ids"]]),
             image_tokens=torch.tensor([TOKENS]),
             subject_mask=torch.ones(1, 2, dtype=torch.bool),
             references=drawn["references"][0],

@@ -12,6 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fc_bench.model.families.condition import Condition
+from fc_bench.model.families.diffusion import Diffusion
 from fc_bench.model.fastcomposer.checkpoint import split_components
 from fc_bench.model.fastcomposer.forward import FastComposer, TrainingBatch, resize_latent_masks
 from fc_bench.model.fastcomposer.localization import (
@@ -83,9 +85,9 @@ def test_image_encoder(tensors: dict[str, Tensor], pipeline: FastComposerPipelin
 def test_text_and_fused_embeddings(case: str, tensors: dict[str, Tensor], pipeline: FastComposerPipeline) -> None:
     parsed = parse_prompt(EXPECTED["captions"][case], pipeline.tokenizer)
     text = pipeline.encode_text([parsed])
-    close(text, tensors[f"text.{case}"])
+    close(text.text, tensors[f"text.{case}"])
     pictures = [reference(tensors, index) for index in range(len(parsed.image_tokens))]
-    close(pipeline.fuse_subjects([parsed], text, [pictures]), tensors[f"fused.{case}"])
+    close(pipeline.fuse_subjects([parsed], text, [pictures]).text, tensors[f"fused.{case}"])
 
 
 TRAINING = ["plain", "masked", "strong_localization", "all_layers", "middle_three"]
@@ -96,10 +98,11 @@ def test_training_losses_and_gradients(case: str, tensors: dict[str, Tensor]) ->
     expected = CASES[f"train.{case}"]
     pipeline = load_fastcomposer(FOLDER / "sd", FOLDER / "pytorch_model.bin", image_encoder=FOLDER / "clip")
     model = FastComposer(
+        pipeline.family,
         pipeline.unet,
         pipeline.image_encoder,
         pipeline.postfuse_module,
-        DDPMScheduler.from_config(pipeline.scheduler.config),
+        Diffusion(DDPMScheduler.from_config(pipeline.scheduler.config)),
         localization_weight=expected["localization_weight"],
         localization_groups=expected["localization_layers"],
     )
@@ -147,7 +150,7 @@ def training_batch(tensors: dict[str, Tensor], pipeline: FastComposerPipeline, m
         latents=latents,
         noise=tensors["train.noise"],
         timesteps=tensors["train.timesteps"],
-        text_embeds=text,
+        condition=Condition(text),
         image_tokens=batch["image_token_idx"],
         subject_mask=subject_mask,
         references=batch["object_pixel_values"][subject_mask],

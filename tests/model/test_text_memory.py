@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
+from fc_bench.model.families.sd1 import StableDiffusion1
+from fc_bench.model.families.text_memory import TextMemory
 from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline
 from fc_bench.model.fastcomposer.prompts import parse_prompt
-from fc_bench.model.text_memory import TextMemory
+
+READ = StableDiffusion1().read
 
 
 @pytest.fixture
@@ -39,9 +42,9 @@ def counted(encoder: CLIPTextModel) -> list[int]:
 def test_each_prompt_is_encoded_once_over_batches(encoder, ids):
     memory, calls = TextMemory(), counted(encoder)
     prompts = ["a man", "a woman", "a man", "", ""]
-    first = memory(encoder, ids(*prompts))
+    first = memory(READ, encoder, ids(*prompts)).text
     assert calls == [1, 1, 1]
-    again = memory(encoder, ids("", "a woman", "a boy"))
+    again = memory(READ, encoder, ids("", "a woman", "a boy")).text
     assert calls == [1, 1, 1, 1]
     assert torch.equal(again[1], first[1])
     assert torch.equal(first[0], first[2])
@@ -75,9 +78,9 @@ def load(encoder: CLIPTextModel) -> None:
 def test_nothing_is_remembered_of_a_text_encoder_that_has_changed(change, encoder, ids):
     memory, asked = TextMemory(), ids("a man", "")
     asked[:, 2] = 5  # the token that is overwritten
-    before = memory(encoder, asked)
+    before = memory(READ, encoder, asked).text
     change(encoder)
-    after = memory(encoder, asked)
+    after = memory(READ, encoder, asked).text
     assert not torch.allclose(before, after)
     with torch.no_grad():
         torch.testing.assert_close(after, encoder(asked).last_hidden_state, rtol=0, atol=1e-5)
@@ -87,17 +90,17 @@ def test_a_text_encoder_in_training_or_with_adapters_is_never_remembered(encoder
     memory, calls = TextMemory(), counted(encoder)
     encoder.train()
     for _ in range(2):
-        memory(encoder, ids("a man", "a man"))
+        memory(READ, encoder, ids("a man", "a man"))
     encoder.eval()
     encoder._hf_peft_config_loaded = True
-    memory(encoder, ids("a man"))
+    memory(READ, encoder, ids("a man"))
     assert calls == [2, 2, 1]
 
 
 def test_text_encoders_are_distinguished_and_released(encoder, ids):
     memory, other = TextMemory(), deepcopy(encoder)
     train(other)
-    assert not torch.allclose(memory(encoder, ids("a man")), memory(other, ids("a man")))
+    assert not torch.allclose(memory(READ, encoder, ids("a man")).text, memory(READ, other, ids("a man")).text)
     assert len(memory._kept) == 2
     del other
     assert len(memory._kept) == 1
@@ -106,5 +109,5 @@ def test_text_encoders_are_distinguished_and_released(encoder, ids):
 def test_so_many_are_kept_the_last_ones(encoder, ids):
     memory, calls = TextMemory(most=2), counted(encoder)
     for prompt in ("a man", "a woman", "a man", "a boy", "a man", "a woman"):
-        memory(encoder, ids(prompt))
+        memory(READ, encoder, ids(prompt))
     assert len(calls) == 4  # the woman alone was forgotten, and came again

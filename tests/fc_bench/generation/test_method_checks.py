@@ -94,15 +94,16 @@ def test_prompt_that_is_too_long_with_the_method_s_words_alone_is_refused(
 
 
 def test_prompt_of_the_class_images_that_is_too_long_is_refused(tiny_backbone, monkeypatch):
-    from fc_bench.baselines.base_pipeline import read_tokenizer
-    from fc_bench.baselines.tuning import method as tuned
+    from fc_bench.model.families.family import Family
 
-    def short(folder):
-        tokenizer = read_tokenizer(folder)
+    load = Family.load_tokenizers
+
+    def short(self, folder):
+        (tokenizer,) = load(self, folder)
         tokenizer.model_max_length = 14
-        return tokenizer
+        return (tokenizer,)
 
-    monkeypatch.setattr(tuned, "read_tokenizer", short)
+    monkeypatch.setattr(Family, "load_tokenizers", short)
     setting = Setting(read_backbone(str(tiny_backbone)), Sampler("ddim", 2, 2.0, 64), "cpu", "float32")
     method, options = options_of("dreambooth", {**FITTING["dreambooth"], **FEW, "photographs": 1}, setting)
     asked = AskedSet((Subject("ann", "woman", (Path("ann.png"),)),), lambda mentions: mentions)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fc_bench.baselines.tuning.concepts import photographs_of
+from fc_bench.baselines.tuning.concepts import originals_of
+from fc_bench.baselines.tuning.latents import square as square_of
 from fc_bench.builtin import DATASETS, POCKET_FULL_SUITE, POCKET_SUITE
 from fc_bench.commands.run import RunOptions, prepare, setting_of
 from fc_bench.generation.plan import make_plan, resolve_method
@@ -60,7 +61,7 @@ def test_every_method_and_metric_gets_the_same_square_with_the_face(write, shots
         assert square.size == (128, 128)
         assert squares.crops[source] != center_square(whole.size)
         assert len(finder.find(square)) == 1
-    tuned = photographs_of(ada, 5, 128)
+    tuned = [square_of(one, 128) for one in originals_of(ada, 5)]
     assert [np.asarray(one).tobytes() for one in tuned] == [read_photograph(p).tobytes() for p in ada.photographs]
 
 

@@ -1,6 +1,7 @@
-"""A cache of text embeddings, because every batch has the null prompt and most prompts occur repeatedly."""
+"""A cache of text features, because every batch has the null prompt and most prompts occur repeatedly."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -8,15 +9,17 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from fc_bench.model.families.condition import Condition
+
 MOST = 512
 """Number of prompts kept per text encoder; they take 116 MiB for Stable Diffusion v1.5 in float32."""
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class TextMemory:
-    """Last hidden states of prompts, each computed once while its text encoder does not change.
+    """Features of prompts, each computed once while its text encoder does not change.
 
-    Each prompt is encoded alone, so its embedding does not depend on a batch. A text encoder counts as changed if its
+    Each prompt is encoded alone, so its features do not depend on a batch. A text encoder counts as changed if its
     tensors are other objects, have been written to, or have another sum of bits. A text encoder in training mode, or
     with adapters, is never cached. Cost measurements must not use this cache, because a user's next prompt has to be
     encoded. In a run, the first images with a prompt bear the cost of encoding it.
@@ -27,24 +30,23 @@ class TextMemory:
         self._kept: WeakKeyDictionary[nn.Module, _Kept] = WeakKeyDictionary()
 
     @torch.no_grad()
-    def __call__(self, text_encoder: Any, input_ids: Tensor) -> Tensor:
-        """The last hidden states [prompts, length, features] of token ids [prompts, length]."""
-        input_ids = input_ids.to(text_encoder.device)
+    def __call__(self, read: Callable[[Any, Tensor], Condition], text_encoder: Any, input_ids: Tensor) -> Condition:
+        """What `read` (`Family.read`) gives for token ids [prompts, length], on the text encoder's device."""
         if text_encoder.training or getattr(text_encoder, "_hf_peft_config_loaded", False):
-            return text_encoder(input_ids).last_hidden_state
+            return read(text_encoder, input_ids)
         kept, state = self._kept.get(text_encoder), _State.of(text_encoder)
         if kept is None or not kept.state.holds(state):
             kept = self._kept[text_encoder] = _Kept(state)
         found = []
         for row in input_ids:
             ids = tuple(row.tolist())
-            if ids not in kept.embeddings:
-                kept.embeddings[ids] = text_encoder(row[None]).last_hidden_state[0]
-            kept.embeddings.move_to_end(ids)
-            found.append(kept.embeddings[ids])
-        while len(kept.embeddings) > self._most:
-            kept.embeddings.popitem(last=False)
-        return torch.stack(found)
+            if ids not in kept.features:
+                kept.features[ids] = read(text_encoder, row[None])
+            kept.features.move_to_end(ids)
+            found.append(kept.features[ids])
+        while len(kept.features) > self._most:
+            kept.features.popitem(last=False)
+        return Condition.cat(found)
 
 
 @dataclass(frozen=True)
@@ -69,4 +71,4 @@ class _State:
 @dataclass
 class _Kept:
     state: _State
-    embeddings: OrderedDict[tuple[int, ...], Tensor] = field(default_factory=OrderedDict)
+    features: OrderedDict[tuple[int, ...], Condition] = field(default_factory=OrderedDict)

@@ -1,0 +1,52 @@
+"""Stable Diffusion v1.x: one text encoder, whose last hidden states the UNet attends to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fc_bench.model.families.condition import Condition
+from fc_bench.model.families.family import Encoder, Family, Part
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class StableDiffusion1(Family):
+    """Stable Diffusion v1.x and what is fine-tuned from it."""
+
+    name: ClassVar[str] = "sd1"
+    title: ClassVar[str] = "Stable Diffusion v1.x"
+    pipelines: ClassVar[tuple[str, ...]] = (
+        "StableDiffusionPipeline",
+        "StableDiffusionImg2ImgPipeline",
+        "FastComposerPipeline",
+    )
+    parts: ClassVar[tuple[Part, ...]] = (
+        Part("unet", "diffusers", "UNet2DConditionModel"),
+        Part("vae", "diffusers", "AutoencoderKL"),
+        Part("text_encoder", "transformers", "CLIPTextModel"),
+    )
+    encoders: ClassVar[tuple[Encoder, ...]] = (Encoder("text_encoder", "tokenizer", "clip_l"),)
+
+    def pipeline(self, parts: Mapping[str, Any]) -> Any:
+        """A StableDiffusionPipeline without safety checker."""
+        absent: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
+        return self.pipeline_class()(**parts, **absent, requires_safety_checker=False)
+
+    def read(self, text_encoder: Any, input_ids: Tensor) -> Condition:
+        """The last hidden states, after the final norm."""
+        return Condition(text_encoder(input_ids).last_hidden_state)
+
+    def join(self, parts: Sequence[Condition]) -> Condition:
+        """What the only encoder gives."""
+        (condition,) = parts
+        return condition
+
+    def call_inputs(self, condition: Condition, negative: Condition) -> dict[str, Any]:
+        """The features of prompts and negative prompts."""
+        return {"prompt_embeds": condition.text, "negative_prompt_embeds": negative.text}
+
+    def denoise(self, unet: Any, noisy: Tensor, timesteps: Any, condition: Condition) -> Tensor:
+        """The UNet's prediction."""
+        return unet(noisy, timesteps, encoder_hidden_states=condition.text, return_dict=False)[0]
