@@ -17,12 +17,12 @@ from typing import Any, Literal
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPVisionConfig
 
 from fc_bench.model.errors import ModelInputError, loading
+from fc_bench.model.families.detection import family_of
 from fc_bench.model.stored_weights import read_checkpoint
 
 Kind = Literal["plain", "plus", "full", "faceid", "faceid-plus"]
@@ -70,7 +70,7 @@ class Adapter:
         own = self.parts["image_proj"]
         return next(projection for name, projection in _PROJECTIONS.items() if name in own)
 
-    def check_fits(self, unet: UNet2DConditionModel) -> None:
+    def check_fits(self, unet: Any) -> None:
         """Raise ModelInputError for an adapter of another UNet, for example of another family of models."""
         layers, width = cross_attention_layers(unet), int(unet.config["cross_attention_dim"])
         own = {key: value for key, value in self.parts["ip_adapter"].items() if key.endswith("to_k_ip.weight")}
@@ -102,14 +102,14 @@ def read_adapter(file: Path) -> Adapter:
     return adapter
 
 
-def unet_outline(pipeline: Path) -> UNet2DConditionModel:
+def unet_outline(pipeline: Path) -> Any:
     """The UNet of a pipeline's folder without its weights."""
+    kind = family_of(pipeline).part("unet").load_class()
     with loading(f"the unet {pipeline / 'unet'}"), init_empty_weights():
-        untyped: Any = UNet2DConditionModel
-        return untyped.from_config(untyped.load_config(pipeline / "unet"))
+        return kind.from_config(kind.load_config(pipeline / "unet"))
 
 
-def cross_attention_layers(unet: UNet2DConditionModel) -> dict[int, Any]:
+def cross_attention_layers(unet: Any) -> dict[int, Any]:
     """Number in the published layout -> cross-attention layer."""
     return {
         number: unet.get_submodule(name.removesuffix(".processor"))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from diffusers import UNet2DConditionModel
+from diffusers import DiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPVisionModelWithProjection
 
@@ -32,11 +32,22 @@ FILES = {"plain": "safetensors", "plus": "safetensors", "full": "bin", "faceid-p
 
 @pytest.fixture(scope="session")
 def file(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny backbone with IP-Adapters of every kind, named so that names tell nothing, and an image encoder."""
+    """The tiny backbone with adapters."""
+    return _with_adapters(tiny_backbone, tmp_path_factory.mktemp("adapters"))
+
+
+@pytest.fixture(scope="session")
+def xl_file(tiny_sdxl_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny backbone of Stable Diffusion XL with adapters."""
+    return _with_adapters(tiny_sdxl_backbone, tmp_path_factory.mktemp("xl-adapters"))
+
+
+def _with_adapters(backbone: Path, folder: Path) -> Path:
+    """A backbone with adapters of every kind, whose names tell nothing, and an image encoder."""
     from transformers import CLIPVisionConfig
 
-    folder = tmp_path_factory.mktemp("adapters")
-    unet = UNet2DConditionModel.from_pretrained(tiny_backbone.parent / "pipeline" / "unet")
+    data = yaml.safe_load(backbone.read_text())
+    unet = UNet2DConditionModel.from_pretrained(backbone.parent / "pipeline" / "unet")
     torch.manual_seed(3)
     vision = CLIPVisionConfig(
         hidden_size=PATCHES,
@@ -59,11 +70,10 @@ def file(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     narrow = tiny_adapter("faceid", unet, FACE - 1)
     faceid["narrow"] = str(write_adapter(narrow, folder / "face-narrow.bin"))
     adapters["faceid"] = faceid["faceid"]
-    data = yaml.safe_load(tiny_backbone.read_text())
     for part in ("pipeline", "clip"):
-        data[part] = str(tiny_backbone.parent / part)
-    data["faces"]["pack"] = str(tiny_backbone.parent / "faces")
-    del data["fastcomposer"]
+        data[part] = str(backbone.parent / data[part])
+    data["faces"]["pack"] = str(backbone.parent / data["faces"]["pack"])
+    data.pop("fastcomposer", None)
     data["ip_adapter"] = {"default": "plain", "image_encoder": "encoder", "variants": adapters}
     data["ip_adapter_faceid"] = {"default": "faceid", "variants": faceid}
     (folder / "backbone.yaml").write_text(yaml.safe_dump(data))
@@ -78,6 +88,12 @@ def _features(kind: str) -> int:
 def within(setting: Setting, file: Path) -> Setting:
     """The tiny setting with the adapters' backbone."""
     return replace(setting, backbone=read_backbone(str(file)))
+
+
+@pytest.fixture
+def within_xl(setting: Setting, xl_file: Path) -> Setting:
+    """The tiny setting with the adapters' backbone of Stable Diffusion XL."""
+    return replace(setting, backbone=read_backbone(str(xl_file)))
 
 
 @pytest.fixture
@@ -110,45 +126,66 @@ def stock(pipeline: Any, encoder: Path | None, adapter: Path) -> Any:
     return pipeline
 
 
-@pytest.mark.parametrize("kind", ["plain", "plus", "full"])
-def test_each_kind_is_what_diffusers_makes_of_the_photograph(kind, method, draw, within, tunable, stock_pipeline, file):
-    adapter = Path(within.backbone.ip_adapter.variants[kind])
-    pipeline = stock(stock_pipeline(), file.parent / "encoder", adapter)
+def stock_images(within: Setting, scheduler: Any, encoder: Path | None, adapter: Path, **inputs: Any) -> np.ndarray:
+    """An image of a man by the pipeline and the adapter as a user of diffusers loads both, [1, height, width, 3]."""
+    pipeline = DiffusionPipeline.from_pretrained(within.backbone.path("pipeline"))
+    pipeline.scheduler = type(scheduler).from_config(scheduler.config)
     sampler = within.sampler
-    found = pipeline(
+    found = stock(pipeline, encoder, adapter)(
         "a photo of a man",
-        ip_adapter_image=Image.open(tunable["bob"].photographs[0]),
         num_inference_steps=sampler.steps,
         guidance_scale=sampler.guidance_scale,
         height=64,
         width=64,
         generator=torch.Generator("cpu").manual_seed(5),
-    ).images[0]
-    ours = draw(method(adapter=kind), [tunable["bob"]])[0]
-    assert np.abs(ours - np.asarray(found).astype(np.int16)).max() <= 1
+        **inputs,
+    ).images
+    return np.stack([np.asarray(image) for image in found]).astype(np.int16)
 
 
-def test_faceid_is_what_diffusers_makes_of_the_face_and_its_lora(method, draw, within, tunable, stock_pipeline, file):
+@pytest.fixture(params=["sd1", "sdxl"])
+def within_each(request: pytest.FixtureRequest) -> Setting:
+    """The tiny setting with the adapters' backbone of each family."""
+    return request.getfixturevalue("within" if request.param == "sd1" else "within_xl")
+
+
+@pytest.mark.parametrize("kind", ["plain", "plus", "full"])
+def test_each_kind_is_what_diffusers_makes_of_the_photograph(kind, method, draw, within_each, tunable):
+    backbone = within_each.backbone
+    ours = method(setting=within_each, adapter=kind)
+    adapter, encoder = Path(backbone.ip_adapter.variants[kind]), backbone.path("ip_adapter_encoder")
+    photograph = Image.open(tunable["bob"].photographs[0])
+    expected = stock_images(within_each, ours.pipeline.scheduler, encoder, adapter, ip_adapter_image=photograph)
+    assert np.abs(draw(ours, [tunable["bob"]]) - expected).max() <= 1
+
+
+def test_faceid_is_what_diffusers_makes_of_the_face_and_its_lora(method, draw, within_each, tunable):
     from insightface.app import FaceAnalysis
 
-    pack = FaceAnalysis(name=str(within.backbone.path("faces")), providers=["CPUExecutionProvider"])
+    backbone = within_each.backbone
+    pack = FaceAnalysis(name=str(backbone.path("faces")), providers=["CPUExecutionProvider"])
     pack.prepare(ctx_id=-1, det_size=(128, 128), det_thresh=0.4)
     (face,) = pack.get(np.asarray(Image.open(tunable["bob"].photographs[0]))[..., ::-1].copy())
     embedding = torch.from_numpy(face.normed_embedding)[None, None]
-    pipeline = stock(stock_pipeline(), None, Path(within.backbone.ip_adapter_faceid.variants["faceid"]))
-    sampler = within.sampler
-    found = pipeline(
-        "a photo of a man",
-        ip_adapter_image_embeds=[torch.cat([torch.zeros_like(embedding), embedding])],
-        num_inference_steps=sampler.steps,
-        guidance_scale=sampler.guidance_scale,
-        height=64,
-        width=64,
-        generator=torch.Generator("cpu").manual_seed(5),
-    ).images[0]
-    ours = method(IPAdapterFaceID)
-    assert np.abs(draw(ours, [tunable["bob"]])[0] - np.asarray(found).astype(np.int16)).max() <= 1
+    given = {"ip_adapter_image_embeds": [torch.cat([torch.zeros_like(embedding), embedding])]}
+    ours = method(IPAdapterFaceID, within_each)
+    adapter = Path(backbone.ip_adapter_faceid.variants["faceid"])
+    expected = stock_images(within_each, ours.pipeline.scheduler, None, adapter, **given)
+    assert np.abs(draw(ours, [tunable["bob"]]) - expected).max() <= 1
     assert ours.pipeline.unet.peft_config.keys() == {"faceid_0"}
+
+
+@pytest.mark.parametrize("kind", [IPAdapter, IPAdapterFaceID])
+def test_an_adapter_of_one_family_is_refused_on_the_other(kind, within, within_xl):
+    for one, other in ((within, within_xl), (within_xl, within)):
+        own: Any = one.backbone.ip_adapter if kind is IPAdapter else one.backbone.ip_adapter_faceid
+        file = own.variants[own.default]
+        told = "cross-attention layers over .* text features, but that of the pipeline has"
+        with pytest.raises(ModelInputError, match=told):
+            check(kind, other, adapter=file)
+        with pytest.raises(ModelInputError, match=told):
+            kind(other, kind.Options(adapter=file))
+        check(kind, one)
 
 
 def test_without_weight_the_adapter_is_the_base_model(method, draw, within, tunable):
@@ -158,9 +195,9 @@ def test_without_weight_the_adapter_is_the_base_model(method, draw, within, tuna
 
 
 @pytest.mark.parametrize("kind", [IPAdapter, IPAdapterFaceID])
-def test_each_of_two_has_its_half_from_left_to_right(kind, method, draw, tunable):
+def test_each_of_two_has_its_half_from_left_to_right(kind, method, draw, within_each, tunable):
     ann, bob, cid = (tunable[name] for name in ("ann", "bob", "cid"))
-    made = method(kind, scale=1)
+    made = method(kind, within_each, scale=1)
     whole = [draw(made, pair)[0] for pair in ([ann, bob], [ann, cid], [cid, bob])]
     halves = slice(0, 32), slice(32, 64)
     moved = [
