@@ -103,6 +103,20 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="session")
+def tiny_sdxl_backbone(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """YAML file of the tiny backbone with a pipeline of Stable Diffusion XL, and without FastComposer."""
+    folder = tmp_path_factory.mktemp("sdxl-backbone")
+    _save_xl_pipeline(folder / "pipeline")
+    data = yaml.safe_load(tiny_backbone.read_text())
+    del data["fastcomposer"]
+    data |= {"name": "tiny-sdxl", "clip": str(tiny_backbone.parent / "clip")}
+    data["faces"]["pack"] = str(tiny_backbone.parent / "faces")
+    file = folder / "tiny-sdxl.yaml"
+    file.write_text(yaml.safe_dump(data))
+    return file
+
+
 @pytest.fixture
 def suite_data() -> dict[str, Any]:
     """A suite's content: three people alone with three prompts, two pairs with one."""
@@ -285,14 +299,75 @@ def _save_fastcomposer(folder: Path, unet: Path) -> None:
     PostfuseModule(features=16).save_pretrained(folder / "postfuse_module")
 
 
-def _tokenizer() -> Any:
+def _save_xl_pipeline(folder: Path) -> None:
+    """Stable Diffusion XL with three levels, so that it has all five groups of cross-attention and both map sizes.
+
+    As in the published files, the second tokenizer pads with `!`, and `eos_token_id` is not the tokenizer's.
+    """
+    import torch
+    from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    torch.manual_seed(3)
+    tokenizers = _tokenizer(), _tokenizer(pad_token="!")
+    shape = {
+        "vocab_size": len(tokenizers[0]),
+        "intermediate_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 77,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "pad_token_id": 1,
+    }
+    StableDiffusionXLPipeline(
+        vae=AutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            block_out_channels=(8, 8, 8, 8),
+            norm_num_groups=4,
+            sample_size=64,
+            scaling_factor=0.13025,
+            force_upcast=True,
+        ),
+        text_encoder=CLIPTextModel(CLIPTextConfig(**shape, hidden_size=16)),
+        text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(**shape, hidden_size=24, projection_dim=20)),
+        tokenizer=tokenizers[0],
+        tokenizer_2=tokenizers[1],
+        unet=UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=(8, 16, 16),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=[1, 2, 3],
+            cross_attention_dim=40,
+            attention_head_dim=[1, 2, 2],
+            use_linear_projection=True,
+            norm_num_groups=4,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=20 + 6 * 8,
+        ),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
+            timestep_spacing="leading",
+        ),
+        add_watermarker=False,
+    ).save_pretrained(folder)
+
+
+def _tokenizer(**special: str) -> Any:
     """One token per character: CLIP's byte alphabet without merges."""
     from transformers import CLIPTokenizer
 
     printable = [chr(code) for code in range(33, 127)]
     tokens = [*printable, *(f"{token}</w>" for token in printable), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77)
+    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77, **special)
 
 
 def _save_clip(folder: Path, tokenizer: Path) -> None:

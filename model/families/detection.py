@@ -8,8 +8,9 @@ from pathlib import Path
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.families.family import Family
 from fc_bench.model.families.sd1 import StableDiffusion1
+from fc_bench.model.families.sdxl import StableDiffusionXL
 
-FAMILIES: tuple[Family, ...] = (StableDiffusion1(),)
+FAMILIES: tuple[Family, ...] = (StableDiffusion1(), StableDiffusionXL())
 """All families."""
 INDEX = "model_index.json"
 

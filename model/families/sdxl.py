@@ -1,0 +1,122 @@
+"""Stable Diffusion XL: the features of two text encoders side by side, a pooled feature, and the pictures' framing.
+
+Podell et al. 2023, arXiv 2307.01952.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fc_bench.model.families.condition import Condition, Framing
+from fc_bench.model.families.family import Encoder, Family, Part
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from fc_bench.model.families.text import TextEncoders
+    from fc_bench.model.families.text_memory import TextMemory
+
+
+class StableDiffusionXL(Family):
+    """Stable Diffusion XL's base model and what is fine-tuned from it; the refiner is another architecture."""
+
+    name: ClassVar[str] = "sdxl"
+    title: ClassVar[str] = "Stable Diffusion XL"
+    pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionXLPipeline",)
+    parts: ClassVar[tuple[Part, ...]] = (
+        Part("unet", "diffusers", "UNet2DConditionModel"),
+        Part("vae", "diffusers", "AutoencoderKL"),
+        Part("text_encoder", "transformers", "CLIPTextModel"),
+        Part("text_encoder_2", "transformers", "CLIPTextModelWithProjection"),
+    )
+    encoders: ClassVar[tuple[Encoder, ...]] = (
+        Encoder("text_encoder", "tokenizer", "clip_l"),
+        Encoder("text_encoder_2", "tokenizer_2", "clip_g"),
+    )
+
+    def pipeline(self, parts: Mapping[str, Any]) -> Any:
+        """A StableDiffusionXLPipeline without watermark, which would depend on an installed package."""
+        return self.pipeline_class()(**parts, add_watermarker=False)
+
+    def fit_new_tokens(self, text: TextEncoders) -> None:
+        """Let the encoders pool at the end of the prompt.
+
+        With the `eos_token_id` 2 of old configurations they pool at the highest id, which a new token has.
+        """
+        for tokenizer, encoder in zip(text.tokenizers, text.encoders, strict=True):
+            encoder.config.eos_token_id = tokenizer.eos_token_id
+            for module in encoder.modules():
+                if hasattr(module, "eos_token_id"):
+                    module.eos_token_id = tokenizer.eos_token_id
+
+    def read(self, text_encoder: Any, input_ids: Tensor) -> Condition:
+        """The input of the last layer, without a norm, and the pooled feature of an encoder with a projection."""
+        found = text_encoder(input_ids, output_hidden_states=True)
+        return Condition(found.hidden_states[-2], getattr(found, "text_embeds", None))
+
+    def join(self, parts: Sequence[Condition]) -> Condition:
+        """The encoders' features side by side, with the pooled feature of the last one."""
+        import torch
+
+        return Condition(torch.cat([part.text for part in parts], dim=-1), parts[-1].pooled)
+
+    def encode_tokens(
+        self,
+        text_encoders: Sequence[Any],
+        input_ids: Sequence[Tensor],
+        memory: TextMemory | None = None,
+        blank: Sequence[bool] = (),
+    ) -> Condition:
+        """The condition of token ids [prompts, length], given for each encoder; blank rows are zero."""
+        kept = [row for row, empty in enumerate(blank) if not empty]
+        if not any(blank):
+            return super().encode_tokens(text_encoders, input_ids, memory)
+        zeros = self._zeros(text_encoders, input_ids[0].shape[1])
+        if not kept:
+            return zeros.rows([0] * len(blank))
+        found = super().encode_tokens(text_encoders, [ids[kept] for ids in input_ids], memory)
+        places = (len(kept) if empty else kept.index(row) for row, empty in enumerate(blank))
+        return Condition.cat([found, zeros]).rows(places)
+
+    def _zeros(self, text_encoders: Sequence[Any], length: int) -> Condition:
+        import torch
+
+        form: dict[str, Any] = {"device": text_encoders[-1].device, "dtype": text_encoders[-1].dtype}
+        features = sum(encoder.config.hidden_size for encoder in text_encoders)
+        pooled = torch.zeros(1, text_encoders[-1].config.projection_dim, **form)
+        return Condition(torch.zeros(1, length, features, **form), pooled)
+
+    def time_ids(self, framings: Sequence[Framing]) -> Tensor:
+        """Original size, corner of the crop, and size."""
+        import torch
+
+        return torch.tensor([[*one.original, *one.corner, *one.size] for one in framings])
+
+    def call_inputs(self, condition: Condition, negative: Condition) -> dict[str, Any]:
+        """The features of prompts and negative prompts; the pipeline knows the framing."""
+        return {
+            "prompt_embeds": condition.text,
+            "negative_prompt_embeds": negative.text,
+            "pooled_prompt_embeds": condition.pooled,
+            "negative_pooled_prompt_embeds": negative.pooled,
+        }
+
+    def denoise(self, unet: Any, noisy: Tensor, timesteps: Any, condition: Condition) -> Tensor:
+        """The UNet's prediction."""
+        added = {"text_embeds": condition.pooled, "time_ids": condition.time_ids}
+        found = unet(noisy, timesteps, encoder_hidden_states=condition.text, added_cond_kwargs=added, return_dict=False)
+        return found[0]
+
+    def autoencoder_dtype(self, folder: Path, dtype: torch.dtype) -> torch.dtype:
+        """Float32 in place of float16, in which the published autoencoder overflows, unless its file denies that."""
+        import torch
+
+        try:
+            overflows = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("force_upcast", True)
+        except (OSError, ValueError, AttributeError):
+            overflows = True  # the loading itself reports what is wrong
+        return torch.float32 if dtype is torch.float16 and overflows else dtype
