@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from diffusers import DiffusionPipeline, UNet2DConditionModel
+from diffusers.image_processor import IPAdapterMaskProcessor
 from PIL import Image
 from transformers import CLIPVisionModelWithProjection
 
@@ -126,13 +127,20 @@ def stock(pipeline: Any, encoder: Path | None, adapter: Path) -> Any:
     return pipeline
 
 
-def stock_images(within: Setting, scheduler: Any, encoder: Path | None, adapter: Path, **inputs: Any) -> np.ndarray:
-    """An image of a man by the pipeline and the adapter as a user of diffusers loads both, [1, height, width, 3]."""
+def stock_images(
+    within: Setting,
+    scheduler: Any,
+    encoder: Path | None,
+    adapter: Path,
+    prompt: str = "a photo of a man",
+    **inputs: Any,
+) -> np.ndarray:
+    """An image by the pipeline and the adapter as a user of diffusers loads both, [1, height, width, 3]."""
     pipeline = DiffusionPipeline.from_pretrained(within.backbone.path("pipeline"))
     pipeline.scheduler = type(scheduler).from_config(scheduler.config)
     sampler = within.sampler
     found = stock(pipeline, encoder, adapter)(
-        "a photo of a man",
+        prompt,
         num_inference_steps=sampler.steps,
         guidance_scale=sampler.guidance_scale,
         height=64,
@@ -157,6 +165,26 @@ def test_each_kind_is_what_diffusers_makes_of_the_photograph(kind, method, draw,
     photograph = Image.open(tunable["bob"].photographs[0])
     expected = stock_images(within_each, ours.pipeline.scheduler, encoder, adapter, ip_adapter_image=photograph)
     assert np.abs(draw(ours, [tunable["bob"]]) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["plain", "plus"])
+def test_two_are_what_diffusers_makes_of_photographs_and_masks(kind, method, draw, within_each, tunable):
+    pair, backbone = [tunable["ann"], tunable["bob"]], within_each.backbone
+    halves = [Image.new("L", (64, 64)) for _ in pair]
+    for place, half in enumerate(halves):
+        half.paste(255, (32 * place, 0, 32 * place + 32, 64))
+    masks = IPAdapterMaskProcessor().preprocess(halves, height=64, width=64)
+    ours = method(setting=within_each, adapter=kind)
+    expected = stock_images(
+        within_each,
+        ours.pipeline.scheduler,
+        backbone.path("ip_adapter_encoder"),
+        Path(backbone.ip_adapter.variants[kind]),
+        "a photo of a woman and a man",
+        ip_adapter_image=[[Image.open(subject.photographs[0]) for subject in pair]],
+        cross_attention_kwargs={"ip_adapter_masks": [masks.reshape(1, 2, 64, 64)]},
+    )
+    assert np.abs(draw(ours, pair) - expected).max() <= 1
 
 
 def test_faceid_is_what_diffusers_makes_of_the_face_and_its_lora(method, draw, within_each, tunable):
@@ -195,9 +223,9 @@ def test_without_weight_the_adapter_is_the_base_model(method, draw, within, tuna
 
 
 @pytest.mark.parametrize("kind", [IPAdapter, IPAdapterFaceID])
-def test_each_of_two_has_its_half_from_left_to_right(kind, method, draw, within_each, tunable):
+def test_each_of_two_has_its_half_from_left_to_right(kind, method, draw, tunable):
     ann, bob, cid = (tunable[name] for name in ("ann", "bob", "cid"))
-    made = method(kind, within_each, scale=1)
+    made = method(kind, scale=1)
     whole = [draw(made, pair)[0] for pair in ([ann, bob], [ann, cid], [cid, bob])]
     halves = slice(0, 32), slice(32, 64)
     moved = [
