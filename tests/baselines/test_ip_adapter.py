@@ -20,6 +20,7 @@ from fc_bench.baselines.ip_adapter import IPAdapter
 from fc_bench.baselines.ip_adapter_faceid import IPAdapterFaceID
 from fc_bench.baselines.pipeline_method import MethodOptions
 from fc_bench.baselines.text_only import TextOnly
+from fc_bench.builtin import DEFAULT_METHODS, default_methods
 from fc_bench.errors import UserError
 from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.model.errors import ModelInputError
@@ -390,6 +391,13 @@ def test_a_backbone_without_adapters_says_so(fc_bench, suite, tiny_backbone, tmp
         done = fc_bench("run", suite, "--backbone", tiny_backbone, "-m", name, "--out", tmp_path / "run")
         assert done.code == 2
         assert f"declares no {what}; add one to its file" in done.err.replace("\n", " ")
+
+
+def test_a_run_that_names_no_method_includes_it_where_the_backbone_declares_one(file, tiny_backbone):
+    for backbone, included in ((file, True), (tiny_backbone, False)):
+        methods = default_methods(read_backbone(str(backbone)))
+        assert ("ip-adapter" in methods) == included
+        assert set(DEFAULT_METHODS) - set(methods) == (set() if included else {"ip-adapter"})
 
 
 def test_doctor_lists_adapters_and_encoder_with_their_licenses(fc_bench, file):
