@@ -61,12 +61,7 @@ class PipelineMethod:
         given = {
             name: value for name in type(options).model_fields if isinstance(value := getattr(options, name), Path)
         }
-        for name, path in given.items():
-            if not path.exists():
-                raise UserError(
-                    f'The option "{name}" names the weights {path}, which do not exist; get them or correct the option.'
-                )
-        return {"pipeline": backbone.path("pipeline"), **given}
+        return {"pipeline": backbone.path("pipeline"), **{name: existing(name, path) for name, path in given.items()}}
 
     def mention(self, subject: Subject, position: int) -> str:
         """The class noun."""
@@ -81,3 +76,12 @@ class PipelineMethod:
     def generate(self, customization: Customization, requests: Sequence[Request]) -> Iterator[Image.Image]:
         """The images of one batch, each with its own noise."""
         yield from self.base.sample(self.pipeline, requests, **(customization.state or {}))
+
+
+def existing(option: str, path: Path) -> Path:
+    """The path of an option; raises UserError when it does not exist."""
+    if not path.exists():
+        raise UserError(
+            f'The option "{option}" names the weights {path}, which do not exist; get them or correct the option.'
+        )
+    return path

@@ -1,6 +1,12 @@
 """Built-in suites, and the default methods of a run."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fc_bench.model.backbones.backbone import Backbone
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -23,6 +29,7 @@ FASTCOMPOSER_MULTI_SUITE = DATASETS / "fastcomposer" / "multi.yaml"
 DEFAULT_METHODS = (
     "text-only",
     "fastcomposer",
+    "ip-adapter",
     "textual-inversion",
     "dreambooth",
     "dreambooth-lora",
@@ -31,3 +38,8 @@ DEFAULT_METHODS = (
 QUICK_METHODS = ("text-only", "fastcomposer", "dreambooth-lora")
 """For a first look: no subject, a subject without tuning, a subject with tuning."""
 QUICK_SUBJECTS = 2
+
+
+def default_methods(backbone: Backbone) -> tuple[str, ...]:
+    """The methods of a run that names none; without IP-Adapter where the backbone declares none."""
+    return tuple(name for name in DEFAULT_METHODS if name != "ip-adapter" or backbone.ip_adapter is not None)

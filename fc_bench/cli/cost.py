@@ -49,7 +49,7 @@ def cost(
     """Measure time, memory and storage of each method: loading, customization, images and steps, each in a new process.
 
     The same command continues an interrupted run. With a larger budget it measures what was extrapolated before.
-    Without arguments: every built-in method on the pocket backbone, in about four minutes on two CPU cores.
+    Without arguments: the methods that the pocket backbone has weights for, in about four minutes on two CPU cores.
     """
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f'"{dtype}" is not a number format; give {", ".join(DTYPES[:-1])} or {DTYPES[-1]}.')
@@ -58,10 +58,9 @@ def cost(
     from fc_bench.cost.measurement import CostOptions, measure
     from fc_bench.model.durations import parse_duration
 
-    defaults = CostOptions()
     outcome = measure(
         CostOptions(
-            methods=tuple(method) if method else defaults.methods,
+            methods=tuple(method or ()),
             backbone=backbone,
             random_weights=random_weights,
             budget=parse_duration(budget),

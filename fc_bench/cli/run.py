@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fc_bench.builtin import QUICK_METHODS, QUICK_SUBJECTS
+from fc_bench.builtin import QUICK_METHODS, QUICK_SUBJECTS, default_methods
 from fc_bench.cli.app import app, print_line
 from fc_bench.cli.options import LARGEST_COUNT, GenerationOptions, MethodNames, SuiteName, with_generation_options
 from fc_bench.cli.report import write_and_print
+from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.quiet_libraries import quiet_libraries
 
 if TYPE_CHECKING:
@@ -48,15 +49,15 @@ def run(
 ) -> None:
     """Generate and score a suite's images with each method; the same command continues an interrupted run.
 
-    Without arguments: the suite pocket with every built-in method, in about five minutes on two CPU cores.
+    Without arguments: the suite pocket with every method that its backbone has weights for, in about five minutes on
+    two CPU cores.
     """
     quiet_libraries()
-    own = {"methods": tuple(method)} if method else {}
+    methods = tuple(method or ()) or (QUICK_METHODS if quick else default_methods(read_backbone(generation.backbone)))
     if quick:
-        own = {"methods": QUICK_METHODS} | own
         generation = replace(generation, limit_subjects=generation.limit_subjects or QUICK_SUBJECTS)
     options = generation.run_options(
-        suite=suite, out=out, keep_artefacts=keep_artefacts, checkpoint_every=checkpoint_every, **own
+        suite=suite, methods=methods, out=out, keep_artefacts=keep_artefacts, checkpoint_every=checkpoint_every
     )
     generation.execute(options, _write_report)
 

@@ -31,7 +31,7 @@ from fc_bench.commands.run import setting_of
 from fc_bench.errors import UserError
 from fc_bench.generation.method_checks import refusal, requested_set
 from fc_bench.inspection.inspector import cropped, inspector_of, people_of, write_crops
-from fc_bench.model.backbones.backbone import BACKBONES, FILE, Backbone, FastComposerParts, read_backbone, written_out
+from fc_bench.model.backbones.backbone import BACKBONES, FILE, Backbone, Variants, read_backbone, written_out
 from fc_bench.model.contact_sheet import Tile, contact_sheet
 from fc_bench.model.settings import Settings
 from fc_bench.model.training.config import Recipe, TrainingConfig, resolved_paths
@@ -310,7 +310,7 @@ class Validation:
         """FastComposer with the weights of a checkpoint."""
         from fc_bench.baselines.fastcomposer import FastComposer
 
-        parts = FastComposerParts(default=TRAINED, variants={TRAINED: str(weights.resolve())})
+        parts = Variants(default=TRAINED, variants={TRAINED: str(weights.resolve())})
         backbone = self._backbone.model_copy(update={"fastcomposer": parts})
         setting = replace(self._setting, backbone=backbone)
         return FastComposer(setting, self._options)

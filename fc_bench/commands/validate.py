@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fc_bench import registry
-from fc_bench.commands.run import RunOptions, setting_of
+from fc_bench.builtin import default_methods
+from fc_bench.commands.run import setting_of
 from fc_bench.generation.method_checks import refusal, requested_set
 from fc_bench.generation.plan import options_of
 from fc_bench.generation.prompt_checks import prompt_readers, unknown_words
@@ -43,7 +44,7 @@ def _refused(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
     """What the built-in methods refuse of the suite, with the options of suite and backbone."""
     setting = setting_of(suite, backbone, "cpu")
     refused: dict[str, list[str]] = {}
-    for name in RunOptions().methods:
+    for name in default_methods(backbone):
         method, options = options_of(name, {}, setting, suite.file.options.get(name))
         requested = [
             requested_set(subject_set, prompts)

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from fc_bench import registry
-from fc_bench.builtin import DEFAULT_METHODS, POCKET_SUITE
+from fc_bench.builtin import POCKET_SUITE, default_methods
 from fc_bench.cost.budget import Budget, Prediction, fits_in_full
 from fc_bench.cost.extrapolation import extrapolated, seconds_per_step
 from fc_bench.cost.launcher import launched
@@ -66,7 +66,8 @@ SAVING = "gradient_checkpointing"
 class CostOptions:
     """The options of the command line; None: the backbone's number format, and all free memory of the machine."""
 
-    methods: Sequence[str] = DEFAULT_METHODS
+    methods: Sequence[str] = ()
+    """The methods; none: the default ones of the backbone."""
     backbone: str = "pocket"
     random_weights: bool = False
     budget: float = 240.0
@@ -127,7 +128,7 @@ def measure(options: CostOptions, console: Console) -> Measured:
 def _settle(options: CostOptions) -> _Settled:
     backbone_file, backbone = options.backbone, read_backbone(options.backbone)
     for name in options.options:
-        if name not in options.methods:
+        if name not in (options.methods or default_methods(backbone)):
             raise UserError(f'An option is given for "{name}", which is not a method of this run; add --method {name}.')
     device = resolve_device(options.device)
     dtype = options.dtype or backbone.dtype.on(device)
@@ -144,7 +145,7 @@ def _settle(options: CostOptions) -> _Settled:
     subject = read_suite(POCKET_SUITE).subjects[0]
     requested = [AskedSet((subject,), lambda mentions: [fill(TEMPLATE, mentions)])]
     rows: dict[str, tuple[type[Method], MethodRow]] = {}
-    for name in dict.fromkeys(options.methods):
+    for name in dict.fromkeys(options.methods or default_methods(backbone)):
         try:
             kind, settled, row = resolve_method(name, options.options.get(name, {}), setting)
         except ModelInputError as error:

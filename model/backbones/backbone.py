@@ -33,8 +33,14 @@ DtypeName = Literal["float32", "bfloat16", "float16"]
 
 FILE = "backbone.yaml"
 """Name of the file in a backbone's folder, for example in the output of a training."""
-COMPONENTS = ("pipeline", "fastcomposer", "photomaker", "clip", "faces", "image_features")
-"""The components of a backbone; `fastcomposer`, `photomaker` and `image_features` are optional."""
+VARIANTS = {
+    "fastcomposer": "FastComposer checkpoint",
+    "ip_adapter": "IP-Adapter",
+    "ip_adapter_faceid": "IP-Adapter FaceID",
+}
+"""Components of which a backbone may have several under names of their own, and what one of each is called."""
+COMPONENTS = ("pipeline", *VARIANTS, "ip_adapter_encoder", "photomaker", "clip", "faces", "image_features")
+"""The components of a backbone; only `pipeline`, `clip` and `faces` are in all."""
 PACKAGE = "package:"
 """Beginning of a value that names a folder of an installed Python package."""
 DLIB_PACK = f"{PACKAGE}face_recognition_models/models"
@@ -54,17 +60,24 @@ class SamplerDefaults(Settings):
     guidance_scale: float = Field(default=5.0, ge=0, le=100)
 
 
-class FastComposerParts(Settings):
-    """FastComposer checkpoints; variant name -> folder, `pytorch_model.bin`, or `hub:owner/name/file`."""
+class Variants(Settings):
+    """Weights of a method; variant name -> folder, file, or `hub:owner/name/file`."""
 
     default: str
     variants: dict[str, str] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _default_exists(self) -> FastComposerParts:
+    def _default_exists(self) -> Variants:
         if self.default not in self.variants:
             raise ValueError(f'default "{self.default}" is not a variant, {nearest(self.default, self.variants)}')
         return self
+
+
+class IPAdapters(Variants):
+    """IP-Adapters for one image encoder."""
+
+    image_encoder: str | None = None
+    """The CLIP image encoder that they were trained with, a folder or `hub:owner/name[/folder]`; None: `clip`'s."""
 
 
 class Recognizer(Settings):
@@ -153,7 +166,9 @@ class Backbone(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     description: str
     pipeline: str
-    fastcomposer: FastComposerParts | None = None
+    fastcomposer: Variants | None = None
+    ip_adapter: IPAdapters | None = None
+    ip_adapter_faceid: Variants | None = None
     photomaker: str | None = None
     """PhotoMaker's file `photomaker-v1.bin`, for Stable Diffusion XL."""
     clip: str
@@ -217,13 +232,14 @@ class Backbone(Settings):
     def components(self) -> dict[str, str]:
         """The declared components: component name -> value in the file.
 
-        The names are `pipeline`, `fastcomposer/<variant>`, `photomaker`, `clip`, `faces`, `faces/<name>` and
-        `image_features`.
+        The names are `pipeline`, `fastcomposer/<variant>`, `ip_adapter/<variant>`, `ip_adapter_faceid/<variant>`,
+        `ip_adapter_encoder`, `photomaker`, `clip`, `faces`, `faces/<name>` and `image_features`.
         """
-        variants = self.fastcomposer.variants if self.fastcomposer else {}
+        encoder = self.ip_adapter.image_encoder if self.ip_adapter else None
         return {
             "pipeline": self.pipeline,
-            **{f"fastcomposer/{name}": value for name, value in variants.items()},
+            **{f"{kind}/{name}": value for kind in VARIANTS for name, value in self._variants(kind).items()},
+            **({"ip_adapter_encoder": encoder} if encoder else {}),
             **({"photomaker": self.photomaker} if self.photomaker else {}),
             "clip": self.clip,
             **{self.faces_component(number): item.pack for number, item in enumerate(self.faces)},
@@ -243,21 +259,27 @@ class Backbone(Settings):
         """Whether any component comes from a hub."""
         return any(value.startswith(HUB) for value in self.components().values())
 
-    def variant(self, name: str | None) -> str:
-        """Component name of a FastComposer variant; None means the default.
+    def variant(self, name: str | None, kind: str = "fastcomposer") -> str:
+        """Component name of a variant of a `kind` in `VARIANTS`; None means the default.
 
         Raises ModelInputError when the backbone does not have the variant.
         """
-        if self.fastcomposer is None:
+        own: Variants | None = getattr(self, kind)
+        what = VARIANTS[kind]
+        if own is None:
             raise ModelInputError(
-                f'The backbone "{self.name}" ({self._file}) declares no FastComposer checkpoint; add one to its file, '
+                f'The backbone "{self.name}" ({self._file}) declares no {what}; add one to its file, '
                 "or choose another backbone."
             )
-        name = name or self.fastcomposer.default
-        if name not in self.fastcomposer.variants:
-            known = nearest(name, self.fastcomposer.variants)
-            raise ModelInputError(f'The backbone "{self.name}" has no FastComposer checkpoint "{name}", {known}')
-        return f"fastcomposer/{name}"
+        name = name or own.default
+        if name not in own.variants:
+            raise ModelInputError(f'The backbone "{self.name}" has no {what} "{name}", {nearest(name, own.variants)}')
+        return f"{kind}/{name}"
+
+    def _variants(self, kind: str) -> dict[str, str]:
+        """Variant name -> value in the file; empty if the backbone declares none of the kind."""
+        own: Variants | None = getattr(self, kind)
+        return own.variants if own is not None else {}
 
     def architecture_folder(self) -> Path | None:
         """The folder of the models' configurations; None if the backbone declares none."""
@@ -459,9 +481,12 @@ def written_out(backbone: Backbone) -> dict[str, Any]:
         data[key] = _absolute(backbone, data.get(key))
     for faces in data["faces"]:
         faces["pack"] = _absolute(backbone, faces["pack"])
-    if "fastcomposer" in data:
-        variants = data["fastcomposer"]["variants"]
-        data["fastcomposer"]["variants"] = {name: _absolute(backbone, value) for name, value in variants.items()}
+    for kind in VARIANTS:
+        if kind in data:
+            variants = data[kind]["variants"]
+            data[kind]["variants"] = {name: _absolute(backbone, value) for name, value in variants.items()}
+    if encoder := data.get("ip_adapter", {}).get("image_encoder"):
+        data["ip_adapter"]["image_encoder"] = _absolute(backbone, encoder)
     return {key: value for key, value in data.items() if value is not None}
 
 
@@ -476,7 +501,7 @@ def _merged(base: Backbone, data: Mapping[str, Any]) -> dict[str, Any]:
                 name: {**base.methods.get(name, {}), **own} for name, own in value.items() if isinstance(own, dict)
             }
     for component in COMPONENTS:
-        if component in data:
+        if ("ip_adapter" if component == "ip_adapter_encoder" else component) in data:
             for field in ("licenses", "fetch"):
                 if component not in (data.get(field) or {}):
                     merged.get(field, {}).pop(component, None)

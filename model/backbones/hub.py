@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fc_bench.model.backbones.layouts import hub_forms
+from fc_bench.model.backbones.layouts import HubReference
 from fc_bench.model.errors import NO_HUB_CACHE, is_missing_home
 from fc_bench.model.families.family import Family
 
@@ -25,27 +25,26 @@ class NotFetchedError(Exception):
 
 
 def fetch(reference: str, component: str, family: Family) -> Path:
-    """The snapshot folder of `owner/name`, or the file of `owner/name/file`, in huggingface_hub's cache.
+    """The snapshot folder of `owner/name`, or the file or folder inside that is named, in huggingface_hub's cache.
 
     Missing files are downloaded, in the first of the forms that the snapshot has (`hub_forms`). Raises NotFetchedError.
     """
     from huggingface_hub import hf_hub_download, snapshot_download
 
-    owner, name, *inside = reference.split("/")
+    hub = HubReference.read(reference)
     offline = os.environ.get("HF_HUB_OFFLINE") == "1"
     try:
-        if inside:
-            return Path(hf_hub_download(f"{owner}/{name}", "/".join(inside), local_files_only=offline))
-        snapshot = Path()
-        for take, leave in hub_forms(component, family):
-            snapshot = Path(
-                snapshot_download(
-                    f"{owner}/{name}", allow_patterns=take, ignore_patterns=leave, local_files_only=offline
-                )
+        if hub.is_file:
+            return Path(hf_hub_download(hub.repository, hub.inside, local_files_only=offline))
+        folder = Path()
+        for take, leave in hub.forms(component, family):
+            snapshot = snapshot_download(
+                hub.repository, allow_patterns=take, ignore_patterns=leave, local_files_only=offline
             )
-            if any(snapshot.rglob("*.safetensors")):
+            folder = Path(snapshot) / hub.inside
+            if any(folder.rglob("*.safetensors")):
                 break
-        return snapshot
+        return folder
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not is_missing_home(error):
             raise
@@ -56,15 +55,16 @@ def fetch(reference: str, component: str, family: Family) -> Path:
 
 
 def cached(reference: str) -> Path | None:
-    """The cached folder or file of `owner/name[/file]`; None if the Hugging Face cache has nothing of it."""
+    """The cached folder or file of a reference; None if the Hugging Face cache has nothing of it."""
     from huggingface_hub import snapshot_download, try_to_load_from_cache
 
-    owner, name, *inside = reference.split("/")
-    if inside:
-        found = try_to_load_from_cache(f"{owner}/{name}", "/".join(inside))
+    hub = HubReference.read(reference)
+    if hub.is_file:
+        found = try_to_load_from_cache(hub.repository, hub.inside)
         return Path(found) if isinstance(found, str) else None
     try:
-        return Path(snapshot_download(f"{owner}/{name}", local_files_only=True))
+        folder = Path(snapshot_download(hub.repository, local_files_only=True)) / hub.inside
+        return folder if folder.is_dir() else None
     except (OSError, ValueError):
         return None
     except RuntimeError as error:

@@ -55,6 +55,10 @@ def required_files(component: str, path: Path, family: Family = FAMILIES[0]) -> 
             *(file for encoder in family.encoders for file in _tokenizer(path, f"{encoder.tokenizer}/")),
             _one(path, "scheduler/scheduler_config.json"),
         ]
+    if component.startswith("ip_adapter"):
+        if component == "ip_adapter_encoder":
+            return _model(path, "", TRANSFORMERS)
+        return [RequiredFile(path, path.is_file())]
     if component.startswith("fastcomposer/"):
         if path.suffix in (".bin", ".safetensors"):
             return [RequiredFile(path, path.is_file())]
@@ -118,23 +122,50 @@ def hub_patterns(
     return ["*.json", "*.txt", f"*.{weights}"], ["*/*"]
 
 
-def hub_forms(component: str, family: Family) -> list[tuple[list[str], list[str]]]:
-    """The patterns of the forms in which a hub repository may have a component, in the order of preference."""
-    halves = [hub_patterns(component, family=family, half=True)] if family.half_precision else []
-    return [*halves, *(hub_patterns(component, pickled, family) for pickled in (False, True))]
+@dataclass(frozen=True)
+class HubReference:
+    """Weights in a hub repository: all of it, or one file or folder inside."""
+
+    repository: str
+    inside: str
+    """The path of the file or folder; "" for the whole repository."""
+
+    @classmethod
+    def read(cls, reference: str) -> HubReference:
+        """The reference `owner/name[/file]` or `owner/name[/folder]`."""
+        owner, name, *inside = reference.split("/")
+        return cls(f"{owner}/{name}", "/".join(inside))
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is one file; the names of folders have no suffix."""
+        return bool(PurePosixPath(self.inside).suffix)
+
+    def patterns(
+        self, component: str, pickled: bool = False, family: Family = FAMILIES[0], half: bool = False
+    ) -> tuple[list[str], list[str]]:
+        """`hub_patterns` for the folder."""
+        take, leave = hub_patterns(component, pickled, family, half)
+        folder = f"{self.inside}/" if self.inside else ""
+        return [f"{folder}{item}" for item in take], [f"{folder}{item}" for item in leave]
+
+    def forms(self, component: str, family: Family) -> list[tuple[list[str], list[str]]]:
+        """The patterns of the forms in which the repository may have a component, in the order of preference."""
+        halves = [self.patterns(component, False, family, half=True)] if family.half_precision else []
+        return [*halves, *(self.patterns(component, pickled, family) for pickled in (False, True))]
 
 
 def hub_command(component: str, reference: str, pickled: bool = False, family: Family = FAMILIES[0]) -> str:
-    """The shell command that downloads a component from a hub repository, `owner/name[/file]`, into the local cache.
+    """The shell command that downloads a component from a hub repository into the local cache.
 
     `pickled` also downloads pickled weights, for repositories that may have no safetensors.
     """
-    owner, name, *inside = reference.split("/")
-    command = ["hf", "download", f"{owner}/{name}"]
-    if inside:
-        return shlex.join([*command, "/".join(inside)])
-    take, leave = hub_forms(component, family)[0]
-    take = [*take, *(item for item in hub_patterns(component, True, family)[0] if pickled and item not in take)]
+    hub = HubReference.read(reference)
+    command = ["hf", "download", hub.repository]
+    if hub.is_file:
+        return shlex.join([*command, hub.inside])
+    take, leave = hub.forms(component, family)[0]
+    take = [*take, *(item for item in hub.patterns(component, True, family)[0] if pickled and item not in take)]
     options = [*(word for item in take for word in ("--include", item))]
     options += [word for item in leave for word in ("--exclude", item)]
     return shlex.join([*command, *options])
@@ -142,11 +173,11 @@ def hub_command(component: str, reference: str, pickled: bool = False, family: F
 
 def hub_names(component: str, reference: str, family: Family = FAMILIES[0]) -> list[str]:
     """Names of the files that a component on the hub needs, as far as they are known without contacting the hub."""
-    _, _, *inside = reference.split("/")
-    if inside:
-        return ["/".join(inside)]
+    hub = HubReference.read(reference)
+    if hub.is_file:
+        return [hub.inside]
     nowhere = Path("nowhere") / "at-all"
-    found = [file.path.relative_to(nowhere) for file in required_files(component, nowhere, family)]
+    found = [file.path.relative_to(nowhere) for file in required_files(component, nowhere / hub.inside, family)]
     names = [PurePosixPath(file).as_posix() for file in found]
     half = component == "pipeline" and family.half_precision
     return [name.replace(".safetensors", f".{VARIANT}.safetensors") if half else name for name in names]

@@ -34,9 +34,9 @@ FORMAT = 2
 def with_random_weights(backbone: Backbone, dtype: DtypeName) -> Path:
     """The file of a backbone with random weights in this number format; it is created in the user's cache if missing.
 
-    All FastComposer checkpoints are one overlay of UNet, image encoder and post-fuse module. CLIP and the face models
-    stay those of the backbone. Raises ModelInputError when the backbone declares no architecture, its configurations
-    are damaged, or the cache cannot be written.
+    All FastComposer checkpoints are one overlay of UNet, image encoder and post-fuse module; there are no IP-Adapters.
+    CLIP and the face models stay those of the backbone. Raises ModelInputError when the backbone declares no
+    architecture, its configurations are damaged, or the cache cannot be written.
     """
     configurations = read_architecture(backbone)
     family = backbone.family_at(None)
@@ -128,7 +128,8 @@ def _write_backbone(folder: Path, backbone: Backbone) -> Path:
     if backbone.fastcomposer is not None:
         variants = dict.fromkeys(backbone.fastcomposer.variants, "fastcomposer")
         data["fastcomposer"] = {"default": backbone.fastcomposer.default, "variants": variants}
-    del data["architecture"]
+    for key in ("architecture", "ip_adapter", "ip_adapter_faceid"):
+        data.pop(key, None)
     text = yaml.safe_dump(data, sort_keys=False)
     file = folder / f"{backbone.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
     if not file.is_file():

@@ -26,16 +26,17 @@ from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline, load_fast
 from fc_bench.model.fastcomposer.references import keep_trained_layers
 from fc_bench.model.fastcomposer.unet_difference import keep_difference
 from fc_bench.model.pocket import clip as clip_stage
-from fc_bench.model.pocket import quality
+from fc_bench.model.pocket import ip_adapter, quality
 from fc_bench.model.pocket.cards import write_cards
 from fc_bench.model.pocket.people import HELD_OUT_RECOGNIZER_PEOPLE
 from fc_bench.model.pocket.render import render_seed
-from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, SUPERVISED_LAYERS, Workspace
+from fc_bench.model.pocket.train import ADAPTER_STAGE, FASTCOMPOSER_STAGES, SUPERVISED_LAYERS, Workspace
 from fc_bench.model.pocket.vae import reconstruct
 
 HERE = Path(__file__).parent
 VARIANTS = {"with-localization": FASTCOMPOSER_STAGES[True], "without-localization": FASTCOMPOSER_STAGES[False]}
 ALPHA = 0.7
+ADAPTER_SCALE = 1.0
 
 
 def pack(work: Workspace, weights: Path) -> None:
@@ -44,7 +45,8 @@ def pack(work: Workspace, weights: Path) -> None:
     Raises ModelInputError when a stage is missing.
     """
     needed = {
-        stage: work.need(stage) for stage in ("base", "decoder", "clip", "detector", "recognizer", *VARIANTS.values())
+        stage: work.need(stage)
+        for stage in ("base", "decoder", "clip", "detector", "recognizer", *VARIANTS.values(), ADAPTER_STAGE)
     }
     final, weights = weights, weights.with_name(weights.name + ".partial")
     shutil.rmtree(weights, ignore_errors=True)
@@ -60,6 +62,7 @@ def pack(work: Workspace, weights: Path) -> None:
         )
         keep_trained_layers(weights / "fastcomposer" / variant / "image_encoder", weights / "clip")
         keep_difference(weights / "fastcomposer" / variant / "unet", weights / "pipeline")
+    _pack_adapter(work, weights)
     (weights / "faces").mkdir()
     for stage in ("detector", "recognizer"):
         shutil.copy(needed[stage] / f"{stage}.onnx", weights / "faces" / f"{stage}.onnx")
@@ -67,6 +70,12 @@ def pack(work: Workspace, weights: Path) -> None:
         _forget_origin(config)
     shutil.rmtree(final, ignore_errors=True)
     weights.replace(final)
+
+
+def _pack_adapter(work: Workspace, weights: Path) -> None:
+    """Copy the trained IP-Adapter, which is in half precision, into `weights`."""
+    (weights / ADAPTER_STAGE).mkdir(exist_ok=True)
+    shutil.copy(work.need(ADAPTER_STAGE) / ip_adapter.WEIGHTS, weights / ADAPTER_STAGE)
 
 
 def _forget_origin(config: Path) -> None:
@@ -93,6 +102,12 @@ def open_overlay(weights: Path, overlay: Path) -> FastComposerPipeline:
     pipeline = load_fastcomposer(weights / "pipeline", overlay, image_encoder=weights / "clip")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def open_adapter(weights: Path) -> StableDiffusionPipeline:
+    """The shipped base pipeline with the shipped IP-Adapter in single precision, without a progress bar."""
+    adapter = weights / ADAPTER_STAGE / ip_adapter.WEIGHTS
+    return ip_adapter.open_with_adapter(open_base(weights), weights / "clip", adapter)
 
 
 def measure(weights: Path, pictures: int = 64) -> dict[str, Any]:
@@ -129,6 +144,26 @@ def measure(weights: Path, pictures: int = 64) -> dict[str, Any]:
                 by_alpha[f"alpha_{alpha}"] = _measure_people(faces, generated)
             results[stage][name] = by_alpha
         results[stage]["attention"] = quality.measure_attention(pipeline, SUPERVISED_LAYERS)
+    return results
+
+
+def measure_adapter(weights: Path, faces: Any, cards: Path, pictures: int = 32) -> dict[str, Any]:
+    """Held-out quality of the IP-Adapter in `weights`, and its sample grid in `cards`.
+
+    The grid shows references of one and of two people, samples of the base model, and samples with the adapter. The
+    pictures are fewer than for other models, because each is drawn alone.
+    """
+    base, pipeline = open_base(weights), open_adapter(weights)
+    results: dict[str, Any] = {"scale": ADAPTER_SCALE}
+    rows = []
+    for subjects, name in ((1, "one_subject"), (2, "two_subjects")):
+        generated = quality.generate_set(pipeline, subjects, pictures, None, adapter_scale=ADAPTER_SCALE)
+        results[name] = _measure_people(faces, generated)
+        if subjects == 1:
+            results[name]["told_apart"] = quality.measure_telling_apart(faces, generated)
+        rows += [[row[k] for row in generated.references[:8]] for k in range(subjects)]
+        rows += [quality.generate_set(base, subjects, 8, None).images, generated.images[:8]]
+    _save_grid(cards / f"{ADAPTER_STAGE}.png", rows)
     return results
 
 
@@ -180,14 +215,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--measure-only", action="store_true", help="only measure and write cards, without packing weights"
     )
+    parser.add_argument("--only", choices=[ADAPTER_STAGE], help="only this model, over the other packed weights")
     options = parser.parse_args(arguments)
     work = Workspace(options.training, torch.device("cpu"))
     if not options.measure_only:
-        pack(work, options.weights)
-    results = measure(options.weights)
+        (_pack_adapter if options.only else pack)(work, options.weights)
     options.cards.mkdir(parents=True, exist_ok=True)
-    (options.cards / "quality.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    draw_grids(options.weights, options.cards)
+    kept = options.cards / "quality.json"
+    if options.only:
+        results = json.loads(kept.read_text(encoding="utf-8"))
+    else:
+        results = measure(options.weights)
+        draw_grids(options.weights, options.cards)
+    faces = quality.open_face_pack(options.weights / "faces")
+    results[ADAPTER_STAGE] = measure_adapter(options.weights, faces, options.cards)
+    kept.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     write_cards(work, results, options.cards)
     print(json.dumps(results, indent=1))
     return 0

@@ -74,10 +74,9 @@ def train_base_unet(
     """Train `unet` in place by v-prediction on cached latents: heads weighted higher, timesteps stratified."""
     use_attention(unet, attention_for(device))
     nn.Module.to(text_encoder.eval().requires_grad_(False), device)
-    noise = training_noise()
     token_ids = tokenize_captions(data, tokenizer)
     empty = np.array(tokenizer("", padding="max_length").input_ids, np.int16)
-    weights = _head_weights(data)
+    denoising = Denoising(data, latents, device)
     batch = settings.batch_size
 
     def loss(rng: np.random.Generator, progress: float) -> dict[str, Tensor]:
@@ -85,22 +84,42 @@ def train_base_unet(
         plain = rng.random(batch) < _PLAIN_CAPTION_SHARE
         ids = token_ids[index, np.where(plain, 0, rng.integers(1, token_ids.shape[1], batch))]
         ids = np.where(rng.random((batch, 1)) < _UNCONDITIONAL_SHARE, empty, ids)
-        pair = torch.from_numpy(latents[index]).to(device).float()
-        clean = pair[:, 0] + pair[:, 1] * torch.randn_like(pair[:, 0])
-        added = torch.randn_like(clean)
-        strata = (torch.arange(batch) + torch.rand(batch)) / batch
-        timesteps: Any = (strata * noise.config["num_train_timesteps"]).long().to(device)
-        noisy = noise.add_noise(clean, added, timesteps)
-        velocity = noise.get_velocity(clean, added, timesteps)
-        with torch.autocast(device.type, torch.bfloat16):
-            with torch.no_grad():
-                states = text_encoder(input_ids=torch.from_numpy(ids.astype(np.int64)).to(device))[0]
-            predicted = unet(noisy, timesteps, states).sample
-        square = (predicted.float() - velocity).pow(2)
-        weight = torch.from_numpy(weights[index]).to(device).float()[:, None]
-        return {"loss": (square * weight).mean(), "mse": square.mean()}
+        return denoising.losses(unet, index, encode_text(text_encoder, ids, device))
 
     train_stage(folder, {"unet": unet}, loss, settings, device)
+
+
+@torch.no_grad()
+def encode_text(text_encoder: CLIPTextModel, ids: NDArray[np.int16], device: torch.device) -> Tensor:
+    """Hidden states of token ids [N, CONTEXT_LENGTH], in half precision."""
+    with torch.autocast(device.type, torch.bfloat16):
+        return text_encoder(input_ids=torch.from_numpy(ids.astype(np.int64)).to(device))[0]
+
+
+class Denoising:
+    """v-prediction on cached latents: heads weighted higher, timesteps stratified over the batch."""
+
+    def __init__(self, data: PackedDataset, latents: NDArray[np.float16], device: torch.device) -> None:
+        self._latents, self._weights, self._device = latents, _head_weights(data), device
+        self._noise = training_noise()
+
+    def losses(
+        self, unet: UNet2DConditionModel, index: NDArray[np.int64], states: Tensor, **conditions: Any
+    ) -> dict[str, Tensor]:
+        """Losses of the pictures `index` with text states; `conditions` are further arguments of the UNet."""
+        count = len(index)
+        pair = torch.from_numpy(self._latents[index]).to(self._device).float()
+        clean = pair[:, 0] + pair[:, 1] * torch.randn_like(pair[:, 0])
+        added = torch.randn_like(clean)
+        strata = (torch.arange(count) + torch.rand(count)) / count
+        timesteps: Any = (strata * self._noise.config["num_train_timesteps"]).long().to(self._device)
+        noisy = self._noise.add_noise(clean, added, timesteps)
+        velocity = self._noise.get_velocity(clean, added, timesteps)
+        with torch.autocast(self._device.type, torch.bfloat16):
+            predicted = unet(noisy, timesteps, states, **conditions).sample
+        square = (predicted.float() - velocity).pow(2)
+        weight = torch.from_numpy(self._weights[index]).to(self._device).float()[:, None]
+        return {"loss": (square * weight).mean(), "mse": square.mean()}
 
 
 def _head_weights(data: PackedDataset) -> NDArray[np.float16]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.pocket.dataset import PLAN
-from fc_bench.model.pocket.train import CONTINUED, FASTCOMPOSER_STAGES, STAGES, Workspace
+from fc_bench.model.pocket.train import ADAPTER_STAGE, CONTINUED, FASTCOMPOSER_STAGES, STAGES, Workspace
 
 _TITLES = {
     "vae": ("Pocket autoencoder", "AutoencoderKL, 128 x 128 pictures to 16 x 16 latents with 8 channels"),
@@ -35,6 +35,11 @@ _TITLES = {
         "Pocket FastComposer without localization",
         "The same fine-tuning for the same time with a localization weight of 0",
     ),
+    ADAPTER_STAGE: (
+        "Pocket IP-Adapter",
+        "Projection of an image embedding to four tokens, and keys and values of the cross-attention that attends to "
+        "them, over the base model; in the published layout, which diffusers loads",
+    ),
 }
 TRAINING = "training.json"
 """Name of the file beside the cards that records how each stage was trained; later trainings may not repeat a stage."""
@@ -43,7 +48,8 @@ PAST = "went on from weights of"
 FACE_STAGES = ("detector", "recognizer")
 """The stages that are trained on pictures of other people."""
 _LABELS = {PAST: "continued from the weights of"}
-_GRIDS = {"decoder", "base", *FASTCOMPOSER_STAGES.values()}
+_GENERATORS = ("base", *FASTCOMPOSER_STAGES.values(), ADAPTER_STAGE)
+_GRIDS = {"decoder", *_GENERATORS}
 _CARD = """# {title}
 
 {what}.
@@ -122,7 +128,7 @@ def _command(stage: str, facts: Mapping[str, Any]) -> str:
     command = f"python -m fc_bench.model.pocket.train --stage {stage} --seconds {facts['time budget (s)']:.0f}"
     if stage not in FACE_STAGES:
         command += f" --pictures {facts['pictures']} --people {facts['people']}"
-    return f"{command} --continue-from WEIGHTS" if PAST in facts else command
+    return f"{command} --continue-from WEIGHTS" if PAST in facts or stage == ADAPTER_STAGE else command
 
 
 def _training_facts(folder: Path) -> dict[str, Any]:
@@ -161,7 +167,7 @@ def _training_facts(folder: Path) -> dict[str, Any]:
 
 def _reference(stage: str, quality: Mapping[str, Any]) -> str:
     """For the generators, the measures of the text-only base model (floor) and of true pictures (ceiling)."""
-    if stage not in ("base", *FASTCOMPOSER_STAGES.values()):
+    if stage not in _GENERATORS:
         return ""
     if stage != "base":
         text_only = "\n\nThe same measures of the base model, which is conditioned only on text:\n\n" + table(

@@ -22,6 +22,7 @@ from fc_bench.model.errors import ModelInputError
 from fc_bench.model.fastcomposer.localization import capture_attention, cross_attention_layers
 from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline
 from fc_bench.model.fastcomposer.prompts import insert_placeholders, parse_prompt
+from fc_bench.model.ip_adapter import embed_photographs, side_by_side
 from fc_bench.model.matching import greedy_matching
 from fc_bench.model.pocket.base_unet import training_noise
 from fc_bench.model.pocket.canvas import SIZE
@@ -274,14 +275,16 @@ def generate_set(
     alpha: float | None,
     steps: int = 20,
     guidance_scale: float = 3.0,
+    adapter_scale: float | None = None,
 ) -> GeneratedSet:
     """`count` generated photographs of one or two unseen people each, in eight contexts.
 
-    An `alpha` of None generates from the text alone.
+    An `alpha` of None generates from the text alone, or with an `adapter_scale` by the pipeline's IP-Adapter.
     """
     images, references = [], []
-    for start in range(0, count, 8):
-        indices = range(start, min(start + 8, count))
+    together = 8 if adapter_scale is None else 1
+    for start in range(0, count, together):
+        indices = range(start, min(start + together, count))
         groups = [_evaluation_people(subjects, index) for index in indices]
         scenes = [Scene(context=_PAIR_CONTEXTS[index % 8]) for index in indices]
         rows = [[render_photograph(person, 0).image for person in group] for group in groups]
@@ -290,6 +293,8 @@ def generate_set(
         result: Any
         if alpha is None or not isinstance(pipeline, FastComposerPipeline):
             prompts = [compose_caption(g, s)[0] for g, s in zip(groups, scenes, strict=True)]
+            if adapter_scale is not None:
+                settings |= _adapter_inputs(pipeline, rows[0], adapter_scale)
             result = pipeline(prompts, **settings)
         else:
             prompts = [_caption_with_placeholders(g, s) for g, s in zip(groups, scenes, strict=True)]
@@ -298,6 +303,35 @@ def generate_set(
         images += [np.asarray(image) for image in result.images]
         references += rows
     return GeneratedSet(images, references)
+
+
+def _adapter_inputs(pipeline: Any, row: Sequence[NDArray[np.uint8]], scale: float) -> dict[str, Any]:
+    """The arguments of a pipeline for the people in photographs, from left to right."""
+    pipeline.set_ip_adapter_scale(scale)
+    masks = {"ip_adapter_masks": [side_by_side(len(row), SIZE, SIZE)]}
+    return {
+        "ip_adapter_image_embeds": embed_photographs(pipeline, [Image.fromarray(image) for image in row], True),
+        **({"cross_attention_kwargs": masks} if len(row) > 1 else {}),
+    }
+
+
+def measure_telling_apart(pack: Any, generated: GeneratedSet) -> dict[str, float]:
+    """How well faces generated of one person each tell whose they are among all references of the set.
+
+    `auc` is the probability that a face resembles its own reference more than it resembles another one, `first` the
+    share of faces that resemble no other reference more than their own.
+    """
+    references = np.stack([_only_face(pack, row[0]).normed_embedding for row in generated.references])
+    own, other, first = [], [], []
+    for number, image in enumerate(generated.images):
+        for face in find_faces(pack, image)[:1]:
+            cosine = references @ face.normed_embedding
+            rest = np.delete(cosine, number)
+            own.append(cosine[number])
+            other.append(rest)
+            first.append(cosine[number] > rest.max())
+    auc = roc_auc(np.array(own), np.concatenate(other))
+    return {"people": len(references), "faces_compared": len(own), "auc": auc, "first": float(np.mean(first))}
 
 
 def measure_colors(pack: Any, generated: GeneratedSet) -> dict[str, float]:

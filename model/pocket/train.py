@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from fc_bench.model.command_line import as_command
 from fc_bench.model.durations import parse_duration
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.pocket import base_unet, clip, face_detector, face_recognizer, vae
+from fc_bench.model.pocket import base_unet, clip, face_detector, face_recognizer, ip_adapter, vae
 from fc_bench.model.pocket.dataset import (
     DatasetPlan,
     PackedDataset,
@@ -54,10 +54,11 @@ class BatchSizes:
     recognizer: int
     base: int
     fastcomposer: int
+    ip_adapter: int
 
 
-ON_CPU = BatchSizes(vae=16, clip=128, detector=32, recognizer=96, base=32, fastcomposer=48)
-ON_ACCELERATOR = BatchSizes(vae=128, clip=512, detector=128, recognizer=512, base=256, fastcomposer=256)
+ON_CPU = BatchSizes(vae=16, clip=128, detector=32, recognizer=96, base=32, fastcomposer=48, ip_adapter=16)
+ON_ACCELERATOR = BatchSizes(vae=128, clip=512, detector=128, recognizer=512, base=256, fastcomposer=256, ip_adapter=256)
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Workspace:
     face_people: int = 3_000
     workers: int = 2
     earlier: Path | None = None
-    """Packed weights that the base model and FastComposer go on from instead of starting anew."""
+    """Packed weights that the base model and FastComposer go on from, and that an IP-Adapter is trained on."""
 
     def __post_init__(self) -> None:
         for count, people in ((self.people, TRAINING_PEOPLE), (self.face_people, RECOGNIZER_PEOPLE)):
@@ -120,6 +121,12 @@ class Workspace:
         if not path.exists():
             raise ModelInputError(f"{path} is missing: run the stage '{stage}' first")
         return path
+
+    def finished(self, stage: str, packed: str) -> Path:
+        """The trained model of an earlier stage, or the folder `packed` of the earlier weights where it is missing."""
+        if self.earlier is not None and not self.model(stage).exists():
+            return self.earlier / packed
+        return self.need(stage)
 
 
 def _train_vae(work: Workspace, seconds: float, target: Path) -> None:
@@ -267,6 +274,31 @@ def build_pipeline(
     )
 
 
+def _train_ip_adapter(work: Workspace, seconds: float, target: Path) -> None:
+    base, folder = work.finished("base", "pipeline"), work.folder / ADAPTER_STAGE
+    encoder = load_whole(CLIPVisionModelWithProjection, work.finished("clip", "clip"))
+    data, photographs = work.data(), work.photographs()
+    autoencoder: AutoencoderKL = load_whole(AutoencoderKL, base / "vae")
+    nn.Module.to(autoencoder, work.device)
+    latents = vae.encode_latents(autoencoder, data, work.folder / "vae" / "latents.npy", work.device)
+    settings = StageSettings(
+        seconds, learning_rate=1e-3, batch_size=work.batch.ip_adapter, warmup_steps=50, ema=0.99, checkpoint_every=60
+    )
+    adapter = ip_adapter.train_adapter(
+        load_whole(UNet2DConditionModel, base / "unet"),
+        data,
+        latents,
+        photographs,
+        ip_adapter.embed_references(encoder, photographs, folder / "photographs.npy", work.device),
+        load_whole(CLIPTextModel, base / "text_encoder"),
+        CLIPTokenizer.from_pretrained(base / "tokenizer"),
+        folder,
+        settings,
+        work.device,
+    )
+    ip_adapter.save_adapter(adapter, target / ip_adapter.WEIGHTS)
+
+
 def _train_detector(work: Workspace, seconds: float, target: Path) -> None:
     settings = StageSettings(seconds, learning_rate=2e-3, batch_size=work.batch.detector, ema=0.99)
     trained = face_detector.train_face_detector(work.face_data(), work.folder / "detector", settings, work.device)
@@ -280,6 +312,7 @@ def _train_recognizer(work: Workspace, seconds: float, target: Path) -> None:
 
 
 FASTCOMPOSER_STAGES = {True: "fastcomposer-with-localization", False: "fastcomposer-without-localization"}
+ADAPTER_STAGE = "ip-adapter"
 LOCALIZATION_WEIGHT = 0.03
 STAGES: dict[str, tuple[float, Callable[[Workspace, float, Path], None]]] = {
     "vae": (0.10, _train_vae),
@@ -287,9 +320,10 @@ STAGES: dict[str, tuple[float, Callable[[Workspace, float, Path], None]]] = {
     "clip": (0.17, _train_clip),
     "detector": (0.03, _train_detector),
     "recognizer": (0.05, _train_recognizer),
-    "base": (0.24, _train_base),
+    "base": (0.21, _train_base),
     FASTCOMPOSER_STAGES[True]: (0.18, _train_fastcomposer(LOCALIZATION_WEIGHT)),
     FASTCOMPOSER_STAGES[False]: (0.18, _train_fastcomposer(0.0)),
+    ADAPTER_STAGE: (0.03, _train_ip_adapter),
 }
 """Stage -> its share of the budget and what trains it into a folder; in the order they need one another."""
 
@@ -341,7 +375,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--workers", type=_positive(int), default=Workspace.workers, help="rendering processes")
     parser.add_argument(
-        "--continue-from", type=Path, help="packed weights that base and FastComposer go on from, instead of anew"
+        "--continue-from",
+        type=Path,
+        help="packed weights that base and FastComposer go on from, and that the IP-Adapter is trained on",
     )
     options = parser.parse_args(arguments)
     work = Workspace(

@@ -314,6 +314,35 @@ def test_the_hub_s_files_listed_for_a_component_are_all_that_it_needs(variant, b
     }
 
 
+def test_a_folder_inside_a_repository_is_fetched_alone(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    from fc_bench.model.backbones.hub import cached, fetch
+
+    reference, asked = "somebody/adapters/models/image_encoder", []
+    snapshot = tmp_path / "snapshot"
+    (snapshot / "models" / "image_encoder").mkdir(parents=True)
+    (snapshot / "models" / "image_encoder" / "model.safetensors").touch()
+
+    def download(repository, **how):
+        asked.append((repository, how.get("allow_patterns")))
+        return str(snapshot)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert fetch(reference, "ip_adapter_encoder") == snapshot / "models" / "image_encoder"
+    (taken,) = asked
+    assert taken[0] == "somebody/adapters"
+    assert all(pattern.startswith("models/image_encoder/*.") for pattern in taken[1])
+    assert cached(reference) == snapshot / "models" / "image_encoder"
+    assert cached("somebody/adapters/other") is None
+    command = hub_command("ip_adapter_encoder", reference)
+    assert command.startswith("hf download somebody/adapters --include 'models/image_encoder/*.json'")
+    assert hub_names("ip_adapter_encoder", reference) == [
+        "models/image_encoder/config.json",
+        "models/image_encoder/model.safetensors",
+    ]
+
+
 def test_only_what_a_pipeline_needs_is_taken_from_its_repository():
     from fnmatch import fnmatch
 

@@ -15,7 +15,7 @@ from fc_bench.model.pocket import quality
 from fc_bench.model.pocket.assemble import HERE, open_fastcomposer
 from fc_bench.model.pocket.cards import flat, measured_as, table
 from fc_bench.model.pocket.subjects import PHOTOGRAPHS, suite_people
-from fc_bench.model.pocket.train import FASTCOMPOSER_STAGES, STAGES, SUPERVISED_LAYERS
+from fc_bench.model.pocket.train import ADAPTER_STAGE, FASTCOMPOSER_STAGES, STAGES, SUPERVISED_LAYERS
 
 WEIGHTS = HERE / "weights"
 REPOSITORY = Path(__file__).parents[3]
@@ -98,6 +98,12 @@ def test_identity_lies_between_the_text_only_model_and_real_pictures(measured: d
         identity = measured[FASTCOMPOSER_STAGES[True]][subjects]["alpha_1.0"]["identity"]
         assert identity["interval_low"] > measured["base"][subjects]["identity"]["interval_high"]
         assert identity["interval_high"] < measured["reference"][subjects]["real"]["interval_low"]
+
+
+def test_identity_of_the_adapter_lies_above_the_text_only_model(measured: dict[str, Any]) -> None:
+    identity = measured[ADAPTER_STAGE]["one_subject"]["identity"]
+    assert identity["interval_low"] > measured["base"]["one_subject"]["identity"]["interval_high"]
+    assert measured[ADAPTER_STAGE]["one_subject"]["told_apart"]["auc"] > 0.6
 
 
 def test_all_weights_together_stay_small() -> None:
