@@ -17,8 +17,6 @@ from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.protocols import AskedSet, Checkpoints, Customization, Request, Sampler, Setting, Subject
 from fc_bench.suites.photographs import read_photograph
 
-FAMILY = "sdxl"
-
 
 class PhotoMakerOptions(MethodOptions):
     """Options of PhotoMaker."""
@@ -73,21 +71,13 @@ class PhotoMaker(FastComposer):
 
     @classmethod
     def weights(cls, backbone: Backbone, options: PhotoMakerOptions) -> Mapping[str, Path]:
-        """The pipeline and PhotoMaker's file; raises UserError for a pipeline other than Stable Diffusion XL."""
-        from fc_bench.model.families.detection import family_of
-
-        pipeline = backbone.path("pipeline")
-        if (family := family_of(pipeline)).name != FAMILY:
-            raise UserError(
-                f'PhotoMaker works on Stable Diffusion XL alone, but the backbone "{backbone.name}" is '
-                f"{family.title}; choose another backbone, or leave the method out."
-            )
+        """The pipeline and PhotoMaker's file."""
         if options.weights is not None and not options.weights.is_file():
             raise UserError(
                 f'The option "weights" names the file {options.weights}, which does not exist; get it or correct the '
                 "option."
             )
-        return {"pipeline": pipeline, "weights": options.weights or backbone.path("photomaker")}
+        return {"pipeline": backbone.path("pipeline"), "weights": options.weights or backbone.path("photomaker")}
 
     @classmethod
     def check(cls, setting: Setting, options: PhotoMakerOptions, asked: Sequence[AskedSet]) -> None:

@@ -78,7 +78,7 @@ class Family(ABC):
     half_precision: ClassVar[bool] = False
     """Whether a download takes the published variant in half precision, because the whole weights are large."""
     lacks: ClassVar[Mapping[str, str]] = {}
-    """Method -> the reason why it does not work with this family, as a sentence without its period."""
+    """Method -> why no backbone of this family can run it, as a sentence without its period."""
 
     def part(self, name: str) -> Part:
         """The part with this name."""
@@ -101,8 +101,9 @@ class Family(ABC):
         """The tokenizer in a folder, with another padding if given; raises ModelInputError when it cannot be read."""
         from transformers import CLIPTokenizer
 
+        special: dict[str, Any] = {} if padding is None else {"pad_token": padding}
         with loading(f"the tokenizer {folder}"):
-            return CLIPTokenizer.from_pretrained(folder, **({} if padding is None else {"pad_token": padding}))
+            return CLIPTokenizer.from_pretrained(folder, **special)
 
     def load_text(self, pipeline: Path, dtype: torch.dtype) -> TextEncoders:
         """The text encoders of the pipeline in a folder; raises ModelInputError when one cannot be read."""
@@ -226,6 +227,14 @@ class Family(ABC):
         """Write low-rank adapters in one file of diffusers; `encoders` has the layers of each text encoder by part."""
         layers = {f"{part}_lora_layers": own for part, own in encoders.items()}
         self.pipeline_class().save_lora_weights(folder, unet_lora_layers=denoiser, **layers)
+
+    def size_step(self, pipeline: Path) -> int:
+        """The pixels of which an image's sides are multiples, with the pipeline in a folder.
+
+        It is the autoencoder's factor. The denoiser takes latents of any size.
+        """
+        blocks = self._configured(pipeline, "vae", "block_out_channels")
+        return 2 ** (len(blocks) - 1) if isinstance(blocks, list) and blocks else 1
 
     def check(self, pipeline: Path) -> None:
         """Raise ModelInputError for the pipeline in a folder that is of this family only by its name."""
