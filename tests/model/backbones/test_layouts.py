@@ -16,6 +16,7 @@ import yaml
 from fc_bench.model.backbones.backbone import Backbone, read_backbone
 from fc_bench.model.backbones.layouts import hub_command, hub_names, required_files
 from fc_bench.model.errors import MissingWeightsError, ModelInputError
+from fc_bench.model.families.detection import FAMILIES
 from fc_bench.model.fastcomposer.pipeline import load_fastcomposer
 
 from ..original_layout import place_upsamplers, single_file_state, write_single_file
@@ -329,7 +330,7 @@ def test_a_folder_inside_a_repository_is_fetched_alone(tmp_path, monkeypatch):
         return str(snapshot)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert fetch(reference, "ip_adapter_encoder") == snapshot / "models" / "image_encoder"
+    assert fetch(reference, "ip_adapter_encoder", FAMILIES[0]) == snapshot / "models" / "image_encoder"
     (taken,) = asked
     assert taken[0] == "somebody/adapters"
     assert all(pattern.startswith("models/image_encoder/*.") for pattern in taken[1])
