@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from fc_bench.baselines.base_pipeline import BasePipeline
-from fc_bench.baselines.pipeline_method import MethodOptions
+from fc_bench.baselines.pipeline_method import MethodOptions, unset
 from fc_bench.baselines.tuning.checkpoint import FORMAT
 from fc_bench.baselines.tuning.concepts import ClassPictures, check_photographs, class_prompt
 from fc_bench.baselines.tuning.layers import training_layers
@@ -41,12 +41,19 @@ class TuningOptions(MethodOptions):
     """Photographs per step; prior preservation adds the same number of class images."""
     photographs: Photographs = 5
     """Number of photographs used per subject, from the first on."""
+    resolution: int | None = unset(ge=8, le=4096, multiple_of=8)
+    """Largest side in pixels of the squares to train on; None: the run's resolution, which is never exceeded."""
     weight_decay: float = Field(default=1e-2, ge=0)
     """Weight decay of AdamW."""
     max_grad_norm: GradientNorm = 1.0
     """Largest norm of the gradients, which are clipped to it; null or inf: no clipping."""
     gradient_checkpointing: bool = False
     """Whether to trade time for memory; the result is the same."""
+
+    def side(self, setting: Setting) -> int:
+        """The side in pixels of the squares to train on."""
+        own = setting.sampler.resolution
+        return min(self.resolution or own, own)
 
 
 class TunedMethod(ABC):
@@ -66,7 +73,7 @@ class TunedMethod(ABC):
     def __init__(self, setting: Setting, options: Any) -> None:
         self.base = BasePipeline(setting)
         self.options = options
-        self.class_pictures = ClassPictures(self.base, getattr(options, "class_images", 0))
+        self.class_pictures = ClassPictures(self.base, getattr(options, "class_images", 0), options.side(setting))
         for part in self.shared_parts:
             getattr(self.base, part)  # read here, so that no subject's time includes it
 

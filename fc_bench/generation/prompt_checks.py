@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from fc_bench.errors import UserError
 from fc_bench.generation.plan import Plan
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.errors import loading
+from fc_bench.model.families.detection import family_of
 from fc_bench.protocols import Setting
 
 _WORD = re.compile(r"[^\W\d_]+")
@@ -43,11 +45,12 @@ class PromptReader:
 
 
 def prompt_readers(backbone: Backbone, generated: bool = True, scored: bool = True) -> list[PromptReader]:
-    """The readers of a backbone: its text encoder if images are generated, its CLIP scorer if they are scored."""
+    """The readers of a backbone: its text encoders if images are generated, its CLIP scorer if they are scored."""
     readers = []
     if generated:
-        folder = backbone.path("pipeline") / "tokenizer"
-        readers.append(PromptReader(f'the text encoder of the backbone "{backbone.name}"', folder))
+        pipeline = backbone.path("pipeline")
+        what = f'the text encoder of the backbone "{backbone.name}"'
+        readers += [PromptReader(what, pipeline / encoder.tokenizer) for encoder in family_of(pipeline).encoders]
     if scored:
         readers.append(PromptReader(f'the CLIP scorer of the backbone "{backbone.name}"', backbone.path("clip")))
     return readers
@@ -79,8 +82,9 @@ def unknown_words(prompts: Iterable[str], backbone: Backbone) -> str:
     """
     if not backbone.closed_vocabulary:
         return ""
-    (reader,) = prompt_readers(backbone, scored=False)
-    words = [f'"{word}"' for word in reader.in_pieces(prompts)]
+    prompts = list(prompts)
+    in_pieces = [reader.in_pieces(prompts) for reader in prompt_readers(backbone, scored=False)]
+    words = [f'"{word}"' for word in dict.fromkeys(chain.from_iterable(in_pieces))]
     if not words:
         return ""
     named = ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")

@@ -62,6 +62,8 @@ class Family(ABC):
     denoiser_adapters: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
     encoder_adapters: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
     """The layers that have a low-rank adapter, as in the diffusers examples."""
+    token_note: ClassVar[str] = ""
+    """What a stock pipeline needs beside the file of a new token, in sentences; empty where it needs nothing."""
     lacks: ClassVar[Mapping[str, str]] = {}
     """Method -> the reason why it does not work with this family, as a sentence without its period."""
 

@@ -10,12 +10,13 @@ import torch
 from diffusers import UNet2DConditionModel
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from fc_bench.baselines.tuning import loop
 from fc_bench.errors import UserError
 
 RARE = ["dreambooth", "dreambooth-lora"]
+ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 PROMPTS = {1: "a photo of a x woman", 2: "a photo of a x woman and a y man"}
 
 
@@ -27,9 +28,10 @@ def test_stock_diffusers_gives_the_same_image_of_the_tuned_model(
     method, artefact = build(case), tmp_path / "artefact"
     ours = images_of(method, customize(method, subjects[:count], artefact))
     parts = {"unet": UNet2DConditionModel.from_pretrained(artefact / "unet")}
-    assert (artefact / "text_encoder").exists() == ("text encoder" in case)
-    if "text encoder" in case:
-        parts["text_encoder"] = CLIPTextModel.from_pretrained(artefact / "text_encoder")
+    for encoder in method.base.family.encoders:
+        assert (artefact / encoder.part).exists() == ("text encoder" in case)
+        if "text encoder" in case:
+            parts[encoder.part] = ENCODERS[encoder.part].from_pretrained(artefact / encoder.part)
     assert np.abs(ours - stock_images(stock_pipeline(**parts), PROMPTS[count])).max() <= 1
     for name in parts:
         rest = {other: part for other, part in parts.items() if other != name}
@@ -43,6 +45,8 @@ def test_stock_diffusers_gives_the_same_image_of_the_adapters(
 ):
     method, artefact = build(case), tmp_path / "artefact"
     ours = images_of(method, customize(method, subjects[:count], artefact))
+    prefixes = {"unet", *(encoder.part for encoder in method.base.family.encoders if "text encoder" in case)}
+    assert {name.split(".")[0] for name in adapter(artefact / subjects[0].id)} == prefixes
     stock = stock_pipeline()
     without = stock_images(stock, PROMPTS[count])
     names = [subject.id for subject in subjects[:count]]
@@ -61,9 +65,9 @@ def test_two_adapters_start_and_are_drawn_apart(build, customize, subjects, tmp_
     seen = []
     loss = loop.diffusion_loss
 
-    def noted(unet, schedule, batch, draws, step, prior_weight):
+    def noted(family, unet, diffusion, batch, draws, step, prior_weight):
         seen.append(float(torch.rand(1, generator=draws.torch(loop.DIFFUSION, step))))
-        return loss(unet, schedule, batch, draws, step, prior_weight)
+        return loss(family, unet, diffusion, batch, draws, step, prior_weight)
 
     monkeypatch.setattr(loop, "diffusion_loss", noted)
     customize(build("dreambooth-lora", steps=1, learning_rate=1e-12), subjects, tmp_path / "pair")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,7 +21,10 @@ from fc_bench import registry
 from fc_bench.baselines.tuning import loop
 from fc_bench.errors import UserError
 from fc_bench.model.backbones.fingerprint import fingerprint
+from fc_bench.model.errors import ModelInputError
 from fc_bench.protocols import Customization, Request, Restorable, Setting, Subject
+
+from .conftest import CASES, of_sd1, of_sdxl
 
 ADAPTERS = ["dreambooth with text encoder", "dreambooth-lora", "textual-inversion", "custom-diffusion"]
 UNTRAINED = {"steps": 1, "learning_rate": 1e-12}
@@ -61,6 +65,7 @@ def test_in_half_precision_it_trains_and_the_artefact_is_of_that_format(
         assert {tensor.dtype for tensor in load_file(file).values() if tensor.numel()} == {wanted}
 
 
+@of_sd1
 @pytest.mark.parametrize("case", ["dreambooth", "textual-inversion"])
 def test_gradients_that_all_overflow_in_float16_fail_the_job(
     case, build, setting, customize, subjects, tmp_path, monkeypatch
@@ -85,7 +90,7 @@ def test_restored_from_its_artefact_the_images_are_the_same(
 
 
 def test_a_fresh_process_makes_the_same_images_of_the_artefacts(
-    told, build, setting, customize, images_of, subjects, tmp_path, tiny_backbone
+    told, build, setting, customize, images_of, subjects, tmp_path, backbone_file
 ):
     expected, artefacts = {}, []
     for case in ADAPTERS:
@@ -95,7 +100,7 @@ def test_a_fresh_process_makes_the_same_images_of_the_artefacts(
         where = {"folder": str(tmp_path / case), "image": str(tmp_path / f"{case}.npy")}
         artefacts.append({"method": f"{kind.__module__}:{kind.__name__}", "options": options, **where})
     argument = {
-        "backbone": str(tiny_backbone),
+        "backbone": str(backbone_file),
         "sampler": asdict(setting.sampler),
         "subject": [subjects[0].id, subjects[0].noun, [str(path) for path in subjects[0].photographs]],
         "artefacts": artefacts,
@@ -106,13 +111,53 @@ def test_a_fresh_process_makes_the_same_images_of_the_artefacts(
         assert (np.load(tmp_path / f"{case}.npy").astype(np.int16) == image).all(), case
 
 
+@pytest.mark.parametrize("case", ADAPTERS)
+def test_an_artefact_of_the_other_family_is_refused_in_a_sentence(
+    case, build, setting, other_family, customize, subjects, tmp_path
+):
+    customize(build(case, steps=1), subjects[:1], tmp_path / "artefact")
+    with pytest.raises((UserError, ModelInputError), match=r"belong.* to .*; customize again") as refused:
+        build(case, other_family).restore(subjects[:1], [tmp_path / "artefact"])
+    assert "\n" not in str(refused.value)
+
+
+@of_sdxl
+def test_an_artefact_without_its_second_text_encoder_is_refused(build, customize, subjects, tmp_path):
+    case = "dreambooth with text encoder"
+    customize(build(case, steps=1), subjects[:1], tmp_path / "artefact")
+    shutil.rmtree(tmp_path / "artefact" / "text_encoder_2")
+    with pytest.raises(ModelInputError, match=r"the artefact .*text_encoder_2.*: check that its folder"):
+        build(case).restore(subjects[:1], [tmp_path / "artefact"])
+
+
+@pytest.mark.parametrize("case", ADAPTERS)
+def test_the_side_of_the_squares_is_an_option_and_never_exceeds_the_run_s(
+    case, build, customize, subjects, tmp_path, monkeypatch
+):
+    seen = []
+    loss = loop.diffusion_loss
+
+    def noted(family, unet, diffusion, batch, *rest):
+        ids = batch.condition.time_ids
+        seen.append((8 * batch.latents.shape[-1], None if ids is None else {int(one[-1]) for one in ids}))
+        return loss(family, unet, diffusion, batch, *rest)
+
+    monkeypatch.setattr(loop, "diffusion_loss", noted)
+    for name, changes in (("own", {}), ("larger", {"resolution": 128}), ("smaller", {"resolution": 32})):
+        customize(build(case, **changes, steps=1), subjects[:1], tmp_path / name)
+    sides = [side for side, _ in seen]
+    assert sides == [64, 64, 32]
+    assert all(ids is None or ids == {side} for side, ids in seen)
+    assert fingerprint(tmp_path / "own") == fingerprint(tmp_path / "larger")
+
+
 def test_the_base_model_is_untouched_bit_for_bit(case, build, setting, customize, images_of, subjects, tmp_path):
     files = fingerprint(setting.backbone.path("pipeline"))
     before = text_only(setting)
     method = build(case)
-    shared = {"vae": method.base.vae, "unet": method.base.unet, "text_encoder": method.base.text.encoders[0]}
+    shared = shared_models(method)
     weights = {name: state(model) for name, model in shared.items()}
-    vocabulary = len(method.base.text.tokenizers[0])
+    vocabularies = [len(tokenizer) for tokenizer in method.base.text.tokenizers]
     customize(method, subjects, tmp_path / "pair")
     with pytest.raises(UserError, match="photographs"):
         customize(build(case, photographs=4), subjects, tmp_path / "failed")
@@ -122,13 +167,20 @@ def test_the_base_model_is_untouched_bit_for_bit(case, build, setting, customize
         customize(diverging, subjects[:1], tmp_path / "diverged")
     images_of(method, customize(method, subjects[:1], tmp_path / "single"))
     for name, model in shared.items():
-        assert (method.base.text.encoders[0] if name == "text_encoder" else getattr(method.base, name)) is model
+        assert shared_models(method)[name] is model
         assert state(model) == weights[name]
         assert not any(parameter.requires_grad for parameter in model.parameters())
         assert not model.training
-    assert len(method.base.text.tokenizers[0]) == vocabulary
+    assert [len(tokenizer) for tokenizer in method.base.text.tokenizers] == vocabularies
     assert fingerprint(setting.backbone.path("pipeline")) == files
     assert (text_only(setting) == before).all()
+
+
+def shared_models(method: Any) -> dict[str, Any]:
+    """The models that all customizations of a method share, by name."""
+    base = method.base
+    encoders = {encoder.part: model for encoder, model in zip(base.family.encoders, base.text.encoders, strict=True)}
+    return {"vae": base.vae, "unet": base.unet, **encoders}
 
 
 def state(model: Any) -> dict[str, bytes]:
@@ -162,12 +214,16 @@ def saved(image: Image.Image, file: Path) -> Path:
     return file
 
 
+@of_sd1
+@pytest.mark.parametrize("case", CASES)
 def test_too_few_photographs_are_reported_with_the_subject_and_the_option(case, build, customize, subjects, tmp_path):
     method = build(case, photographs=4)
     with pytest.raises(UserError, match=r"ann has 3 photographs, but tuning needs 4.*photographs"):
         customize(method, subjects[:1], tmp_path / "artefact")
 
 
+@of_sd1
+@pytest.mark.parametrize("case", CASES)
 def test_a_loss_that_is_not_finite_is_reported_with_its_step(case, build, customize, subjects, tmp_path):
     method = build(case, learning_rate=1e30)
     with pytest.raises(UserError, match=r"diverged: the loss of step \d+ is not finite; lower the learning rate"):
@@ -199,6 +255,7 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
     return {f"{file.relative_to(folder)}:{name}": value for file in files for name, value in load_file(file).items()}
 
 
+@of_sd1
 @pytest.mark.parametrize(
     ("case", "steps"),
     [
@@ -223,6 +280,7 @@ def finite(values: Sequence[float]) -> int:
     return int(np.isfinite(values).sum())
 
 
+@of_sd1
 @pytest.mark.parametrize("case", ADAPTERS)
 def test_the_customization_tells_what_it_took(case, build, customize, subjects, tmp_path):
     made = customize(build(case), subjects[:1], tmp_path / "artefact")
