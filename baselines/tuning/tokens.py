@@ -126,6 +126,7 @@ def load_tokens(family: Family, pipeline: Any, token: str, file: Path) -> None:
     text, keys = family.text_of(pipeline), family.token_keys(token)
     with quiet_transformers(), loading(f"the token {file}"):
         stored = load_file(file)
+        keys = list(stored) if len(keys) == len(stored) == 1 else keys  # the token may have had another name
         if stored.keys() != set(keys):
             raise ModelInputError(
                 f"The token {file} has the embeddings {', '.join(sorted(stored))} instead of {', '.join(keys)}: it "

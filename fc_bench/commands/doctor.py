@@ -84,7 +84,9 @@ def _files(backbone: Backbone, component: str) -> list[tuple[str, Path | None]]:
     if path is None:
         reference = backbone.components()[component].removeprefix(HUB)
         repository = "/".join(reference.split("/")[:2])
-        return [(f"{HUB}{repository}/{name}", None) for name in hub_names(component, reference)]
+        return [
+            (f"{HUB}{repository}/{name}", None) for name in hub_names(component, reference, backbone.family_at(None))
+        ]
     return [(str(item.path), item.path if item.present else None) for item in backbone.required_files(component, path)]
 
 

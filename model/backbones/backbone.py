@@ -21,6 +21,8 @@ from fc_bench.model.backbones.layouts import RequiredFile, dlib_files, hub_comma
 from fc_bench.model.backbones.prepared import prepared_pipeline, read_configurations
 from fc_bench.model.backbones.schedulers import SchedulerName
 from fc_bench.model.errors import MissingWeightsError, ModelInputError
+from fc_bench.model.families.detection import FAMILIES, family_by_name, family_of_architecture
+from fc_bench.model.families.family import Family
 from fc_bench.model.settings import Settings
 from fc_bench.model.user_cache import expanded
 from fc_bench.model.yaml_file import nearest, read_yaml
@@ -135,7 +137,7 @@ class Dtypes(Settings):
 class Backbone(Settings):
     """A backbone file; its components are folders (relative to the file), `~` paths, or `hub:owner/name[/file]`.
 
-    The pipeline can also be one `.safetensors` file in the original layout of Stable Diffusion v1.x.
+    The pipeline can also be one `.safetensors` file in the original layout of its family.
     """
 
     extends: str | None = None
@@ -279,9 +281,15 @@ class Backbone(Settings):
     def required_files(self, component: str, path: Path) -> list[RequiredFile]:
         """The files that a component needs at a path, present or not, in a stable order."""
         if not self._is_dlib(component):
-            return required_files(component, path)
+            return required_files(component, path, self.family_at(path))
         packages = [] if find_spec("dlib") else [RequiredFile(Path("dlib"), False)]
         return [*packages, *dlib_files(path)]
+
+    def family_at(self, pipeline: Path | None) -> Family:
+        """The family of a pipeline, by its folder, or else by the architecture that the backbone declares."""
+        named = family_by_name(pipeline) if pipeline is not None else None
+        folder = self.architecture_folder()
+        return named or (FAMILIES[0] if folder is None else family_of_architecture(folder))
 
     def _is_dlib(self, component: str) -> bool:
         """Whether a component is dlib's face models."""
@@ -307,7 +315,7 @@ class Backbone(Settings):
             return declared
         path = self.found_path(component)
         pickled = path is not None and path.is_dir() and not any(path.rglob("*.safetensors"))
-        return hub_command(component, value.removeprefix(HUB), pickled)
+        return hub_command(component, value.removeprefix(HUB), pickled, self.family_at(path))
 
     def advice(self, component: str) -> str:
         """What to do about a component's missing files that no command downloads, as a sentence without its period.
@@ -361,7 +369,7 @@ class Backbone(Settings):
     def _fetch(self, component: str) -> Path:
         reference = self.components()[component].removeprefix(HUB)
         try:
-            return fetch(reference, component)
+            return fetch(reference, component, self.family_at(None))
         except NotFetchedError as error:
             if error.offline:
                 raise self._missing({component: self.missing_files(component)}) from None
@@ -376,7 +384,8 @@ class Backbone(Settings):
         if path not in self._pipelines:
             folder = self.architecture_folder()
             architecture = read_configurations(folder) if folder is not None else None
-            self._pipelines[path] = prepared_pipeline(path, architecture, lambda: self.path("clip"))
+            family = self.family_at(path)
+            self._pipelines[path] = prepared_pipeline(path, family, architecture, lambda: self.path("clip"))
         return self._pipelines[path]
 
     def _missing(self, missing: Mapping[str, Sequence[RequiredFile]]) -> MissingWeightsError:

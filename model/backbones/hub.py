@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from fc_bench.model.backbones.layouts import hub_patterns
+from fc_bench.model.backbones.layouts import hub_forms
 from fc_bench.model.errors import NO_HUB_CACHE, is_missing_home
+from fc_bench.model.families.family import Family
 
 HUB = "hub:"
 """Prefix of a reference to a hub repository."""
@@ -23,11 +24,10 @@ class NotFetchedError(Exception):
         self.offline = offline
 
 
-def fetch(reference: str, component: str) -> Path:
+def fetch(reference: str, component: str, family: Family) -> Path:
     """The snapshot folder of `owner/name`, or the file of `owner/name/file`, in huggingface_hub's cache.
 
-    Missing files are downloaded. Pickled weights of a snapshot are downloaded only if there are no safetensors. Raises
-    NotFetchedError.
+    Missing files are downloaded, in the first of the forms that the snapshot has (`hub_forms`). Raises NotFetchedError.
     """
     from huggingface_hub import hf_hub_download, snapshot_download
 
@@ -36,8 +36,8 @@ def fetch(reference: str, component: str) -> Path:
     try:
         if inside:
             return Path(hf_hub_download(f"{owner}/{name}", "/".join(inside), local_files_only=offline))
-        for pickled in (False, True):
-            take, leave = hub_patterns(component, pickled)
+        snapshot = Path()
+        for take, leave in hub_forms(component, family):
             snapshot = Path(
                 snapshot_download(
                     f"{owner}/{name}", allow_patterns=take, ignore_patterns=leave, local_files_only=offline

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from fc_bench.model.families.detection import FAMILIES
+from fc_bench.model.families.family import Family
 from fc_bench.model.fastcomposer.overlay import TRAINED_LAYERS, UNET_DIFFERENCE
 
 SINGLE_FILE = ".safetensors"
@@ -16,8 +18,7 @@ VARIANT = "fp16"
 """Name of the half-precision variant of weights, published beside or instead of the others."""
 DIFFUSERS, TRANSFORMERS = ("diffusion_pytorch_model", "diffusion_pytorch_model"), ("model", "pytorch_model")
 """File names of weights, as safetensors and as .bin."""
-PIPELINE = {"unet": DIFFUSERS, "vae": DIFFUSERS, "text_encoder": TRANSFORMERS}
-"""Models of a Stable Diffusion pipeline."""
+LIBRARIES = {"diffusers": DIFFUSERS, "transformers": TRANSFORMERS}
 OVERLAY = {"unet": DIFFUSERS, "image_encoder": TRANSFORMERS, "postfuse_module": DIFFUSERS}
 """Models that FastComposer trains."""
 REDUCED = {"unet": UNET_DIFFERENCE, "image_encoder": TRAINED_LAYERS}
@@ -39,18 +40,19 @@ def is_single_file(path: Path) -> bool:
     return path.suffix == SINGLE_FILE
 
 
-def required_files(component: str, path: Path) -> list[RequiredFile]:
+def required_files(component: str, path: Path, family: Family = FAMILIES[0]) -> list[RequiredFile]:
     """The files that `component` needs at `path`, present or not, in a stable order.
 
-    If a part can have several forms, the form that exists is listed, or the first one if none exists.
+    A pipeline's files are those of its `family`. If a part can have several forms, the form that exists is listed, or
+    the first one if none exists.
     """
     if component == "pipeline":
         if is_single_file(path):
             return [RequiredFile(path, path.is_file())]
         return [
             _one(path, "model_index.json"),
-            *(file for part, names in PIPELINE.items() for file in _model(path, f"{part}/", names)),
-            *_tokenizer(path, "tokenizer/"),
+            *(file for part in family.parts for file in _model(path, f"{part.name}/", LIBRARIES[part.library])),
+            *(file for encoder in family.encoders for file in _tokenizer(path, f"{encoder.tokenizer}/")),
             _one(path, "scheduler/scheduler_config.json"),
         ]
     if component.startswith("fastcomposer/"):
@@ -80,33 +82,47 @@ def holds_trained_layers(checkpoint: Path) -> bool:
     return (checkpoint / "image_encoder" / TRAINED_LAYERS).is_file()
 
 
-def variant_files(folder: Path) -> dict[str, Path]:
+def variant_files(folder: Path, family: Family) -> dict[str, Path]:
     """Plain name -> file of the weights that a pipeline folder has only in the half-precision variant."""
     found: dict[str, Path] = {}
-    for part, names in PIPELINE.items():
-        plain = [name for name in _forms(names) if VARIANT not in name]
-        if any((folder / part / name).is_file() for name in plain):
+    for part in family.parts:
+        names = list(_forms(LIBRARIES[part.library]))
+        if any((folder / part.name / name).is_file() for name in names if VARIANT not in name):
             continue
-        for name in _forms(names):
-            if VARIANT in name and (folder / part / name).is_file():
-                found[f"{part}/{name.replace(f'.{VARIANT}', '')}"] = folder / part / name
+        for name in names:
+            if VARIANT in name and (folder / part.name / name).is_file():
+                found[f"{part.name}/{name.replace(f'.{VARIANT}', '')}"] = folder / part.name / name
                 break
     return found
 
 
-def hub_patterns(component: str, pickled: bool = False) -> tuple[list[str], list[str]]:
+def hub_patterns(
+    component: str, pickled: bool = False, family: Family = FAMILIES[0], half: bool = False
+) -> tuple[list[str], list[str]]:
     """Patterns of a component's files in a hub repository: patterns to include, and patterns to exclude from these.
 
-    `pickled` asks for pickled weights, for repositories without safetensors.
+    `pickled` asks for pickled weights, for repositories without safetensors, and `half` for the variant in half
+    precision of a pipeline whose family is published in it.
     """
     weights = "bin" if pickled else "safetensors"
+    if component == "pipeline" and family.half_precision:
+        folders = [*(part.name for part in family.parts), *(encoder.tokenizer for encoder in family.encoders)]
+        texts = [f"{folder}/*.{suffix}" for folder in (*folders, "scheduler") for suffix in ("json", "txt")]
+        names = [f"{part.name}/*.{VARIANT}.{weights}" if half else f"{part.name}/*.{weights}" for part in family.parts]
+        return ["model_index.json", *texts, *names], [] if half else [f"*.{VARIANT}.*"]
     if component == "pipeline":
         take = ["model_index.json", "*/*.json", "*/*.txt", f"*/*.{weights}"]
         return take, ["safety_checker/*", "*non_ema*", f"*.{VARIANT}.*"]
     return ["*.json", "*.txt", f"*.{weights}"], ["*/*"]
 
 
-def hub_command(component: str, reference: str, pickled: bool = False) -> str:
+def hub_forms(component: str, family: Family) -> list[tuple[list[str], list[str]]]:
+    """The patterns of the forms in which a hub repository may have a component, in the order of preference."""
+    halves = [hub_patterns(component, family=family, half=True)] if family.half_precision else []
+    return [*halves, *(hub_patterns(component, pickled, family) for pickled in (False, True))]
+
+
+def hub_command(component: str, reference: str, pickled: bool = False, family: Family = FAMILIES[0]) -> str:
     """The shell command that downloads a component from a hub repository, `owner/name[/file]`, into the local cache.
 
     `pickled` also downloads pickled weights, for repositories that may have no safetensors.
@@ -115,20 +131,23 @@ def hub_command(component: str, reference: str, pickled: bool = False) -> str:
     command = ["hf", "download", f"{owner}/{name}"]
     if inside:
         return shlex.join([*command, "/".join(inside)])
-    take, leave = hub_patterns(component)
-    take += [item for item in hub_patterns(component, True)[0] if pickled and item not in take]
+    take, leave = hub_forms(component, family)[0]
+    take = [*take, *(item for item in hub_patterns(component, True, family)[0] if pickled and item not in take)]
     options = [*(word for item in take for word in ("--include", item))]
     options += [word for item in leave for word in ("--exclude", item)]
     return shlex.join([*command, *options])
 
 
-def hub_names(component: str, reference: str) -> list[str]:
+def hub_names(component: str, reference: str, family: Family = FAMILIES[0]) -> list[str]:
     """Names of the files that a component on the hub needs, as far as they are known without contacting the hub."""
     _, _, *inside = reference.split("/")
     if inside:
         return ["/".join(inside)]
     nowhere = Path("nowhere") / "at-all"
-    return [PurePosixPath(file.path.relative_to(nowhere)).as_posix() for file in required_files(component, nowhere)]
+    found = [file.path.relative_to(nowhere) for file in required_files(component, nowhere, family)]
+    names = [PurePosixPath(file).as_posix() for file in found]
+    half = component == "pipeline" and family.half_precision
+    return [name.replace(".safetensors", f".{VARIANT}.safetensors") if half else name for name in names]
 
 
 def _forms(names: tuple[str, str]) -> Iterator[str]:

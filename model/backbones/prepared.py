@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from fc_bench.model.backbones.layouts import is_single_file, variant_files
-from fc_bench.model.errors import ModelInputError, loading
+from fc_bench.model.errors import ModelInputError
+from fc_bench.model.families.detection import family_of_architecture
+from fc_bench.model.families.family import Family
 from fc_bench.model.user_cache import made_once, writing_to_cache
 
 log = logging.getLogger(__name__)
-PARTS = ("unet", "vae", "text_encoder", "scheduler", "tokenizer", "image_encoder", "postfuse_module")
-"""Parts of an architecture; its folder has a JSON configuration for each."""
+FASTCOMPOSER = ("image_encoder", "postfuse_module")
+"""The further parts of an architecture that FastComposer has a checkpoint for."""
 KIND = "pipelines"
 """Name of the folder in the cache."""
 FORMAT = 1
@@ -26,9 +28,14 @@ FORMAT = 1
 
 
 def read_configurations(folder: Path) -> dict[str, dict[str, Any]]:
-    """The configuration of each of `PARTS`; raises ModelInputError when one cannot be read."""
-    found = {}
-    for part in PARTS:
+    """The configuration of each part of the family in an architecture's folder, and of FastComposer's if there are any.
+
+    Raises ModelInputError when one cannot be read.
+    """
+    family, found = family_of_architecture(folder), {}
+    further = [part for part in FASTCOMPOSER if (folder / f"{part}.json").exists()]
+    names = [*(part.name for part in family.parts), *(encoder.tokenizer for encoder in family.encoders)]
+    for part in (*names, "scheduler", *further):
         try:
             found[part] = json.loads((folder / f"{part}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -39,7 +46,7 @@ def read_configurations(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def prepared_pipeline(
-    path: Path, architecture: Mapping[str, Mapping[str, Any]] | None, tokenizer: Callable[[], Path]
+    path: Path, family: Family, architecture: Mapping[str, Mapping[str, Any]] | None, tokenizer: Callable[[], Path]
 ) -> Path:
     """A diffusers folder of the pipeline at `path`: the folder itself, or one in the cache that is made from it.
 
@@ -54,8 +61,8 @@ def prepared_pipeline(
             )
         words = tokenizer()
         inputs = [FORMAT, *_state(path), architecture, str(words)]
-        return _prepare(path.stem, inputs, lambda part: _convert(path, architecture, words, part))
-    variants = variant_files(path)
+        return _prepare(path.stem, inputs, lambda part: _convert(path, family, architecture, words, part))
+    variants = variant_files(path, family)
     if not variants:
         return path
     inputs = [FORMAT, str(path), *(item for file in variants.values() for item in _state(file))]
@@ -72,65 +79,42 @@ def _prepare(stem: str, inputs: Any, make: Callable[[Path], None]) -> Path:
         return made_once(KIND, stem, inputs, make)
 
 
-def _convert(file: Path, architecture: Mapping[str, Mapping[str, Any]], tokenizer: Path, output: Path) -> None:
+def _convert(
+    file: Path, family: Family, architecture: Mapping[str, Mapping[str, Any]], tokenizer: Path, output: Path
+) -> None:
     """Write a single file as a pipeline folder; each model keeps the number format that it has in the file."""
     import diffusers
-    from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-    from diffusers.loaders.single_file_utils import (
-        convert_ldm_clip_checkpoint,
-        convert_ldm_unet_checkpoint,
-        convert_ldm_vae_checkpoint,
-    )
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from accelerate import init_empty_weights
 
     from fc_bench.model.fastcomposer.prompts import check_tokenizer
     from fc_bench.model.stored_weights import load_strictly, read_checkpoint
 
     log.info("converting %s", file)
     state = {name: weight[...] for name, weight in read_checkpoint(file).items()}
-    with loading(f"the tokenizer {tokenizer}"):
-        words = CLIPTokenizer.from_pretrained(tokenizer)
     configs = {name: dict(config) for name, config in architecture.items()}
     what = f"the pipeline {file}"
     advice = "name a checkpoint of that architecture with UNet, autoencoder and text encoder"
+    parts: dict[str, Any] = {
+        encoder.tokenizer: family.load_tokenizer(tokenizer, encoder.padding) for encoder in family.encoders
+    }
     try:
-        text = {
-            key.removeprefix("text_model."): value
-            for key, value in convert_ldm_clip_checkpoint(state).items()
-            if not key.endswith("position_ids")
-        }
-        weights = {
-            "unet": convert_ldm_unet_checkpoint(dict(state), config=configs["unet"]),
-            "vae": convert_ldm_vae_checkpoint(dict(state), configs["vae"]),
-            "text_encoder": text,
-        }
+        weights = family.convert(state, configs)
+    except ModelInputError as error:
+        raise ModelInputError(f"{what} is not a checkpoint of {family.title}: {error}") from None
     except (LookupError, ValueError, AttributeError) as error:
-        raise ModelInputError(f"{what} is not a checkpoint of Stable Diffusion v1.x ({error}): {advice}") from None
-    from accelerate import init_empty_weights
-
+        raise ModelInputError(f"{what} is not a checkpoint of {family.title} ({error}): {advice}") from None
+    del state
     with init_empty_weights(include_buffers=False):
-        models: dict[str, Any] = {
-            "unet": UNet2DConditionModel.from_config(configs["unet"]),
-            "vae": AutoencoderKL.from_config(configs["vae"]),
-            "text_encoder": CLIPTextModel(CLIPTextConfig(**configs["text_encoder"])),
-        }
+        models = {part.name: part.build(configs[part.name]) for part in family.parts}
     for name, model in models.items():
         if not weights[name]:
             raise ModelInputError(f"{what} has no {name.replace('_', ' ')}: {advice}")
         dtype = next(iter(weights[name].values())).dtype
         load_strictly(model, weights[name], dtype, f"{what}, {name}", advice)
-    check_tokenizer(words, models["text_encoder"])
-    absent: Any = None
-    StableDiffusionPipeline(
-        vae=models["vae"],
-        text_encoder=models["text_encoder"],
-        tokenizer=words,
-        unet=models["unet"],
-        scheduler=getattr(diffusers, configs["scheduler"]["_class_name"]).from_config(configs["scheduler"]),
-        safety_checker=absent,
-        feature_extractor=absent,
-        requires_safety_checker=False,
-    ).save_pretrained(output)
+    for encoder in family.encoders:
+        check_tokenizer(parts[encoder.tokenizer], models[encoder.part])
+    scheduler = getattr(diffusers, configs["scheduler"]["_class_name"]).from_config(configs["scheduler"])
+    family.pipeline({**parts, **models, "scheduler": scheduler}).save_pretrained(output)
 
 
 def _link(folder: Path, variants: Mapping[str, Path], output: Path) -> None:

@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, Any
 from fc_bench.model.backbones.backbone import Backbone, DtypeName, written_out
 from fc_bench.model.backbones.prepared import read_configurations
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.families.family import Family, Part
 from fc_bench.model.user_cache import made_once, writing_to_cache
 from fc_bench.model.whole import write_whole
 
 if TYPE_CHECKING:
     import torch
 
+IMAGE_ENCODER = Part("image_encoder", "transformers", "CLIPVisionModelWithProjection")
 KIND = "random-weights"
 """Name of the folder in the cache."""
 SEED = 20230510
-FORMAT = 1
+FORMAT = 2
 """Version of the written files; another version is written again."""
 
 
@@ -37,16 +39,17 @@ def with_random_weights(backbone: Backbone, dtype: DtypeName) -> Path:
     are damaged, or the cache cannot be written.
     """
     configurations = read_architecture(backbone)
+    family = backbone.family_at(None)
     decides = [FORMAT, SEED, dtype, configurations]
     with writing_to_cache(KIND, "Random weights cannot be written to"):
         folder = made_once(
-            KIND, f"{backbone.name}-{dtype}", decides, lambda part: _write_models(part, configurations, dtype)
+            KIND, f"{backbone.name}-{dtype}", decides, lambda part: _write_models(part, family, configurations, dtype)
         )
         return _write_backbone(folder, backbone)
 
 
 def read_architecture(backbone: Backbone) -> dict[str, dict[str, Any]]:
-    """The configuration of each part in `prepared.PARTS`; raises ModelInputError when one is missing or damaged."""
+    """The configuration of each part, see `read_configurations`; raises ModelInputError when one is damaged."""
     folder = backbone.architecture_folder()
     if folder is None:
         raise ModelInputError(
@@ -56,53 +59,57 @@ def read_architecture(backbone: Backbone) -> dict[str, dict[str, Any]]:
     return read_configurations(folder)
 
 
-def build_models(configurations: Mapping[str, Mapping[str, Any]]) -> dict[str, torch.nn.Module]:
-    """UNet, VAE, text encoder, image encoder and post-fuse module with torch's initial weights.
+def build_models(family: Family, configurations: Mapping[str, Mapping[str, Any]]) -> dict[str, torch.nn.Module]:
+    """The family's models, and FastComposer's if they are configured, with the libraries' initial weights.
 
     They have the default number format and are on the default device.
     """
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
-
     from fc_bench.model.fastcomposer.postfuse import PostfuseModule
 
-    diffusers: dict[str, Any] = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "postfuse_module": PostfuseModule}
-    return {
-        **{name: kind.from_config(dict(configurations[name])) for name, kind in diffusers.items()},
-        "text_encoder": CLIPTextModel(CLIPTextConfig(**configurations["text_encoder"])),
-        "image_encoder": CLIPVisionModelWithProjection(CLIPVisionConfig(**configurations["image_encoder"])),
-    }
+    models = {part.name: part.build(configurations[part.name]) for part in family.parts}
+    if "postfuse_module" in configurations:
+        models["image_encoder"] = IMAGE_ENCODER.build(configurations["image_encoder"])
+        untyped: Any = PostfuseModule.from_config(dict(configurations["postfuse_module"]))
+        models["postfuse_module"] = untyped
+    return models
 
 
-def _write_models(folder: Path, configurations: Mapping[str, Mapping[str, Any]], dtype: DtypeName) -> None:
+def _write_models(
+    folder: Path, family: Family, configurations: Mapping[str, Mapping[str, Any]], dtype: DtypeName
+) -> None:
     """Write the pipeline and FastComposer's parts; both share one file with the UNet's weights."""
     import diffusers
     import torch
-    from diffusers import StableDiffusionPipeline
 
     from fc_bench.model.pocket_vocabulary import words
     from fc_bench.model.word_tokenizer import word_tokenizer
 
     torch.manual_seed(SEED)
-    models: dict[str, Any] = build_models(configurations)
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, dtype))  # no weight is ever in a larger number format
+    try:
+        models: dict[str, Any] = build_models(family, configurations)
+    finally:
+        torch.set_default_dtype(usual)
     for model in models.values():
         torch.nn.Module.to(model, getattr(torch, dtype))  # the library's own method would warn
-    tokenizer = configurations["tokenizer"]
-    absent: Any = None
-    StableDiffusionPipeline(
-        vae=models["vae"],
-        text_encoder=models["text_encoder"],
-        tokenizer=word_tokenizer(
-            [*tokenizer["words"], *words()], tokenizer["model_max_length"], tokenizer["vocab_size"]
-        ),
-        unet=models["unet"],
-        scheduler=getattr(diffusers, configurations["scheduler"]["_class_name"]).from_config(
-            dict(configurations["scheduler"])
-        ),
-        safety_checker=absent,
-        feature_extractor=absent,
-        requires_safety_checker=False,
+    tokenizers: dict[str, Any] = {}
+    for encoder in family.encoders:
+        told = configurations[encoder.tokenizer]
+        made = word_tokenizer([*told["words"], *words()], told["model_max_length"], told["vocab_size"])
+        if encoder.padding is not None:
+            made.pad_token = encoder.padding
+        tokenizers[encoder.tokenizer] = made
+    scheduler = dict(configurations["scheduler"])
+    family.pipeline(
+        {
+            **{part.name: models[part.name] for part in family.parts},
+            **tokenizers,
+            "scheduler": getattr(diffusers, scheduler["_class_name"]).from_config(scheduler),
+        }
     ).save_pretrained(folder / "pipeline")
+    if "postfuse_module" not in models:
+        return
     for name in ("image_encoder", "postfuse_module"):
         models[name].save_pretrained(folder / "fastcomposer" / name)
     shutil.copytree(folder / "pipeline" / "unet", folder / "fastcomposer" / "unet", copy_function=_linked)

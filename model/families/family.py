@@ -7,6 +7,7 @@ heavy library before a model is needed.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.families.condition import Condition, Framing
 
 if TYPE_CHECKING:
@@ -37,14 +39,25 @@ class Part:
         """The class, which is imported now."""
         return getattr(import_module(self.library), self.kind)
 
+    def build(self, configuration: Mapping[str, Any]) -> Any:
+        """A model with initial weights."""
+        kind = self.load_class()
+        if self.library == "diffusers":
+            return kind.from_config(dict(configuration))
+        return kind(kind.config_class(**configuration))
+
 
 @dataclass(frozen=True)
 class Encoder:
-    """A text encoder: the names of its part and of its tokenizer's folder, and its key in files of new tokens."""
+    """A text encoder: the names of its part and of its tokenizer's folder, and its key in files of new tokens.
+
+    Its tokenizer pads with `padding`; None: as in the tokenizer's own files.
+    """
 
     part: str
     tokenizer: str
     key: str
+    padding: str | None = None
 
 
 class Family(ABC):
@@ -62,6 +75,8 @@ class Family(ABC):
     denoiser_adapters: ClassVar[tuple[str, ...]] = ("to_q", "to_k", "to_v", "to_out.0")
     encoder_adapters: ClassVar[tuple[str, ...]] = ("q_proj", "k_proj", "v_proj", "out_proj")
     """The layers that have a low-rank adapter, as in the diffusers examples."""
+    half_precision: ClassVar[bool] = False
+    """Whether a download takes the published variant in half precision, because the whole weights are large."""
     token_note: ClassVar[str] = ""
     """What a stock pipeline needs beside the file of a new token, in sentences; empty where it needs nothing."""
     lacks: ClassVar[Mapping[str, str]] = {}
@@ -82,15 +97,14 @@ class Family(ABC):
 
     def load_tokenizers(self, pipeline: Path) -> tuple[Any, ...]:
         """The tokenizers of the pipeline in a folder; raises ModelInputError when one cannot be read."""
+        return tuple(self.load_tokenizer(pipeline / encoder.tokenizer) for encoder in self.encoders)
+
+    def load_tokenizer(self, folder: Path, padding: str | None = None) -> Any:
+        """The tokenizer in a folder, with another padding if given; raises ModelInputError when it cannot be read."""
         from transformers import CLIPTokenizer
 
-        from fc_bench.model.errors import loading
-
-        found = []
-        for encoder in self.encoders:
-            with loading(f"the tokenizer {pipeline / encoder.tokenizer}"):
-                found.append(CLIPTokenizer.from_pretrained(pipeline / encoder.tokenizer))
-        return tuple(found)
+        with loading(f"the tokenizer {folder}"):
+            return CLIPTokenizer.from_pretrained(folder, **({} if padding is None else {"pad_token": padding}))
 
     def load_text(self, pipeline: Path, dtype: torch.dtype) -> TextEncoders:
         """The text encoders of the pipeline in a folder; raises ModelInputError when one cannot be read."""
@@ -214,6 +228,40 @@ class Family(ABC):
         """Write low-rank adapters in one file of diffusers; `encoders` has the layers of each text encoder by part."""
         layers = {f"{part}_lora_layers": own for part, own in encoders.items()}
         self.pipeline_class().save_lora_weights(folder, unet_lora_layers=denoiser, **layers)
+
+    def check(self, pipeline: Path) -> None:
+        """Raise ModelInputError for the pipeline in a folder that is of this family only by its name."""
+        latents, seen = (
+            self._configured(pipeline, "vae", "latent_channels"),
+            self._configured(pipeline, "unet", "in_channels"),
+        )
+        if latents is not None and seen is not None and latents != seen:
+            raise ModelInputError(
+                f"The UNet of the pipeline {pipeline} reads {seen} channels in place of the {latents} of the latents, "
+                "as models for inpainting and editing do; choose a text-to-image model."
+            )
+
+    @staticmethod
+    def _configured(pipeline: Path, part: str, field: str, file: str = "config.json") -> Any:
+        """A field of a part's configuration; None where it cannot be read, which loading reports."""
+        try:
+            return json.loads((pipeline / part / file).read_text(encoding="utf-8")).get(field)
+        except (OSError, ValueError, AttributeError):
+            return None
+
+    def convert(
+        self, state: Mapping[str, Any], configurations: Mapping[str, dict[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """The weights of each part in a file of the original implementation, under the names of the libraries.
+
+        Raises LookupError, ValueError or AttributeError for another file, and ModelInputError where it is known.
+        """
+        from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
+
+        return {
+            "unet": convert_ldm_unet_checkpoint(dict(state), config=configurations["unet"]),
+            "vae": convert_ldm_vae_checkpoint(dict(state), configurations["vae"]),
+        }
 
     def token_keys(self, token: str) -> list[str]:
         """The key of each encoder's embeddings in the file of a new token."""

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def flat(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights of a CLIPTextModel under their current names."""
+    kept = {name: weight for name, weight in weights.items() if not name.endswith("position_ids")}
+    return {name.removeprefix("text_model."): weight for name, weight in kept.items()}
+
+
 class StableDiffusion1(Family):
     """Stable Diffusion v1.x and what is fine-tuned from it."""
 
@@ -42,6 +48,17 @@ class StableDiffusion1(Family):
         """What the only encoder gives."""
         (condition,) = parts
         return condition
+
+    def convert(
+        self, state: Mapping[str, Any], configurations: Mapping[str, dict[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """The weights of UNet, autoencoder and text encoder."""
+        from diffusers.loaders.single_file_utils import convert_ldm_clip_checkpoint
+
+        return {
+            **super().convert(state, configurations),
+            "text_encoder": flat(convert_ldm_clip_checkpoint(dict(state))),
+        }
 
     def call_inputs(self, condition: Condition, negative: Condition) -> dict[str, Any]:
         """The features of prompts and negative prompts."""

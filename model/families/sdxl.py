@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fc_bench.model.errors import ModelInputError
 from fc_bench.model.families.condition import Condition, Framing
 from fc_bench.model.families.family import Encoder, Family, Part
+from fc_bench.model.families.sd1 import flat
 
 if TYPE_CHECKING:
     import torch
@@ -21,10 +24,18 @@ if TYPE_CHECKING:
     from fc_bench.model.families.text_memory import TextMemory
 
 
+SECOND = "conditioner.embedders.1.model."
+"""Beginning of the names of the second text encoder's weights in a file of the original implementation."""
+OTHER_NOISE = (
+    "{} was trained with another noise schedule (EDM), as Playground v2.5; choose a model of Stable Diffusion XL"
+)
+
+
 class StableDiffusionXL(Family):
     """Stable Diffusion XL's base model and what is fine-tuned from it; the refiner is another architecture."""
 
     name: ClassVar[str] = "sdxl"
+    half_precision: ClassVar[bool] = True
     title: ClassVar[str] = "Stable Diffusion XL"
     pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionXLPipeline",)
     parts: ClassVar[tuple[Part, ...]] = (
@@ -35,7 +46,7 @@ class StableDiffusionXL(Family):
     )
     encoders: ClassVar[tuple[Encoder, ...]] = (
         Encoder("text_encoder", "tokenizer", "clip_l"),
-        Encoder("text_encoder_2", "tokenizer_2", "clip_g"),
+        Encoder("text_encoder_2", "tokenizer_2", "clip_g", padding="!"),
     )
 
     token_note: ClassVar[str] = (
@@ -101,6 +112,39 @@ class StableDiffusionXL(Family):
         import torch
 
         return torch.tensor([[*one.original, *one.corner, *one.size] for one in framings])
+
+    def check(self, pipeline: Path) -> None:
+        """Raise ModelInputError for the pipeline in a folder that only looks like Stable Diffusion XL."""
+        super().check(pipeline)
+        scheduler = self._configured(pipeline, "scheduler", "_class_name", "scheduler_config.json")
+        if str(scheduler).startswith("EDM") or self._configured(pipeline, "vae", "latents_mean") is not None:
+            raise ModelInputError(OTHER_NOISE.format(f"The pipeline {pipeline}"))
+        if self._configured(pipeline, "", "force_zeros_for_empty_prompt", "model_index.json") is False:
+            raise ModelInputError(
+                f"The pipeline {pipeline} encodes the empty prompt (force_zeros_for_empty_prompt), as the refiner "
+                "does; choose a base model."
+            )
+
+    def convert(
+        self, state: Mapping[str, Any], configurations: Mapping[str, dict[str, Any]]
+    ) -> dict[str, dict[str, Any]]:
+        """The weights of UNet, autoencoder and both text encoders."""
+        from diffusers.loaders.single_file_utils import convert_ldm_clip_checkpoint, convert_open_clip_checkpoint
+
+        if any(name.startswith("conditioner.embedders.0.model.") for name in state):
+            raise ModelInputError("it is the refiner, which has one text encoder; name a base model")
+        if "edm_mean" in state:
+            raise ModelInputError(OTHER_NOISE.format("it"))
+        if not any(name.startswith(SECOND) for name in state):
+            raise LookupError(f"no weight {SECOND}*")
+        second: Any = SimpleNamespace(config=SimpleNamespace(**configurations["text_encoder_2"]))
+        weights = convert_open_clip_checkpoint(second, dict(state), prefix=SECOND)
+        first = convert_ldm_clip_checkpoint(dict(state), remove_prefix="conditioner.embedders.0.transformer.")
+        return {
+            **super().convert(state, configurations),
+            "text_encoder": flat(first),
+            "text_encoder_2": {name: own for name, own in weights.items() if not name.endswith("position_ids")},
+        }
 
     def call_inputs(self, condition: Condition, negative: Condition) -> dict[str, Any]:
         """The features of prompts and negative prompts; the pipeline knows the framing."""

@@ -1,6 +1,6 @@
 """A pipeline's weights under the names of the original implementation, as single files hold them.
 
-The inverse of what diffusers converts, for Stable Diffusion v1.x's architecture at any size.
+The inverse of what diffusers converts, for Stable Diffusion's UNets and autoencoders and the text encoder of v1.x.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ RESNET = {
 TOP = {
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
     "conv_in": "input_blocks.0.0",
     "conv_norm_out": "out.0",
     "conv_out": "out.2",

@@ -14,6 +14,8 @@ from fc_bench.model.backbones import random_weights
 from fc_bench.model.backbones.backbone import read_backbone, required_files
 from fc_bench.model.backbones.random_weights import build_models, read_architecture, with_random_weights
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.families.sd1 import StableDiffusion1
+from fc_bench.model.families.sdxl import StableDiffusionXL
 
 TINY: dict[str, dict[str, Any]] = {
     "unet": {
@@ -83,7 +85,7 @@ def test_stable_diffusion_s_architecture_has_the_published_sizes():
     from accelerate import init_empty_weights
 
     with init_empty_weights():
-        models = build_models(read_architecture(read_backbone("sd15")))
+        models = build_models(StableDiffusion1(), read_architecture(read_backbone("sd15")))
     sizes = {name: sum(parameter.numel() for parameter in model.parameters()) for name, model in models.items()}
     assert sizes == {
         "unet": 859_520_964,
@@ -93,6 +95,22 @@ def test_stable_diffusion_s_architecture_has_the_published_sizes():
         "postfuse_module": 2_958_336,
     }
     card = (Path(random_weights.__file__).parent / "sd15" / "README.md").read_text()
+    assert all(f"{size:,} |" in card for size in sizes.values())
+
+
+def test_stable_diffusion_xl_s_architecture_has_the_published_sizes():
+    from accelerate import init_empty_weights
+
+    with init_empty_weights():
+        models = build_models(StableDiffusionXL(), read_architecture(read_backbone("sdxl")))
+    sizes = {name: sum(parameter.numel() for parameter in model.parameters()) for name, model in models.items()}
+    assert sizes == {
+        "unet": 2_567_463_684,
+        "vae": 83_653_863,
+        "text_encoder": 123_060_480,
+        "text_encoder_2": 694_659_840,
+    }
+    card = (Path(random_weights.__file__).parent / "sdxl" / "README.md").read_text()
     assert all(f"{size:,} |" in card for size in sizes.values())
 
 
