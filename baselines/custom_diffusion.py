@@ -148,8 +148,8 @@ class CustomDiffusion(TunedMethod):
 
     def _regularization(self) -> Tensor:
         """The merge's regularization, which keeps the base model's behavior; the same for all subjects."""
-        text = self.base.fresh_text(torch.float32)
-        return whitening(caption_features(self.base.family, text, captions()))
+        base, text = self.base, self.base.fresh_text(torch.float32)
+        return whitening(caption_features(base.family, text, captions(base.family.text_features(base.folder))))
 
 
 def block_steps(options: CustomDiffusionOptions) -> int:

@@ -99,14 +99,14 @@ def check_adapter(pipeline: Any, file: Path) -> None:
     diffusers leaves out layers that it does not find.
     """
     for name, tensor in load_file(file).items():
-        part, _, layer = name.partition(".")
-        layer, _, side = layer.partition(".lora.")
+        part, _, place = name.partition(".")
+        layer, _, side = place.rpartition(".lora")
         try:
             weight = getattr(pipeline, part).get_submodule(layer).weight
         except AttributeError:  # the part or the layer
             fits = False
         else:
-            fits = tensor.shape[-1] == weight.shape[1] if side.startswith("down") else len(tensor) == len(weight)
+            fits = tensor.shape[1] == weight.shape[1] if side.endswith("down.weight") else len(tensor) == len(weight)
         if not fits:
             raise UserError(
                 f"The artefact {file} has an adapter of {part}.{layer} that does not fit the pipeline: it belongs to "
@@ -116,7 +116,7 @@ def check_adapter(pipeline: Any, file: Path) -> None:
 
 def _layers(model: Any, dtype: torch.dtype) -> dict[str, Any]:
     """The adapter's weights under diffusers' names, in the number format of sampling."""
-    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(model))
+    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(model, save_embedding_layers=False))
     return {name: tensor.to(dtype) for name, tensor in state.items()}
 
 

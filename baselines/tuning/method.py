@@ -41,6 +41,9 @@ class TuningOptions(MethodOptions):
     """Photographs per step; prior preservation adds the same number of class images."""
     photographs: Photographs = 5
     """Number of photographs used per subject, from the first on."""
+    accumulation: int | None = unset(ge=1, le=1024)
+    """Number of parts of a step's batch that are computed one after the other; None: one. It trades time for memory;
+    the result is the same to rounding."""
     resolution: int | None = unset(ge=8, le=4096, multiple_of=8)
     """Largest side in pixels of the squares to train on; None: the run's resolution, which is never exceeded."""
     weight_decay: float = Field(default=1e-2, ge=0)
@@ -200,7 +203,8 @@ class TunedMethod(ABC):
     ) -> TuningResult:
         """Run the shared training loop with the method's options."""
         options: TuningOptions = self.options
-        settings = LoopSettings(options.steps * len(subjects), options.max_grad_norm, prior_weight)
+        parts = min(options.accumulation or 1, options.batch_size)
+        settings = LoopSettings(options.steps * len(subjects), options.max_grad_norm, prior_weight, parts)
         identity = digest([FORMAT, seed, [subject.id for subject in subjects], options.model_dump(mode="json")])
         if options.gradient_checkpointing:
             training.unet.enable_gradient_checkpointing()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from fc_bench.baselines import custom_diffusion
 from fc_bench.baselines.base_pipeline import BasePipeline
@@ -24,9 +25,12 @@ from fc_bench.baselines.tuning import latents
 from fc_bench.baselines.tuning.merge import caption_features, captions, mention_features, merge, whitening
 from fc_bench.errors import UserError
 from fc_bench.model.families.condition import Condition, Framing
+from fc_bench.model.families.sdxl import StableDiffusionXL
+from fc_bench.model.families.text import TextEncoders
+from fc_bench.model.word_tokenizer import word_tokenizer
 from fc_bench.protocols import Customization, Subject
 
-from .conftest import of_sd1
+from .conftest import of_sd1, of_sdxl
 
 pytestmark = pytest.mark.usefixtures("shared_cache")
 
@@ -243,9 +247,32 @@ def test_a_direction_that_captions_hardly_show_does_not_blow_up_the_merge():
 @of_sd1
 def test_captions_of_a_whole_text_encoder_span_all_but_the_layer_norms_direction(setting):
     base = method_of(setting).base
-    features = caption_features(base.family, base.text, captions())
-    assert len(set(captions())) == len(captions())
+    features = caption_features(base.family, base.text, captions(16))
+    assert len(set(captions(16))) == len(captions(16)) == len(captions(768)) == 240
     assert whitening(features).shape == (16, 15)
+
+
+@of_sdxl
+def test_captions_span_the_features_of_two_text_encoders_side_by_side(setting):
+    base = method_of(setting).base
+    assert whitening(caption_features(base.family, base.text, captions(40))).shape == (40, 40)
+
+
+@pytest.mark.slow
+def test_captions_span_the_2048_features_of_stable_diffusion_xl_and_fewer_would_not():
+    """Random text encoders of the true widths, with two layers in place of 12 and 32."""
+    tokenizer = word_tokenizer([word for caption in captions(2048) for word in caption.split()], 77)
+    shape = {"vocab_size": len(tokenizer), "num_hidden_layers": 2, "max_position_embeddings": 77}
+    torch.manual_seed(0)
+    first = CLIPTextConfig(**shape, hidden_size=768, intermediate_size=3072, num_attention_heads=12)
+    second = CLIPTextConfig(**shape, hidden_size=1280, intermediate_size=5120, num_attention_heads=20)
+    encoders = CLIPTextModel(first).eval(), CLIPTextModelWithProjection(second).eval()
+    text = TextEncoders((tokenizer, tokenizer), encoders)
+    features = caption_features(StableDiffusionXL(), text, captions(2048))
+    assert len(set(captions(2048))) == len(captions(2048)) == 640
+    assert whitening(features).shape == (2048, 2048)
+    tokens = sum(len(tokenizer(caption).input_ids) for caption in captions(768))
+    assert whitening(features[:tokens]).shape[1] < 2048
 
 
 @of_sd1

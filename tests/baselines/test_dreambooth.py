@@ -65,9 +65,9 @@ def test_two_adapters_start_and_are_drawn_apart(build, customize, subjects, tmp_
     seen = []
     loss = loop.diffusion_loss
 
-    def noted(family, unet, diffusion, batch, draws, step, prior_weight):
+    def noted(family, unet, diffusion, batch, draws, step, *rest):
         seen.append(float(torch.rand(1, generator=draws.torch(loop.DIFFUSION, step))))
-        return loss(family, unet, diffusion, batch, draws, step, prior_weight)
+        return loss(family, unet, diffusion, batch, draws, step, *rest)
 
     monkeypatch.setattr(loop, "diffusion_loss", noted)
     customize(build("dreambooth-lora", steps=1, learning_rate=1e-12), subjects, tmp_path / "pair")

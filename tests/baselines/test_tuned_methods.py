@@ -130,6 +130,28 @@ def test_an_artefact_without_its_second_text_encoder_is_refused(build, customize
         build(case).restore(subjects[:1], [tmp_path / "artefact"])
 
 
+@of_sdxl
+@pytest.mark.parametrize("case", ADAPTERS)
+def test_the_denoiser_sees_each_photograph_s_size_and_crop(
+    case, build, customize, tunable, portrait, tmp_path, monkeypatch
+):
+    seen = set()
+    loss = loop.diffusion_loss
+
+    def noted(family, unet, diffusion, batch, *rest):
+        seen.update(tuple(map(int, row)) for row in batch.condition.time_ids)
+        return loss(family, unet, diffusion, batch, *rest)
+
+    monkeypatch.setattr(loop, "diffusion_loss", noted)
+    sizes = [(96, 64), (64, 128)]
+    files = [saved(portrait((250, 20, 20)).resize(size), tmp_path / f"{size[0]}.png") for size in sizes]
+    changes = {"augmentation": False} if case == "custom-diffusion" else {}
+    subject = replace(tunable["ann"], photographs=tuple(files))
+    customize(build(case, **changes), [subject], tmp_path / "artefact")
+    of_class_images = set() if case == "textual-inversion" else {(64, 64, 0, 0, 64, 64)}
+    assert seen == {(64, 96, 0, 16, 64, 64), (128, 64, 32, 0, 64, 64)} | of_class_images
+
+
 @pytest.mark.parametrize("case", ADAPTERS)
 def test_the_side_of_the_squares_is_an_option_and_never_exceeds_the_run_s(
     case, build, customize, subjects, tmp_path, monkeypatch
@@ -247,6 +269,23 @@ def test_gradient_checkpointing_changes_nothing_but_memory(case, build, customiz
     assert one.keys() == other.keys()
     for name, tensor in one.items():
         torch.testing.assert_close(tensor, other[name], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["dreambooth-lora with text encoder", "textual-inversion", "custom-diffusion"])
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(case, build, customize, subjects, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        loop.nn.utils,
+        "clip_grad_norm_",
+        lambda parameters, norm: seen.append([parameter.grad.clone() for parameter in parameters]),
+    )
+    taken = []
+    for parts in (None, 3):
+        method = build(case, steps=1, batch_size=4, accumulation=parts, max_grad_norm=1.0)
+        taken.append(customize(method, subjects[:1], tmp_path / str(parts)).details["last_loss"][0])
+    assert taken[0] == pytest.approx(taken[1], rel=1e-5)
+    for whole, added in zip(*seen, strict=True):
+        assert (whole - added).norm() <= 1e-4 * whole.norm() + 1e-8
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
