@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,34 +43,49 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 """Methods that tune and the options of a short training, by what makes the case."""
 XL_CASES = (
     "dreambooth with text encoder",
-    "dreambooth-lora with text encoder",
+    "dreambooth-lora",
     "textual-inversion of several vectors",
-    "custom-diffusion",
     "custom-diffusion merged",
 )
-"""Those of the cases that also run on SDXL, in which they take several times as long."""
+"""The cases that also run on SDXL, in which they take several times as long, where a test does not choose its cases."""
 STOCK: dict[str, tuple[Any, dict[str, Any]]] = {
     "sd1": (StableDiffusionPipeline, {"safety_checker": None}),
     "sdxl": (StableDiffusionXLPipeline, {"add_watermarker": False}),
 }
 """Each family's pipeline of diffusers, and what it is loaded with."""
+CHOICES: dict[str, Iterable[Any]] = {
+    "family": STOCK,
+    "case": CASES,
+    "count": (1, 2),
+    "half": ("bfloat16", "float16"),
+}
+XL_CHOICES: dict[str, Iterable[Any]] = {"case": XL_CASES, "count": (2,), "half": ("float16",)}
 of_sd1 = pytest.mark.parametrize("family", ["sd1"], indirect=True)
 of_sdxl = pytest.mark.parametrize("family", ["sdxl"], indirect=True)
 
 
+def cases_of(sd1: Iterable[str], sdxl: Iterable[str]) -> pytest.MarkDecorator:
+    """A test runs with these cases of each family."""
+    pairs = [*(("sd1", case) for case in sd1), *(("sdxl", case) for case in sdxl)]
+    return pytest.mark.parametrize(("family", "case"), pairs, indirect=["family"])
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test runs on every family and, if it wants a case, on every case of sd1 and one of each kind of SDXL."""
-    names = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
-    given = {name for own in names for name in ([own] if isinstance(own, str) else own)}
-    families = [] if "family" in given or "family" not in metafunc.fixturenames else list(STOCK)
-    cases = [] if "case" in given or "case" not in metafunc.fixturenames else list(CASES)
-    if families and cases:
-        pairs = [(name, case) for name in families for case in cases if name == "sd1" or case in XL_CASES]
-        metafunc.parametrize(("family", "case"), pairs, indirect=True, scope="session")
-    elif families:
-        metafunc.parametrize("family", families, indirect=True, scope="session")
-    elif cases:
-        metafunc.parametrize("case", cases, indirect=True)
+    """A test runs on every family and with every case, number of subjects and half precision, as far as it names them.
+
+    On SDXL it runs with `XL_CHOICES` alone. What a test chooses itself is left to it.
+    """
+    marks = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    chosen = {name for names in marks for name in ([names] if isinstance(names, str) else names)}
+    wanted = [name for name in CHOICES if name in metafunc.fixturenames and name not in chosen]
+    rows = [dict(zip(wanted, row, strict=True)) for row in product(*(CHOICES[name] for name in wanted))]
+    kept = [
+        list(row.values())
+        for row in rows
+        if row.get("family") != "sdxl" or all(row[name] in own for name, own in XL_CHOICES.items() if name in row)
+    ]
+    if wanted:
+        metafunc.parametrize(wanted, kept, indirect=[name for name in wanted if name == "family"], scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -128,12 +144,6 @@ def tunable(tmp_path: Path, people: Any, portrait: Any) -> dict[str, Subject]:
 def subjects(tunable: dict[str, Subject]) -> list[Subject]:
     """Two subjects of different class nouns."""
     return [tunable["ann"], tunable["bob"]]
-
-
-@pytest.fixture(scope="session")
-def case(request: pytest.FixtureRequest) -> str:
-    """Every case."""
-    return request.param
 
 
 @pytest.fixture

@@ -79,6 +79,7 @@ def test_continued_after_the_last_step_no_step_is_taken(case, build, customize, 
     assert fingerprint(tmp_path / "again") == fingerprint(tmp_path / "whole")
 
 
+@of_sd1
 def test_a_pair_of_adapters_goes_on_in_the_second_one(build, customize, subjects, checkpoints, tmp_path):
     case = "dreambooth-lora with text encoder"
     customize(build(case), subjects, tmp_path / "whole")

@@ -260,9 +260,10 @@ def test_captions_span_the_features_of_two_text_encoders_side_by_side(setting):
 
 @pytest.mark.slow
 def test_captions_span_the_2048_features_of_stable_diffusion_xl_and_fewer_would_not():
-    """Random text encoders of the true widths, with two layers in place of 12 and 32."""
+    """Random text encoders of the true widths, with three layers in place of 12 and 32."""
     tokenizer = word_tokenizer([word for caption in captions(2048) for word in caption.split()], 77)
-    shape = {"vocab_size": len(tokenizer), "num_hidden_layers": 2, "max_position_embeddings": 77}
+    special = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    shape = {"vocab_size": len(tokenizer), "num_hidden_layers": 3, "max_position_embeddings": 77, **special}
     torch.manual_seed(0)
     first = CLIPTextConfig(**shape, hidden_size=768, intermediate_size=3072, num_attention_heads=12)
     second = CLIPTextConfig(**shape, hidden_size=1280, intermediate_size=5120, num_attention_heads=20)
@@ -286,6 +287,7 @@ def test_how_many_steps_are_encoded_together_changes_nothing(setting, tunable, t
         torch.testing.assert_close(other[name], tensor, atol=1e-3, rtol=1e-3)
 
 
+@of_sd1
 def test_an_artefact_of_another_unet_is_refused(setting, tunable, tmp_path):
     method = method_of(setting)
     learnt(method, [tunable["ann"]], tmp_path / "artefact")

@@ -15,13 +15,14 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from fc_bench.baselines.tuning import loop
 from fc_bench.errors import UserError
 
+from .conftest import of_sd1
+
 RARE = ["dreambooth", "dreambooth-lora"]
 ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 PROMPTS = {1: "a photo of a x woman", 2: "a photo of a x woman and a y man"}
 
 
 @pytest.mark.parametrize("case", ["dreambooth", "dreambooth with text encoder"])
-@pytest.mark.parametrize("count", [1, 2])
 def test_stock_diffusers_gives_the_same_image_of_the_tuned_model(
     case, count, build, customize, images_of, stock_pipeline, stock_images, subjects, tmp_path
 ):
@@ -39,7 +40,6 @@ def test_stock_diffusers_gives_the_same_image_of_the_tuned_model(
 
 
 @pytest.mark.parametrize("case", ["dreambooth-lora", "dreambooth-lora with text encoder"])
-@pytest.mark.parametrize("count", [1, 2])
 def test_stock_diffusers_gives_the_same_image_of_the_adapters(
     case, count, build, customize, images_of, stock_pipeline, stock_images, subjects, tmp_path
 ):
@@ -61,6 +61,7 @@ def adapter(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "pytorch_lora_weights.safetensors")
 
 
+@of_sd1
 def test_two_adapters_start_and_are_drawn_apart(build, customize, subjects, tmp_path, monkeypatch):
     seen = []
     loss = loop.diffusion_loss
@@ -78,12 +79,14 @@ def test_two_adapters_start_and_are_drawn_apart(build, customize, subjects, tmp_
     assert all((ann[name] != bob[name]).any() for name in starts)
 
 
+@of_sd1
 @pytest.mark.parametrize("case", RARE)
 def test_equal_rare_tokens_are_refused_with_the_options(case, build):
     with pytest.raises(ValidationError, match="two subjects need two different rare tokens"):
         build(case, rare_tokens=["x", "x"])
 
 
+@of_sd1
 @pytest.mark.parametrize("case", RARE)
 def test_a_rare_token_of_several_tokens_is_refused_with_the_option(case, build, customize, subjects, tmp_path):
     method = build(case, rare_tokens=["x", "sk"])

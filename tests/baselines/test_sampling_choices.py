@@ -16,12 +16,11 @@ from fc_bench.cost.worker import _assignment
 from fc_bench.errors import UserError
 from fc_bench.protocols import Request, fill
 
-from .conftest import CASES, of_sd1
+from .conftest import CASES, cases_of, of_sd1
 
 KINDS = {"text-only": (TextOnly, {}), "fastcomposer": (FastComposer, {})} | {
     name: CASES[name] for name in ("textual-inversion of several vectors", "dreambooth-lora with text encoder")
 }
-REMEMBERED = [*(("sd1", case) for case in KINDS), *(("sdxl", case) for case in KINDS if case in CASES)]
 
 
 @pytest.fixture
@@ -64,7 +63,7 @@ def encoded(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize(("family", "case"), REMEMBERED, indirect=["family"])
+@cases_of(KINDS, ["textual-inversion of several vectors"])
 def test_images_of_remembered_prompts_are_the_same(case, drawn, encoded):
     _, plain = drawn(case)
     told = sum(encoded)

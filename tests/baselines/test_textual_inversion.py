@@ -87,6 +87,7 @@ def test_the_artefact_says_what_stock_pipelines_need_beside_it_and_without_that_
     assert np.abs(ours - stock_images(stock, "a photo of a <ann>")).max() <= 1
 
 
+@of_sd1
 def test_training_moves_the_embeddings_away_from_the_initializer(setting, tunable, tmp_path):
     method = method_of(setting, vectors=2)
     learnt(method, tunable["ann"], tmp_path / "artefact")
@@ -97,6 +98,7 @@ def test_training_moves_the_embeddings_away_from_the_initializer(setting, tunabl
         assert (first != second).any()
 
 
+@of_sd1
 def test_subjects_learnt_apart_are_loaded_together(setting, tunable, images_of, tmp_path):
     method = method_of(setting)
     assert method.tunes_apart
