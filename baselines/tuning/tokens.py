@@ -112,8 +112,9 @@ def save_tokens(family: Family, rows: Sequence[Tensor], token: str, file: Path) 
     """
     keys = family.token_keys(token)
     stored = {key: own.detach().cpu().contiguous() for key, own in zip(keys, rows, strict=True)}
-    note = {"note": family.token_note} if family.token_note else {}
-    save_file(stored, file, metadata={"format": "pt", **note})
+    # Metadata of several entries are written in random order, so the same artefact would have different bytes.
+    metadata = {"note": family.token_note} if family.token_note else {"format": "pt"}
+    save_file(stored, file, metadata=metadata)
 
 
 def load_tokens(family: Family, pipeline: Any, token: str, file: Path) -> None:

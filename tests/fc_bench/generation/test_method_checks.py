@@ -220,14 +220,14 @@ def test_a_word_that_is_not_one_token_of_either_text_encoder_is_refused(fc_bench
 def test_a_prompt_that_is_too_long_for_either_text_encoder_is_refused(fc_bench, odd_one, suite, tmp_path):
     backbone, tokenizer = odd_one
     file = tokenizer / "tokenizer_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": 30}))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": 20}))
     command = ("run", suite, "--backbone", backbone, "--out", tmp_path / "run")
     refused(
-        fc_bench(*command, "-m", "text-only"), tmp_path, "a photo of a woman in the snow", "at most 30; shorten it."
+        fc_bench(*command, "-m", "text-only"), tmp_path, "a photo of a woman in the snow", "at most 20; shorten it."
     )
     validated = fc_bench("validate", suite, "--backbone", backbone)
     assert validated.code == 2
-    assert "at most 30" in validated.err + validated.out
+    assert "at most 20" in validated.err + validated.out
 
 
 def test_a_side_to_train_on_that_no_autoencoder_takes_is_refused_with_the_option(run, tmp_path):
@@ -241,7 +241,8 @@ def test_a_pipeline_without_its_second_text_encoder_is_refused_with_the_file(
     folder = tmp_path / "backbone"
     shutil.copytree(tiny_sdxl_backbone.parent, folder)
     shutil.rmtree(folder / "pipeline" / "text_encoder_2")
-    done = fc_bench("run", suite, "--backbone", folder / tiny_sdxl_backbone.name, "--out", tmp_path / "run")
+    command = ("run", suite, "--backbone", folder / tiny_sdxl_backbone.name, "--out", tmp_path / "run")
+    done = fc_bench(*command, "-m", "text-only")
     assert done.code == 2
     assert "pipeline/text_encoder_2/" in done.err
     assert not (tmp_path / "run").exists()
