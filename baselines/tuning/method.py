@@ -18,6 +18,7 @@ from fc_bench.baselines.tuning.layers import training_layers
 from fc_bench.baselines.tuning.loop import LoopSettings, Training, TuningResult, tune
 from fc_bench.baselines.tuning.text import PromptLengths
 from fc_bench.baselines.tuning.tokens import check_new_tokens
+from fc_bench.errors import UserError
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.families.detection import family_of
 from fc_bench.model.settings import GradientNorm
@@ -44,7 +45,7 @@ class TuningOptions(MethodOptions):
     accumulation: int | None = unset(ge=1, le=1024)
     """Number of parts of a step's batch that are computed one after the other; None: one. It trades time for memory;
     the result is the same to rounding."""
-    resolution: int | None = unset(ge=8, le=4096, multiple_of=8)
+    resolution: int | None = unset(ge=8, le=4096)
     """Largest side in pixels of the squares to train on; None: the run's resolution, which is never exceeded."""
     weight_decay: float = Field(default=1e-2, ge=0)
     """Weight decay of AdamW."""
@@ -126,9 +127,15 @@ class TunedMethod(ABC):
 
     @classmethod
     def check(cls, setting: Setting, options: Any, asked: Sequence[AskedSet]) -> None:
-        """Raise UserError for too few photographs, and for words or prompts that do not fit the text encoders."""
+        """Raise UserError for too few photographs, and for a side, words or prompts that do not fit the pipeline."""
         pipeline = setting.backbone.path("pipeline")
-        tokenizers = family_of(pipeline).load_tokenizers(pipeline)
+        family = family_of(pipeline)
+        if options.side(setting) % (step := family.size_step(pipeline)):
+            raise UserError(
+                f"The option resolution: {options.resolution} is no multiple of {step} pixels, which the autoencoder "
+                "takes; change it."
+            )
+        tokenizers = family.load_tokenizers(pipeline)
         vocabularies = [frozenset(tokenizer.get_vocab()) for tokenizer in tokenizers]
         readers = [PromptLengths(tokenizer) for tokenizer in tokenizers]
         for one in asked:
