@@ -6,6 +6,7 @@ part, so one customization cannot affect the next.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,9 @@ from fc_bench.model.families.text import TextEncoders
 from fc_bench.model.families.text_memory import TextMemory
 from fc_bench.model.kernels import arrange
 from fc_bench.protocols import Request, Sampler, Setting
+
+CIRCUMSTANCES = frozenset({"architectures", "dtype", "torch_dtype", "transformers_version"})
+"""Entries of a configuration that say how a model was saved. So do those that begin with an underscore."""
 
 
 class BasePipeline:
@@ -72,7 +76,11 @@ class BasePipeline:
         return self.placed(self.family.load_part(part, self.folder, dtype or self.dtype), part)
 
     def stored(self, part: str, folder: Path) -> Any:
-        """A model that a method has stored in a folder, in place of the pipeline's `part`."""
+        """A model that a method has stored in a folder, in place of the pipeline's `part`.
+
+        Raises UserError when it has another architecture.
+        """
+        _check_architecture(folder, self.folder / part)
         return self.placed(self.family.part(part).load_class().from_pretrained(folder, dtype=self.dtype), part)
 
     def diffusion(self) -> Diffusion:
@@ -139,6 +147,17 @@ class BasePipeline:
 
         with loading(f"the scheduler {self.folder / 'scheduler'}"):
             return DDPMScheduler.load_config(self.folder, subfolder="scheduler")
+
+
+def _check_architecture(stored: Path, own: Path) -> None:
+    """Raise UserError when the configuration of a stored model contradicts that of the pipeline's own part."""
+    found, wanted = (json.loads((folder / "config.json").read_text(encoding="utf-8")) for folder in (stored, own))
+    for key in sorted(found.keys() & wanted.keys() - CIRCUMSTANCES):
+        if not key.startswith("_") and found[key] != wanted[key]:
+            raise UserError(
+                f"The model {stored} has the {key} {found[key]}, but {own} has {wanted[key]}: it belongs to another "
+                "architecture; customize again."
+            )
 
 
 def _spelled(pipeline: Any, text: TextEncoders, prompt: str) -> str:

@@ -15,7 +15,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fc_bench.baselines.base_pipeline import BasePipeline
-from fc_bench.baselines.tuning.augmentation import LARGEST, Rescaling, draw_rescaling, identity, rescale, valid_region
+from fc_bench.baselines.tuning.augmentation import (
+    LARGEST,
+    Rescaling,
+    draw_rescaling,
+    identity,
+    rescale,
+    rescaled_framing,
+    valid_region,
+)
 from fc_bench.baselines.tuning.concepts import Pictures, originals_of, paired_rows
 from fc_bench.baselines.tuning.latents import BATCH, Posteriors, encode, square
 from fc_bench.baselines.tuning.loop import AUGMENTATION, PICTURES, Batch, Draws, TuningResult
@@ -140,8 +148,8 @@ class CustomDiffusion(TunedMethod):
 
     def _regularization(self) -> Tensor:
         """The merge's regularization, which keeps the base model's behavior; the same for all subjects."""
-        text = self.base.fresh_text(torch.float32)
-        return whitening(caption_features(self.base.family, text, captions()))
+        base, text = self.base, self.base.fresh_text(torch.float32)
+        return whitening(caption_features(base.family, text, captions(base.family.text_features(base.folder))))
 
 
 def block_steps(options: CustomDiffusionOptions) -> int:
@@ -203,11 +211,12 @@ def install_processors(family: Family, unet: Any) -> dict[str, CustomDiffusionAt
 
 @dataclass(frozen=True)
 class _Block:
-    """Photographs as a training step sees them, one per row: posteriors of latents, valid regions, prompts."""
+    """Photographs as a training step sees them, one per row: posteriors of latents, valid regions and so on."""
 
     posteriors: Posteriors
     masks: Tensor
     prompts: list[str]
+    framings: list[Framing]
 
 
 class _KeysAndValues:
@@ -223,7 +232,7 @@ class _KeysAndValues:
         self._base = base
         self._options = options
         self._subjects = subjects
-        self._canvas = base.setting.sampler.resolution
+        self._canvas = options.side(base.setting)
         starts = initial_tokens(base.text.tokenizers, options, len(subjects))
         self.tokens = NewTokens(
             base, [token_of(subject) for subject in subjects], starts, options.gradient_checkpointing
@@ -232,7 +241,8 @@ class _KeysAndValues:
         self.processors = install_processors(base.family, self.unet)
         originals = [(subject, photo) for subject in subjects for photo in originals_of(subject, options.photographs)]
         largest = int(LARGEST * self._canvas)
-        self._photographs = [square(photo, min(largest, *photo.size)) for _, photo in originals]
+        self._originals = [photo for _, photo in originals]
+        self._photographs = [square(photo, min(largest, *photo.size)) for photo in self._originals]
         self._prompts = [f"{BEFORE} {token_of(subject)} {subject.noun}" for subject, _ in originals]
         self._class_pictures = class_pictures
         self._class_text = FrozenPrompts(base.family, base.text)
@@ -260,11 +270,12 @@ class _KeysAndValues:
         noise = torch.randn(shape, generator=draws.torch(PICTURES, step)).to(self._base.device)
         latents = [block.posteriors.sample(rows, noise[:count])]
         conditions = [self.tokens.encode([block.prompts[row] for row in rows])]
+        framings = [block.framings[row] for row in rows]
         if self._class_pictures is not None:
             latents.append(self._class_pictures.posteriors.sample(prior, noise[count:]))
             conditions.append(self._class_text([self._class_pictures.prompts[row] for row in prior]))
-        whole = [Framing.whole(self._canvas, self._canvas)] * len(noise)
-        condition = self._base.family.framed(Condition.cat(conditions), whole)
+            framings += [self._class_pictures.framings[row] for row in prior]
+        condition = self._base.family.framed(Condition.cat(conditions), framings)
         return Batch(torch.cat(latents), condition, count, block.masks[rows])
 
     def save(self, folder: Path) -> None:
@@ -317,4 +328,5 @@ class _KeysAndValues:
         cells = posteriors.mean.shape[-1]
         masks = torch.stack([valid_region(rescaling, self._canvas, cells) for rescaling in rescalings])
         prompts = [rescaling.prefix + self._prompts[row] for row, rescaling in pairs]
-        return _Block(posteriors, masks.to(self._base.device), prompts)
+        framings = [rescaled_framing(self._originals[row], rescaling, self._canvas) for row, rescaling in pairs]
+        return _Block(posteriors, masks.to(self._base.device), prompts, framings)

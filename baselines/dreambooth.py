@@ -63,9 +63,9 @@ class DreamBooth(RareTokenMethod):
         base, text = self.base, self.base.text
         with loading(f"the artefact {artefact}"):
             unet = base.stored("unet", artefact / "unet")
-            own = [encoder.part for encoder in base.family.encoders if (artefact / encoder.part).exists()]
-            if own:
-                text = TextEncoders(text.tokenizers, tuple(base.stored(part, artefact / part) for part in own))
+            parts = [encoder.part for encoder in base.family.encoders]
+            if any((artefact / part).exists() for part in parts):
+                text = TextEncoders(text.tokenizers, tuple(base.stored(part, artefact / part) for part in parts))
         return base.pipeline(unet, text)
 
 

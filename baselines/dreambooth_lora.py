@@ -14,13 +14,17 @@ from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils.save_and_load import get_peft_model_state_dict
 from pydantic import BaseModel, Field
+from safetensors.torch import load_file
 
 from fc_bench.baselines.tuning.loop import TuningResult
 from fc_bench.baselines.tuning.method import Steps
 from fc_bench.baselines.tuning.rare_token import RareTokenMethod, RareTokenOptions, RareTokenTraining
 from fc_bench.baselines.tuning.text import quiet_transformers
+from fc_bench.errors import UserError
 from fc_bench.model.errors import loading
 from fc_bench.protocols import Checkpoints, Subject
+
+FILE = "pytorch_lora_weights.safetensors"
 
 
 class DreamBoothLoRAOptions(RareTokenOptions):
@@ -58,6 +62,7 @@ class DreamBoothLoRA(RareTokenMethod):
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several adapters are intended
             for name, subject in zip(names, subjects, strict=True):
                 with loading(f"the artefact {artefact / subject.id}"):
+                    check_adapter(pipeline, artefact / subject.id / FILE)
                     pipeline.load_lora_weights(str(artefact / subject.id), adapter_name=name)
         pipeline.set_adapters(names)
         return pipeline
@@ -88,9 +93,30 @@ def add_adapter(model: Any, rank: int, layers: Sequence[str]) -> None:
     cast_training_params(model, torch.float32)
 
 
+def check_adapter(pipeline: Any, file: Path) -> None:
+    """Raise UserError unless the pipeline has every layer of the adapters in a file, with fitting widths.
+
+    diffusers leaves out layers that it does not find.
+    """
+    for name, tensor in load_file(file).items():
+        part, _, place = name.partition(".")
+        layer, _, side = place.rpartition(".lora")
+        try:
+            weight = getattr(pipeline, part).get_submodule(layer).weight
+        except AttributeError:  # the part or the layer
+            fits = False
+        else:
+            fits = tensor.shape[1] == weight.shape[1] if side.endswith("down.weight") else len(tensor) == len(weight)
+        if not fits:
+            raise UserError(
+                f"The artefact {file} has an adapter of {part}.{layer} that does not fit the pipeline: it belongs to "
+                "another architecture; customize again."
+            )
+
+
 def _layers(model: Any, dtype: torch.dtype) -> dict[str, Any]:
     """The adapter's weights under diffusers' names, in the number format of sampling."""
-    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(model))
+    state = convert_state_dict_to_diffusers(get_peft_model_state_dict(model, save_embedding_layers=False))
     return {name: tensor.to(dtype) for name, tensor in state.items()}
 
 

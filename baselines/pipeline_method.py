@@ -10,13 +10,21 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fc_bench.errors import UserError
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.settings import Settings
 from fc_bench.model.user_cache import expanded
 from fc_bench.protocols import Checkpoints, Customization, Request, Setting, Subject
+
+
+def unset(**limits: Any) -> Any:
+    """A field that is None unless it is set.
+
+    While it is None, records do not have it, so an option that is added later does not change the ids of samples.
+    """
+    return Field(default=None, exclude_if=lambda value: value is None, **limits)
 
 
 class MethodOptions(Settings):

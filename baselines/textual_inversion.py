@@ -143,7 +143,7 @@ class _Embedding:
         self.tokens = NewTokens(base, vectors, [start] * len(vectors), options.gradient_checkpointing)
         self._options = options
         self._words = " ".join(vectors)
-        originals, side = originals_of(subject, options.photographs), base.setting.sampler.resolution
+        originals, side = originals_of(subject, options.photographs), options.side(base.setting)
         photographs = [square(photograph, side) for photograph in originals]
         both: list[Image.Image] = [*photographs, *(ImageOps.mirror(photograph) for photograph in photographs)]
         self._family = base.family

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fc_bench.baselines.tuning.latents import pixels
+from fc_bench.baselines.tuning.latents import framing, pixels
+from fc_bench.model.families.condition import Framing
 
 SHRUNK_SHARE = 0.66
 """Share of the photographs that are scaled to between a third and all of the canvas; the others are enlarged."""
@@ -69,6 +70,14 @@ def rescale(photograph: Image.Image, rescaling: Rescaling, canvas: int) -> Tenso
     picture = torch.zeros(3, canvas, canvas)
     picture[:, top : top + side, left : left + side] = resized
     return picture
+
+
+def rescaled_framing(original: Image.Image, rescaling: Rescaling, canvas: int) -> Framing:
+    """What the canvas shows of a photograph. The empty part of the canvas does not count as cropped."""
+    center = framing(original, rescaling.side)
+    inside = (rescaling.top, rescaling.left) if rescaling.side > canvas else (0, 0)
+    corner = (center.corner[0] + inside[0], center.corner[1] + inside[1])
+    return Framing(center.original, corner, (canvas, canvas))
 
 
 def valid_region(rescaling: Rescaling, canvas: int, cells: int) -> Tensor:

@@ -50,12 +50,11 @@ class Pictures:
         return len(self.prompts)
 
 
-def encode_pictures(base: BasePipeline, parts: Sequence[tuple[Sequence[Image.Image], str]]) -> Pictures:
+def encode_pictures(base: BasePipeline, parts: Sequence[tuple[Sequence[Image.Image], str]], side: int) -> Pictures:
     """The encoded pictures of several concepts, one concept after the other; each concept has one prompt.
 
-    Their centers are encoded as squares of the run's resolution.
+    Their centers are encoded as squares with this side in pixels.
     """
-    side = base.setting.sampler.resolution
     images = torch.stack([pixels(square(image, side)) for part, _ in parts for image in part])
     prompts = tuple(prompt for part, prompt in parts for _ in part)
     framings = tuple(framing(image, side) for part, _ in parts for image in part)
@@ -70,8 +69,9 @@ def class_prompt(subject: Subject) -> str:
 class ClassPictures:
     """Encoded class images by prompt, prepared at their first use and kept for all subjects of a run."""
 
-    def __init__(self, base: BasePipeline, count: int) -> None:
+    def __init__(self, base: BasePipeline, count: int, side: int) -> None:
         self._base = base
+        self._side = side
         self.count = count
         """Number of class images per prompt; 0 for none."""
         self._substitutes: list[Image.Image] | None = None
@@ -93,8 +93,7 @@ class ClassPictures:
 
     def substitute(self, images: Sequence[Image.Image]) -> None:
         """Use these images, cropped to squares, as the class images of every prompt; none are generated."""
-        side = self._base.setting.sampler.resolution
-        self._substitutes = [square(image, side) for image in images]
+        self._substitutes = [square(image, self._base.setting.sampler.resolution) for image in images]
         self._encoded.clear()
 
     def describe(self, subjects: Sequence[Subject]) -> dict[str, dict[str, Any]]:
@@ -109,7 +108,7 @@ class ClassPictures:
                 own = class_images(self._base, prompt, self.count)
             else:
                 own = ClassImages(self._substitutes, 0.0)
-            self._encoded[prompt] = encode_pictures(self._base, [(own.images, prompt)])
+            self._encoded[prompt] = encode_pictures(self._base, [(own.images, prompt)], self._side)
             self._descriptions[prompt] = {
                 "count": len(own.images),
                 "sha256": own.sha256,

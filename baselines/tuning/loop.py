@@ -6,9 +6,9 @@ Every random draw is a function of seed and step, so a resumed customization tak
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,11 +30,15 @@ ORDER, DIFFUSION, PICTURES, AUGMENTATION = range(4)
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """Settings of the optimization; gradients are not clipped if `max_grad_norm` is None."""
+    """Settings of the optimization; gradients are not clipped if `max_grad_norm` is None.
+
+    A step adds up the gradients of so many `parts` of its batch.
+    """
 
     steps: int
     max_grad_norm: float | None
     prior_weight: float = 1.0
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,11 @@ class Batch:
     condition: Condition
     photographs: int
     mask: Tensor | None = None
+
+    def part(self, number: int, parts: int) -> tuple[list[int], list[int]]:
+        """Rows of the photographs and of the class images in one of `parts` parts of similar size."""
+        rows = range(len(self.latents))
+        return list(rows[: self.photographs][number::parts]), list(rows[self.photographs :][number::parts])
 
 
 class Draws:
@@ -144,8 +153,15 @@ def tune(
     for step in range(before.steps, settings.steps):
         with _autocast(device, precision):
             batch = training.batch(step, draws)
-            loss = diffusion_loss(family, unet, diffusion, batch, draws, step, settings.prior_weight)
-        scaler.scale(loss).backward()
+        split, join = _split_graph(batch, settings.parts)
+        parts: list[Tensor] = []
+        for number in range(settings.parts):
+            with _autocast(device, precision):
+                given = (split, draws, step, settings.prior_weight, number, settings.parts)
+                loss = diffusion_loss(family, unet, diffusion, *given)
+            scaler.scale(loss).backward()
+            parts.append(loss.detach())
+        join()
         for leaf in leaves:
             leaf.hand_over()
         if settings.max_grad_norm is not None:
@@ -154,7 +170,7 @@ def tune(
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.detach())
+        losses.append(torch.stack(parts).sum())
         taken = step + 1
         due = file.due(taken)
         if due or taken % CHECK_EVERY == 0 or taken == settings.steps:
@@ -186,25 +202,55 @@ class _Leaf:
             self._parameter.grad = None
 
 
+def _split_graph(batch: Batch, parts: int) -> tuple[Batch, Callable[[], None]]:
+    """The batch for several backward passes, and what hands their gradients on to the text encoders afterwards."""
+    condition = batch.condition
+    tensors = {field.name: getattr(condition, field.name) for field in fields(condition)}
+    trained = {name: one for name, one in tensors.items() if one is not None and one.requires_grad}
+    if parts == 1 or not trained:
+        return batch, lambda: None
+    leaves = {name: tensor.detach().requires_grad_(True) for name, tensor in trained.items()}
+
+    def join() -> None:
+        torch.autograd.backward(list(trained.values()), [leaves[name].grad for name in trained])
+
+    return replace(batch, condition=replace(condition, **leaves)), join
+
+
 def diffusion_loss(
-    family: Family, unet: Any, diffusion: Diffusion, batch: Batch, draws: Draws, step: int, prior_weight: float
+    family: Family,
+    unet: Any,
+    diffusion: Diffusion,
+    batch: Batch,
+    draws: Draws,
+    step: int,
+    prior_weight: float,
+    number: int = 0,
+    parts: int = 1,
 ) -> Tensor:
     """Mean squared error of the photographs plus `prior_weight` times that of the class images, a scalar.
 
     This is equation 2 of DreamBooth (arXiv 2208.12242). With a mask (Custom Diffusion's valid region), the photographs'
-    squared errors are summed over channels and averaged over the pixels of the mask.
+    squared errors are summed over channels and averaged over the pixels of the mask. Of several `parts`, each has a
+    share of the rows, and their losses add up to that of the whole batch.
     """
     generator = draws.torch(DIFFUSION, step)
-    latents = batch.latents
+    latents, condition, mask = batch.latents, batch.condition, batch.mask
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
     timesteps = diffusion.draw_timesteps(len(latents), generator).to(latents.device)
+    own_rows, prior_rows = batch.part(number, parts)
+    if parts > 1:
+        rows = own_rows + prior_rows
+        latents, noise, timesteps, condition = latents[rows], noise[rows], timesteps[rows], condition.rows(rows)
+        mask = None if mask is None else mask[own_rows]
     noisy = diffusion.noised(latents, noise, timesteps).to(unet.dtype)
-    predicted = family.denoise(unet, noisy, timesteps, batch.condition.to(unet.dtype))
+    predicted = family.denoise(unet, noisy, timesteps, condition.to(unet.dtype))
     wanted = diffusion.target(latents, noise, timesteps)
     errors = nn.functional.mse_loss(predicted.float(), wanted.float(), reduction="none")
-    own, prior = errors[: batch.photographs], errors[batch.photographs :]
-    loss = own.mean() if batch.mask is None else _masked_mean(own, batch.mask)
-    return loss + prior_weight * prior.mean() if len(prior) else loss
+    own, prior = errors[: len(own_rows)], errors[len(own_rows) :]
+    loss = (own.mean() if mask is None else _masked_mean(own, mask)) * (len(own) / batch.photographs)
+    share = len(prior) / max(len(batch.latents) - batch.photographs, 1)
+    return loss + prior_weight * share * prior.mean() if len(prior) else loss
 
 
 def _masked_mean(errors: Tensor, mask: Tensor) -> Tensor:

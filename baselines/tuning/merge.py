@@ -6,6 +6,7 @@ they change the base model's outputs for other captions the least.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -15,8 +16,9 @@ from fc_bench.errors import UserError
 from fc_bench.model.families.family import Family
 from fc_bench.model.families.text import TextEncoders
 
-CAPTIONS = 240
-"""Number of regularization captions; together they have more words than any text encoder has features."""
+CAPTIONS, FEATURES = 240, 768
+"""Number of regularization captions for features of this number, as in Stable Diffusion v1.x; more features take more
+captions in proportion. Captions have about fifteen words, nearly five for each feature."""
 BATCH = 24
 """Number of captions that are encoded together."""
 ROUNDING = 1e-6
@@ -52,10 +54,11 @@ _ENDS = (
 )  # fmt: skip
 
 
-def captions() -> list[str]:
-    """The regularization captions; no two are equal, because the word lists have coprime lengths."""
+def captions(features: int) -> list[str]:
+    """The regularization captions for so many features; no two are equal, as the word lists have coprime lengths."""
     parts = (_STYLES, _THINGS, _SETTINGS, _ENDS)
-    return [" ".join(part[number % len(part)] for part in parts) for number in range(CAPTIONS)]
+    count = max(CAPTIONS, math.ceil(CAPTIONS * features / FEATURES))
+    return [" ".join(part[number % len(part)] for part in parts) for number in range(count)]
 
 
 @torch.no_grad()

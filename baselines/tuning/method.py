@@ -11,13 +11,14 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from fc_bench.baselines.base_pipeline import BasePipeline
-from fc_bench.baselines.pipeline_method import MethodOptions
+from fc_bench.baselines.pipeline_method import MethodOptions, unset
 from fc_bench.baselines.tuning.checkpoint import FORMAT
 from fc_bench.baselines.tuning.concepts import ClassPictures, check_photographs, class_prompt
 from fc_bench.baselines.tuning.layers import training_layers
 from fc_bench.baselines.tuning.loop import LoopSettings, Training, TuningResult, tune
 from fc_bench.baselines.tuning.text import PromptLengths
 from fc_bench.baselines.tuning.tokens import check_new_tokens
+from fc_bench.errors import UserError
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.families.detection import family_of
 from fc_bench.model.settings import GradientNorm
@@ -41,12 +42,22 @@ class TuningOptions(MethodOptions):
     """Photographs per step; prior preservation adds the same number of class images."""
     photographs: Photographs = 5
     """Number of photographs used per subject, from the first on."""
+    accumulation: int | None = unset(ge=1, le=1024)
+    """Number of parts of a step's batch that are computed one after the other; None: one. It trades time for memory;
+    the result is the same to rounding."""
+    resolution: int | None = unset(ge=8, le=4096)
+    """Largest side in pixels of the squares to train on; None: the run's resolution, which is never exceeded."""
     weight_decay: float = Field(default=1e-2, ge=0)
     """Weight decay of AdamW."""
     max_grad_norm: GradientNorm = 1.0
     """Largest norm of the gradients, which are clipped to it; null or inf: no clipping."""
     gradient_checkpointing: bool = False
     """Whether to trade time for memory; the result is the same."""
+
+    def side(self, setting: Setting) -> int:
+        """The side in pixels of the squares to train on."""
+        own = setting.sampler.resolution
+        return min(self.resolution or own, own)
 
 
 class TunedMethod(ABC):
@@ -66,7 +77,7 @@ class TunedMethod(ABC):
     def __init__(self, setting: Setting, options: Any) -> None:
         self.base = BasePipeline(setting)
         self.options = options
-        self.class_pictures = ClassPictures(self.base, getattr(options, "class_images", 0))
+        self.class_pictures = ClassPictures(self.base, getattr(options, "class_images", 0), options.side(setting))
         for part in self.shared_parts:
             getattr(self.base, part)  # read here, so that no subject's time includes it
 
@@ -116,9 +127,15 @@ class TunedMethod(ABC):
 
     @classmethod
     def check(cls, setting: Setting, options: Any, asked: Sequence[AskedSet]) -> None:
-        """Raise UserError for too few photographs, and for words or prompts that do not fit the text encoders."""
+        """Raise UserError for too few photographs, and for a side, words or prompts that do not fit the pipeline."""
         pipeline = setting.backbone.path("pipeline")
-        tokenizers = family_of(pipeline).load_tokenizers(pipeline)
+        family = family_of(pipeline)
+        if options.side(setting) % (step := family.size_step(pipeline)):
+            raise UserError(
+                f"The option resolution: {options.resolution} is no multiple of {step} pixels, which the autoencoder "
+                "takes; change it."
+            )
+        tokenizers = family.load_tokenizers(pipeline)
         vocabularies = [frozenset(tokenizer.get_vocab()) for tokenizer in tokenizers]
         readers = [PromptLengths(tokenizer) for tokenizer in tokenizers]
         for one in asked:
@@ -193,7 +210,8 @@ class TunedMethod(ABC):
     ) -> TuningResult:
         """Run the shared training loop with the method's options."""
         options: TuningOptions = self.options
-        settings = LoopSettings(options.steps * len(subjects), options.max_grad_norm, prior_weight)
+        parts = min(options.accumulation or 1, options.batch_size)
+        settings = LoopSettings(options.steps * len(subjects), options.max_grad_norm, prior_weight, parts)
         identity = digest([FORMAT, seed, [subject.id for subject in subjects], options.model_dump(mode="json")])
         if options.gradient_checkpointing:
             training.unet.enable_gradient_checkpointing()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field, field_validator
 
 from fc_bench.baselines.base_pipeline import BasePipeline
+from fc_bench.baselines.pipeline_method import unset
 from fc_bench.baselines.tuning.concepts import Examples, encode_pictures, originals_of
 from fc_bench.baselines.tuning.loop import Batch, Draws
 from fc_bench.baselines.tuning.method import ClassImageCount, TunedMethod, TuningOptions
@@ -29,7 +30,11 @@ class RareTokenOptions(TuningOptions):
     prior_weight: float = Field(default=1.0, ge=0)
     """Weight of the class images in the loss."""
     train_text_encoder: bool = False
-    """Whether to train the text encoder as well."""
+    """Whether to train the text encoders as well."""
+    text_learning_rate: float | None = unset(gt=0)
+    """Learning rate of trained text encoders; None: `learning_rate`."""
+    text_weight_decay: float | None = unset(ge=0)
+    """Weight decay of trained text encoders; None: `weight_decay`."""
 
     @field_validator("rare_tokens")
     @classmethod
@@ -71,7 +76,8 @@ class RareTokenMethod(TunedMethod):
             )
             for position, subject in enumerate(subjects, first_position)
         ]
-        return Examples(encode_pictures(self.base, parts), self.class_pictures.of(subjects))
+        pictures = encode_pictures(self.base, parts, self.options.side(self.base.setting))
+        return Examples(pictures, self.class_pictures.of(subjects))
 
 
 def check_rare_tokens(tokenizers: Sequence[Any], tokens: Sequence[str]) -> None:
@@ -105,17 +111,20 @@ class RareTokenTraining:
         self._examples = examples
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """All trainable parameters, with one learning rate."""
-        return [
-            {
-                "params": [parameter for parameter in model.parameters() if parameter.requires_grad],
-                "lr": self._options.learning_rate,
-                "weight_decay": self._options.weight_decay,
-            }
-            for model in (self.unet, *self._encoders)
-        ]
+        """All trainable parameters; those of the text encoders may have a learning rate and decay of their own."""
+        options = self._options
+        rate = options.text_learning_rate or options.learning_rate
+        decay = options.weight_decay if options.text_weight_decay is None else options.text_weight_decay
+        of_text = [_group(encoder, rate, decay) for encoder in self._encoders]
+        return [_group(self.unet, options.learning_rate, options.weight_decay), *of_text]
 
     def batch(self, step: int, draws: Draws) -> Batch:
         """The step's photographs and class images with their prompts."""
         latents, prompts, framings, photographs = self._examples.batch(step, self._options.batch_size, draws)
         return Batch(latents, self._family.framed(self._encode(prompts), framings), photographs)
+
+
+def _group(model: Any, rate: float, decay: float) -> dict[str, Any]:
+    """The trainable parameters of a model as a parameter group."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return {"params": trainable, "lr": rate, "weight_decay": decay}

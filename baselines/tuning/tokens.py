@@ -106,10 +106,15 @@ class _ExtendedTable(nn.Module):
 
 
 def save_tokens(family: Family, rows: Sequence[Tensor], token: str, file: Path) -> None:
-    """Write a token's embeddings in each text encoder [vectors, features], in the format of the diffusers examples."""
+    """Write a token's embeddings in each text encoder [vectors, features], under the keys of the diffusers examples.
+
+    The file's metadata say what a stock pipeline needs beside it.
+    """
     keys = family.token_keys(token)
     stored = {key: own.detach().cpu().contiguous() for key, own in zip(keys, rows, strict=True)}
-    save_file(stored, file, metadata={"format": "pt"})
+    # Metadata of several entries are written in random order, so the same artefact would have different bytes.
+    metadata = {"note": family.token_note} if family.token_note else {"format": "pt"}
+    save_file(stored, file, metadata=metadata)
 
 
 def load_tokens(family: Family, pipeline: Any, token: str, file: Path) -> None:

@@ -74,10 +74,9 @@ def _unreadable_prompts(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
         for subject_set, prompts in suite.subject_sets()
         for prompt in prompts
     )
-    for reader in prompt_readers(backbone, scored="prompt-consistency" in suite.file.metrics):
-        for prompt in prompts:
-            message = reader.refusal(prompt)
-            if message:
-                yield Finding("prompt", message, blocks=True)
+    readers = prompt_readers(backbone, scored="prompt-consistency" in suite.file.metrics)
+    for message in dict.fromkeys(reader.refusal(prompt) for reader in readers for prompt in prompts):
+        if message:
+            yield Finding("prompt", message, blocks=True)
     if message := unknown_words(prompts, backbone):
         yield Finding("prompt", message)

@@ -215,8 +215,8 @@ def resolve_method(
     method, options, suited = _validated(name, overrides, setting, protocol)
     resolved = _recorded(name, options)
     defaults = _defaults(name, method, setting, suited, resolved)
-    given = {key: value for key, value in resolved.items() if key in overrides}
-    changed = [f"{key}={value}" for key, value in sorted(given.items()) if value != defaults[key]]
+    given = {key: resolved.get(key) for key in overrides}  # a record leaves out some options that are None
+    changed = [f"{key}={value}" for key, value in sorted(given.items()) if value != defaults.get(key)]
     label = f"{name}[{','.join(changed)}]" if changed else name
     weights = {part: fingerprint(path) for part, path in method.weights(setting.backbone, options).items()}
     return method, options, MethodRow(label, name, resolved, weights)

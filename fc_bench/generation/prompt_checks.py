@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from fc_bench.errors import UserError
@@ -44,13 +45,12 @@ class PromptReader:
 
 
 def prompt_readers(backbone: Backbone, generated: bool = True, scored: bool = True) -> list[PromptReader]:
-    """The readers of a backbone: its text encoder if images are generated, its CLIP scorer if they are scored."""
+    """The readers of a backbone: its text encoders if images are generated, its CLIP scorer if they are scored."""
     readers = []
     if generated:
         pipeline = backbone.path("pipeline")
-        for encoder in family_of(pipeline).encoders:
-            what = f'the text encoder of the backbone "{backbone.name}"'
-            readers.append(PromptReader(what, pipeline / encoder.tokenizer))
+        what = f'the text encoder of the backbone "{backbone.name}"'
+        readers += [PromptReader(what, pipeline / encoder.tokenizer) for encoder in family_of(pipeline).encoders]
     if scored:
         readers.append(PromptReader(f'the CLIP scorer of the backbone "{backbone.name}"', backbone.path("clip")))
     return readers
@@ -95,8 +95,9 @@ def unknown_words(prompts: Iterable[str], backbone: Backbone) -> str:
     """
     if not backbone.closed_vocabulary:
         return ""
-    (reader,) = prompt_readers(backbone, scored=False)
-    words = [f'"{word}"' for word in reader.in_pieces(prompts)]
+    prompts = list(prompts)
+    in_pieces = [reader.in_pieces(prompts) for reader in prompt_readers(backbone, scored=False)]
+    words = [f'"{word}"' for word in dict.fromkeys(chain.from_iterable(in_pieces))]
     if not words:
         return ""
     named = ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")

@@ -77,6 +77,8 @@ class Family(ABC):
     """The layers that have a low-rank adapter, as in the diffusers examples."""
     half_precision: ClassVar[bool] = False
     """Whether a download takes the published variant in half precision, because the whole weights are large."""
+    token_note: ClassVar[str] = ""
+    """What a stock pipeline needs beside the file of a new token, in sentences; empty where it needs nothing."""
     lacks: ClassVar[Mapping[str, str]] = {}
     """Method -> why no backbone of this family can run it, as a sentence without its period."""
 

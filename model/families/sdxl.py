@@ -49,6 +49,12 @@ class StableDiffusionXL(Family):
         Encoder("text_encoder_2", "tokenizer_2", "clip_g", padding="!"),
     )
 
+    token_note: ClassVar[str] = (
+        "Load clip_l with tokenizer and text_encoder, and clip_g with tokenizer_2 and text_encoder_2. Then set "
+        "pipeline.text_encoder_2.text_model.eos_token_id = pipeline.tokenizer_2.eos_token_id: with the eos_token_id 2 "
+        "of old configurations, prompts are pooled at the new token instead of their end, and images differ."
+    )
+
     def pipeline(self, parts: Mapping[str, Any]) -> Any:
         """A StableDiffusionXLPipeline without watermark, which would depend on an installed package."""
         return self.pipeline_class()(**parts, add_watermarker=False)

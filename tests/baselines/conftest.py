@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from safetensors.torch import load_file
 
 from fc_bench.baselines.custom_diffusion import CustomDiffusion
 from fc_bench.baselines.dreambooth import DreamBooth
@@ -38,12 +41,76 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "custom-diffusion merged": (CustomDiffusion, {**CUSTOM, "two_subjects": "merge"}),
 }
 """Methods that tune and the options of a short training, by what makes the case."""
+XL_CASES = (
+    "dreambooth with text encoder",
+    "dreambooth-lora",
+    "textual-inversion of several vectors",
+    "custom-diffusion merged",
+)
+"""The cases that also run on SDXL, in which they take several times as long, where a test does not choose its cases."""
+STOCK: dict[str, tuple[Any, dict[str, Any]]] = {
+    "sd1": (StableDiffusionPipeline, {"safety_checker": None}),
+    "sdxl": (StableDiffusionXLPipeline, {"add_watermarker": False}),
+}
+"""Each family's pipeline of diffusers, and what it is loaded with."""
+CHOICES: dict[str, Iterable[Any]] = {
+    "family": STOCK,
+    "case": CASES,
+    "count": (1, 2),
+    "half": ("bfloat16", "float16"),
+}
+XL_CHOICES: dict[str, Iterable[Any]] = {"case": XL_CASES, "count": (2,), "half": ("float16",)}
+of_sd1 = pytest.mark.parametrize("family", ["sd1"], indirect=True)
+of_sdxl = pytest.mark.parametrize("family", ["sdxl"], indirect=True)
+
+
+def cases_of(sd1: Iterable[str], sdxl: Iterable[str]) -> pytest.MarkDecorator:
+    """A test runs with these cases of each family."""
+    pairs = [*(("sd1", case) for case in sd1), *(("sdxl", case) for case in sdxl)]
+    return pytest.mark.parametrize(("family", "case"), pairs, indirect=["family"])
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test runs on every family and with every case, number of subjects and half precision, as far as it names them.
+
+    On SDXL it runs with `XL_CHOICES` alone. What a test chooses itself is left to it.
+    """
+    marks = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    chosen = {name for names in marks for name in ([names] if isinstance(names, str) else names)}
+    wanted = [name for name in CHOICES if name in metafunc.fixturenames and name not in chosen]
+    rows = [dict(zip(wanted, row, strict=True)) for row in product(*(CHOICES[name] for name in wanted))]
+    kept = [
+        list(row.values())
+        for row in rows
+        if row.get("family") != "sdxl" or all(row[name] in own for name, own in XL_CHOICES.items() if name in row)
+    ]
+    if wanted:
+        metafunc.parametrize(wanted, kept, indirect=[name for name in wanted if name == "family"], scope="session")
 
 
 @pytest.fixture(scope="session")
-def setting(tiny_backbone: Path) -> Setting:
+def family(request: pytest.FixtureRequest) -> str:
+    """Every family; `of_sd1` and `of_sdxl` leave one of them to a test."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def backbone_file(family: str, request: pytest.FixtureRequest) -> Path:
+    """The file of the family's tiny backbone."""
+    return request.getfixturevalue({"sd1": "tiny_backbone", "sdxl": "tiny_sdxl_backbone"}[family])
+
+
+@pytest.fixture(scope="session")
+def setting(backbone_file: Path) -> Setting:
     """Three sampling steps at 64 x 64 pixels with the tiny backbone."""
-    return Setting(read_backbone(str(tiny_backbone)), Sampler("ddim", 3, 3.0, 64), "cpu", "float32")
+    return Setting(read_backbone(str(backbone_file)), Sampler("ddim", 3, 3.0, 64), "cpu", "float32")
+
+
+@pytest.fixture(scope="session")
+def other_family(family: str, setting: Setting, request: pytest.FixtureRequest) -> Setting:
+    """The same setting with the tiny backbone of the other family."""
+    backbone = request.getfixturevalue({"sd1": "tiny_sdxl_backbone", "sdxl": "tiny_backbone"}[family])
+    return replace(setting, backbone=read_backbone(str(backbone)))
 
 
 @pytest.fixture
@@ -77,12 +144,6 @@ def tunable(tmp_path: Path, people: Any, portrait: Any) -> dict[str, Subject]:
 def subjects(tunable: dict[str, Subject]) -> list[Subject]:
     """Two subjects of different class nouns."""
     return [tunable["ann"], tunable["bob"]]
-
-
-@pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest) -> str:
-    """Every case."""
-    return request.param
 
 
 @pytest.fixture
@@ -138,15 +199,36 @@ def images_of() -> Callable[..., np.ndarray]:
 
 
 @pytest.fixture
-def stock_pipeline(setting: Setting) -> Callable[..., StableDiffusionPipeline]:
+def stock_pipeline(setting: Setting, family: str) -> Callable[..., Any]:
     """The backbone's pipeline as diffusers alone loads it, with some parts in the place of its own."""
 
-    def load(**parts: Any) -> StableDiffusionPipeline:
+    def load(**parts: Any) -> Any:
         folder = setting.backbone.path("pipeline")
-        pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, **parts)
+        kind, absent = STOCK[family]
+        pipeline = kind.from_pretrained(folder, **absent, **parts)
+        pipeline.set_progress_bar_config(disable=True)
         config = pipeline.scheduler.config
         pipeline.scheduler = DDIMScheduler.from_config(config, clip_sample=False, set_alpha_to_one=False)
         return pipeline
+
+    return load
+
+
+@pytest.fixture
+def load_token(family: str) -> Callable[..., None]:
+    """Loads a token's file into a stock pipeline, as diffusers documents it; `fitted` sets where prompts end."""
+
+    def load(pipeline: Any, token: str, file: Path, fitted: bool = True) -> None:
+        if family == "sd1":
+            pipeline.load_textual_inversion(file, token=token)
+            return
+        stored = load_file(file)
+        first = {"text_encoder": pipeline.text_encoder, "tokenizer": pipeline.tokenizer}
+        second = {"text_encoder": pipeline.text_encoder_2, "tokenizer": pipeline.tokenizer_2}
+        pipeline.load_textual_inversion(stored["clip_l"], token=token, **first)
+        pipeline.load_textual_inversion(stored["clip_g"], token=token, **second)
+        if fitted:
+            pipeline.text_encoder_2.text_model.eos_token_id = pipeline.tokenizer_2.eos_token_id
 
     return load
 

@@ -14,6 +14,10 @@ from fc_bench.baselines.pipeline_method import MethodOptions
 from fc_bench.baselines.text_only import TextOnly
 from fc_bench.protocols import Subject, fill
 
+from .conftest import of_sd1
+
+pytestmark = of_sd1
+
 
 @pytest.fixture
 def pixels(images_of, tmp_path) -> Callable[..., np.ndarray]:

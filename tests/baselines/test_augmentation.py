@@ -7,7 +7,16 @@ import pytest
 import torch
 from PIL import Image
 
-from fc_bench.baselines.tuning.augmentation import CLOSE, FAR, Rescaling, draw_rescaling, rescale, valid_region
+from fc_bench.baselines.tuning.augmentation import (
+    CLOSE,
+    FAR,
+    Rescaling,
+    draw_rescaling,
+    rescale,
+    rescaled_framing,
+    valid_region,
+)
+from fc_bench.model.families.condition import Framing
 
 
 def drawn(canvas: int, count: int = 400) -> list[Rescaling]:
@@ -59,3 +68,10 @@ def test_an_enlarged_photograph_is_cropped_where_the_draw_says():
     left = rescale(ramp, Rescaling(80, 0, 0, ""), 64)
     right = rescale(ramp, Rescaling(80, 0, 16, ""), 64)
     torch.testing.assert_close(left[:, :, 16:], right[:, :, :-16])
+
+
+def test_the_framing_is_the_original_size_and_what_is_cropped_of_the_rescaled_photograph():
+    wide = Image.new("RGB", (90, 60))
+    assert rescaled_framing(wide, Rescaling(64, 0, 0, ""), 64) == Framing((60, 90), (0, 16), (64, 64))
+    assert rescaled_framing(wide, Rescaling(80, 7, 16, ""), 64) == Framing((60, 90), (7, 20 + 16), (64, 64))
+    assert rescaled_framing(wide, Rescaling(32, 9, 30, ""), 64) == Framing((60, 90), (0, 8), (64, 64))

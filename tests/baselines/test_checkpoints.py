@@ -11,6 +11,8 @@ from fc_bench.errors import UserError
 from fc_bench.model.backbones.fingerprint import fingerprint
 from fc_bench.protocols import Checkpoints
 
+from .conftest import CASES, of_sd1
+
 
 @pytest.fixture
 def checkpoints(tmp_path: Path) -> Checkpoints:
@@ -63,6 +65,8 @@ def test_continued_from_a_checkpoint_the_artefact_is_the_same(case, build, custo
     assert fingerprint(tmp_path / "second") == fingerprint(tmp_path / "whole")
 
 
+@of_sd1
+@pytest.mark.parametrize("case", CASES)
 def test_continued_after_the_last_step_no_step_is_taken(case, build, customize, subjects, checkpoints, tmp_path):
     whole = customize(build(case), subjects[:1], tmp_path / "whole", checkpoints=checkpoints)
     method = build(case)
@@ -75,6 +79,7 @@ def test_continued_after_the_last_step_no_step_is_taken(case, build, customize, 
     assert fingerprint(tmp_path / "again") == fingerprint(tmp_path / "whole")
 
 
+@of_sd1
 def test_a_pair_of_adapters_goes_on_in_the_second_one(build, customize, subjects, checkpoints, tmp_path):
     case = "dreambooth-lora with text encoder"
     customize(build(case), subjects, tmp_path / "whole")
@@ -87,6 +92,7 @@ def test_a_pair_of_adapters_goes_on_in_the_second_one(build, customize, subjects
     assert fingerprint(tmp_path / "second") == fingerprint(tmp_path / "whole")
 
 
+@of_sd1
 @pytest.mark.parametrize(
     ("person", "options", "seed"), [("bob", {}, 1), ("ann", {"learning_rate": 2e-2}, 1), ("ann", {}, 2)]
 )
@@ -101,6 +107,7 @@ def test_the_checkpoint_of_another_customization_is_refused(
     assert taken == []
 
 
+@of_sd1
 def test_a_damaged_checkpoint_is_reported_with_its_file(build, customize, subjects, checkpoints, tmp_path):
     interrupted(build("dreambooth"), (0, 3), customize, subjects[:1], tmp_path / "first", checkpoints)
     (file,) = checkpoints.folder.iterdir()

@@ -19,8 +19,10 @@ from fc_bench.baselines.tuning.class_images import class_images
 from fc_bench.baselines.tuning.concepts import ClassPictures
 from fc_bench.errors import UserError
 
+from .conftest import of_sd1
+
 MAN, WOMAN = "a photo of a man", "a photo of a woman"
-pytestmark = pytest.mark.usefixtures("own_cache")
+pytestmark = [pytest.mark.usefixtures("own_cache"), of_sd1]
 with_prior = pytest.mark.parametrize("case", ["dreambooth", "dreambooth-lora", "custom-diffusion"])
 
 
@@ -35,9 +37,9 @@ def encoded_prompts(monkeypatch) -> list[str]:
     found = []
     encode_pictures = concepts.encode_pictures
 
-    def recorded(base, parts):
+    def recorded(base, parts, side):
         found.extend(prompt for _, prompt in parts)
-        return encode_pictures(base, parts)
+        return encode_pictures(base, parts, side)
 
     monkeypatch.setattr(concepts, "encode_pictures", recorded)
     return found
@@ -86,7 +88,7 @@ def test_a_cache_that_cannot_be_written_is_reported_with_the_variable(base, tmp_
 
 
 def test_each_prompts_are_encoded_once_whoever_asks(base, tunable, encoded_prompts):
-    pictures = ClassPictures(base, 2)
+    pictures = ClassPictures(base, 2, 64)
     ann, bob, cid = (tunable[name] for name in ("ann", "bob", "cid"))
     same_noun = pictures.of([bob, cid])
     forward, backward = pictures.of([bob, ann]), pictures.of([ann, bob])

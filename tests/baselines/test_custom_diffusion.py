@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from fc_bench.baselines import custom_diffusion
+from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.custom_diffusion import (
     BEFORE,
     BLOCK,
@@ -22,8 +24,13 @@ from fc_bench.baselines.custom_diffusion import (
 from fc_bench.baselines.tuning import latents
 from fc_bench.baselines.tuning.merge import caption_features, captions, mention_features, merge, whitening
 from fc_bench.errors import UserError
-from fc_bench.model.families.sd1 import StableDiffusion1
+from fc_bench.model.families.condition import Condition, Framing
+from fc_bench.model.families.sdxl import StableDiffusionXL
+from fc_bench.model.families.text import TextEncoders
+from fc_bench.model.word_tokenizer import word_tokenizer
 from fc_bench.protocols import Customization, Subject
+
+from .conftest import of_sd1, of_sdxl
 
 pytestmark = pytest.mark.usefixtures("shared_cache")
 
@@ -46,6 +53,12 @@ def learnt(method: CustomDiffusion, subjects: list[Subject], folder: Path) -> Cu
     return method.customize(subjects, 0, folder, None)
 
 
+def condition_of(base: BasePipeline) -> Condition:
+    """The condition of a picture with a prompt of four letters."""
+    with torch.no_grad():
+        return base.family.framed(base.family.encode(base.text, ["a b c d"]), [Framing.whole(64, 64)])
+
+
 def kept(folder: Path) -> dict[str, torch.Tensor]:
     """Every tensor of an artefact."""
     return {
@@ -56,12 +69,12 @@ def kept(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_the_artefact_changes_the_image_and_stock_diffusers_gives_the_same_one(
-    setting, tunable, images_of, stock_pipeline, stock_images, tmp_path
+    setting, tunable, images_of, stock_pipeline, stock_images, load_token, tmp_path
 ):
     method = method_of(setting)
     ours = images_of(method, learnt(method, [tunable["ann"]], tmp_path / "artefact"))
     stock = stock_pipeline()
-    stock.load_textual_inversion(tmp_path / "artefact", weight_name="token-ann.safetensors")
+    load_token(stock, "<ann>", tmp_path / "artefact" / "token-ann.safetensors")
     token_alone = stock_images(stock, "a photo of a <ann> woman")
     # Without the pipeline diffusers reads the file and changes nothing.
     stock.unet.load_attn_procs(tmp_path / "artefact", weight_name=FILE, _pipeline=stock)
@@ -78,10 +91,12 @@ def test_every_key_value_and_token_is_trained_and_nothing_else_is_kept(setting, 
     ]
     assert set(weights) == set(cross)
     assert all((weights[name] != method.base.unet.get_parameter(name)).any() for name in cross)
-    (row,) = load_file(tmp_path / "artefact" / "token-ann.safetensors").values()
-    (encoder,), (tokenizer,) = method.base.text.encoders, method.base.text.tokenizers
-    start = encoder.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("s</w>")]
-    assert (row != start).any()
+    rows, text = load_file(tmp_path / "artefact" / "token-ann.safetensors"), method.base.text
+    keys = method.base.family.token_keys("<ann>")
+    assert rows.keys() == set(keys)
+    for key, tokenizer, encoder in zip(keys, text.tokenizers, text.encoders, strict=True):
+        start = encoder.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("s</w>")]
+        assert (rows[key] != start).any()
     assert {file.name for file in (tmp_path / "artefact").iterdir()} == {"token-ann.safetensors", FILE}
 
 
@@ -91,22 +106,25 @@ def test_only_cross_attention_and_the_tokens_row_of_the_loaded_pipeline_differ(s
     for name, parameter in method.base.unet.named_parameters():
         tuned = ".attn2.to_k." in name or ".attn2.to_v." in name
         assert torch.equal(parameter, pipeline.unet.get_parameter(name)) != tuned
-    table, own = (part.get_input_embeddings().weight for part in (pipeline.text_encoder, *method.base.text.encoders))
-    assert torch.equal(table[: len(own)], own)
-    assert len(table) == len(own) + 1
+    loaded = method.base.family.text_of(pipeline).encoders
+    for both in zip(loaded, method.base.text.encoders, strict=True):
+        table, own = (encoder.get_input_embeddings().weight for encoder in both)
+        assert torch.equal(table[: len(own)], own)
+        assert len(table) == len(own) + 1
 
 
 def test_the_first_tokens_keys_and_values_carry_no_gradient(setting):
-    unet = method_of(setting).base.fresh_unet()
-    processors = install_processors(StableDiffusion1(), unet)
+    base = method_of(setting).base
+    unet, plain = base.fresh_unet(), condition_of(base)
+    processors = install_processors(base.family, unet)
 
     def gradients(position: int) -> list[float]:
         """Sizes of the gradients when a text has a feature at one position alone."""
-        text = torch.zeros(1, 5, 16)
+        text = torch.zeros_like(plain.text)
         text[:, position] = 1.0
         unet.zero_grad()
         noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-        unet(noisy, torch.tensor([500]), text).sample.square().sum().backward()
+        base.family.denoise(unet, noisy, torch.tensor([500]), plain.with_text(text)).square().sum().backward()
         return [float(parameter.grad.abs().max()) for part in processors.values() for parameter in part.parameters()]
 
     assert max(gradients(0)) == 0
@@ -116,17 +134,18 @@ def test_the_first_tokens_keys_and_values_carry_no_gradient(setting):
 def test_processors_start_as_the_layers_own_attention(setting):
     base = method_of(setting).base
     unet = base.fresh_unet()
-    install_processors(StableDiffusion1(), unet)
-    generator = torch.Generator().manual_seed(1)
-    noisy, text = torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 5, 16, generator=generator)
-    torch.testing.assert_close(unet(noisy, 500, text).sample, base.unet(noisy, 500, text).sample)
+    install_processors(base.family, unet)
+    noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    own, stock = (base.family.denoise(model, noisy, 500, condition_of(base)) for model in (unet, base.unet))
+    torch.testing.assert_close(own, stock)
 
 
 def test_token_rows_do_not_decay(setting, tunable):
     method = method_of(setting)
-    training = custom_diffusion._KeysAndValues(method.base, method.options, [tunable["ann"]], method.class_pictures)
+    training = custom_diffusion._KeysAndValues(method.base, method.options, [tunable["ann"]], None)
     weights, tokens = training.parameter_groups()
-    assert [parameter.shape for parameter in tokens["params"]] == [(1, 16)]
+    widths = [encoder.config.hidden_size for encoder in method.base.text.encoders]
+    assert [tuple(parameter.shape) for parameter in tokens["params"]] == [(1, width) for width in widths]
     assert tokens["weight_decay"] == 0
     assert weights["weight_decay"] == method.options.weight_decay > 0
 
@@ -136,11 +155,12 @@ def test_two_subjects_are_trained_jointly_by_default(setting, tunable, tmp_path)
     assert not method.tunes_apart
     assert CustomDiffusion.remark(method.options, 2) is None
     learnt(method, [tunable["ann"], tunable["bob"]], tmp_path / "artefact")
-    ann, bob = (load_file(tmp_path / "artefact" / f"token-{name}.safetensors")[f"<{name}>"] for name in ("ann", "bob"))
-    assert (ann != bob).any()
+    ann, bob = (load_file(tmp_path / "artefact" / f"token-{name}.safetensors").values() for name in ("ann", "bob"))
+    assert all((one != other).any() for one, other in zip(ann, bob, strict=True))
     assert len(list(tmp_path.glob("artefact/*.safetensors"))) == 3
 
 
+@of_sd1
 def test_without_augmentation_each_photograph_is_encoded_once(setting, tunable, tmp_path, monkeypatch):
     encoded = 0
     posterior = latents.posterior
@@ -224,13 +244,39 @@ def test_a_direction_that_captions_hardly_show_does_not_blow_up_the_merge():
         torch.testing.assert_close(found @ target.T.float(), part["w"] @ target.T.float(), atol=1e-5, rtol=1e-5)
 
 
+@of_sd1
 def test_captions_of_a_whole_text_encoder_span_all_but_the_layer_norms_direction(setting):
     base = method_of(setting).base
-    features = caption_features(base.family, base.text, captions())
-    assert len(set(captions())) == len(captions())
+    features = caption_features(base.family, base.text, captions(16))
+    assert len(set(captions(16))) == len(captions(16)) == len(captions(768)) == 240
     assert whitening(features).shape == (16, 15)
 
 
+@of_sdxl
+def test_captions_span_the_features_of_two_text_encoders_side_by_side(setting):
+    base = method_of(setting).base
+    assert whitening(caption_features(base.family, base.text, captions(40))).shape == (40, 40)
+
+
+@pytest.mark.slow
+def test_captions_span_the_2048_features_of_stable_diffusion_xl_and_fewer_would_not():
+    """Random text encoders of the true widths, with three layers in place of 12 and 32."""
+    tokenizer = word_tokenizer([word for caption in captions(2048) for word in caption.split()], 77)
+    special = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    shape = {"vocab_size": len(tokenizer), "num_hidden_layers": 3, "max_position_embeddings": 77, **special}
+    torch.manual_seed(0)
+    first = CLIPTextConfig(**shape, hidden_size=768, intermediate_size=3072, num_attention_heads=12)
+    second = CLIPTextConfig(**shape, hidden_size=1280, intermediate_size=5120, num_attention_heads=20)
+    encoders = CLIPTextModel(first).eval(), CLIPTextModelWithProjection(second).eval()
+    text = TextEncoders((tokenizer, tokenizer), encoders)
+    features = caption_features(StableDiffusionXL(), text, captions(2048))
+    assert len(set(captions(2048))) == len(captions(2048)) == 640
+    assert whitening(features).shape == (2048, 2048)
+    tokens = sum(len(tokenizer(caption).input_ids) for caption in captions(768))
+    assert whitening(features[:tokens]).shape[1] < 2048
+
+
+@of_sd1
 @pytest.mark.parametrize("length", [2, 6])
 def test_how_many_steps_are_encoded_together_changes_nothing(setting, tunable, tmp_path, monkeypatch, length):
     learnt(method_of(setting), [tunable["ann"]], tmp_path / "usual")
@@ -241,6 +287,7 @@ def test_how_many_steps_are_encoded_together_changes_nothing(setting, tunable, t
         torch.testing.assert_close(other[name], tensor, atol=1e-3, rtol=1e-3)
 
 
+@of_sd1
 def test_an_artefact_of_another_unet_is_refused(setting, tunable, tmp_path):
     method = method_of(setting)
     learnt(method, [tunable["ann"]], tmp_path / "artefact")
@@ -257,6 +304,7 @@ def test_an_artefact_of_another_unet_is_refused(setting, tunable, tmp_path):
             method.restore([tunable["ann"]], [tmp_path / "artefact"])
 
 
+@of_sd1
 def test_an_initializer_of_several_tokens_is_refused_with_its_pieces(setting, tunable, tmp_path):
     method = method_of(setting, initializers=("sks", "o"))
     with pytest.raises(UserError, match=r'The option initializers: "sks" has to be one token .* "s", "k", "s</w>"'):

@@ -10,26 +10,29 @@ import torch
 from diffusers import UNet2DConditionModel
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from fc_bench.baselines.tuning import loop
 from fc_bench.errors import UserError
 
+from .conftest import of_sd1
+
 RARE = ["dreambooth", "dreambooth-lora"]
+ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 PROMPTS = {1: "a photo of a x woman", 2: "a photo of a x woman and a y man"}
 
 
 @pytest.mark.parametrize("case", ["dreambooth", "dreambooth with text encoder"])
-@pytest.mark.parametrize("count", [1, 2])
 def test_stock_diffusers_gives_the_same_image_of_the_tuned_model(
     case, count, build, customize, images_of, stock_pipeline, stock_images, subjects, tmp_path
 ):
     method, artefact = build(case), tmp_path / "artefact"
     ours = images_of(method, customize(method, subjects[:count], artefact))
     parts = {"unet": UNet2DConditionModel.from_pretrained(artefact / "unet")}
-    assert (artefact / "text_encoder").exists() == ("text encoder" in case)
-    if "text encoder" in case:
-        parts["text_encoder"] = CLIPTextModel.from_pretrained(artefact / "text_encoder")
+    for encoder in method.base.family.encoders:
+        assert (artefact / encoder.part).exists() == ("text encoder" in case)
+        if "text encoder" in case:
+            parts[encoder.part] = ENCODERS[encoder.part].from_pretrained(artefact / encoder.part)
     assert np.abs(ours - stock_images(stock_pipeline(**parts), PROMPTS[count])).max() <= 1
     for name in parts:
         rest = {other: part for other, part in parts.items() if other != name}
@@ -37,12 +40,13 @@ def test_stock_diffusers_gives_the_same_image_of_the_tuned_model(
 
 
 @pytest.mark.parametrize("case", ["dreambooth-lora", "dreambooth-lora with text encoder"])
-@pytest.mark.parametrize("count", [1, 2])
 def test_stock_diffusers_gives_the_same_image_of_the_adapters(
     case, count, build, customize, images_of, stock_pipeline, stock_images, subjects, tmp_path
 ):
     method, artefact = build(case), tmp_path / "artefact"
     ours = images_of(method, customize(method, subjects[:count], artefact))
+    prefixes = {"unet", *(encoder.part for encoder in method.base.family.encoders if "text encoder" in case)}
+    assert {name.split(".")[0] for name in adapter(artefact / subjects[0].id)} == prefixes
     stock = stock_pipeline()
     without = stock_images(stock, PROMPTS[count])
     names = [subject.id for subject in subjects[:count]]
@@ -57,13 +61,14 @@ def adapter(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "pytorch_lora_weights.safetensors")
 
 
+@of_sd1
 def test_two_adapters_start_and_are_drawn_apart(build, customize, subjects, tmp_path, monkeypatch):
     seen = []
     loss = loop.diffusion_loss
 
-    def noted(family, unet, diffusion, batch, draws, step, prior_weight):
+    def noted(family, unet, diffusion, batch, draws, step, *rest):
         seen.append(float(torch.rand(1, generator=draws.torch(loop.DIFFUSION, step))))
-        return loss(family, unet, diffusion, batch, draws, step, prior_weight)
+        return loss(family, unet, diffusion, batch, draws, step, *rest)
 
     monkeypatch.setattr(loop, "diffusion_loss", noted)
     customize(build("dreambooth-lora", steps=1, learning_rate=1e-12), subjects, tmp_path / "pair")
@@ -74,12 +79,14 @@ def test_two_adapters_start_and_are_drawn_apart(build, customize, subjects, tmp_
     assert all((ann[name] != bob[name]).any() for name in starts)
 
 
+@of_sd1
 @pytest.mark.parametrize("case", RARE)
 def test_equal_rare_tokens_are_refused_with_the_options(case, build):
     with pytest.raises(ValidationError, match="two subjects need two different rare tokens"):
         build(case, rare_tokens=["x", "x"])
 
 
+@of_sd1
 @pytest.mark.parametrize("case", RARE)
 def test_a_rare_token_of_several_tokens_is_refused_with_the_option(case, build, customize, subjects, tmp_path):
     method = build(case, rare_tokens=["x", "sk"])

@@ -16,7 +16,7 @@ from fc_bench.cost.worker import _assignment
 from fc_bench.errors import UserError
 from fc_bench.protocols import Request, fill
 
-from .conftest import CASES
+from .conftest import CASES, cases_of, of_sd1
 
 KINDS = {"text-only": (TextOnly, {}), "fastcomposer": (FastComposer, {})} | {
     name: CASES[name] for name in ("textual-inversion of several vectors", "dreambooth-lora with text encoder")
@@ -63,7 +63,7 @@ def encoded(monkeypatch):
     return calls
 
 
-@pytest.mark.parametrize("case", KINDS)
+@cases_of(KINDS, ["textual-inversion of several vectors"])
 def test_images_of_remembered_prompts_are_the_same(case, drawn, encoded):
     _, plain = drawn(case)
     told = sum(encoded)
@@ -74,6 +74,7 @@ def test_images_of_remembered_prompts_are_the_same(case, drawn, encoded):
         assert (told, sum(encoded)) == (8, 3)  # two prompts and the null prompt for each image, or each once
 
 
+@of_sd1
 @pytest.mark.parametrize(
     "case", ["fastcomposer", pytest.param("textual-inversion of several vectors", marks=pytest.mark.slow)]
 )
@@ -88,6 +89,7 @@ def test_images_of_compiled_models_are_the_same_and_nothing_stays_compiled(case,
     assert unet._compiled_call_impl is None
 
 
+@of_sd1
 def test_a_run_remembers_prompts_and_what_measures_costs_does_not(setting):
     assert prepare(RunOptions(device="cpu")).setting.remembers_text
     task = {

@@ -37,7 +37,7 @@ TRAINED: dict[str, Callable[[Any], Any]] = {
     "nothing but the text": frozen,
     "the whole UNet": whole,
     "an adapter": adapter,
-    "keys and values of cross-attention": partial(install_processors, StableDiffusion1()),
+    "keys and values of cross-attention": partial(install_processors, StableDiffusion1()),  # the same names in SDXL
 }
 
 
@@ -56,11 +56,19 @@ def trained(unet: Any) -> list[Any]:
     return [text, *(parameter for parameter in unet.parameters() if parameter.requires_grad)]
 
 
+def added(unet: Any, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """What Stable Diffusion XL is conditioned on beside the text: pooled features and six numbers a picture."""
+    if unet.config.addition_embed_type is None:
+        return {}
+    pooled = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
+    return {"text_embeds": torch.randn(2, pooled, generator=generator), "time_ids": torch.full((2, 6), 64.0)}
+
+
 def step(unet: Any, leaves: list[Any], side: int = 8) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The outputs of a UNet and the gradients of the text and of the trainable parameters."""
     generator = torch.Generator().manual_seed(2)
     latents = torch.randn(2, unet.config.in_channels, side, side, generator=generator)
-    outputs = unet(latents, torch.tensor([3, 700]), leaves[0]).sample
+    outputs = unet(latents, torch.tensor([3, 700]), leaves[0], added_cond_kwargs=added(unet, generator)).sample
     wanted = torch.randn(outputs.shape, generator=generator)
     return outputs.detach(), list(torch.autograd.grad((outputs - wanted).square().mean(), leaves))
 

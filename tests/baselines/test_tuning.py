@@ -17,6 +17,8 @@ from fc_bench.model.families.condition import Condition
 from fc_bench.model.families.diffusion import Diffusion
 from fc_bench.protocols import Setting
 
+from .conftest import of_sd1
+
 
 @pytest.fixture
 def base(setting: Setting) -> BasePipeline:
@@ -42,6 +44,7 @@ def expected_target(schedule, batch: Batch, unet: Constant) -> torch.Tensor:
     return levels.sqrt() * noise - (1 - levels).sqrt() * batch.latents
 
 
+@of_sd1
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_the_loss_is_the_photographs_error_plus_the_weighted_class_images(prediction, base):
     schedule = base.diffusion().scheduler
@@ -53,18 +56,21 @@ def test_the_loss_is_the_photographs_error_plus_the_weighted_class_images(predic
     assert loss == pytest.approx(float(squares[:2].mean() + 0.5 * squares[2:].mean()), rel=1e-4)
 
 
+@of_sd1
 def test_another_prediction_type_is_refused(base):
     schedule = base.diffusion().scheduler
     with pytest.raises(ModelInputError, match='prediction type "sample", which training does not support: set'):
         Diffusion(type(schedule).from_config(schedule.config, prediction_type="sample"))
 
 
+@of_sd1
 def test_without_class_images_the_prior_weight_does_not_matter(base):
     batch = Batch(torch.randn(2, 4, 8, 8), Condition(torch.zeros(2, 77, 16)), 2)
     one, other = (diffusion_loss(base.family, Constant(), base.diffusion(), batch, Draws(3), 0, w) for w in (0.0, 9.0))
     assert one == other
 
 
+@of_sd1
 def test_outside_the_mask_a_photographs_error_does_not_count(base):
     mask = torch.zeros(2, 1, 8, 8)
     mask[0, :, 2:5, 3:6], mask[1, :, :4] = 1, 1
@@ -116,14 +122,18 @@ def test_photographs_become_squares_around_their_centre(size):
 
 def test_frozen_prompts_are_the_encoders_features(base):
     prompts = ["a man", "a woman", "a man"]
-    frozen = FrozenPrompts(base.family, base.text)
-    expected = encode_once(base.family, base.text, prompts).text
-    assert torch.allclose(frozen(prompts).text, expected, atol=1e-6)
-    assert torch.equal(expected[0], expected[2])
+    frozen = FrozenPrompts(base.family, base.text)(prompts)
+    expected = encode_once(base.family, base.text, prompts)
+    assert torch.allclose(frozen.text, expected.text, atol=1e-6)
+    assert torch.equal(expected.text[0], expected.text[2])
+    if expected.pooled is not None:
+        assert torch.allclose(frozen.pooled, expected.pooled, atol=1e-6)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_word_of_several_tokens_is_refused_with_its_pieces(base):
     tokenizers = base.text.tokenizers
-    assert single_token(tokenizers, "x", "The rare token") == (tokenizers[0].convert_tokens_to_ids("x</w>"),)
+    assert single_token(tokenizers, "x", "The rare token") == tuple(
+        tokenizer.convert_tokens_to_ids("x</w>") for tokenizer in tokenizers
+    )
     with pytest.raises(UserError, match=r'The rare token "sk" has to be one token .* becomes "s", "k</w>"'):
         single_token(tokenizers, "sk", "The rare token")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from fc_bench.generation.method_checks import refusal
 from fc_bench.generation.plan import options_of
 from fc_bench.model.backbones.backbone import read_backbone
+from fc_bench.model.word_tokenizer import word_tokenizer
 from fc_bench.protocols import AskedSet, Sampler, Setting, Subject, fill
 
 FITTING = {
@@ -194,3 +196,40 @@ def test_pocket_suites_are_refused_by_no_built_in_method(fc_bench):
     for name in ("pocket", "pocket-full"):
         done = fc_bench("validate", name, "--backbone", "pocket")
         assert (done.code, "would refuse" in done.out) == (0, False)
+
+
+@pytest.fixture(params=["tokenizer", "tokenizer_2"])
+def odd_one(request, tiny_sdxl_backbone, tmp_path):
+    """The tiny SDXL backbone, whose other tokenizer knows "sks", and the folder of the one that does not."""
+    folder = tmp_path / "backbone"
+    shutil.copytree(tiny_sdxl_backbone.parent, folder)
+    other = {"tokenizer": "tokenizer_2", "tokenizer_2": "tokenizer"}[request.param]
+    shutil.rmtree(folder / "pipeline" / other)
+    word_tokenizer(["sks"], 77).save_pretrained(folder / "pipeline" / other)
+    return folder / tiny_sdxl_backbone.name, folder / "pipeline" / request.param
+
+
+def test_a_word_that_is_not_one_token_of_either_text_encoder_is_refused(fc_bench, odd_one, suite, tmp_path):
+    backbone, _ = odd_one
+    command = ("run", suite, "--backbone", backbone, "--out", tmp_path / "run", "-m", "text-only")
+    for method, option in (("dreambooth-lora", "rare_tokens"), ("custom-diffusion", "initializers")):
+        done = fc_bench(*command, *arguments(method, **{option: ["sks", "x"]}))
+        refused(done, tmp_path, f'The option {option}: "sks" has to be one token of the text encoder')
+
+
+def test_a_prompt_that_is_too_long_for_either_text_encoder_is_refused(fc_bench, odd_one, suite, tmp_path):
+    backbone, tokenizer = odd_one
+    file = tokenizer / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": 20}))
+    command = ("run", suite, "--backbone", backbone, "--out", tmp_path / "run")
+    refused(
+        fc_bench(*command, "-m", "text-only"), tmp_path, "a photo of a woman in the snow", "at most 20; shorten it."
+    )
+    validated = fc_bench("validate", suite, "--backbone", backbone)
+    assert validated.code == 2
+    assert "at most 20" in validated.err + validated.out
+
+
+def test_a_side_to_train_on_that_no_autoencoder_takes_is_refused_with_the_option(run, tmp_path):
+    done = run(*arguments("dreambooth", resolution=52))
+    refused(done, tmp_path, "The option resolution: 52 is no multiple of 8 pixels, which the autoencoder takes")

@@ -30,6 +30,17 @@ def test_a_label_names_what_differs_from_the_backbone_s_choice(tiny_backbone):
     assert resolve_method("fastcomposer", {"alpha": 0.7}, setting)[2].label == "fastcomposer[alpha=0.7]"
 
 
+def test_an_option_that_is_not_set_is_not_recorded_and_a_label_names_one_that_is_unset(tiny_backbone):
+    own, suited = _setting(tiny_backbone, {}), _setting(tiny_backbone, {"dreambooth": {"resolution": 32}})
+    plain = resolve_method("dreambooth", {}, own)[2]
+    assert not {"resolution", "accumulation", "text_learning_rate", "text_weight_decay"} & plain.options.keys()
+    assert resolve_method("dreambooth", {"resolution": 32}, own)[2].label == "dreambooth[resolution=32]"
+    assert resolve_method("dreambooth", {}, suited)[2].options["resolution"] == 32
+    unset = resolve_method("dreambooth", {"resolution": None}, suited)[2]
+    assert unset.label == "dreambooth[resolution=None]"
+    assert unset.options == plain.options
+
+
 def test_an_unknown_option_of_the_backbone_is_named(tiny_backbone):
     with pytest.raises(UserError, match='has no option "alhpa", did you mean "alpha"'):
         resolve_method("fastcomposer", {}, _setting(tiny_backbone, {"fastcomposer": {"alhpa": 1}}))
