@@ -12,7 +12,7 @@ import pytest
 
 import fc_bench.baselines
 from fc_bench.model.backbones.backbone import read_backbone
-from fc_bench.model.backbones.layouts import hub_forms, hub_names
+from fc_bench.model.backbones.layouts import HubReference, hub_names
 from fc_bench.model.errors import ModelInputError
 from fc_bench.model.families.detection import FAMILIES, family_of, family_of_architecture
 from fc_bench.model.families.sdxl import StableDiffusionXL
@@ -75,7 +75,7 @@ def test_the_download_of_an_xl_pipeline_is_its_half_precision_and_its_parts_alon
 
     names = hub_names("pipeline", "a/b", StableDiffusionXL())
     other = ["vae_1_0/diffusion_pytorch_model.fp16.safetensors", "sd_xl_base_1.0.safetensors", "unet/model.onnx"]
-    (take, leave), *_ = hub_forms("pipeline", StableDiffusionXL())
+    (take, leave), *_ = HubReference.read("owner/name").forms("pipeline", StableDiffusionXL())
     whole = [name.replace(".fp16", "") for name in names if name.endswith("fp16.safetensors")]
     taken = set(filter_repo_objects([*names, *other, *whole], allow_patterns=take, ignore_patterns=leave))
     assert taken == set(names)
