@@ -58,9 +58,8 @@ class Condition:
         return replace(self, text=text)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Condition:
-        own = {field.name: getattr(self, field.name) for field in fields(self)}
-        changed: dict[str, Any] = {name: None if tensor is None else change(tensor) for name, tensor in own.items()}
-        return Condition(**changed)
+        found: dict[str, Any] = {name: None if own is None else change(own) for name, own in vars(self).items()}
+        return Condition(**found)
 
 
 @dataclass(frozen=True)

@@ -120,8 +120,9 @@ def adapters(asked: Asked) -> Iterator[Ratio]:
 
     suite, examples = read_suite(suite_file("pocket-tuning")), tuning.examples_folder()
     setting = setting_of(suite, read_backbone("pocket"), "cpu")
+    family = setting.backbone.family_at(setting.backbone.path("pipeline"))
     for name, example in tuning.EXAMPLES.items():
-        lack = tuning.missing(examples, example.script)
+        lack = tuning.missing(examples, example.scripts.get(family.name))
         if examples is None or lack:
             print(f"{name}: skipped, {lack}.")
             continue

@@ -70,7 +70,8 @@ PROMPTS = ("a photo of {}", "a photo of {} in the snow", "a photo of {} on the b
 class Example:
     """An example script, and how its options follow from a method's."""
 
-    script: str
+    scripts: Mapping[str, str]
+    """The script for each family that has one."""
     method: type[TunedMethod]
     options: Callable[[TunedMethod, Subject, Path], Mapping[str, Any]]
 
@@ -124,10 +125,20 @@ def prior_preservation(method: TunedMethod, subject: Subject, work: Path) -> Map
 
 
 EXAMPLES = {
-    "dreambooth": Example("dreambooth/train_dreambooth.py", DreamBooth, rare_token),
-    "dreambooth-lora": Example("dreambooth/train_dreambooth_lora.py", DreamBoothLoRA, rare_token),
-    "textual-inversion": Example("textual_inversion/textual_inversion.py", TextualInversion, textual_inversion),
-    "custom-diffusion": Example("custom_diffusion/train_custom_diffusion.py", CustomDiffusion, custom_diffusion),
+    "dreambooth": Example({"sd1": "dreambooth/train_dreambooth.py"}, DreamBooth, rare_token),
+    "dreambooth-lora": Example(
+        {"sd1": "dreambooth/train_dreambooth_lora.py", "sdxl": "dreambooth/train_dreambooth_lora_sdxl.py"},
+        DreamBoothLoRA,
+        rare_token,
+    ),
+    "textual-inversion": Example(
+        {"sd1": "textual_inversion/textual_inversion.py", "sdxl": "textual_inversion/textual_inversion_sdxl.py"},
+        TextualInversion,
+        textual_inversion,
+    ),
+    "custom-diffusion": Example(
+        {"sd1": "custom_diffusion/train_custom_diffusion.py"}, CustomDiffusion, custom_diffusion
+    ),
 }
 
 
@@ -145,8 +156,10 @@ def examples_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
-def missing(examples: Path | None, script: str) -> str | None:
+def missing(examples: Path | None, script: str | None) -> str | None:
     """What a script lacks, and how to install it; None if it can run."""
+    if script is None:
+        return "diffusers has no such script for this family"
     if examples is None or not (examples / script).is_file():
         tag = f"v{version('diffusers')}"
         return (
@@ -242,7 +255,7 @@ def pairs(
     example: Example, method: TunedMethod, subjects: Sequence[Subject], turns: int, examples: Path, images: int = 0
 ) -> Iterator[tuple[Turn, Turn, tuple[float, float] | None]]:
     """Trainings of ours and of the script's, one after the other; with `images` also their mean identities."""
-    setting = method.base.setting
+    setting, script = method.base.setting, example.scripts[method.base.family.name]
     metric = Identity(setting) if images else None
     with tempfile.TemporaryDirectory() as folder:
         pipeline = Path(folder) / "pipeline"
@@ -255,7 +268,7 @@ def pairs(
                 own, output = work / "ours", work / "theirs"
 
                 def other(options: Mapping[str, Any] = options, output: Path = output) -> Turn:
-                    return theirs(examples / example.script, options, setting.device, output)
+                    return theirs(examples / script, options, setting.device, output)
 
                 first = other() if turn % 2 else None
                 mine = ours(method, subject, turn, own)
@@ -310,9 +323,10 @@ def main() -> None:
     silence_loading_bars()
     suite = read_suite(suite_file("pocket-tuning"))
     setting = setting_of(suite, read_backbone(asked.backbone), asked.device)
+    family = setting.backbone.family_at(setting.backbone.path("pipeline"))
     print(f"{setting.backbone.name}, {setting.device}, {setting.dtype}, {torch.get_num_threads()} threads", flush=True)
     for name in asked.methods:
-        lack = missing(asked.diffusers_examples, EXAMPLES[name].script)
+        lack = missing(asked.diffusers_examples, EXAMPLES[name].scripts.get(family.name))
         if lack:
             print(f"{name}: skipped, {lack}.", flush=True)
             continue
