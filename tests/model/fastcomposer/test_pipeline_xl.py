@@ -189,7 +189,7 @@ def test_autoencoder_may_have_a_number_format_of_its_own() -> None:
 
 @pytest.mark.parametrize(("encoder", "fuse"), [(24, FEATURES), (FEATURES, 24), (24, 24)])
 def test_parts_that_do_not_fit_are_refused(encoder: int, fuse: int) -> None:
-    with pytest.raises(ModelInputError, match=f"{FEATURES} in the text encoder, {encoder} in the image encoder"):
+    with pytest.raises(ModelInputError, match=f"{FEATURES} in the text, {encoder} in the image encoder"):
         composing(stock(), image_encoder(encoder), PostfuseModule(features=fuse))
 
 
