@@ -37,7 +37,7 @@ def training_layers(unet: Any, precision: torch.dtype) -> Iterator[None]:
 def _form(module: Any) -> Callable[..., Any] | None:
     """The faster form of a module's forward pass; None where it has none, or an extra that the form does not have."""
     if isinstance(module, Transformer2DModel):
-        plain = module.is_input_continuous and not module.use_linear_projection and not module.gradient_checkpointing
+        plain = module.is_input_continuous and not module.gradient_checkpointing
         return partial(_transform, module) if plain else None
     if isinstance(module, Attention):
         processor: Any = module.processor
@@ -53,7 +53,10 @@ def _form(module: Any) -> Callable[..., Any] | None:
 def _transform(
     transformer: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **unused: Any
 ) -> tuple[Tensor]:
-    """A transformer on a map whose 1 x 1 convolutions are linear layers on its pixels, without copies between forms."""
+    """A transformer on a map whose projections are linear layers on its pixels, without copies between forms.
+
+    In Stable Diffusion v1.x they are 1 x 1 convolutions.
+    """
     batch, _, height, width = hidden_states.shape
     rows = transformer.norm(hidden_states).permute(0, 2, 3, 1).flatten(1, 2)
     rows = functional.linear(rows, transformer.proj_in.weight.flatten(1), transformer.proj_in.bias)

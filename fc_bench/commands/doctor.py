@@ -40,6 +40,8 @@ def examine(name: str | None, checksums: bool, console: Console) -> None:
         absent = _print_backbone(backbone, checksums, console)
         if name or backbone.name == REQUIRED:
             missing |= absent
+        if name and "pipeline" not in absent:
+            backbone.check_pipeline()
     if missing:
         backbone, named = read_backbone(name or REQUIRED), name or REQUIRED
         files = [file for own in missing.values() for file in own]

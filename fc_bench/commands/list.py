@@ -43,6 +43,9 @@ def show_options(name: str, backbone: str, console: Console) -> None:
     """
     method, chosen = registry.load("methods", name), read_backbone(backbone)
     console.print(f"{name}: {_description('methods', name)}", markup=False, highlight=False, soft_wrap=True)
+    if message := chosen.lacks(name):
+        console.print(message, markup=False, highlight=False, soft_wrap=True)
+        return
     fields = method.Options.model_fields
     if not fields:
         console.print("It has no options.", highlight=False)

@@ -24,7 +24,7 @@ from fc_bench.generation.kernels import chosen_kernels, number_format_remark
 from fc_bench.generation.local_executor import LocalExecutor, worker_count
 from fc_bench.generation.method_checks import check_methods
 from fc_bench.generation.plan import MethodRow, Plan, components_of, make_plan, resolve_method
-from fc_bench.generation.prompt_checks import check_prompt_lengths, prompts_of, unknown_words
+from fc_bench.generation.prompt_checks import check_prompt_lengths, check_sizes, prompts_of, unknown_words
 from fc_bench.generation.ray_cluster import Cluster, Connection
 from fc_bench.generation.ray_executor import RayExecutor
 from fc_bench.generation.recorder import Generation, Recorder, generate, pending_ids
@@ -176,6 +176,7 @@ def prepare(options: RunOptions) -> Prepared:
     )
     setting = replace(setting, kernels=_kernels(folder, setting, options.cluster))
     check_prompt_lengths(plan, setting, scored="prompt-consistency" in suite.file.metrics)
+    check_sizes(plan, setting)
     check_methods(plan, setting, methods.values())
     shares = rows_that_share(methods, setting.sampler) if options.share_prefixes else {}
     return Prepared(suite, setting, methods, plan, shares, folder, scoring_device, inspector)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from fc_bench import registry
 from fc_bench.commands.run import RunOptions, setting_of
+from fc_bench.errors import UserError
 from fc_bench.generation.method_checks import refusal, requested_set
 from fc_bench.generation.plan import options_of
 from fc_bench.generation.prompt_checks import prompt_readers, unknown_words
 from fc_bench.inspection.inspector import Finding, cropped, inspector_of, people_of
 from fc_bench.model.backbones.backbone import Backbone
+from fc_bench.model.errors import ModelInputError
 from fc_bench.protocols import fill
 from fc_bench.suites.suite import Suite
 
@@ -44,7 +46,11 @@ def _refused(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
     setting = setting_of(suite, backbone, "cpu")
     refused: dict[str, list[str]] = {}
     for name in RunOptions().methods:
-        method, options = options_of(name, {}, setting, suite.file.options.get(name))
+        try:
+            method, options = options_of(name, {}, setting, suite.file.options.get(name))
+        except (UserError, ModelInputError) as error:
+            refused.setdefault(str(error), []).append(name)
+            continue
         requested = [
             requested_set(subject_set, prompts)
             for subject_set, prompts in suite.subject_sets()

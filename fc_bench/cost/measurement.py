@@ -13,7 +13,6 @@ from typing import Any
 
 from rich.console import Console
 
-from fc_bench import registry
 from fc_bench.builtin import DEFAULT_METHODS, POCKET_SUITE
 from fc_bench.cost.budget import Budget, Prediction, fits_in_full
 from fc_bench.cost.extrapolation import extrapolated, seconds_per_step
@@ -39,7 +38,7 @@ from fc_bench.errors import UserError
 from fc_bench.generation.device import resolve_device
 from fc_bench.generation.kernels import chosen_kernels
 from fc_bench.generation.method_checks import refusal
-from fc_bench.generation.plan import MethodRow, resolve_method
+from fc_bench.generation.plan import MethodRow, options_of, resolve_method
 from fc_bench.model.backbones.backbone import Backbone, DtypeName, read_backbone
 from fc_bench.model.backbones.fingerprint import files_of
 from fc_bench.model.backbones.random_weights import with_random_weights
@@ -131,16 +130,17 @@ def _settle(options: CostOptions) -> _Settled:
             raise UserError(f'An option is given for "{name}", which is not a method of this run; add --method {name}.')
     device = resolve_device(options.device)
     dtype = options.dtype or backbone.dtype.on(device)
-    for name in options.methods:
-        registry.load("methods", name)  # before anything is made or fetched
-    if options.random_weights:
-        backbone_file = str(with_random_weights(backbone, dtype))
-        free_memory()  # the measuring processes need it
-        backbone = read_backbone(backbone_file)
     sampler = Sampler(
         backbone.sampler.scheduler, backbone.sampler.steps, backbone.sampler.guidance_scale, backbone.resolution
     )
     setting = Setting(backbone, sampler, device, dtype)
+    for name in options.methods:
+        options_of(name, options.options.get(name, {}), setting)  # before anything is made or fetched
+    if options.random_weights:
+        backbone_file = str(with_random_weights(backbone, dtype))
+        free_memory()  # the measuring processes need it
+        backbone = read_backbone(backbone_file)
+        setting = replace(setting, backbone=backbone)
     subject = read_suite(POCKET_SUITE).subjects[0]
     requested = [AskedSet((subject,), lambda mentions: [fill(TEMPLATE, mentions)])]
     rows: dict[str, tuple[type[Method], MethodRow]] = {}

@@ -262,6 +262,8 @@ def _validated(
 ) -> tuple[type[Method], BaseModel, Mapping[str, Any]]:
     """The method and its options, with the values that suite and backbone set."""
     method = registry.load("methods", name)
+    if message := setting.backbone.lacks(name):
+        raise UserError(message)
     suited = {**setting.backbone.methods.get(name, {}), **(protocol or {})}
     try:
         options = completed(method, setting.backbone, method.Options.model_validate({**suited, **overrides}))

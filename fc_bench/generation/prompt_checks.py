@@ -75,6 +75,19 @@ def check_prompt_lengths(plan: Plan, setting: Setting, generated: bool = True, s
                 raise UserError(f"Negative prompt: {message}")
 
 
+def check_sizes(plan: Plan, setting: Setting) -> None:
+    """Raise UserError for the first resolution or size of a prompt that the backbone's pipeline cannot take."""
+    pipeline = setting.backbone.path("pipeline")
+    step = family_of(pipeline).size_step(pipeline)
+    side = setting.sampler.resolution
+    for width, height in ((side, side), *(one.size for job in plan.jobs for one in job.conditions() if one.size)):
+        if width % step or height % step:
+            raise UserError(
+                f'Images of {width} x {height} pixels cannot be made on the backbone "{setting.backbone.name}", whose '
+                f"autoencoder takes multiples of {step} pixels; change the suite's resolution or the prompt's size."
+            )
+
+
 def unknown_words(prompts: Iterable[str], backbone: Backbone) -> str:
     """A sentence about words that a backbone with a closed vocabulary never saw in training; empty if there are none.
 

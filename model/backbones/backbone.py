@@ -17,11 +17,11 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from fc_bench.model.backbones.fingerprint import fingerprint
 from fc_bench.model.backbones.hub import HUB, NotFetchedError, cached, fetch
-from fc_bench.model.backbones.layouts import RequiredFile, dlib_files, hub_command, required_files
+from fc_bench.model.backbones.layouts import RequiredFile, dlib_files, hub_command, is_single_file, required_files
 from fc_bench.model.backbones.prepared import prepared_pipeline, read_configurations
 from fc_bench.model.backbones.schedulers import SchedulerName
 from fc_bench.model.errors import MissingWeightsError, ModelInputError
-from fc_bench.model.families.detection import FAMILIES, family_by_name, family_of_architecture
+from fc_bench.model.families.detection import FAMILIES, family_by_name, family_of, family_of_architecture
 from fc_bench.model.families.family import Family
 from fc_bench.model.settings import Settings
 from fc_bench.model.user_cache import expanded
@@ -295,6 +295,27 @@ class Backbone(Settings):
         folder = self.architecture_folder()
         return named or (FAMILIES[0] if folder is None else family_of_architecture(folder))
 
+    def lacks(self, method: str) -> str:
+        """Why the backbone's family cannot run a method, in a sentence; empty if it can."""
+        reason = self.family_at(self.found_path("pipeline")).lacks.get(method)
+        if reason is None:
+            return ""
+        return f'The method "{method}" cannot run on {self.name}: {reason}; leave it out or choose another backbone.'
+
+    def check_pipeline(self) -> None:
+        """Raise ModelInputError for a pipeline of another family than the declared architecture, or of none."""
+        path, folder = self.found_path("pipeline"), self.architecture_folder()
+        if path is None or is_single_file(path):
+            return
+        family = family_of(path)
+        declared = family if folder is None else family_of_architecture(folder)
+        if declared is not family:
+            base = f"extend another backbone than {self.extends}" if self.extends else "name its own `architecture:`"
+            raise ModelInputError(
+                f'The pipeline {path} is {family.title}, but the backbone "{self.name}" declares the architecture of '
+                f"{declared.title}; choose another pipeline or {base}."
+            )
+
     def _is_dlib(self, component: str) -> bool:
         """Whether a component is dlib's face models."""
         return any(
@@ -388,6 +409,7 @@ class Backbone(Settings):
         if path not in self._pipelines:
             folder = self.architecture_folder()
             architecture = read_configurations(folder) if folder is not None else None
+            self.check_pipeline()
             family = self.family_at(path)
             self._pipelines[path] = prepared_pipeline(path, family, architecture, lambda: self.path("clip"))
         return self._pipelines[path]

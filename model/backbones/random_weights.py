@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fc_bench.model.backbones.backbone import Backbone, DtypeName, written_out
 from fc_bench.model.backbones.prepared import read_configurations
@@ -19,9 +19,6 @@ from fc_bench.model.errors import ModelInputError
 from fc_bench.model.families.family import Family, Part
 from fc_bench.model.user_cache import made_once, writing_to_cache
 from fc_bench.model.whole import write_whole
-
-if TYPE_CHECKING:
-    import torch
 
 RANDOM = "random"
 """Name of the FastComposer checkpoint of a backbone that declares none."""
@@ -62,60 +59,67 @@ def read_architecture(backbone: Backbone) -> dict[str, dict[str, Any]]:
     return read_configurations(folder)
 
 
-def build_models(family: Family, configurations: Mapping[str, Mapping[str, Any]]) -> dict[str, torch.nn.Module]:
-    """The family's models, and FastComposer's if they are configured, with the libraries' initial weights.
+def build_models(family: Family, configurations: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """The family's models by name, and FastComposer's if they are configured, with the libraries' initial weights.
 
-    They have the default number format and are on the default device.
+    They have the default number format and are on the default device. One is built when it is asked for.
     """
     from fc_bench.model.fastcomposer.postfuse import PostfuseModule
 
-    models = {part.name: part.build(configurations[part.name]) for part in family.parts}
+    for part in family.parts:
+        yield part.name, part.build(configurations[part.name])
     if "postfuse_module" in configurations:
-        models["image_encoder"] = IMAGE_ENCODER.build(configurations["image_encoder"])
-        untyped: Any = PostfuseModule.from_config(dict(configurations["postfuse_module"]))
-        models["postfuse_module"] = untyped
-    return models
+        yield IMAGE_ENCODER.name, IMAGE_ENCODER.build(configurations[IMAGE_ENCODER.name])
+        yield "postfuse_module", PostfuseModule.from_config(dict(configurations["postfuse_module"]))
 
 
 def _write_models(
     folder: Path, family: Family, configurations: Mapping[str, Mapping[str, Any]], dtype: DtypeName
 ) -> None:
-    """Write the pipeline and FastComposer's parts; both share one file with the UNet's weights."""
-    import diffusers
+    """Write the pipeline and FastComposer's parts; both share one file with the UNet's weights.
+
+    One model is in memory at a time, and no weight in a larger number format.
+    """
     import torch
+
+    _write_frame(folder / "pipeline", family, configurations)
+    torch.manual_seed(SEED)
+    usual, form = torch.get_default_dtype(), getattr(torch, dtype)
+    torch.set_default_dtype(form)
+    try:
+        for name, model in build_models(family, configurations):
+            own = folder / ("pipeline" if any(part.name == name for part in family.parts) else "fastcomposer")
+            torch.nn.Module.to(model, form)  # the library's own method would warn
+            model.save_pretrained(own / name)
+            del model  # before the next one is built
+    finally:
+        torch.set_default_dtype(usual)
+    if (folder / "fastcomposer").is_dir():
+        shutil.copytree(folder / "pipeline" / "unet", folder / "fastcomposer" / "unet", copy_function=_linked)
+
+
+def _write_frame(folder: Path, family: Family, configurations: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write what a pipeline's folder has beside the models: its index, the tokenizers and the scheduler."""
+    import diffusers
+    from accelerate import init_empty_weights
 
     from fc_bench.model.pocket_vocabulary import words
     from fc_bench.model.word_tokenizer import word_tokenizer
 
-    torch.manual_seed(SEED)
-    usual = torch.get_default_dtype()
-    torch.set_default_dtype(getattr(torch, dtype))  # no weight is ever in a larger number format
-    try:
-        models: dict[str, Any] = build_models(family, configurations)
-    finally:
-        torch.set_default_dtype(usual)
-    for model in models.values():
-        torch.nn.Module.to(model, getattr(torch, dtype))  # the library's own method would warn
-    tokenizers: dict[str, Any] = {}
+    others: dict[str, Any] = {}
     for encoder in family.encoders:
         told = configurations[encoder.tokenizer]
         made = word_tokenizer([*told["words"], *words()], told["model_max_length"], told["vocab_size"])
         if encoder.padding is not None:
             made.pad_token = encoder.padding
-        tokenizers[encoder.tokenizer] = made
+        others[encoder.tokenizer] = made
     scheduler = dict(configurations["scheduler"])
-    family.pipeline(
-        {
-            **{part.name: models[part.name] for part in family.parts},
-            **tokenizers,
-            "scheduler": getattr(diffusers, scheduler["_class_name"]).from_config(scheduler),
-        }
-    ).save_pretrained(folder / "pipeline")
-    if "postfuse_module" not in models:
-        return
-    for name in ("image_encoder", "postfuse_module"):
-        models[name].save_pretrained(folder / "fastcomposer" / name)
-    shutil.copytree(folder / "pipeline" / "unet", folder / "fastcomposer" / "unet", copy_function=_linked)
+    others["scheduler"] = getattr(diffusers, scheduler["_class_name"]).from_config(scheduler)
+    with init_empty_weights():
+        empty = {part.name: part.build(configurations[part.name]) for part in family.parts}
+    family.pipeline({**empty, **others}).save_config(folder)
+    for name, other in others.items():
+        other.save_pretrained(folder / name)
 
 
 def _write_backbone(folder: Path, backbone: Backbone) -> Path:

@@ -80,7 +80,7 @@ class Family(ABC):
     normalized: ClassVar[bool] = True
     """Whether the features of tokens leave the text encoders by a norm, which gives them one scale."""
     lacks: ClassVar[Mapping[str, str]] = {}
-    """Method -> the reason why it does not work with this family, as a sentence without its period."""
+    """Method -> why no backbone of this family can run it, as a sentence without its period."""
 
     def part(self, name: str) -> Part:
         """The part with this name."""
@@ -232,6 +232,14 @@ class Family(ABC):
         """Write low-rank adapters in one file of diffusers; `encoders` has the layers of each text encoder by part."""
         layers = {f"{part}_lora_layers": own for part, own in encoders.items()}
         self.pipeline_class().save_lora_weights(folder, unet_lora_layers=denoiser, **layers)
+
+    def size_step(self, pipeline: Path) -> int:
+        """The pixels of which an image's sides are multiples, with the pipeline in a folder.
+
+        It is the autoencoder's factor. The denoiser takes latents of any size.
+        """
+        blocks = self._configured(pipeline, "vae", "block_out_channels")
+        return 2 ** (len(blocks) - 1) if isinstance(blocks, list) and blocks else 1
 
     def check(self, pipeline: Path) -> None:
         """Raise ModelInputError for the pipeline in a folder that is of this family only by its name."""

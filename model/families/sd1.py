@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fc_bench.model.errors import ModelInputError
 from fc_bench.model.families.condition import Condition
 from fc_bench.model.families.family import Encoder, Family, Part
 
@@ -34,6 +35,7 @@ class StableDiffusion1(Family):
         Part("text_encoder", "transformers", "CLIPTextModel"),
     )
     encoders: ClassVar[tuple[Encoder, ...]] = (Encoder("text_encoder", "tokenizer", "clip_l"),)
+    lacks: ClassVar[Mapping[str, str]] = {"photomaker": "PhotoMaker works on Stable Diffusion XL alone"}
 
     def pipeline(self, parts: Mapping[str, Any]) -> Any:
         """A StableDiffusionPipeline without safety checker."""
@@ -55,6 +57,8 @@ class StableDiffusion1(Family):
         """The weights of UNet, autoencoder and text encoder."""
         from diffusers.loaders.single_file_utils import convert_ldm_clip_checkpoint
 
+        if any(name.startswith("conditioner.embedders.") for name in state):
+            raise ModelInputError("its text encoders are those of Stable Diffusion XL; choose a file of v1.x")
         return {
             **super().convert(state, configurations),
             "text_encoder": flat(convert_ldm_clip_checkpoint(dict(state))),

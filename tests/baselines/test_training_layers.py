@@ -13,6 +13,7 @@ from fc_bench.baselines.base_pipeline import BasePipeline
 from fc_bench.baselines.custom_diffusion import install_processors
 from fc_bench.baselines.dreambooth_lora import add_adapter
 from fc_bench.baselines.tuning.layers import training_layers
+from fc_bench.model.families.detection import family_of
 from fc_bench.model.families.sd1 import StableDiffusion1
 from fc_bench.protocols import Setting
 
@@ -98,3 +99,16 @@ def test_in_half_precision_the_layers_stay_as_they_are(unet):
     before = forms(unet)
     with training_layers(unet, torch.bfloat16):
         assert forms(unet) == before
+
+
+@pytest.mark.parametrize("pipeline", ["tiny_backbone", "tiny_sdxl_backbone"])
+def test_every_transformer_and_attention_has_the_faster_form(pipeline, request):
+    from diffusers.models.attention_processor import Attention
+    from diffusers.models.transformers.transformer_2d import Transformer2DModel
+
+    folder = request.getfixturevalue(pipeline).parent / "pipeline"
+    unet = family_of(folder).load_part("unet", folder, torch.float32)
+    layers = [layer for layer in unet.modules() if isinstance(layer, (Transformer2DModel, Attention))]
+    assert layers
+    with training_layers(unet, torch.float32):
+        assert all("forward" in vars(layer) for layer in layers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from fc_bench.model.backbones import random_weights
 from fc_bench.model.backbones.backbone import read_backbone, required_files
 from fc_bench.model.backbones.random_weights import build_models, read_architecture, with_random_weights
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.families.family import Part
 from fc_bench.model.families.sd1 import StableDiffusion1
 from fc_bench.model.families.sdxl import StableDiffusionXL
 
@@ -85,7 +87,7 @@ def test_stable_diffusion_s_architecture_has_the_published_sizes():
     from accelerate import init_empty_weights
 
     with init_empty_weights():
-        models = build_models(StableDiffusion1(), read_architecture(read_backbone("sd15")))
+        models = dict(build_models(StableDiffusion1(), read_architecture(read_backbone("sd15"))))
     sizes = {name: sum(parameter.numel() for parameter in model.parameters()) for name, model in models.items()}
     assert sizes == {
         "unet": 859_520_964,
@@ -102,7 +104,7 @@ def test_stable_diffusion_xl_s_architecture_has_the_published_sizes():
     from accelerate import init_empty_weights
 
     with init_empty_weights():
-        models = build_models(StableDiffusionXL(), read_architecture(read_backbone("sdxl")))
+        models = dict(build_models(StableDiffusionXL(), read_architecture(read_backbone("sdxl"))))
     sizes = {name: sum(parameter.numel() for parameter in model.parameters()) for name, model in models.items()}
     assert sizes == {
         "unet": 2_567_463_684,
@@ -114,6 +116,8 @@ def test_stable_diffusion_xl_s_architecture_has_the_published_sizes():
     }
     card = (Path(random_weights.__file__).parent / "sdxl" / "README.md").read_text()
     assert all(f"{size:,} |" in card for size in sizes.values())
+    half = f"the pipeline is {2 * sum(sizes.values()) / 1e9:.1f} GB in half precision"
+    assert half in read_backbone("sdxl").description
 
 
 def test_its_vocabulary_has_the_text_encoder_s_size_and_the_methods_words():
@@ -137,6 +141,23 @@ def test_weights_are_made_once_for_each_number_format(tiny_architecture, monkeyp
     assert with_random_weights(backbone, "bfloat16") == first
     renamed = backbone.model_copy(update={"methods": {"dreambooth": {"steps": 3}}})
     assert with_random_weights(renamed, "bfloat16").parent == first.parent
+
+
+def test_one_model_is_in_memory_at_a_time(tiny_architecture, monkeypatch):
+    build, earlier = Part.build, []
+
+    def build_alone(part, configuration):
+        assert not any(model() is not None and not is_empty(model()) for model in earlier)
+        earlier.append(ref(model := build(part, configuration)))
+        return model
+
+    monkeypatch.setattr(Part, "build", build_alone)
+    with_random_weights(read_backbone(str(tiny_architecture)), "float32")
+    assert len(earlier) == 2 * len(StableDiffusion1.parts) + 1  # also without weights, for the pipeline's index
+
+
+def is_empty(model: Any) -> bool:
+    return all(parameter.is_meta for parameter in model.parameters())
 
 
 def test_they_are_a_backbone_like_any_other(tiny_architecture):
