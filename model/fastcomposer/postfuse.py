@@ -48,10 +48,10 @@ class PostfuseModule(ModelMixin, ConfigMixin):
         self.layer_norm = nn.LayerNorm(features)
 
     @torch.no_grad()
-    def start_near(self, tokens: Tensor) -> None:
-        """Let the last norm give features of the scale of `tokens` [n, features], so that fusion starts near them.
+    def take_scale(self, tokens: Tensor) -> None:
+        """Let the last norm give features with the mean and deviation of those of `tokens` [n, features].
 
-        The features of text encoders without a last norm have another scale than a new norm.
+        A new norm gives 0 and 1, which text encoders without a norm at their end are far from.
         """
         self.layer_norm.weight.fill_(tokens.float().std(-1, correction=0).mean())
         self.layer_norm.bias.fill_(tokens.float().mean())

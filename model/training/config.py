@@ -14,8 +14,8 @@ Nobody published a training on Stable Diffusion XL. There it differs as follows:
 
 - The projection of a plain CLIP model gets new rows for the second text encoder, and is trained (PhotoMaker, arXiv
   2312.04461, whose image encoder has two projections).
-- The post-fuse module starts near the captions' own features: its last norm takes over their scale, because these
-  text encoders' features leave them without a norm.
+- The last norm of a new post-fuse module has the mean and deviation of the captions' features at their image tokens,
+  which the UNet knows: these text encoders' features leave them without a norm.
 - A dropped caption is zeros, also its pooled feature; time ids are those of each photograph's size and crop; images are
   encoded in float32 (arXiv 2307.01952 and the training scripts of diffusers).
 - Localization is the mean of the groups' means, see `localization.usual_average`.

@@ -232,7 +232,7 @@ class Training:
         exact = family.autoencoder_dtype(config.pipeline / "vae", torch.float16) is torch.float32
         encoders = FrozenEncoders(family, vae, text, device, half_vae=config.mixed_precision == "bf16" and not exact)
         if config.initial is None and not family.normalized:
-            self._start_near_captions(records[:SEEN_CAPTIONS], encoders)
+            self._take_scale(records[:SEEN_CAPTIONS], encoders)
         stream = Stream(
             SampleDraws(table, config.data, config.seed),
             config,
@@ -260,7 +260,7 @@ class Training:
         encoders.release()
         return CachedBatches(builder.open(), stream, supervised, encoders.scaling_factor, device, config.data.workers)
 
-    def _start_near_captions(self, records: list[Record], encoders: FrozenEncoders) -> None:
+    def _take_scale(self, records: list[Record], encoders: FrozenEncoders) -> None:
         """Give the post-fuse module the scale of the captions' features at their image tokens."""
         parsed = [tokenize(record, encoders.text.tokenizers[0]) for record in records]
         ids = [torch.stack([one.padded_for(own) for one in parsed]) for own in encoders.text.tokenizers]
@@ -268,7 +268,7 @@ class Training:
         if at_tokens.any():
             parts = zip(*(own.split(CAPTIONS_AT_ONCE) for own in ids), strict=True)
             text = torch.cat([encoders.condition(part).text for part in parts])
-            self.model.postfuse_module.start_near(text[at_tokens.to(text.device)])
+            self.model.postfuse_module.take_scale(text[at_tokens.to(text.device)])
 
     def run(self) -> None:
         """Train until the steps or the time are used up, with checkpoints in between; write the weights."""

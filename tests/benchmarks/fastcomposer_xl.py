@@ -41,7 +41,6 @@ LOCALIZATION = {"with-localization": 0.03, "without-localization": 0.0}
 """Stage -> weight of the localization loss, as the pocket models were trained."""
 STAGES = ("base", *LOCALIZATION, "measure")
 GROUPS = 5
-PICTURES, PEOPLE = 3000, 600
 
 
 def build_unet() -> UNet2DConditionModel:
@@ -124,9 +123,9 @@ def configuration(folder: Path, stage: str, seconds: float, pipeline: Path, **ch
     return TrainingConfig.model_validate(fields)
 
 
-def train_base(folder: Path, seconds: float) -> None:
+def train_base(folder: Path, seconds: float, pictures: int) -> None:
     """Text to image: the same training without a subject."""
-    write_dataset(training_plan(folder / "pictures", PICTURES, PEOPLE, PICTURES // 100), 1)
+    write_dataset(training_plan(folder / "pictures", pictures, pictures // 5, pictures // 100), 1)
     torch.manual_seed(0)
     start = folder / "untrained"
     if not start.exists():
@@ -137,7 +136,7 @@ def train_base(folder: Path, seconds: float) -> None:
     shutil.rmtree(start)
 
 
-def measure(folder: Path, pictures: int = 24) -> dict[str, Any]:
+def measure(folder: Path, pictures: int) -> dict[str, Any]:
     """What the trainings reached; means over unseen people."""
     results: dict[str, Any] = {"base": {"log": curve(folder / "base")}}
     pack = quality.open_face_pack(WEIGHTS / "faces")
@@ -195,17 +194,19 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where pictures, weights and results lie")
     parser.add_argument("--base-seconds", type=float, default=400, help="of text to image")
     parser.add_argument("--seconds", type=float, default=300, help="of each training of FastComposer")
+    parser.add_argument("--pictures", type=int, default=3000, help="that are drawn to train on")
+    parser.add_argument("--measured", type=int, default=24, help="pictures of each measure")
     parser.add_argument("--stage", choices=STAGES, help="one stage; all if not given")
     arguments = parser.parse_args()
     folder: Path = arguments.folder.resolve()
     for stage in STAGES if arguments.stage is None else (arguments.stage,):
         if stage == "base":
             if not (folder / "pipeline").exists():
-                train_base(folder, arguments.base_seconds)
+                train_base(folder, arguments.base_seconds, arguments.pictures)
         elif stage in LOCALIZATION:
             train(configuration(folder, stage, arguments.seconds, folder / "pipeline"), resume=True)
         else:
-            results = measure(folder)
+            results = measure(folder, arguments.measured)
             (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
             print(json.dumps(results, indent=1))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -53,16 +52,16 @@ def test_a_plain_clip_model_gets_a_projection_for_the_second_text_encoder(fields
     assert (after["visual_projection.weight"] != projection).any(1).all()
 
 
-def test_fusion_starts_near_the_captions_features(fields: dict) -> None:
+def test_fused_tokens_start_with_the_scale_of_the_captions_features(fields: dict) -> None:
     training = Training(configured(fields, data={"p_unconditional": 0.0, "p_keep_subject": 1.0}), resume=False)
     batch = next(training.source.batches(0))
     with torch.no_grad():
         fused = training.model.fused(batch).text
     changed = (fused != batch.condition.text).any(-1)
-    assert changed.any()
+    assert changed.sum() == batch.subject_mask.sum() > 0
     own, given = fused[changed], batch.condition.text[changed]
-    assert own.std().item() == pytest.approx(given.std().item(), rel=0.3)
-    assert torch.nn.functional.cosine_similarity(own, given).mean() > 0.7
+    assert own.std(-1).mean().item() == pytest.approx(given.std(-1).mean().item(), rel=0.1)
+    assert own.mean().item() == pytest.approx(given.mean().item(), abs=0.1 * given.std().item())
 
 
 def test_cached_training_equals_training_from_files(fields: dict, tmp_path: Path) -> None:
@@ -184,19 +183,31 @@ def test_an_image_encoder_that_fits_no_text_encoder_is_one_sentence(fields: dict
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("average", ["groups", "layers"])
-def test_losses_fall_and_attention_moves_onto_the_subjects(average: str, fields: dict) -> None:
-    """On six pictures, in half a minute at most; the figures of a longer training are in docs/training.md."""
+def test_losses_fall_attention_moves_onto_the_subjects_and_images_follow_them(fields: dict, portrait: Any) -> None:
+    """On five pictures; docs/training.md has the figures of a longer training."""
     config = configured(
         fields,
         max_steps=120,
         batch_size=6,
         data={"p_unconditional": 0.0, "p_keep_subject": 1.0, "resolution": 64},
-        localization={"weight": 0.1, "average": average},
+        localization={"weight": 0.1},
         log_every=20,
     )
-    train(config)
+    trained = train(config)
     first, *_, last = lines(config)
     assert last["denoising_loss"] < 0.9 * first["denoising_loss"]
     assert last["localization_loss"] < first["localization_loss"] - 0.005
-    assert json.loads((config.output / "weights" / "training.json").read_text())["step"] == 120
+    pipeline = load_fastcomposer(config.pipeline, trained)
+    pipeline.set_progress_bar_config(disable=True)
+    one, other = (
+        pipeline(
+            "a man <|image|> on the beach",
+            [[portrait(color)]],
+            alpha=1.0,
+            num_inference_steps=4,
+            generator=torch.Generator().manual_seed(0),
+            output_type="np",
+        ).images
+        for color in ((250, 20, 20), (20, 20, 250))
+    )
+    assert abs(one - other).max() > 0.01
