@@ -5,7 +5,7 @@
 A UNet in XL's form (three levels, blocks of one and two layers, time ids, the features of two text encoders) is trained
 as text to image on drawn pictures, then FastComposer on it, with and without the localization loss. Measured on people
 that no training shows: attention, identity, and how far images of one noise differ when the subject is another. Stages
-that are complete are skipped; `--stage` runs one. Results are in `results.json` of the folder; those of the last time
+that are complete are skipped; `--stages` names some. Results are in `results.json` of the folder; those of the last time
 lie beside this file.
 """
 
@@ -196,10 +196,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300, help="of each training of FastComposer")
     parser.add_argument("--pictures", type=int, default=3000, help="that are drawn to train on")
     parser.add_argument("--measured", type=int, default=24, help="pictures of each measure")
-    parser.add_argument("--stage", choices=STAGES, help="one stage; all if not given")
+    parser.add_argument("--stages", choices=STAGES, nargs="+", default=STAGES, help="those to run; all if not given")
     arguments = parser.parse_args()
     folder: Path = arguments.folder.resolve()
-    for stage in STAGES if arguments.stage is None else (arguments.stage,):
+    for stage in arguments.stages:
         if stage == "base":
             if not (folder / "pipeline").exists():
                 train_base(folder, arguments.base_seconds, arguments.pictures)

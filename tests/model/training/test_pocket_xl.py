@@ -1,4 +1,4 @@
-"""A small Stable Diffusion XL of the pocket world is trained end to end, first as text to image, then FastComposer on it."""
+"""A small Stable Diffusion XL of the pocket world is trained as text to image, then FastComposer on it."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,13 @@ ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 @pytest.fixture
-def fields(config_fields: dict, tiny_sdxl_backbone: Path, tiny_backbone: Path) -> dict[str, Any]:
+def fields(config_fields: dict, tiny_sdxl_backbone: Path, tiny_backbone: Path, tmp_path: Path) -> dict[str, Any]:
     """The tiny training on Stable Diffusion XL and a plain CLIP model."""
-    models = {"pipeline": tiny_sdxl_backbone.parent / "pipeline", "image_encoder": tiny_backbone.parent / "clip"}
+    clip = shutil.copytree(tiny_backbone.parent / "clip", tmp_path / "plain-clip")
+    config = json.loads((clip / "config.json").read_text())
+    config["vision_config"]["projection_dim"] = config["projection_dim"]  # as published ones have it
+    (clip / "config.json").write_text(json.dumps(config))
+    models = {"pipeline": tiny_sdxl_backbone.parent / "pipeline", "image_encoder": clip}
     return {**config_fields, **models, "vision_layers": 1}
 
 
@@ -107,7 +112,8 @@ def test_resumed_training_equals_uninterrupted(lora: dict | None, fields: dict, 
 
 
 def test_adapters_are_folded_into_the_attention_they_were_trained_on(fields: dict) -> None:
-    training = Training(configured(fields, lora={"rank": 2}, gradient_checkpointing=True), resume=False)
+    config = configured(fields, lora={"rank": 2}, gradient_checkpointing=True, data={"resolution": 64})
+    training = Training(config, resume=False)
     assert {name.split(".")[-3] for name, p in training.model.unet.named_parameters() if p.requires_grad} <= {
         "lora_A",
         "lora_B",
@@ -130,8 +136,8 @@ def test_adapters_are_folded_into_the_attention_they_were_trained_on(fields: dic
         loaded = family.denoise(pipeline.unet, batch.latents, batch.timesteps, condition)
         start = UNet2DConditionModel.from_pretrained(training.config.pipeline, subfolder="unet")
         base = family.denoise(start, batch.latents, batch.timesteps, condition)
-    torch.testing.assert_close(loaded, trained, rtol=1e-4, atol=1e-5)
-    assert (base - trained).abs().max() > 1e-4
+    torch.testing.assert_close(loaded, trained, rtol=1e-4, atol=1e-4)
+    assert (base - trained).abs().max() > 1e-3
 
 
 def test_an_overlay_keeps_the_new_rows_beside_a_plain_clip_model(fields: dict, tmp_path: Path) -> None:
@@ -160,7 +166,10 @@ def test_the_trained_folder_becomes_a_pipeline_and_a_training_goes_on_from_it(fi
 
 
 def test_weights_of_the_other_family_are_one_sentence(fields: dict, config_fields: dict, tmp_path: Path) -> None:
-    xl, one = configured(fields, max_steps=1), configured(config_fields, output=tmp_path / "one", max_steps=1)
+    xl, one = (
+        configured(fields, max_steps=1),
+        configured(config_fields, output=tmp_path / "one", max_steps=1, cache=None),
+    )
     for trained, base in ((train(xl), one.pipeline), (train(one), xl.pipeline)):
         with pytest.raises(ModelInputError, match=r"are for text of \d+ features, but the pipeline .* has") as error:
             load_fastcomposer(base, trained)
