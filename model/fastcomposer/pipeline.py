@@ -36,7 +36,7 @@ from fc_bench.model.families.sd1 import StableDiffusion1
 from fc_bench.model.families.sdxl import StableDiffusionXL
 from fc_bench.model.families.text_memory import TextMemory
 from fc_bench.model.fastcomposer.checkpoint import load_components
-from fc_bench.model.fastcomposer.overlay import PARTS
+from fc_bench.model.fastcomposer.overlay import PARTS, check_family
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule, check_features
 from fc_bench.model.fastcomposer.prefixes import Prefix, ResumableSampling, sees_subjects
 from fc_bench.model.fastcomposer.prompts import PLACEHOLDER, ParsedPrompt, check_tokenizer, parse_prompt
@@ -458,21 +458,16 @@ def load_fastcomposer(
 
 def _load(base: Path | str, checkpoint: Path, torch_dtype: torch.dtype, image_encoder: Path | str | None) -> Any:
     models: dict[str, Any]
+    if Path(base).is_dir():
+        check_family(checkpoint, Path(base))
     if (checkpoint / "model_index.json").is_file():
         return _kind(checkpoint).from_pretrained(
             checkpoint, dtype=torch_dtype, **_trained_parts(checkpoint, torch_dtype)
         )
     kind = _kind(base)
-    if checkpoint.is_file():
-        if kind is not FastComposerPipeline:
-            raise ModelInputError(
-                f"the checkpoint {checkpoint} is one file, a form that is published for "
-                f"{FastComposerPipeline.family.title} alone, but the pipeline {base} is {kind.family.title}: name a "
-                f"folder with {', '.join(PARTS)}, or another pipeline"
-            )
+    if checkpoint.is_file() and kind is FastComposerPipeline:
         models = load_components(checkpoint, base, torch_dtype, image_encoder)
     elif all((checkpoint / part).is_dir() for part in PARTS):
-        _check_family(checkpoint, base, kind)
         models = _trained_parts(checkpoint, torch_dtype, base, image_encoder)
     else:
         file = ", or a checkpoint file" if kind is FastComposerPipeline else ""
@@ -488,18 +483,6 @@ def _load(base: Path | str, checkpoint: Path, torch_dtype: torch.dtype, image_en
     optional = absent if kind is FastComposerPipeline else {"add_watermarker": False}
     stock = kind.family.pipeline_class().from_pretrained(base, **of_base, dtype=torch_dtype, **optional)
     return composing(stock, models["image_encoder"], models["postfuse_module"])
-
-
-def _check_family(checkpoint: Path, base: Path | str, kind: Any) -> None:
-    """Raise ModelInputError if a folder of trained parts is for text of other features than the base's."""
-    with loading(f"the post-fuse module {checkpoint / 'postfuse_module'}"):
-        trained = PostfuseModule.load_config(checkpoint / "postfuse_module")["features"]  # type: ignore[call-overload]
-    features = UNet2DConditionModel.load_config(base, subfolder="unet")["cross_attention_dim"]  # type: ignore
-    if trained != features:
-        raise ModelInputError(
-            f"the FastComposer weights {checkpoint} are for text of {trained} features, but the pipeline {base} "
-            f"({kind.family.title}) has {features}: use weights and a pipeline of one family that fit together"
-        )
 
 
 def _kind(pipeline: Path | str) -> Any:

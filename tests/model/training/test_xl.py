@@ -170,14 +170,19 @@ def test_weights_of_the_other_family_are_one_sentence(fields: dict, config_field
         configured(fields, max_steps=1),
         configured(config_fields, output=tmp_path / "one", max_steps=1, cache=None),
     )
-    for trained, base in ((train(xl), one.pipeline), (train(one), xl.pipeline)):
-        with pytest.raises(ModelInputError, match=r"are for text of \d+ features, but the pipeline .* has") as error:
-            load_fastcomposer(base, trained)
+    trained, published = {own.pipeline: train(own) for own in (xl, one)}, GOLDEN / "pytorch_model.bin"
+    whole = convert_checkpoint(trained[one.pipeline], one.pipeline, tmp_path / "whole")
+    for weights_of_other, base, reason in (
+        (trained[xl.pipeline], one.pipeline, r"for text of 40 features in place of \d+"),
+        (trained[one.pipeline], xl.pipeline, r"for text of \d+ features in place of 40"),
+        (whole, xl.pipeline, r"a pipeline of Stable Diffusion v1\.x"),
+        (published, xl.pipeline, r"a file, as published for Stable Diffusion v1\.x alone"),
+    ):
+        with pytest.raises(ModelInputError, match=rf"are {reason}, but the pipeline .* is Stable") as error:
+            load_fastcomposer(base, weights_of_other)
         assert "\n" not in str(error.value)
-    with pytest.raises(ModelInputError, match=r"one file, a form that is published for Stable Diffusion v1\.x alone"):
-        load_fastcomposer(xl.pipeline, GOLDEN / "pytorch_model.bin")
-    with pytest.raises(ModelInputError, match=r"is one file, a form that is published for"):
-        convert_checkpoint(GOLDEN / "pytorch_model.bin", xl.pipeline, tmp_path / "converted")
+    with pytest.raises(ModelInputError, match="as published for Stable"):
+        convert_checkpoint(published, xl.pipeline, tmp_path / "converted")
     assert not (tmp_path / "converted").exists()
 
 
