@@ -114,9 +114,12 @@ class FastComposer:
         from fc_bench.model.fastcomposer.overlay import check_family
         from fc_bench.model.fastcomposer.prompts import parse_prompt
 
-        parts = cls.weights(setting.backbone, options)
-        pipeline = parts["pipeline"]
-        check_family(parts["checkpoint"], pipeline)
+        backbone = setting.backbone
+        pipeline = backbone.path("pipeline")
+        if backbone.fastcomposer is not None:  # a validation comes before the first checkpoint
+            checkpoint = backbone.found_path(backbone.variant(options.checkpoint))
+            if checkpoint is not None:
+                check_family(checkpoint, pipeline)
         tokenizer, *_ = family_of(pipeline).load_tokenizers(pipeline)
         mentions = [[mention(subject) for subject in one.subjects] for one in asked]
         prompts = [prompt for one, own in zip(asked, mentions, strict=True) for prompt in one.prompts(own)]
