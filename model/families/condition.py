@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class Condition:
         """The rows of several conditions, one condition after the other."""
         import torch
 
-        found = {}
+        found: dict[str, Any] = {}
         for field in fields(cls):
             tensors = [tensor for part in parts if (tensor := getattr(part, field.name)) is not None]
             assert len(tensors) in (0, len(parts))  # conditions of one family

@@ -103,8 +103,9 @@ class Family(ABC):
         """The tokenizer in a folder, with another padding if given; raises ModelInputError when it cannot be read."""
         from transformers import CLIPTokenizer
 
+        special: dict[str, Any] = {} if padding is None else {"pad_token": padding}
         with loading(f"the tokenizer {folder}"):
-            return CLIPTokenizer.from_pretrained(folder, **({} if padding is None else {"pad_token": padding}))
+            return CLIPTokenizer.from_pretrained(folder, **special)
 
     def load_text(self, pipeline: Path, dtype: torch.dtype) -> TextEncoders:
         """The text encoders of the pipeline in a folder; raises ModelInputError when one cannot be read."""
