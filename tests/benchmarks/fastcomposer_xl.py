@@ -5,8 +5,8 @@
 A UNet in XL's form (three levels, blocks of one and two layers, time ids, the features of two text encoders) is trained
 as text to image on drawn pictures, then FastComposer on it, with and without the localization loss. Measured on people
 that no training shows: attention, identity, and how far images of one noise differ when the subject is another. Stages
-that are complete are skipped; `--stages` names some. Results are in `results.json` of the folder; those of the
-last time lie beside this file.
+that are complete are skipped; `--stages` names some. Results are in `results.json` of the folder; nothing is kept
+in the project.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def configuration(folder: Path, stage: str, seconds: float, pipeline: Path, **ch
         "masked_loss_normalization": "area",
         "p_masked_loss": 0.5 if stage in LOCALIZATION else 0.0,
         "stratified_timesteps": True,
-        "batch_size": 48,
+        "batch_size": 16,
         "mixed_precision": "no",
         "max_seconds": seconds,
         "ema_decay": 0.98,

@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fastcomposer_xl.py"
 
 @pytest.mark.slow
 def test_losses_fall_and_localization_moves_attention_onto_the_subjects(tmp_path: Path) -> None:
-    options = ("--base-seconds", "40", "--seconds", "40", "--pictures", "600", "--measured", "8")
+    options = ("--base-seconds", "60", "--seconds", "60", "--pictures", "600", "--measured", "8")
     command = [sys.executable, str(SCRIPT), "--folder", str(tmp_path / "xl"), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
