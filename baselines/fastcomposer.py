@@ -107,11 +107,19 @@ class FastComposer:
 
     @classmethod
     def check(cls, setting: Setting, options: Any, asked: Sequence[AskedSet]) -> None:
-        """Raise ModelInputError for a prompt that is too long, or whose noun cannot carry the placeholder."""
+        """Raise ModelInputError for a checkpoint of another family, and for a prompt that is too long, or whose noun
+        cannot carry the placeholder.
+        """
         from fc_bench.model.families.detection import family_of
+        from fc_bench.model.fastcomposer.overlay import check_family
         from fc_bench.model.fastcomposer.prompts import parse_prompt
 
-        pipeline = setting.backbone.path("pipeline")
+        backbone = setting.backbone
+        pipeline = backbone.path("pipeline")
+        if backbone.fastcomposer is not None:  # a validation comes before the first checkpoint
+            checkpoint = backbone.found_path(backbone.variant(options.checkpoint))
+            if checkpoint is not None:
+                check_family(checkpoint, pipeline)
         tokenizer, *_ = family_of(pipeline).load_tokenizers(pipeline)
         mentions = [[mention(subject) for subject in one.subjects] for one in asked]
         prompts = [prompt for one, own in zip(asked, mentions, strict=True) for prompt in one.prompts(own)]

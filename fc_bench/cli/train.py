@@ -34,7 +34,10 @@ def train(
         str, typer.Argument(help="fastcomposer, the only method that is trained before it sees its subjects.")
     ],
     recipe: Annotated[
-        str, typer.Argument(help="Name of a shipped recipe (pocket, ffhq: the paper's) or path of a YAML file.")
+        str,
+        typer.Argument(
+            help="Name of a shipped recipe (pocket, ffhq: the paper's, sdxl, sdxl-lora) or path of a YAML file."
+        ),
     ],
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint, if any.")] = False,
     out: Annotated[

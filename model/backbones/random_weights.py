@@ -20,6 +20,8 @@ from fc_bench.model.families.family import Family, Part
 from fc_bench.model.user_cache import made_once, writing_to_cache
 from fc_bench.model.whole import write_whole
 
+RANDOM = "random"
+"""Name of the FastComposer checkpoint of a backbone that declares none."""
 IMAGE_ENCODER = Part("image_encoder", "transformers", "CLIPVisionModelWithProjection")
 KIND = "random-weights"
 """Name of the folder in the cache."""
@@ -31,9 +33,10 @@ FORMAT = 2
 def with_random_weights(backbone: Backbone, dtype: DtypeName) -> Path:
     """The file of a backbone with random weights in this number format; it is created in the user's cache if missing.
 
-    All FastComposer checkpoints are one overlay of UNet, image encoder and post-fuse module; there are no IP-Adapters.
-    CLIP and the face models stay those of the backbone. Raises ModelInputError when the backbone declares no
-    architecture, its configurations are damaged, or the cache cannot be written.
+    All FastComposer checkpoints are one overlay of UNet, image encoder and post-fuse module. A backbone without one
+    gets one if its architecture has these parts; there are no IP-Adapters. CLIP and the face models stay those of the
+    backbone. Raises ModelInputError when the backbone declares no architecture, its configurations are damaged, or the
+    cache cannot be written.
     """
     configurations = read_architecture(backbone)
     family = backbone.family_at(None)
@@ -129,9 +132,12 @@ def _write_backbone(folder: Path, backbone: Backbone) -> Path:
         "licenses": {"pipeline": "none, random", "fastcomposer": "none, random"},
         "how_to_get": "Delete the folder; the next use creates it again",
     }
-    if backbone.fastcomposer is not None:
-        variants = dict.fromkeys(backbone.fastcomposer.variants, "fastcomposer")
-        data["fastcomposer"] = {"default": backbone.fastcomposer.default, "variants": variants}
+    declared = backbone.fastcomposer
+    if declared is not None:
+        variants = dict.fromkeys(declared.variants, "fastcomposer")
+        data["fastcomposer"] = {"default": declared.default, "variants": variants}
+    elif (folder / "fastcomposer").is_dir():
+        data["fastcomposer"] = {"default": RANDOM, "variants": {RANDOM: "fastcomposer"}}
     for key in ("architecture", "ip_adapter", "ip_adapter_faceid"):
         data.pop(key, None)
     text = yaml.safe_dump(data, sort_keys=False)

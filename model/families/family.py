@@ -79,6 +79,8 @@ class Family(ABC):
     """Whether a download takes the published variant in half precision, because the whole weights are large."""
     token_note: ClassVar[str] = ""
     """What a stock pipeline needs beside the file of a new token, in sentences; empty where it needs nothing."""
+    normalized: ClassVar[bool] = True
+    """Whether the features of tokens leave the text encoders by a norm, which gives them one scale."""
     lacks: ClassVar[Mapping[str, str]] = {}
     """Method -> why no backbone of this family can run it, as a sentence without its period."""
 
@@ -114,10 +116,14 @@ class Family(ABC):
         encoders = tuple(self.load_part(encoder.part, pipeline, dtype) for encoder in self.encoders)
         return TextEncoders(self.load_tokenizers(pipeline), encoders)
 
+    def encoder_features(self, pipeline: Path) -> tuple[int, ...]:
+        """Number of features of a token in each text encoder of the pipeline in a folder."""
+        kinds = {encoder.part: self.part(encoder.part).load_class().config_class for encoder in self.encoders}
+        return tuple(kind.from_pretrained(pipeline / part).hidden_size for part, kind in kinds.items())
+
     def text_features(self, pipeline: Path) -> int:
         """Number of features of a token in the conditions of the pipeline in a folder."""
-        kinds = {encoder.part: self.part(encoder.part).load_class().config_class for encoder in self.encoders}
-        return sum(kind.from_pretrained(pipeline / part).hidden_size for part, kind in kinds.items())
+        return sum(self.encoder_features(pipeline))
 
     def text_of(self, pipeline: Any) -> TextEncoders:
         """The text encoders of a loaded pipeline."""

@@ -36,6 +36,7 @@ class StableDiffusionXL(Family):
 
     name: ClassVar[str] = "sdxl"
     half_precision: ClassVar[bool] = True
+    normalized: ClassVar[bool] = False
     title: ClassVar[str] = "Stable Diffusion XL"
     pipelines: ClassVar[tuple[str, ...]] = ("StableDiffusionXLPipeline", "FastComposerXLPipeline")
     parts: ClassVar[tuple[Part, ...]] = (

@@ -1,4 +1,7 @@
-"""Conversion of a published checkpoint to a pipeline folder.
+"""Conversion of a checkpoint to a pipeline folder.
+
+A checkpoint is the file that FastComposer's authors published, for Stable Diffusion v1.5, or a folder of trained parts
+as training writes it, for any family. The authors published none for Stable Diffusion XL, so no file is one of it.
 
 python -m fc_bench.model.fastcomposer.convert CHECKPOINT BASE OUTPUT
 """
@@ -13,6 +16,7 @@ import torch
 
 from fc_bench.model.command_line import as_command
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.fastcomposer.overlay import PARTS
 
 
 def convert_checkpoint(
@@ -22,16 +26,19 @@ def convert_checkpoint(
     image_encoder: Path | str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Path:
-    """Write the checkpoint as a FastComposerPipeline folder (safetensors), which `pipeline.load_fastcomposer` reads.
+    """Write the checkpoint as the folder of a FastComposer pipeline, which `pipeline.load_fastcomposer` reads.
 
     The output folder appears only when it is complete. Raises ModelInputError if it already exists or cannot be
     written, or if the checkpoint does not fit.
     """
     if output.exists():
         raise ModelInputError(f"{output} already exists: choose another output folder")
-    if checkpoint.is_dir():
-        raise ModelInputError(f"the checkpoint {checkpoint} is a folder: name the .bin or .safetensors file in it")
-    if not checkpoint.is_file():
+    if checkpoint.is_dir() and not all((checkpoint / part).is_dir() for part in PARTS):
+        raise ModelInputError(
+            f"the checkpoint {checkpoint} is a folder without {', '.join(PARTS)}: name the .bin or .safetensors file "
+            "in it, or the folder weights/ of a training"
+        )
+    if not checkpoint.exists():
         raise ModelInputError(f"the checkpoint {checkpoint} does not exist: check the path")
     partial = output.with_name(f"{output.name}.partial")
     try:
@@ -54,8 +61,8 @@ def main(command: list[str] | None = None) -> int:
     for library in ("TRANSFORMERS", "DIFFUSERS"):  # must be set before these libraries are imported
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     parser = argparse.ArgumentParser(prog="python -m fc_bench.model.fastcomposer.convert", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="pytorch_model.bin or .safetensors in the published layout")
-    parser.add_argument("base", help="Stable Diffusion v1.5: folder or hub id")
+    parser.add_argument("checkpoint", type=Path, help="file in the published layout, or folder weights/ of a training")
+    parser.add_argument("base", help="Stable Diffusion v1.5 or XL, as the checkpoint is for: folder or hub id")
     parser.add_argument("output", type=Path, help="folder to write")
     parser.add_argument("--image-encoder", help="CLIP model other than ViT-L/14: folder or hub id")
     parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32")

@@ -123,7 +123,8 @@ class FastComposer(nn.Module):
     def train_parts(self, vision_layers: int | Literal["all"] = 2) -> dict[str, list[nn.Parameter]]:
         """Freeze all other parameters and return the trained ones of the UNet, post-fuse module and image encoder.
 
-        `vision_layers` is the number of trained last layers of the image encoder; "all" trains all of it. Raises
+        `vision_layers` is the number of trained last layers of the image encoder; "all" trains all of it. Its
+        projection is trained where it serves several text encoders. A UNet with adapters trains these alone. Raises
         ModelInputError if the image encoder has fewer layers.
         """
         total = len(self.image_encoder.vision_model.encoder.layers)
@@ -136,8 +137,11 @@ class FastComposer(nn.Module):
         if vision_layers != "all":
             for layer in self.image_encoder.vision_model.encoder.layers[total - vision_layers :]:
                 layer.requires_grad_(True)
+            self.image_encoder.visual_projection.requires_grad_(len(self.family.encoders) > 1)
         self.vision_layers = total if vision_layers == "all" else vision_layers
-        self.unet.requires_grad_(True)
+        adapted = bool(getattr(self.unet, "peft_config", None))
+        for name, parameter in self.unet.named_parameters():
+            parameter.requires_grad_(not adapted or ".lora_" in name)
         self.postfuse_module.requires_grad_(True)
         parts = {"unet": self.unet, "postfuse_module": self.postfuse_module, "image_encoder": self.image_encoder}
         return {name: [p for p in part.parameters() if p.requires_grad] for name, part in parts.items()}

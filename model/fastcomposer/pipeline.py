@@ -36,6 +36,7 @@ from fc_bench.model.families.sd1 import StableDiffusion1
 from fc_bench.model.families.sdxl import StableDiffusionXL
 from fc_bench.model.families.text_memory import TextMemory
 from fc_bench.model.fastcomposer.checkpoint import load_components
+from fc_bench.model.fastcomposer.overlay import PARTS, check_family
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule, check_features
 from fc_bench.model.fastcomposer.prefixes import Prefix, ResumableSampling, sees_subjects
 from fc_bench.model.fastcomposer.prompts import PLACEHOLDER, ParsedPrompt, check_tokenizer, parse_prompt
@@ -457,7 +458,8 @@ def load_fastcomposer(
 
 def _load(base: Path | str, checkpoint: Path, torch_dtype: torch.dtype, image_encoder: Path | str | None) -> Any:
     models: dict[str, Any]
-    parts = ("unet", "image_encoder", "postfuse_module")
+    if Path(base).is_dir():
+        check_family(checkpoint, Path(base))
     if (checkpoint / "model_index.json").is_file():
         return _kind(checkpoint).from_pretrained(
             checkpoint, dtype=torch_dtype, **_trained_parts(checkpoint, torch_dtype)
@@ -465,13 +467,13 @@ def _load(base: Path | str, checkpoint: Path, torch_dtype: torch.dtype, image_en
     kind = _kind(base)
     if checkpoint.is_file() and kind is FastComposerPipeline:
         models = load_components(checkpoint, base, torch_dtype, image_encoder)
-    elif all((checkpoint / part).is_dir() for part in parts):
+    elif all((checkpoint / part).is_dir() for part in PARTS):
         models = _trained_parts(checkpoint, torch_dtype, base, image_encoder)
     else:
         file = ", or a checkpoint file" if kind is FastComposerPipeline else ""
         raise ModelInputError(
             f"{checkpoint} has no FastComposer weights for {kind.family.title}: give a saved pipeline folder, or a "
-            f"folder with {', '.join(parts)}{file}"
+            f"folder with {', '.join(PARTS)}{file}"
         )
     of_base = {part.name: models[part.name] for part in kind.family.parts if part.name in models}
     for part in kind.family.parts:

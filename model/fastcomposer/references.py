@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 from transformers import CLIPVisionModelWithProjection
 
@@ -40,6 +40,9 @@ def load_image_encoder(
     model = _whole_image_encoder(starting_from, dtype)
     with loading(f"the trained layers {trained}"):
         layers = load_file(trained)
+    projection = layers.get("visual_projection.weight")
+    if projection is not None and len(projection) > model.config.projection_dim:
+        extend_projection(model, len(projection))
     shapes = {key: value.shape for key, value in model.state_dict().items()}
     if unfit := sorted(key for key, value in layers.items() if value.shape != shapes.get(key)):
         raise ModelInputError(
@@ -68,6 +71,20 @@ def keep_trained_layers(folder: Path, starting_from: Path) -> None:
 def _whole_image_encoder(folder: Path | str, dtype: torch.dtype) -> CLIPVisionModelWithProjection:
     advice = "name the folder of a CLIP model with a vision tower"
     return load_whole(CLIPVisionModelWithProjection, folder, dtype, "the image encoder", advice)
+
+
+def extend_projection(image_encoder: CLIPVisionModelWithProjection, features: int) -> None:
+    """Give an image encoder embeddings of `features` features, by new rows in its projection with initial weights.
+
+    So one projection of Stable Diffusion XL holds that of CLIP, for the first text encoder, and a new one for the
+    second, as PhotoMaker's two (arXiv 2312.04461).
+    """
+    old: nn.Linear = image_encoder.visual_projection
+    new = nn.Linear(old.in_features, features, bias=False, device=old.weight.device, dtype=old.weight.dtype)
+    with torch.no_grad():
+        new.weight[: old.out_features] = old.weight
+    image_encoder.visual_projection = new
+    image_encoder.config.projection_dim = features
 
 
 def reference_size(image_encoder: CLIPVisionModelWithProjection) -> int:

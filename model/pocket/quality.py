@@ -19,8 +19,9 @@ from transformers import CLIPModel, CLIPTokenizer
 from fc_bench.model import pocket_vocabulary as words
 from fc_bench.model.autoencoder import posterior
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.families.condition import Framing
 from fc_bench.model.fastcomposer.localization import capture_attention, cross_attention_layers
-from fc_bench.model.fastcomposer.pipeline import FastComposerPipeline
+from fc_bench.model.fastcomposer.pipeline import ComposingPipeline
 from fc_bench.model.fastcomposer.prompts import insert_placeholders, parse_prompt
 from fc_bench.model.ip_adapter import embed_photographs, side_by_side
 from fc_bench.model.matching import greedy_matching
@@ -219,13 +220,13 @@ def roc_auc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> flo
 
 
 @torch.no_grad()
-def measure_attention(pipeline: FastComposerPipeline, groups: Sequence[str], pairs: int = 48) -> dict[str, float]:
+def measure_attention(pipeline: ComposingPipeline, groups: int | Sequence[str], pairs: int = 48) -> dict[str, float]:
     """Share of a subject token's cross-attention on its own person and on the other person, in true pictures of pairs.
 
     The pictures show unseen people with three noise levels. The shares are means over heads and the layers of `groups`.
     """
     processors = pipeline.unet.attn_processors
-    capture = capture_attention(pipeline.unet, cross_attention_layers(pipeline.unet, list(groups)))
+    capture = capture_attention(pipeline.unet, cross_attention_layers(pipeline.unet, groups))
     noise = training_noise()
     own, other = [], []
     for index in range(pairs):
@@ -233,7 +234,8 @@ def measure_attention(pipeline: FastComposerPipeline, groups: Sequence[str], pai
         picture = render(people, Scene(context=_PAIR_CONTEXTS[index % 8]), np.random.default_rng([17, index]))
         prompt = parse_prompt(_caption_with_placeholders(picture.people, picture.scene), pipeline.tokenizer)
         references = [[Image.fromarray(render_photograph(p, 0).image) for p in people]]
-        states = pipeline.fuse_subjects([prompt], pipeline.encode_text([prompt]), references).text
+        condition = pipeline.fuse_subjects([prompt], pipeline.encode_text([prompt]), references)
+        condition = pipeline.family.framed(condition, [Framing.whole(SIZE, SIZE)])
         latents = posterior(pipeline.vae, to_tensor(picture.image[None], torch.device("cpu"))).mean
         generator = torch.Generator().manual_seed(index)
         tokens = prompt.image_token_mask.nonzero()[:, 0][None]
@@ -242,7 +244,7 @@ def measure_attention(pipeline: FastComposerPipeline, groups: Sequence[str], pai
             moment: Any = torch.tensor([timestep])
             noisy = noise.add_noise(latents, torch.randn(latents.shape, generator=generator), moment)
             capture.start(tokens)
-            pipeline.unet(noisy, moment, states)
+            pipeline.family.denoise(pipeline.unet, noisy, moment, condition)
             for attention in capture.maps.values():
                 side = round(attention.shape[2] ** 0.5)
                 mask = F.interpolate(masks, (side, side), mode="bilinear", antialias=True).flatten(2)[0]
@@ -269,7 +271,7 @@ class GeneratedSet:
 
 
 def generate_set(
-    pipeline: FastComposerPipeline | StableDiffusionPipeline,
+    pipeline: ComposingPipeline | StableDiffusionPipeline,
     subjects: int,
     count: int,
     alpha: float | None,
@@ -291,7 +293,7 @@ def generate_set(
         generators = [torch.Generator().manual_seed(1000 + index) for index in indices]
         settings = {"num_inference_steps": steps, "guidance_scale": guidance_scale, "generator": generators}
         result: Any
-        if alpha is None or not isinstance(pipeline, FastComposerPipeline):
+        if alpha is None or not isinstance(pipeline, ComposingPipeline):
             prompts = [compose_caption(g, s)[0] for g, s in zip(groups, scenes, strict=True)]
             if adapter_scale is not None:
                 settings |= _adapter_inputs(pipeline, rows[0], adapter_scale)

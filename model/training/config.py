@@ -9,6 +9,16 @@ file. The paper leaves some details open; in these, the training differs from th
 - Crops are padded to a square before zooming, and the zoom goes into their center instead of their top.
 - Color jitter changes brightness, contrast and saturation, but not hue.
 - All augmentations that move pixels are one resampling, and elastic deformation is drawn on a coarse grid.
+
+Nobody published a training on Stable Diffusion XL. There it differs as follows:
+
+- The projection of a plain CLIP model gets new rows for the second text encoder, and is trained (PhotoMaker, arXiv
+  2312.04461, whose image encoder has two projections).
+- The last norm of a new post-fuse module has the mean and deviation of the captions' features at their image tokens,
+  which the UNet knows: these text encoders' features leave them without a norm.
+- A dropped caption is zeros, also its pooled feature; time ids are those of each photograph's size and crop; images are
+  encoded in float32 (arXiv 2307.01952 and the training scripts of diffusers).
+- Localization is the mean of the groups' means, see `localization.usual_average`.
 """
 
 from pathlib import Path
@@ -130,6 +140,12 @@ class OptimizerConfig(Settings):
     """Largest norm of the gradient over all trained parts; null: no limit."""
 
 
+class LoRAConfig(Settings):
+    """Low-rank adapters on all attention layers of the UNet, as PhotoMaker publishes one."""
+
+    rank: PositiveInt = 64
+
+
 class Recipe(Settings):
     """The settings of a training except for models and output folder."""
 
@@ -139,6 +155,8 @@ class Recipe(Settings):
     cache: CacheConfig | None = None
     localization: LocalizationConfig = LocalizationConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    lora: LoRAConfig | None = None
+    """Adapters that are trained in place of the UNet's weights, and folded into them when the weights are written."""
     vision_layers: Annotated[int, Field(ge=0)] | Literal["all"] = 2
     """Number of trained last layers of the image encoder; all: the whole image encoder."""
     p_masked_loss: Probability = 0.5
@@ -192,7 +210,7 @@ class TrainingConfig(Recipe):
     """All settings of a training run."""
 
     pipeline: Path
-    """Folder of a Stable Diffusion pipeline: VAE, text encoder, tokenizer, UNet, scheduler."""
+    """Folder of a Stable Diffusion pipeline: VAE, text encoders, tokenizers, UNet, scheduler."""
     image_encoder: Path
     """Folder of a CLIPModel or CLIPVisionModelWithProjection."""
     output: Path

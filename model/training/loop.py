@@ -23,6 +23,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGr
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
 from diffusers.training_utils import EMAModel
+from peft import LoraConfig
 from torch import Tensor
 
 from fc_bench.model.attention import attention_for
@@ -30,9 +31,10 @@ from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.families.detection import family_of
 from fc_bench.model.fastcomposer.forward import FastComposer, Losses
 from fc_bench.model.fastcomposer.localization import map_sizes
+from fc_bench.model.fastcomposer.overlay import PARTS
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule, check_features
 from fc_bench.model.fastcomposer.prompts import check_tokenizer
-from fc_bench.model.fastcomposer.references import load_image_encoder, reference_size
+from fc_bench.model.fastcomposer.references import extend_projection, load_image_encoder, reference_size
 from fc_bench.model.fastcomposer.unet_difference import load_unet
 from fc_bench.model.kernel_choice import for_training, is_large
 from fc_bench.model.kernels import arrange
@@ -40,7 +42,7 @@ from fc_bench.model.stored_weights import load_whole
 from fc_bench.model.training.batches import BatchSource, FileBatches, FrozenEncoders, ImageFiles, Stream
 from fc_bench.model.training.cache import CacheBuilder, CachedBatches
 from fc_bench.model.training.config import OptimizerConfig, TrainingConfig
-from fc_bench.model.training.dataset import read_records
+from fc_bench.model.training.dataset import Record, read_records, tokenize
 from fc_bench.model.training.draws import SampleDraws, subject_table
 from fc_bench.model.training.log import TrainingLog
 from fc_bench.model.yaml_file import read_yaml
@@ -60,6 +62,9 @@ MAY_CHANGE = {
 """Fields that may change when a training is resumed."""
 
 
+SEEN_CAPTIONS = 256
+"""Number of captions that a new post-fuse module takes its scale from."""
+CAPTIONS_AT_ONCE = 16
 Watch = Callable[[int, Path], None]
 """A callback with the step and the folder of the weights, called after every checkpoint."""
 
@@ -224,7 +229,10 @@ class Training:
             check_tokenizer(tokenizer, text_encoder)
         if device.type == "cpu" and is_large(config.pipeline, data.resolution):
             arrange(vae, "channels-last")
-        encoders = FrozenEncoders(family, vae, text, device, half_vae=config.mixed_precision == "bf16")
+        exact = family.autoencoder_dtype(config.pipeline / "vae", torch.float16) is torch.float32
+        encoders = FrozenEncoders(family, vae, text, device, half_vae=config.mixed_precision == "bf16" and not exact)
+        if config.initial is None and not family.normalized:
+            self._take_scale(records[:SEEN_CAPTIONS], encoders)
         stream = Stream(
             SampleDraws(table, config.data, config.seed),
             config,
@@ -251,6 +259,16 @@ class Training:
             builder.build()
         encoders.release()
         return CachedBatches(builder.open(), stream, supervised, encoders.scaling_factor, device, config.data.workers)
+
+    def _take_scale(self, records: list[Record], encoders: FrozenEncoders) -> None:
+        """Give the post-fuse module the scale of the captions' features at their image tokens."""
+        parsed = [tokenize(record, encoders.text.tokenizers[0]) for record in records]
+        ids = [torch.stack([one.padded_for(own) for one in parsed]) for own in encoders.text.tokenizers]
+        at_tokens = torch.stack([one.image_token_mask for one in parsed])
+        if at_tokens.any():
+            parts = zip(*(own.split(CAPTIONS_AT_ONCE) for own in ids), strict=True)
+            text = torch.cat([encoders.condition(part).text for part in parts])
+            self.model.postfuse_module.take_scale(text[at_tokens.to(text.device)])
 
     def run(self) -> None:
         """Train until the steps or the time are used up, with checkpoints in between; write the weights."""
@@ -377,8 +395,11 @@ class Training:
         kept = [parameter.detach().clone() for parameter in self.parameters]
         if self.ema is not None:
             self.ema.copy_to(self.parameters)
-        for name in ("unet", "image_encoder", "postfuse_module"):
+        for name in PARTS:
             part = deepcopy(getattr(self.model, name)).to(memory_format=torch.contiguous_format)
+            if name == "unet" and self.config.lora is not None:
+                part.fuse_lora()
+                part.unload_lora()
             (part.half() if self.config.weights_dtype == "float16" else part.float()).save_pretrained(partial / name)
         with torch.no_grad():
             for parameter, value in zip(self.parameters, kept, strict=True):
@@ -393,7 +414,7 @@ def _check_folders(config: TrainingConfig) -> None:
     """Raise ModelInputError for a model folder that does not exist."""
     needed = [config.pipeline, config.image_encoder]
     if config.initial is not None:
-        needed += [config.initial / part for part in ("unet", "image_encoder", "postfuse_module")]
+        needed += [config.initial / part for part in PARTS]
     for folder in needed:
         _require_folder(folder)
     family = family_of(config.pipeline)
@@ -414,14 +435,23 @@ def _load_model(config: TrainingConfig) -> FastComposer:
     arrange(unet, "channels-last" if config.memory_format == "channels-last" else "contiguous")
     image_encoder = load_image_encoder(vision_folder, starting_from=config.image_encoder)
     features = unet.config["cross_attention_dim"]
+    family = family_of(config.pipeline)
+    first, *others = family.encoder_features(config.pipeline)
+    if others and image_encoder.config.projection_dim == first:
+        extend_projection(image_encoder, sum((first, *others)))
+    if config.lora is not None:
+        rank = config.lora.rank
+        adapters = LoraConfig(
+            r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(family.denoiser_adapters)
+        )
+        unet.add_adapter(adapters)
     if config.initial is not None:
         postfuse = load_whole(PostfuseModule, config.initial / "postfuse_module")
     else:
         postfuse = PostfuseModule(features=features)
-    family = family_of(config.pipeline)
     check_features(
         postfuse=postfuse.config["features"],
-        text=family.text_features(config.pipeline),
+        text=sum((first, *others)),
         image=image_encoder.config.projection_dim,
         unet=features,
     )

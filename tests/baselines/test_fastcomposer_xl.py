@@ -57,3 +57,18 @@ def test_a_suite_of_single_subjects_and_pairs_runs_with_attention_and_shared_ste
     assert len(mine) == len(samples)
     for image in mine:  # batches of other sizes round differently
         assert min(np.abs(image - other).max() for other in text) <= 1
+
+
+def test_a_checkpoint_of_the_other_family_is_refused_before_anything_is_generated(
+    fc_bench, suite, backbone, tiny_backbone, tmp_path
+):
+    data = yaml.safe_load(backbone.read_text())
+    data["fastcomposer"] = {"default": "other", "variants": {"other": str(tiny_backbone.parent / "fastcomposer")}}
+    (tmp_path / "mixed.yaml").write_text(yaml.safe_dump(data))
+    done = fc_bench(
+        "run", suite, "--backbone", tmp_path / "mixed.yaml", "-m", "fastcomposer", "--out", tmp_path / "run"
+    )
+    assert done.code == 2
+    assert "are for text of 16 features in place of 40" in done.err
+    assert done.err.count("fc-bench: ") == 1
+    assert not list((tmp_path / "run").rglob("*.png"))

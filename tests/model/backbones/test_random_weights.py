@@ -111,10 +111,13 @@ def test_stable_diffusion_xl_s_architecture_has_the_published_sizes():
         "vae": 83_653_863,
         "text_encoder": 123_060_480,
         "text_encoder_2": 694_659_840,
+        "image_encoder": 303_966_208 + 1024 * 1280,
+        "postfuse_module": 20_996_096,
     }
     card = (Path(random_weights.__file__).parent / "sdxl" / "README.md").read_text()
     assert all(f"{size:,} |" in card for size in sizes.values())
-    half = f"the pipeline is {2 * sum(sizes.values()) / 1e9:.1f} GB in half precision"
+    pipeline = sum(sizes[part.name] for part in StableDiffusionXL.parts)
+    half = f"the pipeline is {2 * pipeline / 1e9:.1f} GB in half precision"
     assert half in read_backbone("sdxl").description
 
 
@@ -166,6 +169,15 @@ def test_they_are_a_backbone_like_any_other(tiny_architecture):
     assert made.declared_path("clip") == tiny_architecture.parent / "clip"
     weights = "unet/diffusion_pytorch_model.safetensors"
     assert (made.path("pipeline") / weights).samefile(made.path("fastcomposer/one") / weights)
+
+
+def test_a_backbone_without_a_checkpoint_of_fastcomposer_gets_one(tiny_architecture):
+    data = yaml.safe_load(tiny_architecture.read_text())
+    del data["fastcomposer"]
+    tiny_architecture.write_text(yaml.safe_dump(data))
+    made = read_backbone(str(with_random_weights(read_backbone(str(tiny_architecture)), "bfloat16")))
+    checkpoint = made.variant(None)
+    assert all(file.present for file in required_files(checkpoint, made.path(checkpoint)))
 
 
 def test_images_of_random_weights_are_numbers(tiny_architecture):

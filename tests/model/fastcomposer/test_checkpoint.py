@@ -148,8 +148,10 @@ def test_a_folder_in_the_place_of_the_checkpoint_is_called_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(tmp_path), str(GOLDEN / "sd"), str(tmp_path / "out")]) == 2
-    expected = f"error: the checkpoint {tmp_path} is a folder: name the .bin or .safetensors file in it\n"
-    assert capsys.readouterr().err == expected
+    assert capsys.readouterr().err == (
+        f"error: the checkpoint {tmp_path} is a folder without unet, image_encoder, postfuse_module: name the .bin or "
+        ".safetensors file in it, or the folder weights/ of a training\n"
+    )
 
 
 def test_a_conversion_prints_no_remarks_of_libraries(tmp_path: Path) -> None:

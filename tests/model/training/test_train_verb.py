@@ -228,7 +228,7 @@ def test_only_fastcomposer_is_trained_ahead_of_its_subjects(fc_bench, recipe):
     assert 'did you mean "pocket"' in fc_bench("train", "fastcomposer", "pockt").err
 
 
-@pytest.mark.parametrize("name", ["pocket", "ffhq"])
+@pytest.mark.parametrize("name", ["pocket", "ffhq", "sdxl", "sdxl-lora"])
 def test_shipped_recipes_are_well_formed(name):
     from fc_bench.commands.train import RECIPES, TrainingFile
     from fc_bench.model.yaml_file import read_yaml
@@ -236,6 +236,9 @@ def test_shipped_recipes_are_well_formed(name):
     file = read_yaml(RECIPES / f"{name}.yaml", TrainingFile)
     backbone = read_backbone(file.backbone)
     assert file.data.resolution == backbone.resolution
+    if backbone.name == "sdxl":
+        assert {"sdxl": None, "sdxl-lora": 64}[name] == (file.lora and file.lora.rank)
+        assert file.gradient_checkpointing
     if name == "ffhq":  # the paper's, arXiv 2305.10431, section 5.1
         assert file.batch_size * file.gradient_accumulation * 8 == 128
         assert file.max_steps == 150_000
