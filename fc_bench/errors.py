@@ -6,7 +6,10 @@ import errno
 import os
 import re
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from fc_bench.model.errors import ModelInputError
@@ -14,6 +17,17 @@ from fc_bench.model.errors import ModelInputError
 
 class UserError(Exception):
     """An error that the user can fix; the message is one sentence: what is wrong, where, and what to do."""
+
+
+@contextmanager
+def writing_to(out: Path) -> Iterator[None]:
+    """Turn an OSError of the block, which writes the folder of `--out`, into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{out} cannot be written ({error.strerror or error}); name another folder with --out."
+        ) from None
 
 
 DISK_REFUSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)

@@ -79,16 +79,14 @@ class Examiner:
         scores: dict[str, Sequence[Score | None]] = {}
         for name, metric in self._metrics.items():
             source = scores.get(derived_from(metric) or "")
-            asked = [_concerns(metric, sample) for sample in samples]
             if source is None:
                 with _reported(name, "the photographs"):
                     known = _prepare(metric, subjects)
-                usable = [known.issuperset(subject.id for subject in sample.subjects) for sample in samples]
-            else:
-                usable = [score is not None for score in source]
-            asked = [one and other for one, other in zip(asked, usable, strict=True)]
-            if source is None:
+                asked = [_concerns(metric, one) and known.issuperset(who.id for who in one.subjects) for one in samples]
                 _look_ahead(metric, [sample for sample, one in zip(samples, asked, strict=True) if one])
+            else:
+                known_scores = zip(samples, source, strict=True)
+                asked = [_concerns(metric, sample) and score is not None for sample, score in known_scores]
             own: list[Score | None] = []
             for number, (case, sample) in enumerate(zip(cases, samples, strict=True)):
                 with _reported(name, f"{case.level.factor}, {case.level.name}"):

@@ -13,7 +13,7 @@ from fc_bench.analysis.statistics import FEWEST_UNITS
 from fc_bench.audit.card import cards_of
 from fc_bench.audit.design import Design
 from fc_bench.audit.examination import examine, examine_in_processes, setting_of
-from fc_bench.errors import UserError
+from fc_bench.errors import UserError, writing_to
 from fc_bench.metrics.embedders import metric_classes
 from fc_bench.progress import progress
 from fc_bench.protocols import derived_from
@@ -55,11 +55,7 @@ def audit(options: AuditOptions, console: Console) -> Audit:
     embedders = ", ".join(faces.name for faces in backbone.faces)
     result = Audit(design, backbone.name, embedders, scores, cards_of(scores, metrics))
     show(result, console)
-    try:
+    with writing_to(options.out):
         files = write_audit(result, options.out)
-    except OSError as error:
-        raise UserError(
-            f"{options.out} cannot be written ({error.strerror or error}); name another folder with --out."
-        ) from None
     console.print(f"{files[0]}", markup=False, highlight=False, soft_wrap=True)
     return result

@@ -10,7 +10,7 @@ from rich.console import Console
 from fc_bench.audit.photographs import Calibration, calibrate
 from fc_bench.commands.init_suite import people_in
 from fc_bench.commands.portraits import CONVERT, sorted_by_name
-from fc_bench.errors import UserError
+from fc_bench.errors import UserError, writing_to
 from fc_bench.model.backbones.backbone import Backbone, read_backbone
 from fc_bench.model.pictures import OTHER_SUFFIXES, SUFFIXES, describe_left_out, image_files
 from fc_bench.model.yaml_file import nearest
@@ -44,12 +44,8 @@ def audit_photographs(options: CalibrationOptions, console: Console) -> Calibrat
     with progress(console, "Photographs", sum(map(len, people.values()))) as pieces:
         calibration = calibrate(people, backbone, number, rate, pieces)
     show(calibration, console)
-    try:
+    with writing_to(out):
         files = write_calibration(calibration, out)
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be written ({error.strerror or error}); name another folder with --out."
-        ) from None
     console.print(f"{files[0]}", markup=False, highlight=False, soft_wrap=True)
     return calibration
 

@@ -11,7 +11,7 @@ from fc_bench.analysis.aggregate import columns_of
 from fc_bench.analysis.measurements import read_measurements
 from fc_bench.analysis.sample_size import Study, study
 from fc_bench.analysis.statistics import LEVEL
-from fc_bench.errors import UserError
+from fc_bench.errors import UserError, writing_to
 from fc_bench.model.yaml_file import nearest
 from fc_bench.reports.audit.power import show, write_study
 from fc_bench.reports.state import REPORT
@@ -56,11 +56,7 @@ def audit_power(options: PowerOptions, console: Console) -> Study:
     )
     show(made, console)
     out = options.out or options.run / REPORT
-    try:
+    with writing_to(out):
         files = write_study(made, out)
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be written ({error.strerror or error}); name another folder with --out."
-        ) from None
     console.print(f"wrote {files[0].with_suffix('')}.md, .csv", markup=False, highlight=False, soft_wrap=True)
     return made

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from fc_bench import registry
 from fc_bench.commands.portraits import Portrait, left_out, person_of, portraits_in, sorted_by_name
-from fc_bench.errors import UserError
+from fc_bench.errors import UserError, writing_to
 from fc_bench.inspection.inspector import Inspector
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.contact_sheet import Tile, contact_sheet, in_rows
@@ -144,14 +144,11 @@ def init_suite(
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        _write(partial, content, found, chosen)
-        if out.is_dir():
-            out.rmdir()
-        partial.rename(out)
-    except OSError as error:
-        raise UserError(
-            f"{out} cannot be written ({error.strerror or error}); name another folder with --out."
-        ) from None
+        with writing_to(out):
+            _write(partial, content, found, chosen)
+            if out.is_dir():
+                out.rmdir()
+            partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     suite = read_suite(out / FILE)

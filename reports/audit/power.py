@@ -13,7 +13,7 @@ from fc_bench.reports.escaping import markdown, plain
 from fc_bench.reports.frame import who
 from fc_bench.reports.quality.contents import number
 from fc_bench.reports.tables.comma_separated import csv_tables
-from fc_bench.reports.tables.markdown import markdown_table
+from fc_bench.reports.tables.markdown import titled_table
 from fc_bench.reports.tables.model import NOTHING, Cell, Heading, Table
 from fc_bench.reports.tables.terminal import print_table
 from fc_bench.run_folder.records import write_atomically
@@ -79,8 +79,7 @@ def show(study: Study, console: Console) -> None:
 
 def power_markdown(study: Study) -> str:
     """Tables and sentences as Markdown without a heading."""
-    parts = [f"**{markdown(table.title)}**\n\n{markdown_table(table)}" for table in tables(study)]
-    return "\n\n".join([*parts, *map(markdown, sentences(study))]) + "\n"
+    return "\n\n".join([*map(titled_table, tables(study)), *map(markdown, sentences(study))]) + "\n"
 
 
 def write_study(study: Study, folder: Path) -> list[Path]:

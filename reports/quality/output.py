@@ -21,7 +21,7 @@ from fc_bench.reports.quality.side_by_side import disagreements, reading, side_b
 from fc_bench.reports.tables.comma_separated import csv_frame, csv_tables
 from fc_bench.reports.tables.html import html_document
 from fc_bench.reports.tables.latex import latex_tables
-from fc_bench.reports.tables.markdown import markdown_table
+from fc_bench.reports.tables.markdown import markdown_table, titled_table
 from fc_bench.reports.tables.model import Table
 from fc_bench.reports.tables.terminal import print_table
 from fc_bench.run_folder.records import write_atomically
@@ -136,7 +136,7 @@ def headline_markdown(runs: Sequence[Run]) -> str:
     """The measured tables of the terminal as Markdown without a title."""
     made = Tables(runs).contents
     shown = [*made.quality(made.headlines), made.cost()]
-    parts = [f"**{markdown(table.title)}**\n\n{markdown_table(table)}" for table in shown]
+    parts = map(titled_table, shown)
     return "\n\n".join([*parts, *map(markdown, notes(runs, options=False))]) + "\n"
 
 
@@ -150,7 +150,7 @@ def effects_markdown(runs: Sequence[Run]) -> str:
     tables = Tables(runs)
     made = tables.contents
     shown = [*made.quality(made.headlines), *tables.differences]
-    return "\n\n".join(f"**{markdown(table.title)}**\n\n{markdown_table(table)}" for table in shown) + "\n"
+    return "\n\n".join(map(titled_table, shown)) + "\n"
 
 
 def _document(tables: Tables) -> str:

@@ -15,6 +15,11 @@ def markdown_table(table: Table) -> str:
     return "\n".join([_line(markdown(heading.whole) for heading in table.header), rule, *rows])
 
 
+def titled_table(table: Table) -> str:
+    """A table as Markdown below its title in bold."""
+    return f"**{markdown(table.title)}**\n\n{markdown_table(table)}"
+
+
 def _line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
