@@ -125,6 +125,46 @@ def encoder_features(folder: Path, kind: Kind) -> int:
     return config.projection_dim if kind == "plain" else config.hidden_size
 
 
+def plus_shapes(
+    unet: Any, features: int, hidden_size: int, num_hidden_layers: int, num_tokens: int
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights of an IP-Adapter Plus for `unet` and patches of `features` numbers.
+
+    Its projection is a resampler: `num_tokens` queries of `hidden_size` numbers attend to the patches.
+    """
+    width, wide = int(unet.config["cross_attention_dim"]), 4 * hidden_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "latents": (1, num_tokens, hidden_size),
+        **_linear("proj_in", features, hidden_size),
+        **_linear("proj_out", hidden_size, width),
+        **_norm("norm_out", width),
+    }
+    for number in range(num_hidden_layers):
+        attention, forward = f"layers.{number}.0", f"layers.{number}.1"
+        shapes |= _norm(f"{attention}.norm1", hidden_size) | _norm(f"{attention}.norm2", hidden_size)
+        shapes |= {f"{attention}.{name}.weight": (hidden_size, hidden_size) for name in ("to_q", "to_out")}
+        shapes |= {
+            f"{attention}.to_kv.weight": (2 * hidden_size, hidden_size),
+            **_norm(f"{forward}.0", hidden_size),
+            f"{forward}.1.weight": (wide, hidden_size),
+            f"{forward}.3.weight": (hidden_size, wide),
+        }
+    layers = {
+        f"ip_adapter.{number}.{part}_ip.weight": (getattr(layer, part).out_features, width)
+        for number, layer in cross_attention_layers(unet).items()
+        for part in ("to_k", "to_v")
+    }
+    return {**{f"image_proj.{name}": shape for name, shape in shapes.items()}, **layers}
+
+
+def _linear(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def _norm(name: str, features: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (features,), f"{name}.bias": (features,)}
+
+
 @torch.no_grad()
 def embed_photographs(pipeline: Any, photographs: Sequence[Image.Image], guided: bool) -> list[Tensor]:
     """What a pipeline with an adapter and its image encoder takes as `ip_adapter_image_embeds`.

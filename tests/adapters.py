@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.embeddings import IPAdapterPlusImageProjection
 from torch import Tensor, nn
+
+from fc_bench.model.backbones.random_weights import drawn
+from fc_bench.model.ip_adapter import Adapter, plus_shapes
 
 TOKENS = 4
 RANK = 2
@@ -17,6 +19,9 @@ RANK = 2
 def tiny_adapter(kind: str, unet: UNet2DConditionModel, features: int) -> dict[str, dict[str, Tensor]]:
     """Random weights for a UNet and inputs of `features` numbers; kind: plain, plus, full, faceid or faceid-plus."""
     torch.manual_seed(5)
+    if kind == "plus":
+        shapes = plus_shapes(unet, features, hidden_size=64, num_hidden_layers=4, num_tokens=TOKENS)
+        return Adapter.of({name: _drawn(name, shape) for name, shape in shapes.items()}).parts
     width = int(unet.config["cross_attention_dim"])
     layers: dict[str, Tensor] = {}
     for number, name in enumerate(unet.attn_processors):
@@ -53,35 +58,15 @@ def _projection(kind: str, features: int, width: int) -> dict[str, Tensor]:
         return {**_linear("proj.0", features, features), **_linear("proj.2", features, width), **last}
     if kind == "faceid":
         return {**_linear("proj.0", features, 2 * features), **_linear("proj.2", 2 * features, TOKENS * width), **norm}
-    if kind == "faceid-plus":
-        resampler = {"perceiver_resampler.proj_in.weight": torch.randn(width, features)}
-        return {**_linear("proj.0", features, 2 * features), **norm, **resampler}
-    return _resampler(features, width)
+    resampler = {"perceiver_resampler.proj_in.weight": torch.randn(width, features)}
+    return {**_linear("proj.0", features, 2 * features), **norm, **resampler}
 
 
-def _resampler(features: int, width: int) -> dict[str, Tensor]:
-    """That of IP-Adapter Plus, in the names of the published file."""
-    hidden, queries = 64, 4
-    module = IPAdapterPlusImageProjection(features, width, hidden, depth=4, heads=1, num_queries=queries)
-    state = {key: value.detach() for key, value in module.state_dict().items()}
-    published = {key: value for key, value in state.items() if not key.startswith("layers.")}
-    for key, value in state.items():
-        if key.startswith("layers."):
-            _, number, part, *rest = key.split(".")
-            name = ".".join(rest)
-            if part in ("ln0", "ln1"):
-                published[f"layers.{number}.0.norm{1 + int(part[-1])}.{name}"] = value
-            elif part == "ff":
-                inner = {"0": "0", "1.net.0.proj": "1", "1.net.2": "3"}[name.rsplit(".", 1)[0]]
-                published[f"layers.{number}.1.{inner}.{name.rsplit('.', 1)[1]}"] = value
-            elif name == "to_q.weight":
-                published[f"layers.{number}.0.to_q.weight"] = value
-            elif name == "to_out.0.weight":
-                published[f"layers.{number}.0.to_out.weight"] = value
-    for number in {key.split(".")[1] for key in state if key.startswith("layers.")}:
-        both = [state[f"layers.{number}.attn.{part}.weight"] for part in ("to_k", "to_v")]
-        published[f"layers.{number}.0.to_kv.weight"] = torch.cat(both)
-    return published
+def _drawn(name: str, shape: tuple[int, ...]) -> Tensor:
+    """Of random weights, those in attention as large as `tiny_adapter`'s others, so that an adapter shows."""
+    if name.startswith("ip_adapter."):
+        return torch.randn(shape)
+    return drawn(name, shape)
 
 
 def _linear(name: str, inputs: int, outputs: int) -> dict[str, Tensor]:

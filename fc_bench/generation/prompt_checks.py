@@ -49,8 +49,9 @@ def prompt_readers(backbone: Backbone, generated: bool = True, scored: bool = Tr
     readers = []
     if generated:
         pipeline = backbone.path("pipeline")
-        what = f'the text encoder of the backbone "{backbone.name}"'
-        readers += [PromptReader(what, pipeline / encoder.tokenizer) for encoder in family_of(pipeline).encoders]
+        for encoder, which in zip(family_of(pipeline).encoders, ("", "second ", "third "), strict=False):
+            what = f'the {which}text encoder of the backbone "{backbone.name}"'
+            readers.append(PromptReader(what, pipeline / encoder.tokenizer))
     if scored:
         readers.append(PromptReader(f'the CLIP scorer of the backbone "{backbone.name}"', backbone.path("clip")))
     return readers

@@ -19,8 +19,8 @@ from fc_bench.model.families.family import Family
 from fc_bench.model.user_cache import made_once, writing_to_cache
 
 log = logging.getLogger(__name__)
-FASTCOMPOSER = ("image_encoder", "postfuse_module")
-"""The further parts of an architecture that FastComposer has a checkpoint for."""
+FURTHER = ("image_encoder", "postfuse_module", "ip_adapter", "ip_adapter_encoder", "photomaker")
+"""What an architecture may have beside the pipeline: the first two are parts of FastComposer's checkpoints."""
 KIND = "pipelines"
 """Name of the folder in the cache."""
 FORMAT = 1
@@ -28,12 +28,12 @@ FORMAT = 1
 
 
 def read_configurations(folder: Path) -> dict[str, dict[str, Any]]:
-    """The configuration of each part of the family in an architecture's folder, and of FastComposer's if there are any.
+    """The configuration of each part of the family in an architecture's folder, and of those in FURTHER that it has.
 
     Raises ModelInputError when one cannot be read.
     """
     family, found = family_of_architecture(folder), {}
-    further = [part for part in FASTCOMPOSER if (folder / f"{part}.json").exists()]
+    further = [part for part in FURTHER if (folder / f"{part}.json").exists()]
     names = [*(part.name for part in family.parts), *(encoder.tokenizer for encoder in family.encoders)]
     for part in (*names, "scheduler", *further):
         try:

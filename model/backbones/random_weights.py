@@ -7,11 +7,12 @@ transformers folders, so the measurements include loading. Only the images are m
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fc_bench.model.backbones.backbone import Backbone, DtypeName, written_out
 from fc_bench.model.backbones.prepared import read_configurations
@@ -20,13 +21,20 @@ from fc_bench.model.families.family import Family, Part
 from fc_bench.model.user_cache import made_once, writing_to_cache
 from fc_bench.model.whole import write_whole
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 RANDOM = "random"
 """Name of the FastComposer checkpoint of a backbone that declares none."""
 IMAGE_ENCODER = Part("image_encoder", "transformers", "CLIPVisionModelWithProjection")
+ADAPTER, ADAPTER_ENCODER, PHOTOMAKER = "ip-adapter.safetensors", "ip_adapter_encoder", "photomaker.safetensors"
+"""Files and a folder beside the pipeline's."""
+RANDOM_PARTS = ("pipeline", "fastcomposer", "ip_adapter", "ip_adapter_encoder", "photomaker")
+"""Components of the written backbone that are random."""
 KIND = "random-weights"
 """Name of the folder in the cache."""
 SEED = 20230510
-FORMAT = 2
+FORMAT = 3
 """Version of the written files; another version is written again."""
 
 
@@ -34,9 +42,9 @@ def with_random_weights(backbone: Backbone, dtype: DtypeName) -> Path:
     """The file of a backbone with random weights in this number format; it is created in the user's cache if missing.
 
     All FastComposer checkpoints are one overlay of UNet, image encoder and post-fuse module. A backbone without one
-    gets one if its architecture has these parts; there are no IP-Adapters. CLIP and the face models stay those of the
-    backbone. Raises ModelInputError when the backbone declares no architecture, its configurations are damaged, or the
-    cache cannot be written.
+    gets one if its architecture has these parts. All IP-Adapters are one IP-Adapter Plus; there is none of FaceID. CLIP
+    and the face models stay those of the backbone. Raises ModelInputError when the backbone declares no architecture,
+    its configurations are damaged, or the cache cannot be written.
     """
     configurations = read_architecture(backbone)
     family = backbone.family_at(None)
@@ -60,7 +68,7 @@ def read_architecture(backbone: Backbone) -> dict[str, dict[str, Any]]:
 
 
 def build_models(family: Family, configurations: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """The family's models by name, and FastComposer's if they are configured, with the libraries' initial weights.
+    """The family's models by name, and the further ones that are configured, with the libraries' initial weights.
 
     They have the default number format and are on the default device. One is built when it is asked for.
     """
@@ -71,16 +79,19 @@ def build_models(family: Family, configurations: Mapping[str, Mapping[str, Any]]
     if "postfuse_module" in configurations:
         yield IMAGE_ENCODER.name, IMAGE_ENCODER.build(configurations[IMAGE_ENCODER.name])
         yield "postfuse_module", PostfuseModule.from_config(dict(configurations["postfuse_module"]))
+    if ADAPTER_ENCODER in configurations:
+        yield ADAPTER_ENCODER, IMAGE_ENCODER.build(configurations[ADAPTER_ENCODER])
 
 
 def _write_models(
     folder: Path, family: Family, configurations: Mapping[str, Mapping[str, Any]], dtype: DtypeName
 ) -> None:
-    """Write the pipeline and FastComposer's parts; both share one file with the UNet's weights.
+    """Write the pipeline, FastComposer's parts, which share one file with the UNet's weights, and the adapters.
 
     One model is in memory at a time, and no weight in a larger number format.
     """
     import torch
+    from safetensors.torch import save_file
 
     _write_frame(folder / "pipeline", family, configurations)
     torch.manual_seed(SEED)
@@ -88,14 +99,56 @@ def _write_models(
     torch.set_default_dtype(form)
     try:
         for name, model in build_models(family, configurations):
-            own = folder / ("pipeline" if any(part.name == name for part in family.parts) else "fastcomposer")
             torch.nn.Module.to(model, form)  # the library's own method would warn
-            model.save_pretrained(own / name)
+            model.save_pretrained(folder / _place(name, family))
             del model  # before the next one is built
+        for name, shapes in adapter_shapes(family, configurations).items():
+            save_file({key: drawn(key, shape) for key, shape in shapes.items()}, folder / name)
     finally:
         torch.set_default_dtype(usual)
     if (folder / "fastcomposer").is_dir():
         shutil.copytree(folder / "pipeline" / "unet", folder / "fastcomposer" / "unet", copy_function=_linked)
+
+
+def _place(name: str, family: Family) -> str:
+    """A model's folder."""
+    if name == ADAPTER_ENCODER:
+        return name
+    return f"pipeline/{name}" if any(part.name == name for part in family.parts) else f"fastcomposer/{name}"
+
+
+def adapter_shapes(
+    family: Family, configurations: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, tuple[int, ...]]]:
+    """File of an IP-Adapter or PhotoMaker, where they are configured -> names and shapes of its weights."""
+    from accelerate import init_empty_weights
+
+    from fc_bench.model.fastcomposer.photomaker import photomaker_shapes
+    from fc_bench.model.ip_adapter import plus_shapes
+
+    found: dict[str, dict[str, tuple[int, ...]]] = {}
+    if not {"ip_adapter", "photomaker"} & set(configurations):
+        return found
+    with init_empty_weights():
+        outlines = dict(build_models(family, configurations))
+    unet = outlines["unet"]
+    if "ip_adapter" in configurations:
+        features = configurations[ADAPTER_ENCODER]["hidden_size"]
+        found[ADAPTER] = plus_shapes(unet, features, **configurations["ip_adapter"])
+    if "photomaker" in configurations:
+        text = [configurations[encoder.part]["hidden_size"] for encoder in family.encoders]
+        parts = (outlines["image_encoder"], outlines["postfuse_module"], unet)
+        found[PHOTOMAKER] = photomaker_shapes(*parts, text, **configurations["photomaker"])
+    return found
+
+
+def drawn(name: str, shape: tuple[int, ...]) -> Tensor:
+    """A weight of an adapter: random where it has inputs, otherwise that of a norm or a bias."""
+    import torch
+
+    if len(shape) > 1:
+        return torch.randn(shape) / math.prod(shape[1:]) ** 0.5
+    return torch.zeros(shape) if name.endswith("bias") else torch.ones(shape)
 
 
 def _write_frame(folder: Path, family: Family, configurations: Mapping[str, Mapping[str, Any]]) -> None:
@@ -129,7 +182,7 @@ def _write_backbone(folder: Path, backbone: Backbone) -> Path:
     data = written_out(backbone) | {
         "description": f"{backbone.name}'s architecture with random weights",
         "pipeline": "pipeline",
-        "licenses": {"pipeline": "none, random", "fastcomposer": "none, random"},
+        "licenses": dict.fromkeys(RANDOM_PARTS, "none, random"),
         "how_to_get": "Delete the folder; the next use creates it again",
     }
     declared = backbone.fastcomposer
@@ -138,7 +191,16 @@ def _write_backbone(folder: Path, backbone: Backbone) -> Path:
         data["fastcomposer"] = {"default": declared.default, "variants": variants}
     elif (folder / "fastcomposer").is_dir():
         data["fastcomposer"] = {"default": RANDOM, "variants": {RANDOM: "fastcomposer"}}
-    for key in ("architecture", "ip_adapter", "ip_adapter_faceid"):
+    if (folder / ADAPTER).is_file() and backbone.ip_adapter is not None:
+        variants = dict.fromkeys(backbone.ip_adapter.variants, ADAPTER)
+        data["ip_adapter"] |= {"image_encoder": ADAPTER_ENCODER, "variants": variants}
+    else:
+        data.pop("ip_adapter", None)
+    if (folder / PHOTOMAKER).is_file():
+        data["photomaker"] = PHOTOMAKER
+    else:
+        data.pop("photomaker", None)
+    for key in ("architecture", "ip_adapter_faceid"):
         data.pop(key, None)
     text = yaml.safe_dump(data, sort_keys=False)
     file = folder / f"{backbone.name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"

@@ -3,7 +3,7 @@
 Its "id encoder" is a CLIP vision tower with one projection for each text encoder and a post-fuse module over both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,27 @@ def with_photomaker(pipeline: Any, file: Path) -> FastComposerXLPipeline:
         )
     unet.requires_grad_(False).eval()
     return composed
+
+
+def photomaker_shapes(
+    image_encoder: Any, postfuse_module: Any, unet: Any, text_features: Sequence[int], rank: int
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights of a `photomaker-v1.bin`, for FastComposer's parts and a UNet.
+
+    `text_features` are those of each text encoder, and `rank` that of the LoRA on every attention layer.
+    """
+    encoder = {name: tuple(value.shape) for name, value in image_encoder.state_dict().items()}
+    _, width = encoder.pop(PROJECTION)
+    encoder |= {name: (own, width) for name, own in zip(PROJECTIONS, text_features, strict=True)}
+    encoder |= {f"{FUSE}{name}": tuple(value.shape) for name, value in postfuse_module.state_dict().items()}
+    shapes: dict[str, tuple[int, ...]] = {f"{ENCODER}{name}": shape for name, shape in encoder.items()}
+    for name, layer in unet.named_modules():
+        block, _, part = name.rpartition(".attn")
+        if block and part[2:] in ("to_q", "to_k", "to_v", "to_out.0"):
+            key = f"{LORA}unet.{block}.attn{part[0]}.processor.{part[2:].removesuffix('.0')}_lora"
+            shapes[f"{key}.down.weight"] = (rank, layer.in_features)
+            shapes[f"{key}.up.weight"] = (layer.out_features, rank)
+    return shapes
 
 
 def alpha_of(start_merge_step: int, steps: int) -> float:

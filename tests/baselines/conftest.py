@@ -19,7 +19,7 @@ from fc_bench.baselines.dreambooth import DreamBooth
 from fc_bench.baselines.dreambooth_lora import DreamBoothLoRA
 from fc_bench.baselines.textual_inversion import TextualInversion
 from fc_bench.model.backbones.backbone import read_backbone
-from fc_bench.protocols import Checkpoints, Customization, Request, Sampler, Setting, Subject, fill
+from fc_bench.protocols import Checkpoints, Conditions, Customization, Request, Sampler, Setting, Subject, fill
 
 PHOTOGRAPHS = 3
 TEMPLATES = {1: "a photo of a {subject}", 2: "a photo of {subjects}"}
@@ -186,13 +186,17 @@ def images_of() -> Callable[..., np.ndarray]:
     """Images of a customization, [seeds, height, width, 3]."""
 
     def draw(
-        method: Any, customization: Customization, template: str | None = None, seeds: Sequence[int] = (5,)
+        method: Any,
+        customization: Customization,
+        template: str | None = None,
+        seeds: Sequence[int] = (5,),
+        size: tuple[int, int] | None = None,
     ) -> np.ndarray:
         subjects = customization.subjects
         template = template or TEMPLATES[len(subjects)]
         mentions = [method.mention(subject, position) for position, subject in enumerate(subjects)]
         plain = fill(template, [subject.noun for subject in subjects])
-        requests = [Request(fill(template, mentions), plain, seed) for seed in seeds]
+        requests = [Request(fill(template, mentions), plain, seed, Conditions(size=size)) for seed in seeds]
         return np.stack([np.asarray(image) for image in method.generate(customization, requests)]).astype(np.int16)
 
     return draw
@@ -237,14 +241,17 @@ def load_token(family: str) -> Callable[..., None]:
 def stock_images(setting: Setting) -> Callable[..., np.ndarray]:
     """Images of a prompt by a stock pipeline, [seeds, height, width, 3]."""
 
-    def draw(pipeline: Any, prompt: str, seeds: Sequence[int] = (5,)) -> np.ndarray:
+    def draw(
+        pipeline: Any, prompt: str, seeds: Sequence[int] = (5,), size: tuple[int, int] | None = None
+    ) -> np.ndarray:
         sampler = setting.sampler
+        width, height = size or (sampler.resolution, sampler.resolution)
         found = pipeline(
             [prompt] * len(seeds),
             num_inference_steps=sampler.steps,
             guidance_scale=sampler.guidance_scale,
-            height=sampler.resolution,
-            width=sampler.resolution,
+            height=height,
+            width=width,
             generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
         ).images
         return np.stack([np.asarray(image) for image in found]).astype(np.int16)

@@ -15,7 +15,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from fc_bench.baselines.tuning import loop
 from fc_bench.errors import UserError
 
-from .conftest import of_sd1
+from .conftest import of_sd1, of_sdxl
 
 RARE = ["dreambooth", "dreambooth-lora"]
 ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
@@ -55,6 +55,20 @@ def test_stock_diffusers_gives_the_same_image_of_the_adapters(
     stock.set_adapters(names)
     assert np.abs(ours - stock_images(stock, PROMPTS[count])).max() <= 1
     assert np.abs(ours - without).max() > 1
+
+
+@of_sdxl
+def test_stock_diffusers_gives_the_same_image_of_another_shape(
+    build, customize, images_of, stock_pipeline, stock_images, subjects, tmp_path
+):
+    method, artefact = build("dreambooth-lora"), tmp_path / "artefact"
+    customized = customize(method, subjects[:1], artefact)
+    stock = stock_pipeline()
+    stock.load_lora_weights(artefact / subjects[0].id)
+    for size in ((64, 96), (96, 48)):
+        ours = images_of(method, customized, size=size)
+        assert ours.shape[1:3] == size[::-1]
+        assert np.abs(ours - stock_images(stock, PROMPTS[1], size=size)).max() <= 1
 
 
 def adapter(folder: Path) -> dict[str, torch.Tensor]:

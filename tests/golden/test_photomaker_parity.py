@@ -9,14 +9,32 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from fc_bench.model.fastcomposer.photomaker import PhotoMaker, alpha_of, read_photomaker, with_photomaker
+from fc_bench.model.fastcomposer.photomaker import (
+    PhotoMaker,
+    alpha_of,
+    photomaker_shapes,
+    read_photomaker,
+    with_photomaker,
+)
 from fc_bench.model.fastcomposer.pipeline import FastComposerXLPipeline
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule
 from fc_bench.model.fastcomposer.prompts import PLACEHOLDER, parse_prompt
 from fc_bench.model.fastcomposer.references import cropped_pixels, embed_references, normalize
 
-from .photomaker_models import FEATURES, FOLDER, fuse_module_weights, photomaker_weights, sdxl_parts, weight
+from .photomaker_models import (
+    FEATURES,
+    FOLDER,
+    LORA_RANK,
+    TEXT_FEATURES,
+    VISION,
+    fuse_module_weights,
+    id_encoder_shapes,
+    photomaker_weights,
+    sdxl_parts,
+    weight,
+)
 
 EXPECTED: dict[str, Any] = json.loads((FOLDER / "expected.json").read_text())
 PROMPTS: dict[str, Any] = EXPECTED["prompts"]
@@ -135,3 +153,11 @@ def test_sampling_with_the_lora_and_the_delayed_switch(
     ).images
     expected = tensors[f"sample.{case}"]
     close(latents, expected, tolerance=1e-4 * expected.abs().max().item())
+
+
+def test_random_weights_have_the_published_names_and_shapes() -> None:
+    unet = sdxl_parts()["unet"]
+    vision = CLIPVisionModelWithProjection(CLIPVisionConfig(**{**VISION, "projection_dim": FEATURES}))
+    published = photomaker_weights(unet, id_encoder_shapes(*TEXT_FEATURES))
+    shapes = photomaker_shapes(vision, PostfuseModule(features=FEATURES), unet, TEXT_FEATURES, LORA_RANK)
+    assert shapes == {f"{part}.{name}": tuple(own.shape) for part in published for name, own in published[part].items()}

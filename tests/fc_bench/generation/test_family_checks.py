@@ -70,6 +70,18 @@ def test_a_missing_second_text_encoder_is_told_by_every_verb(fc_bench, suite, ti
     refused(fc_bench("doctor", "--backbone", backbone), out, "2 files", missing)
 
 
+@pytest.mark.parametrize(
+    ("folder", "what"), [("tokenizer", "the text encoder"), ("tokenizer_2", "the second text encoder")]
+)
+def test_a_prompt_too_long_for_either_tokenizer_is_refused(folder, what, fc_bench, suite, tiny_sdxl_backbone, tmp_path):
+    shutil.copytree(tiny_sdxl_backbone.parent, tmp_path / "short")
+    file = tmp_path / "short" / "pipeline" / folder / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": 20}))
+    backbone, out = tmp_path / "short" / tiny_sdxl_backbone.name, tmp_path / "run"
+    done = fc_bench("run", suite, "--backbone", backbone, "-m", "text-only", "--out", out)
+    refused(done, out, f'{what} of the backbone "tiny-sdxl" takes at most 20; shorten it.')
+
+
 @pytest.fixture
 def extending(tiny_backbone, tmp_path, monkeypatch):
     """A backbone file that extends a built-in one, with a given pipeline and the tiny scorers."""

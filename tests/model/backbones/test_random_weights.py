@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 from weakref import ref
@@ -13,11 +14,17 @@ import yaml
 
 from fc_bench.model.backbones import random_weights
 from fc_bench.model.backbones.backbone import read_backbone, required_files
-from fc_bench.model.backbones.random_weights import build_models, read_architecture, with_random_weights
+from fc_bench.model.backbones.random_weights import (
+    adapter_shapes,
+    build_models,
+    read_architecture,
+    with_random_weights,
+)
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.families.family import Part
+from fc_bench.model.families.family import Family, Part
 from fc_bench.model.families.sd1 import StableDiffusion1
 from fc_bench.model.families.sdxl import StableDiffusionXL
+from fc_bench.model.ip_adapter import encoder_features, read_adapter, unet_outline
 
 TINY: dict[str, dict[str, Any]] = {
     "unet": {
@@ -56,6 +63,16 @@ TINY: dict[str, dict[str, Any]] = {
         "projection_dim": 16,
     },
     "postfuse_module": {"features": 16},
+    "ip_adapter": {"hidden_size": 64, "num_hidden_layers": 1, "num_tokens": 4},
+    "ip_adapter_encoder": {
+        "hidden_size": 24,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+        "projection_dim": 16,
+    },
 }
 
 
@@ -72,6 +89,7 @@ def tiny_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "description": "no weights",
         "pipeline": "nowhere",
         "fastcomposer": {"default": "one", "variants": {"one": "nowhere", "two": "hub:nobody/nothing/file.bin"}},
+        "ip_adapter": {"default": "plus", "image_encoder": "nowhere", "variants": {"base": "a", "plus": "b"}},
         "clip": "clip",
         "faces": {"name": "faces", "pack": "faces"},
         "resolution": 64,
@@ -81,6 +99,15 @@ def tiny_architecture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "shapes.yaml"
     file.write_text(yaml.safe_dump(data))
     return file
+
+
+VIT_H = 632_076_800
+"""Parameters of OpenCLIP's ViT-H/14 with its projection."""
+
+
+def adapter_sizes(family: Family, backbone: str) -> dict[str, int]:
+    shapes = adapter_shapes(family, read_architecture(read_backbone(backbone)))
+    return {name: sum(map(math.prod, own.values())) for name, own in shapes.items()}
 
 
 def test_stable_diffusion_s_architecture_has_the_published_sizes():
@@ -95,7 +122,10 @@ def test_stable_diffusion_s_architecture_has_the_published_sizes():
         "text_encoder": 123_060_480,
         "image_encoder": 303_966_208,
         "postfuse_module": 2_958_336,
+        "ip_adapter_encoder": VIT_H,
     }
+    sizes |= adapter_sizes(StableDiffusion1(), "sd15")
+    assert sizes[random_weights.ADAPTER] == 49_087_488
     card = (Path(random_weights.__file__).parent / "sd15" / "README.md").read_text()
     assert all(f"{size:,} |" in card for size in sizes.values())
 
@@ -113,7 +143,12 @@ def test_stable_diffusion_xl_s_architecture_has_the_published_sizes():
         "text_encoder_2": 694_659_840,
         "image_encoder": 303_966_208 + 1024 * 1280,
         "postfuse_module": 20_996_096,
+        "ip_adapter_encoder": VIT_H,
     }
+    sizes |= adapter_sizes(StableDiffusionXL(), "sdxl")
+    assert sizes[random_weights.ADAPTER] == 423_748_864
+    lora = sizes[random_weights.PHOTOMAKER] - sizes["image_encoder"] - sizes["postfuse_module"]
+    assert lora == 92_897_280
     card = (Path(random_weights.__file__).parent / "sdxl" / "README.md").read_text()
     assert all(f"{size:,} |" in card for size in sizes.values())
     pipeline = sum(sizes[part.name] for part in StableDiffusionXL.parts)
@@ -154,7 +189,7 @@ def test_one_model_is_in_memory_at_a_time(tiny_architecture, monkeypatch):
 
     monkeypatch.setattr(Part, "build", build_alone)
     with_random_weights(read_backbone(str(tiny_architecture)), "float32")
-    assert len(earlier) == 2 * len(StableDiffusion1.parts) + 1  # also without weights, for the pipeline's index
+    assert len(earlier) == 3 * len(StableDiffusion1.parts) + 4  # also without weights, for the index and the shapes
 
 
 def is_empty(model: Any) -> bool:
@@ -178,6 +213,16 @@ def test_a_backbone_without_a_checkpoint_of_fastcomposer_gets_one(tiny_architect
     made = read_backbone(str(with_random_weights(read_backbone(str(tiny_architecture)), "bfloat16")))
     checkpoint = made.variant(None)
     assert all(file.present for file in required_files(checkpoint, made.path(checkpoint)))
+
+
+def test_its_ip_adapters_are_loaded_by_the_method(tiny_architecture):
+    made = read_backbone(str(with_random_weights(read_backbone(str(tiny_architecture)), "float32")))
+    assert made.ip_adapter is not None
+    assert made.ip_adapter.default == "plus"
+    assert made.path("ip_adapter/base") == made.path("ip_adapter/plus")
+    adapter = read_adapter(made.path("ip_adapter/plus"))
+    adapter.check_fits(unet_outline(made.path("pipeline")))
+    assert adapter.features == encoder_features(made.path("ip_adapter_encoder"), adapter.kind)
 
 
 def test_images_of_random_weights_are_numbers(tiny_architecture):
