@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers.training_utils import cast_training_params
 from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
-from peft import LoraConfig
 from peft.utils.save_and_load import get_peft_model_state_dict
 from pydantic import BaseModel, Field
 from safetensors.torch import load_file
@@ -22,6 +20,7 @@ from fc_bench.baselines.tuning.rare_token import RareTokenMethod, RareTokenOptio
 from fc_bench.baselines.tuning.text import quiet_transformers
 from fc_bench.errors import UserError
 from fc_bench.model.errors import loading
+from fc_bench.model.low_rank import add_adapter
 from fc_bench.protocols import Checkpoints, Subject
 
 FILE = "pytorch_lora_weights.safetensors"
@@ -84,13 +83,6 @@ class DreamBoothLoRA(RareTokenMethod):
         of_encoders = {part: _layers(encoder, self.base.dtype) for part, encoder in zip(parts, encoders, strict=False)}
         family.save_adapters(folder, _layers(unet, self.base.dtype), of_encoders)
         return result
-
-
-def add_adapter(model: Any, rank: int, layers: Sequence[str]) -> None:
-    """Add a trainable adapter in float32; the model's own weights stay frozen."""
-    config = LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(layers))
-    model.add_adapter(config)
-    cast_training_params(model, torch.float32)
 
 
 def check_adapter(pipeline: Any, file: Path) -> None:

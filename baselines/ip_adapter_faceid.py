@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from pydantic import BaseModel
 
 from fc_bench.baselines.ip_adapter import AdapterOptions, IPAdapter
 from fc_bench.errors import UserError
@@ -26,6 +27,7 @@ class IPAdapterFaceID(IPAdapter):
     """IP-Adapter on the embedding that the backbone's first face pack computes of the reference photograph."""
 
     description: ClassVar[str] = "attends to the embedding of a face recognizer; one photograph each, nothing is tuned"
+    Options: ClassVar[type[BaseModel]] = AdapterOptions
     component: ClassVar[str] = "ip_adapter_faceid"
     kinds: ClassVar[Mapping[Kind, str]] = {
         **dict.fromkeys(("plain", "plus", "full"), "it takes an image: run it as the method ip-adapter"),

@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 
 from fc_bench.baselines.fastcomposer import FastComposer, mention
-from fc_bench.baselines.pipeline_method import MethodOptions
+from fc_bench.baselines.pipeline_method import MethodOptions, existing
 from fc_bench.errors import UserError
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.protocols import AskedSet, Checkpoints, Customization, Request, Sampler, Setting, Subject
@@ -72,23 +72,27 @@ class PhotoMaker(FastComposer):
     @classmethod
     def weights(cls, backbone: Backbone, options: PhotoMakerOptions) -> Mapping[str, Path]:
         """The pipeline and PhotoMaker's file."""
-        if options.weights is not None and not options.weights.is_file():
-            raise UserError(
-                f'The option "weights" names the file {options.weights}, which does not exist; get it or correct the '
-                "option."
-            )
-        return {"pipeline": backbone.path("pipeline"), "weights": options.weights or backbone.path("photomaker")}
+        file = backbone.photomaker_file() if options.weights is None else existing("weights", options.weights)
+        return {"pipeline": backbone.path("pipeline"), "weights": file}
 
     @classmethod
     def check(cls, setting: Setting, options: PhotoMakerOptions, asked: Sequence[AskedSet]) -> None:
-        """Raise ModelInputError for another file, and for a prompt too long with an image token for each photograph."""
+        """Raise UserError or ModelInputError for another file, a merge too late, and prompts too long.
+
+        A prompt has an image token for each photograph.
+        """
         from fc_bench.model.families.detection import family_of
         from fc_bench.model.fastcomposer.photomaker import check_photomaker
         from fc_bench.model.fastcomposer.prompts import parse_prompt
 
+        if options.start_merge_step >= setting.sampler.steps - 1:
+            raise UserError(
+                f"The option start_merge_step is {options.start_merge_step}, so that none of the "
+                f"{setting.sampler.steps} sampling steps sees the subject; lower it."
+            )
         parts = cls.weights(setting.backbone, options)
         family = family_of(parts["pipeline"])
-        check_photomaker(parts["weights"], family.text_features(parts["pipeline"]))
+        check_photomaker(parts["weights"], parts["pipeline"])
         tokenizer, *_ = family.load_tokenizers(parts["pipeline"])
         for one in asked:
             counts = [len(_used(subject, options)) for subject in one.subjects]

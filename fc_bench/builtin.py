@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,12 @@ QUICK_METHODS = ("text-only", "fastcomposer", "dreambooth-lora")
 QUICK_SUBJECTS = 2
 
 
-def default_methods(backbone: Backbone) -> tuple[str, ...]:
-    """The methods of a run that names none; without IP-Adapter where the backbone declares none."""
-    return tuple(name for name in DEFAULT_METHODS if name != "ip-adapter" or backbone.ip_adapter is not None)
+NEEDED_WEIGHTS = {"fastcomposer": "fastcomposer", "ip-adapter": "ip_adapter"}
+"""Default method -> the field of a backbone with its weights, if these are not only those of the pipeline."""
+
+
+def default_methods(backbone: Backbone, of: Sequence[str] = DEFAULT_METHODS) -> tuple[str, ...]:
+    """The methods of a run that names none: those `of` these that the backbone has weights for."""
+    return tuple(
+        name for name in of if name not in NEEDED_WEIGHTS or getattr(backbone, NEEDED_WEIGHTS[name]) is not None
+    )

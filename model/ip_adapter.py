@@ -72,7 +72,7 @@ class Adapter:
 
     def check_fits(self, unet: Any) -> None:
         """Raise ModelInputError for an adapter of another UNet, for example of another family of models."""
-        layers, width = cross_attention_layers(unet), int(unet.config["cross_attention_dim"])
+        layers, width = numbered_layers(unet), int(unet.config["cross_attention_dim"])
         own = {key: value for key, value in self.parts["ip_adapter"].items() if key.endswith("to_k_ip.weight")}
         expected = {f"{number}.to_k_ip.weight": layer.to_k.weight.shape for number, layer in layers.items()}
         output = self.parts["image_proj"][self._projection[2]].shape[0]
@@ -109,8 +109,8 @@ def unet_outline(pipeline: Path) -> Any:
         return kind.from_config(kind.load_config(pipeline / "unet"))
 
 
-def cross_attention_layers(unet: Any) -> dict[int, Any]:
-    """Number in the published layout -> cross-attention layer."""
+def numbered_layers(unet: Any) -> dict[int, Any]:
+    """The cross-attention layers by their numbers in the published layout."""
     return {
         number: unet.get_submodule(name.removesuffix(".processor"))
         for number, name in enumerate(unet.attn_processors)
@@ -120,6 +120,8 @@ def cross_attention_layers(unet: Any) -> dict[int, Any]:
 
 def encoder_features(folder: Path, kind: Kind) -> int:
     """The features of an image encoder in a folder, as an adapter of a kind takes them, without its weights."""
+    if not (folder / "config.json").is_file():
+        raise ModelInputError(f"the image encoder {folder} has no config.json: name the folder of a CLIP image encoder")
     with loading(f"the image encoder {folder}"):
         config = CLIPVisionConfig.from_pretrained(folder)
     return config.projection_dim if kind == "plain" else config.hidden_size
@@ -151,7 +153,7 @@ def plus_shapes(
         }
     layers = {
         f"ip_adapter.{number}.{part}_ip.weight": (getattr(layer, part).out_features, width)
-        for number, layer in cross_attention_layers(unet).items()
+        for number, layer in numbered_layers(unet).items()
         for part in ("to_k", "to_v")
     }
     return {**{f"image_proj.{name}": shape for name, shape in shapes.items()}, **layers}

@@ -1,8 +1,10 @@
 """Models from their files: each weight is read and cast alone, so that no model is in memory in two number formats."""
 
+import errno
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,20 +88,27 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     The name of a weight in a .bin file of several parts, each a dictionary, begins with that of its part and a dot.
     Raises ModelInputError if the file is missing or damaged, or contains anything other than tensors.
     """
+    kind = "safetensors" if file.suffix == ".safetensors" else "PyTorch"
+    damaged = f"the checkpoint {file} is damaged or not a {kind} file: download it again"
     try:
-        if file.suffix == ".safetensors":
+        if kind == "safetensors":
             return dict(_Mapped(file).weights())
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of what is refused below
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
+        if error.errno == errno.EINVAL:  # a file too short to look for its end
+            raise ModelInputError(damaged) from error
         raise ModelInputError(f"the checkpoint {file} cannot be read ({error.strerror}): check the path") from error
     except pickle.UnpicklingError as error:
+        if not _begins_as_checkpoint(file):
+            raise ModelInputError(damaged) from error
         raise ModelInputError(
             f"the checkpoint {file} was refused, because it contains more than weights and could run code: get it from "
             "its authors"
         ) from error
     except Exception as error:  # damaged files make the readers raise many types
-        kind = "safetensors" if file.suffix == ".safetensors" else "PyTorch"
-        raise ModelInputError(f"the checkpoint {file} is damaged or not a {kind} file: download it again") from error
+        raise ModelInputError(damaged) from error
     weights = _by_name(content) if isinstance(content, dict) else {}
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ModelInputError(
@@ -112,6 +121,12 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
                 f"the checkpoint {file} stores {name} in a sparse, quantized or empty form: save it with dense tensors"
             )
     return weights
+
+
+def _begins_as_checkpoint(file: Path) -> bool:
+    """Whether a file begins as PyTorch writes one: a zip archive, or a pickle of an old version."""
+    with file.open("rb") as opened:
+        return opened.read(2) in (b"PK", b"\x80\x02")
 
 
 def _by_name(content: dict[Any, Any]) -> dict[str, Any]:

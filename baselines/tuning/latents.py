@@ -60,11 +60,16 @@ def pixels(image: Image.Image) -> Tensor:
 
 @torch.no_grad()
 def encode(family: Family, vae: Any, pictures: Tensor) -> Posteriors:
-    """Posteriors of pictures [pictures, 3, height, width] in -1..1, in float32."""
+    """Posteriors of pictures [pictures, 3, height, width] in -1..1, in float32.
+
+    An autoencoder in float32 stays in it under autocast, because that of Stable Diffusion XL overflows in float16.
+    """
     means, deviations = [], []
-    for batch in pictures.split(BATCH):
-        found = posterior(vae, batch.to(vae.device, vae.dtype))
-        means.append(found.mean.float())
-        deviations.append(found.std.float())
+    kind = vae.device.type
+    with torch.autocast(kind, enabled=torch.is_autocast_enabled(kind) and vae.dtype is not torch.float32):
+        for batch in pictures.split(BATCH):
+            found = posterior(vae, batch.to(vae.device, vae.dtype))
+            means.append(found.mean.float())
+            deviations.append(found.std.float())
     scale = family.latent_scale(vae)
     return Posteriors(torch.cat(means) * scale, torch.cat(deviations) * scale)

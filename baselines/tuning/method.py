@@ -130,10 +130,11 @@ class TunedMethod(ABC):
         """Raise UserError for too few photographs, and for a side, words or prompts that do not fit the pipeline."""
         pipeline = setting.backbone.path("pipeline")
         family = family_of(pipeline)
-        if options.side(setting) % (step := family.size_step(pipeline)):
+        if (side := options.side(setting)) % (step := family.size_step(pipeline)):
+            what = "The option resolution" if options.resolution else "The resolution that it trains at"
             raise UserError(
-                f"The option resolution: {options.resolution} is no multiple of {step} pixels, which the autoencoder "
-                "takes; change it."
+                f"{what} is {side} pixels, no multiple of the {step} that the autoencoder takes; change the option "
+                "resolution."
             )
         tokenizers = family.load_tokenizers(pipeline)
         vocabularies = [frozenset(tokenizer.get_vocab()) for tokenizer in tokenizers]

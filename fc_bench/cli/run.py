@@ -53,8 +53,9 @@ def run(
     two CPU cores.
     """
     quiet_libraries()
-    methods = tuple(method or ()) or (QUICK_METHODS if quick else default_methods(read_backbone(generation.backbone)))
+    methods = tuple(method or ())
     if quick:
+        methods = methods or default_methods(read_backbone(generation.backbone), QUICK_METHODS)
         generation = replace(generation, limit_subjects=generation.limit_subjects or QUICK_SUBJECTS)
     options = generation.run_options(
         suite=suite, methods=methods, out=out, keep_artefacts=keep_artefacts, checkpoint_every=checkpoint_every

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from fc_bench import registry
-from fc_bench.builtin import DEFAULT_METHODS
+from fc_bench.builtin import default_methods
 from fc_bench.commands.finished import finished_outcome, input_files, remember_finished
 from fc_bench.commands.session import Outcome, Session, session
 from fc_bench.errors import UserError
@@ -48,8 +48,9 @@ ON_CLUSTER = "cuda on a cluster"
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The options of a run; `options` maps a method's name to its overrides.
+    """The options of a run; without `methods` it has those that the backbone has weights for.
 
+    `options` maps a method's name to its overrides.
     `batch_size` is the number of images generated together (None: as many as an accelerator's memory holds, `FIRST` on
     a CPU). `cluster` is where jobs run (None: on this machine, in `workers` processes, or in as many as are faster).
     With `share_prefixes`, methods whose first steps use the text alone share them between subjects. `compiled` samples
@@ -57,7 +58,7 @@ class RunOptions:
     """
 
     suite: str = "pocket"
-    methods: Sequence[str] = DEFAULT_METHODS
+    methods: Sequence[str] = ()
     backbone: str = "pocket"
     out: Path | None = None
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -146,6 +147,7 @@ class Prepared:
 def prepare(options: RunOptions) -> Prepared:
     """Resolve and check the options; raises UserError or ModelInputError for a run that is not possible."""
     suite, backbone = _read(options)
+    options = _with_methods(options)
     for name in (*options.options, *options.variants):
         if name not in options.methods:
             raise UserError(f'An option is given for "{name}", which is not a method of this run; add --method {name}.')
@@ -186,6 +188,11 @@ def _read(options: RunOptions) -> tuple[Suite, Backbone]:
     return read_suite(registry.suite_file(options.suite), options.photographs), read_backbone(options.backbone)
 
 
+def _with_methods(options: RunOptions) -> RunOptions:
+    """The options with the backbone's default methods, if they name none."""
+    return options if options.methods else replace(options, methods=default_methods(read_backbone(options.backbone)))
+
+
 RowLines = Callable[[RunFolder, str], Iterable[str]]
 """The lines that a run prints when a row, given by its label, is generated and scored."""
 
@@ -198,6 +205,7 @@ def run(options: RunOptions, console: Console, row_lines: RowLines | None = None
     run folder are unusable; an earlier run is then unchanged.
     """
     clock = Clock()
+    options = _with_methods(options)
     path = options.out or default_folder(*_read(options))
     finished = finished_outcome(path, "run", options, console) if options.cluster is None else None
     if finished is not None:

@@ -11,7 +11,7 @@ from fc_bench.commands.run import setting_of
 from fc_bench.errors import UserError
 from fc_bench.generation.method_checks import refusal, requested_set
 from fc_bench.generation.plan import options_of
-from fc_bench.generation.prompt_checks import prompt_readers, unknown_words
+from fc_bench.generation.prompt_checks import length_refusals, size_refusals, unknown_words
 from fc_bench.inspection.inspector import Finding, cropped, inspector_of, people_of
 from fc_bench.model.backbones.backbone import Backbone
 from fc_bench.model.errors import ModelInputError
@@ -23,8 +23,8 @@ def findings(suite: Suite, backbone: Backbone | None = None) -> list[Finding]:
     """Everything that would fail in a run of the suite.
 
     Photographs are inspected (`inspection`), with a backbone also by its face models. Then every prompt must fit its
-    text encoder and its CLIP scorer. Refusals of built-in methods are reported but do not block. Raises UserError or
-    ModelInputError for an unknown metric and missing or damaged weights.
+    text encoders and its CLIP scorer, and every size its autoencoder. Refusals of built-in methods are reported but do
+    not block. Raises UserError or ModelInputError for an unknown metric and missing or damaged weights.
     """
     for name in suite.file.metrics:
         registry.load("metrics", name)
@@ -37,9 +37,16 @@ def findings(suite: Suite, backbone: Backbone | None = None) -> list[Finding]:
     ]
     if backbone is not None:
         found += _unreadable_prompts(suite, backbone)
+        found += _impossible_sizes(suite, backbone)
         if not any(finding.blocks for finding in found):
             found += _refused(suite, backbone)
     return found
+
+
+def _impossible_sizes(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
+    sizes = [prompt.conditions.size for _, prompts in suite.subject_sets() for prompt in prompts]
+    for message in size_refusals(sizes, setting_of(suite, backbone, "cpu")):
+        yield Finding("size", message, blocks=True)
 
 
 def _refused(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
@@ -74,9 +81,9 @@ def _unreadable_prompts(suite: Suite, backbone: Backbone) -> Iterator[Finding]:
         for subject_set, prompts in suite.subject_sets()
         for prompt in prompts
     )
-    readers = prompt_readers(backbone, scored="prompt-consistency" in suite.file.metrics)
-    for message in dict.fromkeys(reader.refusal(prompt) for reader in readers for prompt in prompts):
-        if message:
-            yield Finding("prompt", message, blocks=True)
+    negative = (prompt.conditions.negative_prompt for _, requested in suite.subject_sets() for prompt in requested)
+    scored = "prompt-consistency" in suite.file.metrics
+    for message in dict.fromkeys(length_refusals(prompts, negative, backbone, scored=scored)):
+        yield Finding("prompt", message, blocks=True)
     if message := unknown_words(prompts, backbone):
         yield Finding("prompt", message)

@@ -39,6 +39,7 @@ from fc_bench.generation.device import resolve_device
 from fc_bench.generation.kernels import chosen_kernels
 from fc_bench.generation.method_checks import refusal
 from fc_bench.generation.plan import MethodRow, options_of, resolve_method
+from fc_bench.generation.prompt_checks import size_refusals
 from fc_bench.model.backbones.backbone import Backbone, DtypeName, read_backbone
 from fc_bench.model.backbones.fingerprint import files_of
 from fc_bench.model.backbones.random_weights import with_random_weights
@@ -138,10 +139,13 @@ def _settle(options: CostOptions) -> _Settled:
     for name in options.methods:
         options_of(name, options.options.get(name, {}), setting)  # before anything is made or fetched
     if options.random_weights:
+        backbone.check_pipeline()
         backbone_file = str(with_random_weights(backbone, dtype))
         free_memory()  # the measuring processes need it
         backbone = read_backbone(backbone_file)
         setting = replace(setting, backbone=backbone)
+    for message in size_refusals([], setting):
+        raise UserError(message)
     subject = read_suite(POCKET_SUITE).subjects[0]
     requested = [AskedSet((subject,), lambda mentions: [fill(TEMPLATE, mentions)])]
     rows: dict[str, tuple[type[Method], MethodRow]] = {}

@@ -63,27 +63,41 @@ def check_prompt_lengths(plan: Plan, setting: Setting, generated: bool = True, s
     The prompt is measured with plain class nouns, as text-only and FastComposer encode it. A method that mentions
     subjects with more tokens has to check its own prompts.
     """
-    requested = list(prompts_of(plan))
-    for reader in prompt_readers(setting.backbone, generated, scored):
-        for prompt in requested:
-            if message := reader.refusal(prompt):
-                raise UserError(message)
-    asked = (one.negative_prompt for job in plan.jobs for one in job.conditions())
-    negative = dict.fromkeys(prompt for prompt in asked if prompt)
-    for reader in prompt_readers(setting.backbone, generated, scored=False) if negative else ():
-        for prompt in negative:
-            if message := reader.refusal(prompt):
-                raise UserError(f"Negative prompt: {message}")
+    negative = (one.negative_prompt for job in plan.jobs for one in job.conditions())
+    for message in length_refusals(prompts_of(plan), negative, setting.backbone, generated, scored):
+        raise UserError(message)
+
+
+def length_refusals(
+    prompts: Iterable[str], negative: Iterable[str], backbone: Backbone, generated: bool = True, scored: bool = True
+) -> Iterator[str]:
+    """The error message for each prompt that a text encoder or the CLIP scorer would truncate.
+
+    Only the text encoders read the negative prompts, of which some may be empty.
+    """
+    prompts = dict.fromkeys(prompts)
+    for reader in prompt_readers(backbone, generated, scored):
+        yield from filter(None, map(reader.refusal, prompts))
+    negative = dict.fromkeys(filter(None, negative))
+    for reader in prompt_readers(backbone, generated, scored=False) if negative else ():
+        yield from (f"Negative prompt: {message}" for message in map(reader.refusal, negative) if message)
 
 
 def check_sizes(plan: Plan, setting: Setting) -> None:
     """Raise UserError for the first resolution or size of a prompt that the backbone's pipeline cannot take."""
+    sizes = (one.size for job in plan.jobs for one in job.conditions())
+    for message in size_refusals(sizes, setting):
+        raise UserError(message)
+
+
+def size_refusals(sizes: Iterable[tuple[int, int] | None], setting: Setting) -> Iterator[str]:
+    """The error message for the setting's resolution and each size that the backbone's pipeline cannot take."""
     pipeline = setting.backbone.path("pipeline")
     step = family_of(pipeline).size_step(pipeline)
     side = setting.sampler.resolution
-    for width, height in ((side, side), *(one.size for job in plan.jobs for one in job.conditions() if one.size)):
+    for width, height in dict.fromkeys([(side, side), *(size for size in sizes if size is not None)]):
         if width % step or height % step:
-            raise UserError(
+            yield (
                 f'Images of {width} x {height} pixels cannot be made on the backbone "{setting.backbone.name}", whose '
                 f"autoencoder takes multiples of {step} pixels; change the suite's resolution or the prompt's size."
             )

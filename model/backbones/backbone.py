@@ -18,10 +18,10 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from fc_bench.model.backbones.fingerprint import fingerprint
 from fc_bench.model.backbones.hub import HUB, NotFetchedError, cached, fetch
 from fc_bench.model.backbones.layouts import RequiredFile, dlib_files, hub_command, is_single_file, required_files
-from fc_bench.model.backbones.prepared import prepared_pipeline, read_configurations
+from fc_bench.model.backbones.prepared import prepared_pipeline
 from fc_bench.model.backbones.schedulers import SchedulerName
 from fc_bench.model.errors import MissingWeightsError, ModelInputError
-from fc_bench.model.families.detection import FAMILIES, family_by_name, family_of, family_of_architecture
+from fc_bench.model.families.detection import family_by_name, family_of, family_of_architecture
 from fc_bench.model.families.family import Family
 from fc_bench.model.settings import Settings
 from fc_bench.model.user_cache import expanded
@@ -276,6 +276,15 @@ class Backbone(Settings):
             raise ModelInputError(f'The backbone "{self.name}" has no {what} "{name}", {nearest(name, own.variants)}')
         return f"{kind}/{name}"
 
+    def photomaker_file(self) -> Path:
+        """The file of PhotoMaker; raises ModelInputError when the backbone declares none."""
+        if self.photomaker is None:
+            raise ModelInputError(
+                f'The backbone "{self.name}" ({self._file}) declares no PhotoMaker; add `photomaker:` to its file, or '
+                "choose another backbone."
+            )
+        return self.path("photomaker")
+
     def _variants(self, kind: str) -> dict[str, str]:
         """Variant name -> value in the file; empty if the backbone declares none of the kind."""
         own: Variants | None = getattr(self, kind)
@@ -319,15 +328,19 @@ class Backbone(Settings):
         packages = [] if find_spec("dlib") else [RequiredFile(Path("dlib"), False)]
         return [*packages, *dlib_files(path)]
 
-    def family_at(self, pipeline: Path | None) -> Family:
-        """The family of a pipeline, by its folder, or else by the architecture that the backbone declares."""
+    def family_at(self, pipeline: Path | None) -> Family | None:
+        """The family of a pipeline, by its folder, or else by the architecture that the backbone declares.
+
+        None if neither is known, as of a pipeline on the hub of which nothing is fetched.
+        """
         named = family_by_name(pipeline) if pipeline is not None else None
         folder = self.architecture_folder()
-        return named or (FAMILIES[0] if folder is None else family_of_architecture(folder))
+        return named or (None if folder is None else family_of_architecture(folder))
 
     def lacks(self, method: str) -> str:
         """Why the backbone's family cannot run a method, in a sentence; empty if it can."""
-        reason = self.family_at(self.found_path("pipeline")).lacks.get(method)
+        family = self.family_at(self.found_path("pipeline"))
+        reason = None if family is None else family.lacks.get(method)
         if reason is None:
             return ""
         return f'The method "{method}" cannot run on {self.name}: {reason}; leave it out or choose another backbone.'
@@ -437,11 +450,8 @@ class Backbone(Settings):
 
     def _prepared(self, path: Path) -> Path:
         if path not in self._pipelines:
-            folder = self.architecture_folder()
-            architecture = read_configurations(folder) if folder is not None else None
             self.check_pipeline()
-            family = self.family_at(path)
-            self._pipelines[path] = prepared_pipeline(path, family, architecture, lambda: self.path("clip"))
+            self._pipelines[path] = prepared_pipeline(path, self.architecture_folder(), lambda: self.path("clip"))
         return self._pipelines[path]
 
     def _missing(self, missing: Mapping[str, Sequence[RequiredFile]]) -> MissingWeightsError:

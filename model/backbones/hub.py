@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from fc_bench.model.backbones.layouts import HubReference
+from fc_bench.model.backbones.layouts import HubReference, required_files
 from fc_bench.model.errors import NO_HUB_CACHE, is_missing_home
+from fc_bench.model.families.detection import INDEX, family_by_name
 from fc_bench.model.families.family import Family
 
 HUB = "hub:"
@@ -24,10 +25,11 @@ class NotFetchedError(Exception):
         self.offline = offline
 
 
-def fetch(reference: str, component: str, family: Family) -> Path:
+def fetch(reference: str, component: str, family: Family | None) -> Path:
     """The snapshot folder of `owner/name`, or the file or folder inside that is named, in huggingface_hub's cache.
 
-    Missing files are downloaded, in the first of the forms that the snapshot has (`hub_forms`). Raises NotFetchedError.
+    Missing files are downloaded, in the first of the forms in which all weights are there (`HubReference.forms`). A
+    pipeline whose `family` is unknown is asked for its index first. Raises NotFetchedError.
     """
     from huggingface_hub import hf_hub_download, snapshot_download
 
@@ -36,13 +38,17 @@ def fetch(reference: str, component: str, family: Family) -> Path:
     try:
         if hub.is_file:
             return Path(hf_hub_download(hub.repository, hub.inside, local_files_only=offline))
+        if component == "pipeline" and family is None:
+            place = str(PurePosixPath(hub.inside, INDEX))
+            family = family_by_name(Path(hf_hub_download(hub.repository, place, local_files_only=offline)).parent)
         folder = Path()
         for take, leave in hub.forms(component, family):
             snapshot = snapshot_download(
                 hub.repository, allow_patterns=take, ignore_patterns=leave, local_files_only=offline
             )
             folder = Path(snapshot) / hub.inside
-            if any(folder.rglob("*.safetensors")):
+            missing = [file.path for file in required_files(component, folder, family) if not file.present]
+            if not any(path.suffix == ".safetensors" for path in missing):
                 break
         return folder
     except (OSError, ValueError, RuntimeError) as error:

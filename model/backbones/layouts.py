@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from fc_bench.model.families.detection import FAMILIES
+from fc_bench.model.families.detection import INDEX
 from fc_bench.model.families.family import Family
 from fc_bench.model.fastcomposer.overlay import TRAINED_LAYERS, UNET_DIFFERENCE
 
@@ -40,17 +40,19 @@ def is_single_file(path: Path) -> bool:
     return path.suffix == SINGLE_FILE
 
 
-def required_files(component: str, path: Path, family: Family = FAMILIES[0]) -> list[RequiredFile]:
+def required_files(component: str, path: Path, family: Family | None = None) -> list[RequiredFile]:
     """The files that `component` needs at `path`, present or not, in a stable order.
 
-    A pipeline's files are those of its `family`. If a part can have several forms, the form that exists is listed, or
-    the first one if none exists.
+    A pipeline's files are those of its `family`; while that is unknown, the index that names it. If a part can have
+    several forms, the form that exists is listed, or the first one if none exists.
     """
     if component == "pipeline":
         if is_single_file(path):
             return [RequiredFile(path, path.is_file())]
+        if family is None:
+            return [_one(path, INDEX)]
         return [
-            _one(path, "model_index.json"),
+            _one(path, INDEX),
             *(file for part in family.parts for file in _model(path, f"{part.name}/", LIBRARIES[part.library])),
             *(file for encoder in family.encoders for file in _tokenizer(path, f"{encoder.tokenizer}/")),
             _one(path, "scheduler/scheduler_config.json"),
@@ -103,21 +105,23 @@ def variant_files(folder: Path, family: Family) -> dict[str, Path]:
 
 
 def hub_patterns(
-    component: str, pickled: bool = False, family: Family = FAMILIES[0], half: bool = False
+    component: str, pickled: bool = False, family: Family | None = None, half: bool = False
 ) -> tuple[list[str], list[str]]:
     """Patterns of a component's files in a hub repository: patterns to include, and patterns to exclude from these.
 
     `pickled` asks for pickled weights, for repositories without safetensors, and `half` for the variant in half
-    precision of a pipeline whose family is published in it.
+    precision of a pipeline whose family is published in it. Of a pipeline of unknown family it is the index alone.
     """
+    if component == "pipeline" and family is None:
+        return [INDEX], []
     weights = "bin" if pickled else "safetensors"
-    if component == "pipeline" and family.half_precision:
+    if family is not None and component == "pipeline" and family.half_precision:
         folders = [*(part.name for part in family.parts), *(encoder.tokenizer for encoder in family.encoders)]
         texts = [f"{folder}/*.{suffix}" for folder in (*folders, "scheduler") for suffix in ("json", "txt")]
         names = [f"{part.name}/*.{VARIANT}.{weights}" if half else f"{part.name}/*.{weights}" for part in family.parts]
-        return ["model_index.json", *texts, *names], [] if half else [f"*.{VARIANT}.*"]
+        return [INDEX, *texts, *names], [] if half else [f"*.{VARIANT}.*"]
     if component == "pipeline":
-        take = ["model_index.json", "*/*.json", "*/*.txt", f"*/*.{weights}"]
+        take = [INDEX, "*/*.json", "*/*.txt", f"*/*.{weights}"]
         return take, ["safety_checker/*", "*non_ema*", f"*.{VARIANT}.*"]
     return ["*.json", "*.txt", f"*.{weights}"], ["*/*"]
 
@@ -142,36 +146,37 @@ class HubReference:
         return bool(PurePosixPath(self.inside).suffix)
 
     def patterns(
-        self, component: str, pickled: bool = False, family: Family = FAMILIES[0], half: bool = False
+        self, component: str, pickled: bool = False, family: Family | None = None, half: bool = False
     ) -> tuple[list[str], list[str]]:
         """`hub_patterns` for the folder."""
         take, leave = hub_patterns(component, pickled, family, half)
         folder = f"{self.inside}/" if self.inside else ""
         return [f"{folder}{item}" for item in take], [f"{folder}{item}" for item in leave]
 
-    def forms(self, component: str, family: Family) -> list[tuple[list[str], list[str]]]:
+    def forms(self, component: str, family: Family | None) -> list[tuple[list[str], list[str]]]:
         """The patterns of the forms in which the repository may have a component, in the order of preference."""
-        halves = [self.patterns(component, False, family, half=True)] if family.half_precision else []
+        half = family is not None and family.half_precision
+        halves = [self.patterns(component, False, family, half=True)] if half else []
         return [*halves, *(self.patterns(component, pickled, family) for pickled in (False, True))]
 
 
-def hub_command(component: str, reference: str, pickled: bool = False, family: Family = FAMILIES[0]) -> str:
+def hub_command(component: str, reference: str, pickled: bool = False, family: Family | None = None) -> str:
     """The shell command that downloads a component from a hub repository into the local cache.
 
-    `pickled` also downloads pickled weights, for repositories that may have no safetensors.
+    `pickled` downloads weights in full precision, also pickled ones, for repositories without the preferred form.
     """
     hub = HubReference.read(reference)
     command = ["hf", "download", hub.repository]
     if hub.is_file:
         return shlex.join([*command, hub.inside])
-    take, leave = hub.forms(component, family)[0]
+    take, leave = hub.forms(component, family)[-2 if pickled else 0]
     take = [*take, *(item for item in hub.patterns(component, True, family)[0] if pickled and item not in take)]
     options = [*(word for item in take for word in ("--include", item))]
     options += [word for item in leave for word in ("--exclude", item)]
     return shlex.join([*command, *options])
 
 
-def hub_names(component: str, reference: str, family: Family = FAMILIES[0]) -> list[str]:
+def hub_names(component: str, reference: str, family: Family | None = None) -> list[str]:
     """Names of the files that a component on the hub needs, as far as they are known without contacting the hub."""
     hub = HubReference.read(reference)
     if hub.is_file:
@@ -179,7 +184,7 @@ def hub_names(component: str, reference: str, family: Family = FAMILIES[0]) -> l
     nowhere = Path("nowhere") / "at-all"
     found = [file.path.relative_to(nowhere) for file in required_files(component, nowhere / hub.inside, family)]
     names = [PurePosixPath(file).as_posix() for file in found]
-    half = component == "pipeline" and family.half_precision
+    half = component == "pipeline" and family is not None and family.half_precision
     return [name.replace(".safetensors", f".{VARIANT}.safetensors") if half else name for name in names]
 
 

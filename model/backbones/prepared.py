@@ -14,7 +14,7 @@ from typing import Any
 
 from fc_bench.model.backbones.layouts import is_single_file, variant_files
 from fc_bench.model.errors import ModelInputError
-from fc_bench.model.families.detection import family_of_architecture
+from fc_bench.model.families.detection import family_of, family_of_architecture
 from fc_bench.model.families.family import Family
 from fc_bench.model.user_cache import made_once, writing_to_cache
 
@@ -45,24 +45,28 @@ def read_configurations(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def prepared_pipeline(
-    path: Path, family: Family, architecture: Mapping[str, Mapping[str, Any]] | None, tokenizer: Callable[[], Path]
-) -> Path:
+def prepared_pipeline(path: Path, architecture: Path | None, tokenizer: Callable[[], Path]) -> Path:
     """A diffusers folder of the pipeline at `path`: the folder itself, or one in the cache that is made from it.
 
-    A single file also needs the `architecture` (see `read_configurations`) and a tokenizer's folder, which it does not
-    contain. Raises ModelInputError when the file does not fit the architecture or the cache cannot be written.
+    A single file also needs the folder `architecture` (see `read_configurations`) and a tokenizer's folder, which it
+    does not contain. Raises ModelInputError when the file does not fit the architecture, the folder is of no family, or
+    the cache cannot be written.
     """
     if is_single_file(path):
         if architecture is None:
             raise ModelInputError(
                 f"The pipeline {path} is a single file, which does not describe its architecture; add `extends: sd15` "
-                "to the backbone's file, or name a folder of configurations (`architecture:`)."
+                "or `extends: sdxl`, whichever it is, to the backbone's file, or name a folder of configurations "
+                "(`architecture:`)."
             )
-        words = tokenizer()
-        inputs = [FORMAT, *_state(path), architecture, str(words)]
-        return _prepare(path.stem, inputs, lambda part: _convert(path, family, architecture, words, part))
-    variants = variant_files(path, family)
+        family, configurations, words = (
+            family_of_architecture(architecture),
+            read_configurations(architecture),
+            tokenizer(),
+        )
+        inputs = [FORMAT, *_state(path), configurations, str(words)]
+        return _prepare(path.stem, inputs, lambda part: _convert(path, family, configurations, words, part))
+    variants = variant_files(path, family_of(path))
     if not variants:
         return path
     inputs = [FORMAT, str(path), *(item for file in variants.values() for item in _state(file))]
@@ -93,7 +97,7 @@ def _convert(
     state = {name: weight[...] for name, weight in read_checkpoint(file).items()}
     configs = {name: dict(config) for name, config in architecture.items()}
     what = f"the pipeline {file}"
-    advice = "name a checkpoint of that architecture with UNet, autoencoder and text encoder"
+    advice = "name a checkpoint of that architecture with UNet, autoencoder and every text encoder"
     parts: dict[str, Any] = {
         encoder.tokenizer: family.load_tokenizer(tokenizer, encoder.padding) for encoder in family.encoders
     }

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fc_bench.model.backbones.backbone import Backbone, DtypeName, written_out
 from fc_bench.model.backbones.prepared import read_configurations
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.families.detection import family_of_architecture
 from fc_bench.model.families.family import Family, Part
 from fc_bench.model.user_cache import made_once, writing_to_cache
 from fc_bench.model.whole import write_whole
@@ -46,8 +47,7 @@ def with_random_weights(backbone: Backbone, dtype: DtypeName) -> Path:
     and the face models stay those of the backbone. Raises ModelInputError when the backbone declares no architecture,
     its configurations are damaged, or the cache cannot be written.
     """
-    configurations = read_architecture(backbone)
-    family = backbone.family_at(None)
+    configurations, family = read_architecture(backbone), family_of_architecture(_architecture(backbone))
     decides = [FORMAT, SEED, dtype, configurations]
     with writing_to_cache(KIND, "Random weights cannot be written to"):
         folder = made_once(
@@ -58,13 +58,17 @@ def with_random_weights(backbone: Backbone, dtype: DtypeName) -> Path:
 
 def read_architecture(backbone: Backbone) -> dict[str, dict[str, Any]]:
     """The configuration of each part, see `read_configurations`; raises ModelInputError when one is damaged."""
+    return read_configurations(_architecture(backbone))
+
+
+def _architecture(backbone: Backbone) -> Path:
     folder = backbone.architecture_folder()
     if folder is None:
         raise ModelInputError(
             f'The backbone "{backbone.name}" declares no architecture for random weights; leave out '
             "--random-weights, or name a folder of configurations in its file (`architecture:`)."
         )
-    return read_configurations(folder)
+    return folder
 
 
 def build_models(family: Family, configurations: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
@@ -161,8 +165,9 @@ def _write_frame(folder: Path, family: Family, configurations: Mapping[str, Mapp
 
     others: dict[str, Any] = {}
     for encoder in family.encoders:
-        told = configurations[encoder.tokenizer]
-        made = word_tokenizer([*told["words"], *words()], told["model_max_length"], told["vocab_size"])
+        settings = configurations[encoder.tokenizer]
+        vocabulary = [*settings["words"], *words()]
+        made = word_tokenizer(vocabulary, settings["model_max_length"], settings["vocab_size"])
         if encoder.padding is not None:
             made.pad_token = encoder.padding
         others[encoder.tokenizer] = made

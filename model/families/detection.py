@@ -20,13 +20,9 @@ def family_of(pipeline: Path) -> Family:
 
     Raises ModelInputError when the file cannot be read or names another class, and for look-alikes (`Family.check`).
     """
-    file = pipeline / INDEX
-    try:
-        kind = json.loads(file.read_text(encoding="utf-8"))["_class_name"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ModelInputError(
-            f"The pipeline {pipeline} has no {INDEX} that names its class ({type(error).__name__}); restore the file."
-        ) from None
+    kind = _class_name(pipeline)
+    if kind is None:
+        raise ModelInputError(f"The pipeline {pipeline} has no {INDEX} that names its class; restore the file.")
     found = next((family for family in FAMILIES if kind in family.pipelines), None)
     if found is None:
         known = ", ".join(f"{family.title} ({family.pipelines[0]})" for family in FAMILIES)
@@ -39,18 +35,29 @@ def family_of(pipeline: Path) -> Family:
 
 def family_by_name(pipeline: Path) -> Family | None:
     """The family that a pipeline's `model_index.json` names; None if that cannot be told, which loading reports."""
-    try:
-        kind = json.loads((pipeline / INDEX).read_text(encoding="utf-8"))["_class_name"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+    kind = _class_name(pipeline)
     return next((family for family in FAMILIES if kind in family.pipelines), None)
 
 
 def family_of_architecture(folder: Path) -> Family:
-    """The family whose models all have a configuration in a backbone's folder `architecture:`; else the first one."""
+    """The family of the UNet that is configured in a backbone's folder `architecture:`.
 
-    def missing(family: Family) -> int:
-        return sum(not (folder / f"{part.name}.json").is_file() for part in family.parts)
+    Raises ModelInputError when the configuration cannot be read or is of no family.
+    """
+    file = folder / "unet.json"
+    try:
+        configuration = json.loads(file.read_text(encoding="utf-8"))
+        return next(family for family in FAMILIES if family.has_denoiser(configuration))
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelInputError(f"The configuration {file} cannot be read ({error}); restore it.") from None
+    except StopIteration:
+        known = " or ".join(family.title for family in FAMILIES)
+        raise ModelInputError(f"The configuration {file} is not the UNet of {known}; choose one that is.") from None
 
-    complete = [family for family in FAMILIES if not missing(family)]
-    return max(complete, key=lambda family: len(family.parts), default=FAMILIES[0])
+
+def _class_name(pipeline: Path) -> str | None:
+    """The class that a pipeline's index names; None if that cannot be read."""
+    try:
+        return json.loads((pipeline / INDEX).read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None

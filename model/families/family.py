@@ -140,6 +140,10 @@ class Family(ABC):
         return getattr(import_module("diffusers"), self.pipelines[0])
 
     @abstractmethod
+    def has_denoiser(self, configuration: Mapping[str, Any]) -> bool:
+        """Whether a denoiser with this configuration is of the family."""
+
+    @abstractmethod
     def pipeline(self, parts: Mapping[str, Any]) -> Any:
         """The stock pipeline of its models, tokenizers and scheduler, given by name."""
 
@@ -178,10 +182,6 @@ class Family(ABC):
     ) -> Condition:
         """The condition of the prompts, see `encode_tokens`."""
         return self.encode_tokens(text.encoders, text.tokens(prompts), memory, blank)
-
-    def null(self, text: TextEncoders, rows: int) -> Condition:
-        """The condition of no prompt, which guidance leads away from, and which training sees for dropped captions."""
-        return self.encode(text, [""], blank=[True]).rows([0] * rows)
 
     def time_ids(self, framings: Sequence[Framing]) -> Tensor | None:
         """The framing of each picture as the denoiser is conditioned on it, on the CPU; None in other families."""
@@ -246,6 +246,18 @@ class Family(ABC):
 
     def check(self, pipeline: Path) -> None:
         """Raise ModelInputError for the pipeline in a folder that is of this family only by its name."""
+        if (read := self._configured(pipeline, "unet", "_class_name")) is not None and not self.has_denoiser(
+            {"addition_embed_type": self._configured(pipeline, "unet", "addition_embed_type")}
+        ):
+            raise ModelInputError(
+                f"The pipeline {pipeline} is {self.title} by its index, but its {read} is of another architecture; "
+                "choose a pipeline whose parts belong together."
+            )
+        if str(self._configured(pipeline, "scheduler", "_class_name", "scheduler_config.json")).startswith("FlowMatch"):
+            raise ModelInputError(
+                f"The pipeline {pipeline} was trained with flow matching, which {self.title} is not; choose a model of "
+                "its noise schedule."
+            )
         latents, seen = (
             self._configured(pipeline, "vae", "latent_channels"),
             self._configured(pipeline, "unet", "in_channels"),

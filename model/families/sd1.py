@@ -37,6 +37,10 @@ class StableDiffusion1(Family):
     encoders: ClassVar[tuple[Encoder, ...]] = (Encoder("text_encoder", "tokenizer", "clip_l"),)
     lacks: ClassVar[Mapping[str, str]] = {"photomaker": "PhotoMaker works on Stable Diffusion XL alone"}
 
+    def has_denoiser(self, configuration: Mapping[str, Any]) -> bool:
+        """Whether the UNet is conditioned on the text alone."""
+        return configuration.get("addition_embed_type") is None
+
     def pipeline(self, parts: Mapping[str, Any]) -> Any:
         """A StableDiffusionPipeline without safety checker."""
         absent: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}

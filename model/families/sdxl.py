@@ -56,6 +56,10 @@ class StableDiffusionXL(Family):
         "of old configurations, prompts are pooled at the new token instead of their end, and images differ."
     )
 
+    def has_denoiser(self, configuration: Mapping[str, Any]) -> bool:
+        """Whether the UNet is conditioned on a pooled feature and the pictures' framing, too."""
+        return configuration.get("addition_embed_type") == "text_time"
+
     def pipeline(self, parts: Mapping[str, Any]) -> Any:
         """A StableDiffusionXLPipeline without watermark, which would depend on an installed package."""
         return self.pipeline_class()(**parts, add_watermarker=False)

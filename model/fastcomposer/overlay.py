@@ -10,6 +10,12 @@ from fc_bench.model.families.sd1 import StableDiffusion1
 
 PARTS = ("unet", "image_encoder", "postfuse_module")
 """The trained parts, which are the overlay's folders."""
+FEATURES = {
+    "unet": "cross_attention_dim",
+    "image_encoder": "projection_dim",
+    "postfuse_module": "features",
+}
+"""The field of a part's configuration with the number of features of a text token."""
 TRAINED_LAYERS = "trained_layers.safetensors"
 """An image encoder, stored as the layers that training changed in a CLIP model."""
 UNET_DIFFERENCE = "difference.safetensors"
@@ -25,12 +31,11 @@ def check_family(checkpoint: Path, base: Path) -> None:
         own = family_of(checkpoint)
         fits, found = own is family, f"a pipeline of {own.title}"
     else:
-        trained = _field(checkpoint / "postfuse_module" / "config.json", "features")
         needed = _field(base / "unet" / "config.json", "cross_attention_dim")
-        fits, found = (
-            None in (trained, needed) or trained == needed,
-            f"for text of {trained} features in place of {needed}",
-        )
+        trained = {_field(checkpoint / part / "config.json", field) for part, field in FEATURES.items()}
+        others = sorted(trained - {needed, None})
+        fits = needed is None or not others
+        found = f"for text of {' and '.join(map(str, others))} features in place of {needed}"
     if not fits:
         raise ModelInputError(
             f"the FastComposer weights {checkpoint} are {found}, but the pipeline {base} is {family.title}: use "

@@ -10,13 +10,18 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
+from peft.utils.save_and_load import get_peft_model_state_dict
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from fc_bench.model.errors import ModelInputError
+from fc_bench.model.families.detection import family_of
+from fc_bench.model.families.sdxl import StableDiffusionXL
 from fc_bench.model.fastcomposer.pipeline import FastComposerXLPipeline, composing
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule
 from fc_bench.model.fastcomposer.references import cropped_pixels
+from fc_bench.model.ip_adapter import unet_outline
 from fc_bench.model.stored_weights import load_strictly, read_checkpoint
 
 ENCODER, FUSE, LORA = "id_encoder.", "fuse_module.", "lora_weights."
@@ -64,14 +69,36 @@ def read_photomaker(file: Path, dtype: torch.dtype = torch.float32) -> PhotoMake
     return PhotoMaker(image_encoder, postfuse_module, lora)
 
 
-def check_photomaker(file: Path, features: int) -> None:
-    """Raise ModelInputError for a file that is not PhotoMaker v1, or is for other than `features` a text token."""
-    encoder, _ = _read(file)
-    found = sum(encoder[name].shape[0] for name in PROJECTIONS)
+def check_photomaker(file: Path, pipeline: Path) -> None:
+    """Raise ModelInputError for a file that is not PhotoMaker v1, or does not fit the pipeline in a folder.
+
+    No weights are loaded.
+    """
+    encoder, lora = _read(file)
+    found, features = (
+        sum(encoder[name].shape[0] for name in PROJECTIONS),
+        family_of(pipeline).text_features(pipeline),
+    )
     if found != features:
         raise ModelInputError(
             f"the PhotoMaker weights {file} are for text of {found} features, but the pipeline's has {features}: use "
             "weights and a pipeline that fit together"
+        )
+    _add_lora(unet_outline(pipeline), {name: value.to("meta") for name, value in lora.items()}, file)
+
+
+def _add_lora(unet: Any, lora: Mapping[str, Tensor], file: Path) -> None:
+    """Add the LoRA of a file to a UNet; raises ModelInputError when it has other layers or shapes."""
+    wanted = convert_unet_state_dict_to_peft({name.removeprefix("unet."): value for name, value in lora.items()})
+    try:
+        unet.load_lora_adapter(dict(lora), prefix="unet", adapter_name=ADAPTER)
+        loaded = get_peft_model_state_dict(unet, adapter_name=ADAPTER)
+    except (ValueError, RuntimeError):
+        loaded = {}
+    if loaded.keys() != wanted.keys():
+        raise ModelInputError(
+            f"the LoRA in the PhotoMaker weights {file} does not fit the pipeline's UNet: use a pipeline of "
+            f"{StableDiffusionXL.title}"
         )
 
 
@@ -100,17 +127,7 @@ def with_photomaker(pipeline: Any, file: Path) -> FastComposerXLPipeline:
     models = (photomaker.image_encoder.to(unet.device), photomaker.postfuse_module.to(unet.device))
     composed = composing(pipeline, *models)
     composed.read_reference = cropped_pixels
-    lora = {name: value.to(unet.dtype) for name, value in photomaker.lora.items()}
-    try:
-        unet.load_lora_adapter(lora, prefix="unet", adapter_name=ADAPTER)
-        loaded = [value for name, value in unet.named_parameters() if f".{ADAPTER}." in name]
-    except (ValueError, RuntimeError):  # layers or shapes that the UNet does not have
-        loaded = []
-    if len(loaded) != len(lora):
-        raise ModelInputError(
-            f"the LoRA in the PhotoMaker weights {file} does not fit the pipeline's UNet: use a pipeline of "
-            f"{composed.family.title}"
-        )
+    _add_lora(unet, {name: value.to(unet.dtype) for name, value in photomaker.lora.items()}, file)
     unet.requires_grad_(False).eval()
     return composed
 

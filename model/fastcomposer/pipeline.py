@@ -31,6 +31,7 @@ from transformers import (
 
 from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.families.condition import Condition, Framing
+from fc_bench.model.families.detection import INDEX, family_of
 from fc_bench.model.families.family import Family
 from fc_bench.model.families.sd1 import StableDiffusion1
 from fc_bench.model.families.sdxl import StableDiffusionXL
@@ -458,12 +459,15 @@ def load_fastcomposer(
 
 def _load(base: Path | str, checkpoint: Path, torch_dtype: torch.dtype, image_encoder: Path | str | None) -> Any:
     models: dict[str, Any]
-    if Path(base).is_dir():
-        check_family(checkpoint, Path(base))
-    if (checkpoint / "model_index.json").is_file():
-        return _kind(checkpoint).from_pretrained(
-            checkpoint, dtype=torch_dtype, **_trained_parts(checkpoint, torch_dtype)
-        )
+    if (checkpoint / INDEX).is_file():
+        if Path(base).is_dir():
+            check_family(checkpoint, Path(base))
+        kind = _kind(checkpoint)
+        models = _trained_parts(checkpoint, torch_dtype)
+        models["vae"] = kind.family.load_part("vae", checkpoint, torch_dtype)
+        return kind.from_pretrained(checkpoint, dtype=torch_dtype, **models)
+    base = Path(base) if Path(base).is_dir() else Path(DiffusionPipeline.download(str(base)))  # type: ignore
+    check_family(checkpoint, base)
     kind = _kind(base)
     if checkpoint.is_file() and kind is FastComposerPipeline:
         models = load_components(checkpoint, base, torch_dtype, image_encoder)
@@ -475,25 +479,19 @@ def _load(base: Path | str, checkpoint: Path, torch_dtype: torch.dtype, image_en
             f"{checkpoint} has no FastComposer weights for {kind.family.title}: give a saved pipeline folder, or a "
             f"folder with {', '.join(PARTS)}{file}"
         )
-    of_base = {part.name: models[part.name] for part in kind.family.parts if part.name in models}
-    for part in kind.family.parts:
-        if part.name not in of_base and (Path(base) / part.name).is_dir():
-            of_base[part.name] = kind.family.load_part(part.name, Path(base), torch_dtype)
+    of_base = {
+        part.name: models.get(part.name) or kind.family.load_part(part.name, base, torch_dtype)
+        for part in kind.family.parts
+    }
     absent: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     optional = absent if kind is FastComposerPipeline else {"add_watermarker": False}
     stock = kind.family.pipeline_class().from_pretrained(base, **of_base, dtype=torch_dtype, **optional)
     return composing(stock, models["image_encoder"], models["postfuse_module"])
 
 
-def _kind(pipeline: Path | str) -> Any:
-    """The FastComposer pipeline of the family of a pipeline, a folder or hub id."""
-    name = StableDiffusionPipeline.load_config(pipeline)["_class_name"]  # type: ignore[index]
-    found = next((kind for kind in PIPELINES if name in kind.family.pipelines), None)
-    if found is None:
-        raise ModelInputError(
-            f"the pipeline {pipeline} is a {name}, on which FastComposer does not work: choose another"
-        )
-    return found
+def _kind(pipeline: Path) -> Any:
+    """The FastComposer pipeline of the family of the pipeline in a folder."""
+    return next(kind for kind in PIPELINES if kind.family.name == family_of(pipeline).name)
 
 
 def _trained_parts(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
 
 from fc_bench.model.attention import attention_for, use_attention
-from fc_bench.model.ip_adapter import Adapter, cross_attention_layers, read_adapter
+from fc_bench.model.ip_adapter import Adapter, numbered_layers, read_adapter
 from fc_bench.model.pocket.base_unet import Denoising, encode_text
 from fc_bench.model.pocket.clip import normalize, tokenize_captions
 from fc_bench.model.pocket.dataset import PackedDataset
@@ -54,7 +54,7 @@ def untrained_adapter(unet: UNet2DConditionModel, features: int, seed: int = 0) 
         "image_proj.norm.weight": torch.ones(width),
         "image_proj.norm.bias": torch.zeros(width),
     }
-    for number, layer in cross_attention_layers(unet).items():
+    for number, layer in numbered_layers(unet).items():
         for kind in ("to_k", "to_v"):
             weights[f"ip_adapter.{number}.{kind}_ip.weight"] = getattr(layer, kind).weight.detach().clone()
     return weights
@@ -64,7 +64,7 @@ def attach_adapter(unet: UNet2DConditionModel, weights: dict[str, Tensor]) -> nn
     """Load weights of the published layout into `unet` by diffusers; returns the adapter's modules."""
     unet._load_ip_adapter_weights([Adapter.of(weights).parts])
     projection: Any = unet.encoder_hid_proj
-    layers = {str(number): layer.processor for number, layer in cross_attention_layers(unet).items()}
+    layers = {str(number): layer.processor for number, layer in numbered_layers(unet).items()}
     return nn.ModuleDict({"image_proj": projection.image_projection_layers[0], "ip_adapter": nn.ModuleDict(layers)})
 
 

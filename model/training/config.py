@@ -67,7 +67,7 @@ class DataConfig(Settings):
     image uses its own image."""
     reference_split: str | None = None
     """With other-image: a split that provides the references instead, and is not used for training targets."""
-    resolution: Annotated[int, Field(ge=8, le=4096)] = 512
+    resolution: Annotated[int, Field(ge=8, le=4096, multiple_of=8)] = 512
     background: Literal["noise", "keep"] = "noise"
     """Whether noise replaces the background of a subject's crop, or the background is kept."""
     augmentation: AugmentationConfig | None = AugmentationConfig()

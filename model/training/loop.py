@@ -23,7 +23,6 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGr
 from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast
 from diffusers.training_utils import EMAModel
-from peft import LoraConfig
 from torch import Tensor
 
 from fc_bench.model.attention import attention_for
@@ -31,13 +30,14 @@ from fc_bench.model.errors import ModelInputError, loading
 from fc_bench.model.families.detection import family_of
 from fc_bench.model.fastcomposer.forward import FastComposer, Losses
 from fc_bench.model.fastcomposer.localization import map_sizes
-from fc_bench.model.fastcomposer.overlay import PARTS
+from fc_bench.model.fastcomposer.overlay import PARTS, check_family
 from fc_bench.model.fastcomposer.postfuse import PostfuseModule, check_features
 from fc_bench.model.fastcomposer.prompts import check_tokenizer
 from fc_bench.model.fastcomposer.references import extend_projection, load_image_encoder, reference_size
 from fc_bench.model.fastcomposer.unet_difference import load_unet
 from fc_bench.model.kernel_choice import for_training, is_large
 from fc_bench.model.kernels import arrange
+from fc_bench.model.low_rank import add_adapter
 from fc_bench.model.stored_weights import load_whole
 from fc_bench.model.training.batches import BatchSource, FileBatches, FrozenEncoders, ImageFiles, Stream
 from fc_bench.model.training.cache import CacheBuilder, CachedBatches
@@ -414,12 +414,19 @@ def _check_folders(config: TrainingConfig) -> None:
     """Raise ModelInputError for a model folder that does not exist."""
     needed = [config.pipeline, config.image_encoder]
     if config.initial is not None:
+        if config.initial.is_file():
+            raise ModelInputError(
+                f"the weights {config.initial} to start from are a file: name a folder with {', '.join(PARTS)}, as "
+                "fc_bench.model.fastcomposer.convert writes it"
+            )
         needed += [config.initial / part for part in PARTS]
     for folder in needed:
         _require_folder(folder)
     family = family_of(config.pipeline)
     for name in (*(part.name for part in family.parts), *(own.tokenizer for own in family.encoders), "scheduler"):
         _require_folder(config.pipeline / name)
+    if config.initial is not None:
+        check_family(config.initial, config.pipeline)
 
 
 def _require_folder(folder: Path) -> None:
@@ -440,11 +447,7 @@ def _load_model(config: TrainingConfig) -> FastComposer:
     if others and image_encoder.config.projection_dim == first:
         extend_projection(image_encoder, sum((first, *others)))
     if config.lora is not None:
-        rank = config.lora.rank
-        adapters = LoraConfig(
-            r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(family.denoiser_adapters)
-        )
-        unet.add_adapter(adapters)
+        add_adapter(unet, config.lora.rank, family.denoiser_adapters)
     if config.initial is not None:
         postfuse = load_whole(PostfuseModule, config.initial / "postfuse_module")
     else:

@@ -393,11 +393,14 @@ def test_a_backbone_without_adapters_says_so(fc_bench, suite, tiny_backbone, tmp
         assert f"declares no {what}; add one to its file" in done.err.replace("\n", " ")
 
 
-def test_a_run_that_names_no_method_includes_it_where_the_backbone_declares_one(file, tiny_backbone):
-    for backbone, included in ((file, True), (tiny_backbone, False)):
+def test_a_run_that_names_no_method_has_those_that_the_backbone_has_weights_for(tiny_backbone, tiny_sdxl_backbone):
+    for backbone, missing in (
+        ("pocket", set()),
+        (tiny_backbone, {"ip-adapter"}),
+        (tiny_sdxl_backbone, {"ip-adapter", "fastcomposer"}),
+    ):
         methods = default_methods(read_backbone(str(backbone)))
-        assert ("ip-adapter" in methods) == included
-        assert set(DEFAULT_METHODS) - set(methods) == (set() if included else {"ip-adapter"})
+        assert set(DEFAULT_METHODS) - set(methods) == missing
 
 
 def test_doctor_lists_adapters_and_encoder_with_their_licenses(fc_bench, file):

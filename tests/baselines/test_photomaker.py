@@ -167,20 +167,32 @@ def test_another_file_is_refused(refused, content, tmp_path):
     ):
         torch.save(change, tmp_path / "other.bin")
         assert reason in refused("-o", f"photomaker.weights={tmp_path / 'other.bin'}")
-    assert "which does not exist" in refused("-o", f"photomaker.weights={tmp_path / 'nowhere.bin'}")
+    assert "which do not exist" in refused("-o", f"photomaker.weights={tmp_path / 'nowhere.bin'}")
 
 
-def test_a_lora_of_another_unet_is_refused(setting, content, tmp_path):
+def test_a_lora_of_another_unet_is_refused(refused, setting, content, tmp_path):
     from fc_bench.model.errors import ModelInputError
 
     lora = content["lora_weights"]
     for change in (
         {name: torch.zeros(3, 3) for name in lora},
         {name.replace("mid_block", "up_blocks.7"): value for name, value in lora.items()},
+        {name.replace("0", "1", 1) if name == next(iter(lora)) else name: lora[name] for name in lora},
     ):
         torch.save({**content, "lora_weights": change}, tmp_path / "other.bin")
         with pytest.raises(ModelInputError, match="does not fit the pipeline's UNet"):
             method(setting, weights=tmp_path / "other.bin")
+        sentence = refused("-m", "text-only", "-o", f"photomaker.weights={tmp_path / 'other.bin'}")
+        assert "does not fit the pipeline's UNet" in sentence
+
+
+def test_a_backbone_without_its_file_says_so(refused, tiny_sdxl_backbone):
+    assert "declares no PhotoMaker; add `photomaker:` to its file" in refused(backbone=tiny_sdxl_backbone)
+
+
+def test_a_merge_after_which_no_step_is_left_is_refused(refused, setting):
+    last = setting.sampler.steps - 1
+    assert f"The option start_merge_step is {last}" in refused("-o", f"photomaker.start_merge_step={last}")
 
 
 def test_a_prompt_too_long_for_a_token_of_each_photograph_is_refused(refused, suite_data, suite):

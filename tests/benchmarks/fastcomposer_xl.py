@@ -80,7 +80,7 @@ def save_pipeline(unet: UNet2DConditionModel, folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def configuration(folder: Path, stage: str, seconds: float, pipeline: Path, **changes: Any) -> TrainingConfig:
+def configuration(folder: Path, stage: str, steps: int, pipeline: Path, **changes: Any) -> TrainingConfig:
     """The pocket recipe on the XL pipeline; `changes` are fields of the data."""
     rates = {"unet": 4e-4, "postfuse_module": 1e-3, "image_encoder": 1e-3}
     fields: dict[str, Any] = {
@@ -114,7 +114,7 @@ def configuration(folder: Path, stage: str, seconds: float, pipeline: Path, **ch
         "stratified_timesteps": True,
         "batch_size": 16,
         "mixed_precision": "no",
-        "max_seconds": seconds,
+        "max_steps": steps,
         "ema_decay": 0.98,
         "log_every": 10,
         "checkpoint_seconds": 60,
@@ -123,14 +123,14 @@ def configuration(folder: Path, stage: str, seconds: float, pipeline: Path, **ch
     return TrainingConfig.model_validate(fields)
 
 
-def train_base(folder: Path, seconds: float, pictures: int) -> None:
+def train_base(folder: Path, steps: int, pictures: int) -> None:
     """Text to image: the same training without a subject."""
     write_dataset(training_plan(folder / "pictures", pictures, pictures // 5, pictures // 100), 1)
     torch.manual_seed(0)
     start = folder / "untrained"
     if not start.exists():
         save_pipeline(build_unet(), start)
-    trained = train(configuration(folder, "base", seconds, start, p_text_only=0.9), resume=True)
+    trained = train(configuration(folder, "base", steps, start, p_text_only=0.9), resume=True)
     save_pipeline(load_whole(UNet2DConditionModel, trained / "unet"), folder / "pipeline.partial")
     (folder / "pipeline.partial").rename(folder / "pipeline")
     shutil.rmtree(start)
@@ -192,8 +192,8 @@ def main() -> None:
     """Run what is not complete yet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True, help="where pictures, weights and results lie")
-    parser.add_argument("--base-seconds", type=float, default=400, help="of text to image")
-    parser.add_argument("--seconds", type=float, default=300, help="of each training of FastComposer")
+    parser.add_argument("--base-steps", type=int, default=600, help="of text to image")
+    parser.add_argument("--steps", type=int, default=400, help="of each training of FastComposer")
     parser.add_argument("--pictures", type=int, default=3000, help="that are drawn to train on")
     parser.add_argument("--measured", type=int, default=24, help="pictures of each measure")
     parser.add_argument("--stages", choices=STAGES, nargs="+", default=STAGES, help="those to run; all if not given")
@@ -202,9 +202,9 @@ def main() -> None:
     for stage in arguments.stages:
         if stage == "base":
             if not (folder / "pipeline").exists():
-                train_base(folder, arguments.base_seconds, arguments.pictures)
+                train_base(folder, arguments.base_steps, arguments.pictures)
         elif stage in LOCALIZATION:
-            train(configuration(folder, stage, arguments.seconds, folder / "pipeline"), resume=True)
+            train(configuration(folder, stage, arguments.steps, folder / "pipeline"), resume=True)
         else:
             results = measure(folder, arguments.measured)
             (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")

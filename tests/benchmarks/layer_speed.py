@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 
-from fc_bench.baselines.dreambooth_lora import add_adapter
 from fc_bench.baselines.tuning.layers import training_layers
 from fc_bench.model.backbones.backbone import read_backbone
 from fc_bench.model.backbones.random_weights import read_architecture
 from fc_bench.model.families.condition import Condition, Framing
+from fc_bench.model.families.detection import FAMILIES
 from fc_bench.model.families.family import Family
+from fc_bench.model.low_rank import add_adapter
 
 RANK = 4
 TRAINED = ("adapters", "all weights")
@@ -81,9 +82,10 @@ def main() -> None:
     torch.set_num_threads(asked.threads)
     for name in asked.backbones:
         backbone = read_backbone(name)
-        family, architecture = backbone.family_at(None), read_architecture(backbone)["unet"]
+        configuration = read_architecture(backbone)["unet"]
+        family = next(family for family in FAMILIES if family.has_denoiser(configuration))
         for trained in asked.trained:
-            unet = unet_of(family, architecture, asked.width, trained)
+            unet = unet_of(family, configuration, asked.width, trained)
             found = list(pairs(family, unet, asked.side, asked.turns))
             own, stock = (statistics.median(column) for column in zip(*found, strict=True))
             ratios = sorted(one / other for one, other in found)

@@ -40,6 +40,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 
+from fc_bench.model.families.detection import family_of
 from fc_bench.progress import silence_loading_bars
 from fc_bench.quiet_libraries import quiet_libraries
 
@@ -120,7 +121,7 @@ def adapters(asked: Asked) -> Iterator[Ratio]:
 
     suite, examples = read_suite(suite_file("pocket-tuning")), tuning.examples_folder()
     setting = setting_of(suite, read_backbone("pocket"), "cpu")
-    family = setting.backbone.family_at(setting.backbone.path("pipeline"))
+    family = family_of(setting.backbone.path("pipeline"))
     for name, example in tuning.EXAMPLES.items():
         lack = tuning.missing(examples, example.scripts.get(family.name))
         if examples is None or lack:

@@ -44,6 +44,7 @@ from fc_bench.generation.plan import resolve_method
 from fc_bench.metrics.identity import Identity
 from fc_bench.model.articles import with_article
 from fc_bench.model.backbones.backbone import read_backbone
+from fc_bench.model.families.detection import family_of
 from fc_bench.progress import silence_loading_bars
 from fc_bench.protocols import Request, ScoredSample, Setting, Subject
 from fc_bench.registry import suite_file
@@ -323,7 +324,7 @@ def main() -> None:
     silence_loading_bars()
     suite = read_suite(suite_file("pocket-tuning"))
     setting = setting_of(suite, read_backbone(asked.backbone), asked.device)
-    family = setting.backbone.family_at(setting.backbone.path("pipeline"))
+    family = family_of(setting.backbone.path("pipeline"))
     print(f"{setting.backbone.name}, {setting.device}, {setting.dtype}, {torch.get_num_threads()} threads", flush=True)
     for name in asked.methods:
         lack = missing(asked.diffusers_examples, EXAMPLES[name].scripts.get(family.name))

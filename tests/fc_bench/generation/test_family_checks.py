@@ -53,11 +53,11 @@ def test_lists_and_validation_say_so(lacking, fc_bench, suite, tiny_sdxl_backbon
     monkeypatch.setattr(StableDiffusionXL, "lacks", {"dreambooth": "nobody trains it"})
     done = fc_bench("validate", suite, "--backbone", tiny_sdxl_backbone)
     assert done.code == 0, done
-    told = " ".join(done.out.split())
-    assert 'dreambooth would refuse it: The method "dreambooth" cannot run on tiny-sdxl: nobody trains it' in told
+    printed = " ".join(done.out.split())
+    assert 'dreambooth would refuse it: The method "dreambooth" cannot run on tiny-sdxl: nobody trains it' in printed
 
 
-def test_a_missing_second_text_encoder_is_told_by_every_verb(fc_bench, suite, tiny_sdxl_backbone, tmp_path):
+def test_run_cost_and_doctor_report_a_missing_second_text_encoder(fc_bench, suite, tiny_sdxl_backbone, tmp_path):
     shutil.copytree(tiny_sdxl_backbone.parent, tmp_path / "part")
     shutil.rmtree(tmp_path / "part" / "pipeline" / "text_encoder_2")
     backbone, out = tmp_path / "part" / tiny_sdxl_backbone.name, tmp_path / "run"
@@ -80,6 +80,29 @@ def test_a_prompt_too_long_for_either_tokenizer_is_refused(folder, what, fc_benc
     backbone, out = tmp_path / "short" / tiny_sdxl_backbone.name, tmp_path / "run"
     done = fc_bench("run", suite, "--backbone", backbone, "-m", "text-only", "--out", out)
     refused(done, out, f'{what} of the backbone "tiny-sdxl" takes at most 20; shorten it.')
+
+
+def test_validation_reports_a_negative_prompt_that_is_too_long(
+    fc_bench, suite_data, write_suite, tiny_sdxl_backbone, tmp_path
+):
+    prompt = {"text": "a {subject}", "negative_prompt": "x" * 90}
+    suite_data |= {"format": 2, "single": {"prompts": {"context": [prompt]}}}
+    del suite_data["multi"]
+    suite = write_suite(suite_data)
+    done = fc_bench("validate", suite, "--backbone", tiny_sdxl_backbone)
+    assert done.code == 2
+    assert "Negative prompt: The prompt" in done.out + done.err, done
+
+
+def test_cost_refuses_a_resolution_that_the_autoencoder_cannot_take(fc_bench, tiny_sdxl_backbone, tmp_path):
+    shutil.copytree(tiny_sdxl_backbone.parent, tmp_path / "odd")
+    backbone, out = tmp_path / "odd" / tiny_sdxl_backbone.name, tmp_path / "cost"
+    backbone.write_text(yaml.safe_dump({**yaml.safe_load(backbone.read_text()), "resolution": 72}))
+    file = tmp_path / "odd" / "pipeline" / "vae" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "block_out_channels": [*config["block_out_channels"], 8]}))
+    done = fc_bench("cost", "--backbone", backbone, "-m", "text-only", "--out", out)
+    refused(done, out, "Images of 72 x 72 pixels cannot be made")
 
 
 @pytest.fixture
@@ -154,6 +177,9 @@ def test_sizes_that_the_autoencoder_cannot_take_are_refused(
     else:
         width, height = size or (side, side)
         refused(done, out, f"Images of {width} x {height} pixels cannot be made", "multiples of 16 pixels")
+        checked = fc_bench("validate", command[1], "--backbone", tmp_path / "deep" / tiny_sdxl_backbone.name)
+        assert checked.code == 2
+        assert f"Images of {width} x {height} pixels cannot be made" in " ".join(checked.err.split()), checked
 
 
 @pytest.mark.parametrize("side", [24, 72])

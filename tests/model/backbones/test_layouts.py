@@ -302,10 +302,10 @@ def test_missing_files_are_reported_with_the_command_that_fetches_it(monkeypatch
 
 def test_the_hub_s_files_listed_for_a_component_are_all_that_it_needs(variant, base, tmp_path):
     published = folder_of(base, tmp_path / "published", "safetensors", torch.float32)
-    names = hub_names("pipeline", "somebody/something")
+    names = hub_names("pipeline", "somebody/something", FAMILIES[0])
     assert {name for name in names if "tokenizer" not in name} == {
         item.path.relative_to(published).as_posix()
-        for item in required_files("pipeline", published)
+        for item in required_files("pipeline", published, FAMILIES[0])
         if "tokenizer" not in str(item.path.relative_to(published))
     }
     shutil.rmtree(published / "tokenizer")
@@ -349,12 +349,12 @@ def test_only_what_a_pipeline_needs_is_taken_from_its_repository():
 
     from fc_bench.model.backbones.layouts import hub_patterns
 
-    take, leave = hub_patterns("pipeline")
+    take, leave = hub_patterns("pipeline", family=FAMILIES[0])
 
     def taken(name: str) -> bool:
         return any(fnmatch(name, item) for item in take) and not any(fnmatch(name, item) for item in leave)
 
-    assert all(taken(name) for name in hub_names("pipeline", "a/b"))
+    assert all(taken(name) for name in hub_names("pipeline", "a/b", FAMILIES[0]))
     for name in (
         "v1-5-pruned-emaonly.safetensors",
         "v1-5-pruned.ckpt",

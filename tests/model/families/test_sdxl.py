@@ -84,7 +84,7 @@ def test_prompts_are_encoded_as_by_diffusers(folder, stock):
     assert found.text.shape == (2, 77, 16 + 24)
     assert torch.equal(found.text, text)
     assert torch.equal(found.pooled, pooled)  # pyright: ignore[reportArgumentType]
-    null = family.null(family.text_of(stock), 2)
+    null = family.encode(family.text_of(stock), [""] * 2, blank=[True] * 2)
     assert torch.equal(null.text, negative)
     assert torch.equal(null.pooled, negative_pooled)  # pyright: ignore[reportArgumentType]
 
@@ -127,7 +127,7 @@ def test_sampling_that_stops_and_goes_on_is_that_of_diffusers(scheduler, folder,
     generators = [torch.Generator().manual_seed(number) for number in (1, 2)]
     whole = stock(PROMPTS, generator=generators, output_type="latent", **sampling).images
     with torch.no_grad():
-        both = Condition.cat([family.null(text, 2), family.encode(text, PROMPTS)])
+        both = Condition.cat([family.encode(text, [""] * 2, blank=[True] * 2), family.encode(text, PROMPTS)])
         both = family.framed(both, [Framing.whole(64, 96)] * 4)
         first = ResumableSampling(family, stock, 5, 3.0)
         generators = [torch.Generator().manual_seed(number) for number in (1, 2)]
@@ -154,6 +154,18 @@ def test_the_autoencoder_is_never_in_half_precision(setting, folder, tmp_path):
     config = json.loads((folder / "vae" / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "force_upcast": False}))
     assert base.family.autoencoder_dtype(tmp_path, torch.float16) is torch.float16
+
+
+def test_the_autoencoder_encodes_in_its_own_format_under_autocast(setting):
+    base, seen = BasePipeline(setting(dtype="float16")), []
+    hook = base.vae.encoder.conv_in.register_forward_hook(lambda *given: seen.append(given[-1].dtype))
+    pictures = torch.rand(1, 3, 64, 64)
+    plain = encode(base.family, base.vae, pictures).mean
+    with torch.autocast("cpu", torch.float16):
+        found = encode(base.family, base.vae, pictures).mean
+    hook.remove()
+    assert seen == [torch.float32] * 2
+    assert torch.equal(found, plain)
 
 
 def test_images_have_no_watermark(setting):

@@ -134,6 +134,13 @@ def test_damaged_file_is_one_sentence(content: bytes, name: str, tmp_path: Path)
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("content", [PUBLISHED.read_bytes()[:1000], PUBLISHED.read_bytes()[:-100], b"<!DOCTYPE html>"])
+def test_a_failed_download_is_not_called_a_danger(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.bin").write_bytes(content)
+    with pytest.raises(ModelInputError, match="download it again"):
+        read_checkpoint(tmp_path / "model.bin")
+
+
 def test_wrong_image_encoder_is_one_sentence() -> None:
     with pytest.raises(ModelInputError, match=r"image_encoder: .* are missing"):
         load_fastcomposer(GOLDEN / "sd", PUBLISHED)

@@ -187,6 +187,12 @@ def test_autoencoder_may_have_a_number_format_of_its_own() -> None:
     assert drawn.std() > 0
 
 
+def test_a_saved_autoencoder_stays_in_float32_beside_models_in_float16(pipeline: Any, tmp_path: Path) -> None:
+    pipeline.save_pretrained(tmp_path / "saved")
+    loaded = load_fastcomposer(tmp_path / "saved", tmp_path / "saved", torch.float16)
+    assert (loaded.unet.dtype, loaded.vae.dtype) == (torch.float16, torch.float32)
+
+
 @pytest.mark.parametrize(("encoder", "fuse"), [(24, FEATURES), (FEATURES, 24), (24, 24)])
 def test_parts_that_do_not_fit_are_refused(encoder: int, fuse: int) -> None:
     with pytest.raises(ModelInputError, match=f"{FEATURES} in the text, {encoder} in the image encoder"):
