@@ -30,6 +30,7 @@ FASTCOMPOSER_MULTI_SUITE = DATASETS / "fastcomposer" / "multi.yaml"
 DEFAULT_METHODS = (
     "text-only",
     "fastcomposer",
+    "photomaker",
     "ip-adapter",
     "textual-inversion",
     "dreambooth",
@@ -41,7 +42,7 @@ QUICK_METHODS = ("text-only", "fastcomposer", "dreambooth-lora")
 QUICK_SUBJECTS = 2
 
 
-NEEDED_WEIGHTS = {"fastcomposer": "fastcomposer", "ip-adapter": "ip_adapter"}
+NEEDED_WEIGHTS = {"fastcomposer": "fastcomposer", "photomaker": "photomaker", "ip-adapter": "ip_adapter"}
 """Default method -> the field of a backbone with its weights, if these are not only those of the pipeline."""
 
 

@@ -395,9 +395,10 @@ def test_a_backbone_without_adapters_says_so(fc_bench, suite, tiny_backbone, tmp
 
 def test_a_run_that_names_no_method_has_those_that_the_backbone_has_weights_for(tiny_backbone, tiny_sdxl_backbone):
     for backbone, missing in (
-        ("pocket", set()),
-        (tiny_backbone, {"ip-adapter"}),
-        (tiny_sdxl_backbone, {"ip-adapter", "fastcomposer"}),
+        ("pocket", {"photomaker"}),
+        ("sdxl", {"fastcomposer"}),
+        (tiny_backbone, {"photomaker", "ip-adapter"}),
+        (tiny_sdxl_backbone, {"fastcomposer", "photomaker", "ip-adapter"}),
     ):
         methods = default_methods(read_backbone(str(backbone)))
         assert set(DEFAULT_METHODS) - set(methods) == missing
