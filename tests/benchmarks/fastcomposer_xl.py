@@ -5,8 +5,8 @@
 A UNet in XL's form (three levels, blocks of one and two layers, time ids, the features of two text encoders) is trained
 as text to image on drawn pictures, then FastComposer on it, with and without the localization loss. Measured on people
 that no training shows: attention, identity, and how far images of one noise differ when the subject is another. Stages
-that are complete are skipped; `--stages` names some. Results are in `results.json` of the folder; nothing is kept
-in the project.
+that are complete are skipped; `--stages` names some. Results are in `results.json` of the folder, of which the stage
+`publish` makes the table in docs/training.md.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ from fc_bench.model.pocket.vae import LATENT_CHANNELS, LATENT_SIZE
 from fc_bench.model.stored_weights import load_whole
 from fc_bench.model.training.config import TrainingConfig
 from fc_bench.model.training.loop import train
+from fc_bench.reports.reference import renew_pages
 
 WEIGHTS = Path(quality.__file__).resolve().parent / "weights"
 LOCALIZATION = {"with-localization": 0.03, "without-localization": 0.0}
 """Stage -> weight of the localization loss, as the pocket models were trained."""
-STAGES = ("base", *LOCALIZATION, "measure")
+STAGES = ("base", *LOCALIZATION, "measure", "publish")
+PUBLISHED = Path("reports/reference/pocket-xl/headline.md")
 GROUPS = 5
 
 
@@ -188,6 +190,42 @@ def differences(pipeline: Any, pictures: int) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
+def table(results: dict[str, Any]) -> str:
+    """The results of both trainings as a Markdown table."""
+    both = [results[stage] for stage in LOCALIZATION]
+    change = "{:.3f} to {:.3f}".format
+
+    def logged(name: str, own: dict[str, Any]) -> str:
+        return change(own["log"][f"{name}_first"], own["log"][f"{name}_last"]) if own["log"][f"{name}_last"] else "–"
+
+    def identity(own: dict[str, Any]) -> str:
+        return "{identity:.3f} [{interval_low:.3f}, {interval_high:.3f}]".format(**own)
+
+    rows = {
+        "steps of 16 pictures": [str(own["log"]["steps"]) for own in both],
+        "denoising loss, first and last tenth": [logged("denoising_loss", own) for own in both],
+        "localization loss, first and last tenth": [logged("localization_loss", own) for own in both],
+        "attention in its own person's pixels minus elsewhere": [
+            f"{own['attention']['inside_minus_outside']:.4f}" for own in both
+        ],
+        "share of the attention on its own person, on the other": [
+            "{own:.3f}, {other:.3f}".format(**own["attention"]) for own in both
+        ],
+        "another subject changes an image by": [f"{own['differences']['other_subject']:.1f}" for own in both],
+        "another photograph of the subject by": [f"{own['differences']['other_photograph']:.1f}" for own in both],
+        "identity of one subject": [identity(own["identity"]) for own in both],
+        "identity of text alone": [identity(own["identity_of_text_only"]) for own in both],
+    }
+    lines = ["| | with localization | without |", "|---|---:|---:|"]
+    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
+    base, measured = results["base"]["log"], results["with-localization"]["identity"]["pictures"]
+    note = (
+        f"Text to image before: {base['steps']} steps, loss {logged('denoising_loss', results['base'])}. Measured on "
+        f"{measured} pictures of unseen people, differences in gray levels of 255. Intervals are 95 % over people."
+    )
+    return "\n".join([*lines, "", note, ""])
+
+
 def main() -> None:
     """Run what is not complete yet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -205,6 +243,10 @@ def main() -> None:
                 train_base(folder, arguments.base_steps, arguments.pictures)
         elif stage in LOCALIZATION:
             train(configuration(folder, stage, arguments.steps, folder / "pipeline"), resume=True)
+        elif stage == "publish":
+            PUBLISHED.parent.mkdir(parents=True, exist_ok=True)
+            PUBLISHED.write_text(table(json.loads((folder / "results.json").read_text())))
+            renew_pages(Path())
         else:
             results = measure(folder, arguments.measured)
             (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")

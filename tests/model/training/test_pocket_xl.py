@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+STAGES = ("base", "with-localization", "without-localization", "measure")
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fastcomposer_xl.py"
 
 
 @pytest.mark.slow
 def test_losses_fall_and_localization_moves_attention_onto_the_subjects(tmp_path: Path) -> None:
-    options = ("--base-steps", "80", "--steps", "80", "--pictures", "600", "--measured", "8")
+    options = ("--base-steps", "80", "--steps", "80", "--pictures", "600", "--measured", "8", "--stages", *STAGES)
     command = [sys.executable, str(SCRIPT), "--folder", str(tmp_path / "xl"), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
