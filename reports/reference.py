@@ -7,7 +7,7 @@ copies the run's tables, grid and records (without the images) to `reports/refer
 `fc-bench compare` finds them, its scores under published protocols and what a difference needs beside them, and renews
 what stands in README.md and docs/ between `<!-- results: ... -->` markers, so that no number there is typed by hand.
 With a name it copies tables and figures alone, for a run to be looked at. A cost run goes to
-`reports/reference/cost-<backbone>-<device>/`, its figures as PNG.
+`reports/reference/cost-<backbone>-<device>/`, its figures as PNG, and all of them into a table by backbone.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from fc_bench.model.command_line import as_command
 from fc_bench.model.errors import ModelInputError
 from fc_bench.reports.audit.power import power_markdown
 from fc_bench.reports.cost.output import cost_headline
+from fc_bench.reports.cost.tables import between_backbones
 from fc_bench.reports.frame import Run
 from fc_bench.reports.quality.output import effects_markdown, headline_markdown, overview_markdown
 from fc_bench.reports.quality.side_by_side import OWN
 from fc_bench.reports.report import Read, read, write_report
+from fc_bench.reports.tables.markdown import markdown_table
 from fc_bench.run_folder.records import JOBS, PLAN, RUN, SAMPLES, SCORES, RunFolder
 
 REPOSITORY = Path(__file__).parents[1]
@@ -91,8 +93,15 @@ def _publish_cost(run: Path, repository: Path) -> Path:
     target = repository / "reports" / "reference" / name
     _copy([*part.files, run / RUN, run / MEASUREMENTS], target)
     (target / "headline.md").write_text(cost_headline(cost), encoding="utf-8")
+    (target.parent / "cost-backbones.md").write_text(cost_by_backbone(target.parent), encoding="utf-8")
     renew_pages(repository)
     return target
+
+
+def cost_by_backbone(folder: Path) -> str:
+    """The methods' speed-up and storage on the backbones of all cost runs in a folder, as a Markdown table."""
+    runs = [run for file in sorted(folder.glob(f"cost-*/{RUN}")) for run in read([file.parent]).cost]
+    return markdown_table(between_backbones({run.settings["backbone"]: run.costs for run in runs}))
 
 
 def _copy(files: Sequence[Path], target: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from fc_bench.cost.amortisation import SUBJECTS, break_even, seconds_per_image, speed_up, stored_bytes
@@ -133,6 +133,30 @@ def storage(costs: Sequence[MethodCost]) -> Table:
         *(Heading(text, "lower") for text in counts),
     )
     return Table("storage", "Storage", header, tuple(rows))
+
+
+def between_backbones(backbones: Mapping[str, Sequence[MethodCost]]) -> Table:
+    """Methods on several backbones, by name: FastComposer's speed-up for a new subject's first image, and storage."""
+    columns = []
+    for costs in backbones.values():
+        fast, by_name = reference(costs), {cost.name: cost for cost in costs if cost.personalizes}
+        trained = {cost.name for cost in tuned(costs)}
+        ratios = {name: speed_up(fast, cost) if fast and name in trained else None for name, cost in by_name.items()}
+        columns.append((by_name, ratios))
+    rows = []
+    for name in dict.fromkeys(name for by_name, _ in columns for name in by_name):
+        cells = [Cell(name)]
+        for by_name, ratios in columns:
+            size = stored_bytes(by_name[name], 1) if name in by_name else None
+            kept = Cell(NOTHING) if size is None else Cell(in_bytes(size), value=float(size))
+            cells += [figure_cell(ratios.get(name), "x"), kept]
+        rows.append(tuple(cells))
+    headings = [
+        heading
+        for backbone in backbones
+        for heading in (Heading(f"{backbone}: speed-up"), Heading(f"{backbone}: kept for a subject", "lower"))
+    ]
+    return Table("backbones", "Speed-up and storage by backbone", (_METHOD, *headings), tuple(rows))
 
 
 def percentiles(costs: Sequence[MethodCost]) -> Table:

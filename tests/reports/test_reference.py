@@ -6,7 +6,7 @@ import pytest
 
 from fc_bench.errors import UserError
 from fc_bench.reports.frame import read_runs
-from fc_bench.reports.reference import REPOSITORY, publish, publish_power, publish_protocols
+from fc_bench.reports.reference import REPOSITORY, cost_by_backbone, publish, publish_power, publish_protocols
 from fc_bench.reports.report import read
 
 
@@ -61,6 +61,14 @@ def test_kept_plan_follows_from_the_kept_records(tmp_path):
     kept = REPOSITORY / "reports" / "reference" / "pocket"
     publish_power(read_runs([kept])[0], tmp_path)
     assert (tmp_path / "power.md").read_text() == (kept / "power.md").read_text()
+
+
+def test_kept_cost_table_by_backbone_follows_from_the_kept_cost_runs():
+    kept = REPOSITORY / "reports" / "reference"
+    table = (kept / "cost-backbones.md").read_text()
+    assert cost_by_backbone(kept) == table
+    assert "sd15: speed-up" in table
+    assert "sdxl-512: speed-up" in table
 
 
 def test_run_that_did_not_measure_identity_is_published_without_protocols(
