@@ -22,6 +22,7 @@ QUALITY = ("identity preservation", "prompt consistency")
 """Columns that a cost run leaves empty."""
 STEPS = ("steps taken / requested", "s per training step", "s per sampler step")
 """Columns about steps."""
+OUT_OF_MEMORY = "out of memory"
 _METHOD = Heading("method", number=False)
 
 
@@ -136,7 +137,7 @@ def storage(costs: Sequence[MethodCost]) -> Table:
 
 
 def between_backbones(backbones: Mapping[str, Sequence[MethodCost]]) -> Table:
-    """Methods on several backbones, by name: FastComposer's speed-up for a new subject's first image, and storage."""
+    """Methods on several backbones, by name: training steps, FastComposer's speed-up for a new subject, and storage."""
     columns = []
     for costs in backbones.values():
         fast, by_name = reference(costs), {cost.name: cost for cost in costs if cost.personalizes}
@@ -147,14 +148,24 @@ def between_backbones(backbones: Mapping[str, Sequence[MethodCost]]) -> Table:
     for name in dict.fromkeys(name for by_name, _ in columns for name in by_name):
         cells = [Cell(name)]
         for by_name, ratios in columns:
-            size = stored_bytes(by_name[name], 1) if name in by_name else None
+            if name not in by_name:
+                cells += [Cell(NOTHING)] * 3
+                continue
+            cost = by_name[name]
+            steps = Cell(NOTHING if cost.steps is None else f"{cost.steps:,}")
+            ratio = Cell(OUT_OF_MEMORY) if _ran_out(cost) else figure_cell(ratios.get(name), "x")
+            size = stored_bytes(cost, 1)
             kept = Cell(NOTHING) if size is None else Cell(in_bytes(size), value=float(size))
-            cells += [figure_cell(ratios.get(name), "x"), kept]
+            cells += [steps, ratio, kept]
         rows.append(tuple(cells))
     headings = [
         heading
         for backbone in backbones
-        for heading in (Heading(f"{backbone}: speed-up"), Heading(f"{backbone}: kept for a subject", "lower"))
+        for heading in (
+            Heading(f"{backbone}: steps"),
+            Heading("speed-up"),
+            Heading("kept for a subject", "lower"),
+        )
     ]
     return Table("backbones", "Speed-up and storage by backbone", (_METHOD, *headings), tuple(rows))
 
@@ -183,9 +194,13 @@ def tuned(costs: Sequence[MethodCost]) -> list[MethodCost]:
     return [cost for cost in costs if cost.training_step is not None]
 
 
+def _ran_out(cost: MethodCost) -> bool:
+    return any(OUT_OF_MEMORY in why for why in cost.failures.values())
+
+
 def _peak(cost: MethodCost) -> Cell:
-    if any("out of memory" in why for why in cost.failures.values()):
-        return Cell("out of memory")
+    if _ran_out(cost):
+        return Cell(OUT_OF_MEMORY)
     return Cell(NOTHING) if cost.peak is None else Cell(f"{cost.peak / GIB:.2f}", value=cost.peak / GIB)
 
 

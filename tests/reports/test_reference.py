@@ -67,8 +67,9 @@ def test_kept_cost_table_by_backbone_follows_from_the_kept_cost_runs():
     kept = REPOSITORY / "reports" / "reference"
     table = (kept / "cost-backbones.md").read_text()
     assert cost_by_backbone(kept) == table
-    assert "sd15: speed-up" in table
-    assert "sdxl-512: speed-up" in table
+    assert "sd15: steps" in table
+    assert "sdxl-512: steps" in table
+    assert "out of memory" in next(line for line in table.splitlines() if line.startswith("| dreambooth |"))
 
 
 def test_run_that_did_not_measure_identity_is_published_without_protocols(
