@@ -72,7 +72,10 @@ class PhotoMaker(FastComposer):
     @classmethod
     def weights(cls, backbone: Backbone, options: PhotoMakerOptions) -> Mapping[str, Path]:
         """The pipeline and PhotoMaker's file."""
-        file = backbone.photomaker_file() if options.weights is None else existing("weights", options.weights)
+        if options.weights is None:
+            file = backbone.path(backbone.photomaker_component())
+        else:
+            file = existing("weights", options.weights)
         return {"pipeline": backbone.path("pipeline"), "weights": file}
 
     @classmethod

@@ -6,7 +6,8 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -144,23 +145,31 @@ def _settle(options: CostOptions) -> _Settled:
         free_memory()  # the measuring processes need it
         backbone = read_backbone(backbone_file)
         setting = replace(setting, backbone=backbone)
-    for message in size_refusals([], setting):
-        raise UserError(message)
+    with _random_weights_as_remedy(options, backbone):
+        for message in size_refusals([], setting):
+            raise UserError(message)
     subject = read_suite(POCKET_SUITE).subjects[0]
     requested = [AskedSet((subject,), lambda mentions: [fill(TEMPLATE, mentions)])]
     rows: dict[str, tuple[type[Method], MethodRow]] = {}
     for name in dict.fromkeys(options.methods or default_methods(backbone)):
-        try:
+        with _random_weights_as_remedy(options, backbone):
             kind, settled, row = resolve_method(name, options.options.get(name, {}), setting)
-        except ModelInputError as error:
-            if options.random_weights or backbone.architecture is None:
-                raise
-            raise ModelInputError(f"{error} Or measure its architecture with --random-weights.") from None
         if message := refusal(kind, setting, settled, requested):
             raise UserError(f"{row.label}: {message}")
         rows[row.label] = (kind, row)
     setting = replace(setting, kernels=chosen_kernels(setting))
     return _Settled(backbone, backbone_file, setting, rows, subject, options.random_weights)
+
+
+@contextmanager
+def _random_weights_as_remedy(options: CostOptions, backbone: Backbone) -> Iterator[None]:
+    """What lacks weights says that random ones would do for a backbone whose architecture is known."""
+    try:
+        yield
+    except ModelInputError as error:
+        if options.random_weights or backbone.architecture is None:
+            raise
+        raise ModelInputError(f"{error} Or measure its architecture with --random-weights.") from None
 
 
 def _settings(settled: _Settled) -> dict[str, Any]:

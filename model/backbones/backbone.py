@@ -276,14 +276,14 @@ class Backbone(Settings):
             raise ModelInputError(f'The backbone "{self.name}" has no {what} "{name}", {nearest(name, own.variants)}')
         return f"{kind}/{name}"
 
-    def photomaker_file(self) -> Path:
-        """The file of PhotoMaker; raises ModelInputError when the backbone declares none."""
+    def photomaker_component(self) -> str:
+        """The component of PhotoMaker's file; raises ModelInputError when the backbone declares none."""
         if self.photomaker is None:
             raise ModelInputError(
                 f'The backbone "{self.name}" ({self._file}) declares no PhotoMaker; add `photomaker:` to its file, or '
                 "choose another backbone."
             )
-        return self.path("photomaker")
+        return "photomaker"
 
     def _variants(self, kind: str) -> dict[str, str]:
         """Variant name -> value in the file; empty if the backbone declares none of the kind."""

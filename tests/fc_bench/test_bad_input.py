@@ -316,7 +316,7 @@ def test_missing_weights_name_the_file_and_what_to_do(fc_bench, tiny_backbone, s
     done = fc_bench("run", suite, "--backbone", file, "-m", "text-only", "--out", tmp_path / "run")
     assert done.code == 2
     missing, remedy = done.err.splitlines()
-    assert "model_index.json and 9 more files" in missing
+    assert f"pipeline needs {tmp_path / 'lost' / 'model_index.json'}." in missing
     assert f"Build it again. `fc-bench doctor --backbone {file}` lists every file." in remedy
 
 
@@ -602,6 +602,14 @@ def test_prompt_too_long_for_the_clip_scorer_is_told(run, suite_data, write_suit
     config.write_text(json.dumps(json.loads(config.read_text()) | {"model_max_length": 20}))
     done = fc_bench("run", write_suite(suite_data), "--backbone", copied_backbone, "--out", tmp_path / "run")
     refused(done, "the CLIP scorer", "at most 20", "shorten it")
+
+
+def test_weights_of_every_method_that_are_missing_are_told_at_once(fc_bench, suite, monkeypatch):
+    monkeypatch.setenv("HOME", "/nowhere")
+    done = fc_bench("run", suite, "--backbone", "sdxl", "--offline")
+    assert done.code == 2
+    missing, _ = done.err.strip().splitlines()
+    assert "(pipeline, clip, faces, photomaker, ip_adapter_encoder, ip_adapter/plus-face)" in missing
 
 
 @pytest.mark.parametrize("verb", ["run", "compose"])

@@ -30,7 +30,7 @@ def write(file: Path, records: list[dict]) -> None:
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     """The kept reference run with four of its methods."""
-    return without(copied(REFERENCE, tmp_path / "base"), "textual-inversion", "dreambooth-lora")
+    return without(copied(REFERENCE, tmp_path / "base"), "ip-adapter", "textual-inversion", "dreambooth-lora")
 
 
 @pytest.fixture

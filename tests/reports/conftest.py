@@ -22,7 +22,7 @@ Change = Callable[[dict[str, Any]], "dict[str, Any] | None"]
 
 @pytest.fixture(scope="session")
 def pocket() -> Run:
-    """The reference run: six methods, eight people and four pairs, records without images."""
+    """The reference run: seven methods, eight people and four pairs, records without images."""
     (run,) = read_runs([REFERENCE])
     return run
 

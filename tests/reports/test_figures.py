@@ -210,7 +210,7 @@ def test_every_method_looks_the_same_in_every_figure_and_like_no_other(drawings)
             look = (line.get_color(), line.get_marker(), line.get_markerfacecolor())
             colors.setdefault(text.get_text(), set()).add(look)
     assert {label: len(found) for label, found in colors.items()} == dict.fromkeys(colors, 1)
-    assert len({look for found in colors.values() for look in found}) == len(colors) == 6
+    assert len({look for found in colors.values() for look in found}) == len(colors) == 7
 
 
 def test_a_hundred_methods_have_a_hundred_looks_and_known_ones_keep_theirs():

@@ -37,6 +37,7 @@ def test_references_are_the_photographs_a_method_used(pocket):
     assert found == {
         "text-only": 0,
         "fastcomposer": 1,
+        "ip-adapter": 1,
         "textual-inversion": 5,
         "dreambooth": 5,
         "dreambooth-lora": 5,

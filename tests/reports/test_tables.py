@@ -43,7 +43,7 @@ def tables(pocket):
 def test_every_value_and_interval_of_the_quality_tables_is_the_frame_s(pocket, tables):
     every = by_name(tables.everything)
     titles = {column.name: column.title for column in pocket.columns}
-    shares = ("told_apart", "in_order", "detection_rate", "face_count")
+    shares = ("told_apart", "in_order", "detection_rate", "face_count", "verified")
     checked = 0
     for row in rows([pocket]):
         if row["column"] in titles and row["category"] == "all" and row["mean"] is not None:
@@ -53,7 +53,7 @@ def test_every_value_and_interval_of_the_quality_tables_is_the_frame_s(pocket, t
             ends = None if row["low"] is None else (f"{row['low']:.{digits}f}", f"{row['high']:.{digits}f}")
             assert cell.interval == ends
             checked += 1
-    assert checked == 130  # 6 methods with 7 and 11 columns, 2 anchors with 4 and 7
+    assert checked == 166  # 7 methods with 8 and 12 columns, 2 anchors with 5 and 8
 
 
 def test_overview_has_references_quality_cost_and_counts_of_each_method(pocket, tables):
@@ -74,7 +74,7 @@ def test_best_is_that_of_the_methods_that_see_the_subject(tables):
     best = {title: [name for name, cells in found.items() if cells[title].best] for title in found["dreambooth"]}
     assert best["identity preservation"] == ["dreambooth"]
     # The ceiling has the highest identity.
-    assert best["prompt consistency"] == ["fastcomposer"]
+    assert best["prompt consistency"] == ["ip-adapter"]
     assert best["s to customize"] == ["fastcomposer"]
     assert best["n"] == best["references"] == []
 
@@ -200,10 +200,10 @@ def test_csv_of_the_frame_reads_back_as_the_frame(pocket):
 
 
 def test_footnotes_stand_at_their_rows_and_under_the_latex_table(pocket, tables):
-    assert footnote_marks([pocket]) == {("dreambooth", 2): "1"}
+    assert footnote_marks([pocket]) == {("ip-adapter", 2): "1", ("dreambooth", 2): "2"}
     text = latex_table(by_name(tables.printed)["quality-2"], footnotes([pocket]))
-    assert r"dreambooth\textsuperscript{1} & 12 / 12" in text
-    assert r"\textsuperscript{1}\,joint training" in text
+    assert r"dreambooth\textsuperscript{2} & 12 / 12" in text
+    assert r"\textsuperscript{2}\,two subjects are trained jointly" in text
     assert r"\textsuperscript" not in latex_table(by_name(tables.printed)["quality-1"], footnotes([pocket]))
 
 
@@ -233,7 +233,9 @@ def test_latex_is_well_formed_and_shows_the_values(pocket, tables):
     text = latex_tables(tables.printed, footnotes([pocket]), notes([pocket]))
     check_latex(text)
     assert text.count(r"\begin{table}") == len(tables.printed)
-    assert r"\bfseries 0.445 & {\footnotesize {[}\num{0.359}, \num{0.531}{]}}" in text
+    best = shown(by_name(tables.everything)["overview-1"])["dreambooth"]["identity preservation"]
+    low, high = best.interval
+    assert rf"\bfseries {best.text} & {{\footnotesize {{[}}\num{{{low}}}, \num{{{high}}}{{]}}}}" in text
 
 
 def hostile_tables(copied, hostile):

@@ -267,8 +267,8 @@ def test_missing_weights_say_that_random_ones_would_do(cost, launches, tmp_path,
     import yaml
 
     file = tmp_path / "own.yaml"
-    data = yaml.safe_load((Path(__file__).parents[3] / "model/backbones/sd15.yaml").read_text())
-    file.write_text(yaml.safe_dump({**data, "pipeline": "nowhere"}))
+    own = {"name": "own", "extends": "sd15", "description": "Weights of one's own", "pipeline": "nowhere"}
+    file.write_text(yaml.safe_dump(own))
     done = cost("-m", "text-only", backbone=file)
     assert done.code == 2
     assert "are missing" in done.err

@@ -232,4 +232,4 @@ def test_a_prompt_that_is_too_long_for_either_text_encoder_is_refused(fc_bench, 
 
 def test_a_side_to_train_on_that_no_autoencoder_takes_is_refused_with_the_option(run, tmp_path):
     done = run(*arguments("dreambooth", resolution=52))
-    refused(done, tmp_path, "The option resolution: 52 is no multiple of 8 pixels, which the autoencoder takes")
+    refused(done, tmp_path, "The option resolution is 52 pixels, no multiple of the 8 that the autoencoder takes")

@@ -152,7 +152,7 @@ def test_a_sample_opens_with_everything_recorded_of_it(look, run):
         "0.25 s, one of 4",
         f"{values['identity']:.3f}",
         f"{values['prompt_consistency']:.3f}",
-        "fc-bench run -m fastcomposer --out runs/again",
+        "fc-bench run --workers 1 -m fastcomposer --out runs/again",
     ):
         assert part in text
     assert dialog.locator(".faces tbody td.best").all_text_contents() == [f"{values['identity']:.3f} matched"] * 2

@@ -240,7 +240,7 @@ def test_repetition_of_a_run_and_its_provenance_are_there(make_run, page_of):
     run = make_run()
     settings = json.loads((run.path / "run.json").read_text())
     text = page_of(run.path).read_text()
-    assert "<code>fc-bench run --out runs/again</code>" in text
+    assert "<code>fc-bench run --workers 1 --out runs/again</code>" in text
     assert settings["commands"][-1]["code"]["commit"] in text
     assert settings["commands"][-1]["versions"]["torch"] in text
     for digest in settings["scorers"].values():
