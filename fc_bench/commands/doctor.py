@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fc_bench.errors import UserError
@@ -58,7 +59,7 @@ def examine(name: str | None, checksums: bool, console: Console) -> None:
 
 def _print_backbone(backbone: Backbone, checksums: bool, console: Console) -> dict[str, list[str]]:
     """Print a backbone's table and how to get its missing files; returns those by component."""
-    table = Table(title=f"backbone {backbone.name}: {backbone.description}", title_justify="left")
+    table = Table(title=escape(f"backbone {backbone.name}: {backbone.description}"), title_justify="left")
     for title in ("component", "file", "MiB", "sha256", "license"):
         table.add_column(title, justify="right" if title == "MiB" else "left", overflow="fold")
     missing: dict[str, list[str]] = {}
@@ -67,10 +68,11 @@ def _print_backbone(backbone: Backbone, checksums: bool, console: Console) -> di
         for file, path in _files(backbone, component):
             if path is None:
                 missing.setdefault(component, []).append(file)
-                table.add_row(component, file, "missing", "", license)
+                table.add_row(*map(escape, (component, file, "missing", "", license)))
             else:
                 size = f"{path.stat().st_size / 2**20:.2f}"
-                table.add_row(component, file, size, sha256_of(path)[:16] if checksums else "", license)
+                digest = sha256_of(path)[:16] if checksums else ""
+                table.add_row(*map(escape, (component, file, size, digest, license)))
     console.print(table)
     if missing:
         console.print(f"To download the missing files of {backbone.name}:", markup=False, highlight=False)
@@ -95,7 +97,7 @@ def _files(backbone: Backbone, component: str) -> list[tuple[str, Path | None]]:
 def _print_pairs(console: Console, title: str, pairs: dict[str, str]) -> None:
     table = Table(title=title, title_justify="left", box=None, show_header=False, padding=(0, 2))
     for key, value in pairs.items():
-        table.add_row(key, value)
+        table.add_row(escape(key), escape(value))
     console.print(table)
 
 

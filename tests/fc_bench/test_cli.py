@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from fc_bench.model.backbones.backbone import DLIB_EXTRA
+
 HEAVY = ("torch", "diffusers", "transformers", "pandas", "onnxruntime", "insightface", "cv2")
 
 
@@ -163,6 +165,19 @@ def test_doctor_lists_every_file_with_size_and_checksum(fc_bench, tiny_backbone)
     assert "CPUExecutionProvider" in done.out
     for part in ("unet/", "vae/", "text_encoder/", "tokenizer/", "clip/", "det.onnx"):
         assert part in done.out.replace("\n", "")
+
+
+def test_doctor_prints_brackets_as_they_are(fc_bench, tiny_backbone, monkeypatch):
+    data = tiny_backbone.read_text().replace("description: ", "description: '[bold] ", 1)
+    lines = [line + "'" if line.startswith("description: '[bold]") else line for line in data.splitlines()]
+    file = tiny_backbone.parent / "brackets.yaml"
+    file.write_text("\n".join(lines))
+    monkeypatch.setattr("fc_bench.commands.doctor._version", lambda distribution: None)
+    done = fc_bench("doctor", "--backbone", file)
+    file.unlink()
+    assert done.code == 0, done.err
+    assert "backbone tiny: [bold] " in done.out
+    assert f"not installed: {DLIB_EXTRA}" in done.out
 
 
 def test_doctor_counts_missing_files_and_says_what_to_do(fc_bench, tiny_backbone, tmp_path):
