@@ -101,7 +101,7 @@ def _publish_cost(run: Path, repository: Path) -> Path:
 def cost_by_backbone(folder: Path) -> str:
     """The methods' speed-up and storage on the backbones of all cost runs in a folder, as a Markdown table."""
     runs = [run for file in sorted(folder.glob(f"cost-*/{RUN}")) for run in read([file.parent]).cost]
-    return markdown_table(between_backbones({run.settings["backbone"]: run.costs for run in runs}))
+    return markdown_table(between_backbones({run.settings["backbone"]: run.costs for run in runs})) + "\n"
 
 
 def _copy(files: Sequence[Path], target: Path) -> None:

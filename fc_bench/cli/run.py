@@ -49,7 +49,7 @@ def run(
 ) -> None:
     """Generate and score a suite's images with each method; the same command continues an interrupted run.
 
-    Without arguments: the suite pocket with every method that its backbone has weights for, in about five minutes on
+    Without arguments: the suite pocket with every method that its backbone has weights for, in about six minutes on
     two CPU cores.
     """
     quiet_libraries()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from fc_bench.cost.amortisation import SUBJECTS, break_even, seconds_per_image, speed_up, stored_bytes
 from fc_bench.cost.figures import Figure
+from fc_bench.cost.records import OUT_OF_MEMORY
 from fc_bench.cost.results import GIB, MIB, MethodCost
 from fc_bench.reports.cost.cells import crossing_cell, figure_cell, in_bytes, significant
 from fc_bench.reports.literature import published_speed_up
@@ -22,7 +23,6 @@ QUALITY = ("identity preservation", "prompt consistency")
 """Columns that a cost run leaves empty."""
 STEPS = ("steps taken / requested", "s per training step", "s per sampler step")
 """Columns about steps."""
-OUT_OF_MEMORY = "out of memory"
 _METHOD = Heading("method", number=False)
 
 
@@ -138,26 +138,13 @@ def storage(costs: Sequence[MethodCost]) -> Table:
 
 def between_backbones(backbones: Mapping[str, Sequence[MethodCost]]) -> Table:
     """Methods on several backbones, by name: training steps, FastComposer's speed-up for a new subject, and storage."""
-    columns = []
-    for costs in backbones.values():
-        fast, by_name = reference(costs), {cost.name: cost for cost in costs if cost.personalizes}
-        trained = {cost.name for cost in tuned(costs)}
-        ratios = {name: speed_up(fast, cost) if fast and name in trained else None for name, cost in by_name.items()}
-        columns.append((by_name, ratios))
-    rows = []
-    for name in dict.fromkeys(name for by_name, _ in columns for name in by_name):
-        cells = [Cell(name)]
-        for by_name, ratios in columns:
-            if name not in by_name:
-                cells += [Cell(NOTHING)] * 3
-                continue
-            cost = by_name[name]
-            steps = Cell(NOTHING if cost.steps is None else f"{cost.steps:,}")
-            ratio = Cell(OUT_OF_MEMORY) if _ran_out(cost) else figure_cell(ratios.get(name), "x")
-            size = stored_bytes(cost, 1)
-            kept = Cell(NOTHING) if size is None else Cell(in_bytes(size), value=float(size))
-            cells += [steps, ratio, kept]
-        rows.append(tuple(cells))
+    columns = [
+        {cost.name: _beside(cost, reference(costs)) for cost in costs if cost.personalizes}
+        for costs in backbones.values()
+    ]
+    names = dict.fromkeys(name for column in columns for name in column)
+    absent = (Cell(NOTHING),) * 3
+    rows = [(Cell(name), *(cell for column in columns for cell in column.get(name, absent))) for name in names]
     headings = [
         heading
         for backbone in backbones
@@ -192,6 +179,18 @@ def reference(costs: Sequence[MethodCost]) -> MethodCost | None:
 def tuned(costs: Sequence[MethodCost]) -> list[MethodCost]:
     """The methods whose training steps were timed."""
     return [cost for cost in costs if cost.training_step is not None]
+
+
+def _beside(cost: MethodCost, fast: MethodCost | None) -> tuple[Cell, Cell, Cell]:
+    """Training steps, the speed-up of `fast` if the method was tuned, and what is kept for a subject."""
+    steps = Cell(NOTHING if cost.steps is None else f"{cost.steps:,}")
+    ratio = speed_up(fast, cost) if fast is not None and tuned([cost]) else None
+    size = stored_bytes(cost, 1)
+    return (
+        steps,
+        Cell(OUT_OF_MEMORY) if _ran_out(cost) else figure_cell(ratio, "x"),
+        Cell(NOTHING) if size is None else Cell(in_bytes(size), value=float(size)),
+    )
 
 
 def _ran_out(cost: MethodCost) -> bool:

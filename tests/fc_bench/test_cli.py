@@ -11,6 +11,7 @@ import time
 import pytest
 
 from fc_bench.model.backbones.backbone import DLIB_EXTRA
+from tests.fc_bench.test_bad_input import moved
 
 HEAVY = ("torch", "diffusers", "transformers", "pandas", "onnxruntime", "insightface", "cv2")
 
@@ -167,16 +168,12 @@ def test_doctor_lists_every_file_with_size_and_checksum(fc_bench, tiny_backbone)
         assert part in done.out.replace("\n", "")
 
 
-def test_doctor_prints_brackets_as_they_are(fc_bench, tiny_backbone, monkeypatch):
-    data = tiny_backbone.read_text().replace("description: ", "description: '[bold] ", 1)
-    lines = [line + "'" if line.startswith("description: '[bold]") else line for line in data.splitlines()]
-    file = tiny_backbone.parent / "brackets.yaml"
-    file.write_text("\n".join(lines))
+def test_doctor_prints_brackets_as_they_are(fc_bench, tiny_backbone, tmp_path, monkeypatch):
+    file = moved(tiny_backbone, tmp_path, description="[bold] weights")
     monkeypatch.setattr("fc_bench.commands.doctor._version", lambda distribution: None)
     done = fc_bench("doctor", "--backbone", file)
-    file.unlink()
     assert done.code == 0, done.err
-    assert "backbone tiny: [bold] " in done.out
+    assert "backbone tiny: [bold] weights" in done.out
     assert f"not installed: {DLIB_EXTRA}" in done.out
 
 
